@@ -1,0 +1,39 @@
+"""Tells an ASE simulation where the descriptor of a machine-learned potential goes blind."""
+
+from ase_sensitivity.analysis import analyze
+from ase_sensitivity.descriptors.base import Descriptor, FeatureJacobian, StackedJacobian
+from ase_sensitivity.descriptors.finite_difference import FiniteDifferenceDescriptor
+from ase_sensitivity.descriptors.quip import QUIPDescriptor
+from ase_sensitivity.dynamics.log import SensitivityLog, read_log
+from ase_sensitivity.dynamics.observer import SensitivityObserver
+from ase_sensitivity.dynamics.replay import replay
+from ase_sensitivity.notices import (
+    ConstraintWarning,
+    CostWarning,
+    EvaluationWarning,
+    SensitivityWarning,
+    SingularConfiguration,
+    SingularWarning,
+)
+from ase_sensitivity.sensitivity import Sensitivity
+
+__version__ = "0.1.0"
+__all__ = [
+    "ConstraintWarning",
+    "CostWarning",
+    "Descriptor",
+    "EvaluationWarning",
+    "FeatureJacobian",
+    "FiniteDifferenceDescriptor",
+    "QUIPDescriptor",
+    "Sensitivity",
+    "SensitivityLog",
+    "SensitivityObserver",
+    "SensitivityWarning",
+    "SingularConfiguration",
+    "SingularWarning",
+    "StackedJacobian",
+    "analyze",
+    "read_log",
+    "replay",
+]

@@ -1,0 +1,198 @@
+"""From a structure to its sensitivity: the one place that runs all stages."""
+
+from __future__ import annotations
+
+import logging
+from typing import Literal
+
+import numpy as np
+from ase import Atoms
+from ase.constraints import FixAtoms
+
+from ase_sensitivity.descriptors.base import Descriptor, Ints, Jacobian
+from ase_sensitivity.notices import ConstraintWarning, warn
+from ase_sensitivity.sensitivity import Sensitivity
+from ase_sensitivity.spectrum.scopes import (
+    SCOPES,
+    View,
+    atom_view,
+    check_environments,
+    environment_view,
+    structure_view,
+)
+from ase_sensitivity.spectrum.solvers import NULL_TOLERANCE, Spectrum, spectrum
+from ase_sensitivity.structure import check_atoms
+
+logger = logging.getLogger(__name__)
+
+Scope = Literal["structure", "environment", "atom"]
+
+
+def analyze(
+    atoms: Atoms,
+    descriptor: Descriptor,
+    *,
+    scope: Scope = "structure",
+    center: int | None = None,
+    k: int | None = 6,
+    apply_constraints: bool = False,
+    null_tolerance: float = NULL_TOLERANCE,
+) -> Sensitivity:
+    """Find the displacements of ``atoms`` that ``descriptor`` sees least.
+
+    Parameters
+    ----------
+    atoms
+        The structure. Neither it nor its calculator is touched.
+    descriptor
+        Anything with the attributes of :class:`~ase_sensitivity.Descriptor`.
+    scope
+        ``"structure"``: all centres against the coordinates of all atoms. ``"environment"``: one
+        centre against itself and every neighbour image as an independent point.
+        ``"atom"``: all centres against the coordinates of one atom, the others frozen.
+    center
+        The centre or atom to look at in the last two scopes; by default all, and the one with the
+        smallest ratio is reported.
+    k
+        Number of singular values and modes to return; None for all.
+    apply_constraints
+        Leave out the coordinates of atoms held by :class:`ase.constraints.FixAtoms` (structure
+        scope). Other constraints are ignored with a :class:`~ase_sensitivity.ConstraintWarning`.
+    null_tolerance
+        Singular values below this fraction of the largest are zero.
+
+    Returns
+    -------
+    Sensitivity
+        Singular values in 1/Å times the unit of the features.
+
+    Raises
+    ------
+    TypeError
+        If ``atoms`` or ``descriptor`` is something else.
+    ValueError
+        If an argument is out of range, the structure is unusable or has no centre.
+
+    Examples
+    --------
+    >>> from ase.build import molecule
+    >>> soap = QUIPDescriptor("soap cutoff=4 n_max=8 l_max=6 atom_sigma=0.5", species=["C", "H"])
+    >>> print(analyze(molecule("CH4"), soap, k=3))
+    The structure has 15 coordinates; 6 rigid motions are set aside.
+    Smallest singular values: ...   largest: ...
+    sigma_min / sigma_max = ...
+    2 directions are invisible to the descriptor: to first order no feature changes along them...
+    """
+    check_atoms(atoms)
+    check_arguments(
+        atoms, descriptor, scope=scope, center=center, k=k, null_tolerance=null_tolerance
+    )
+    fixed = _fixed(atoms) if apply_constraints else np.empty(0, dtype=np.intp)
+    jacobian = descriptor.jacobian(atoms)
+    if jacobian.n_atoms != len(atoms):
+        raise ValueError(
+            f"the descriptor's Jacobian is of {jacobian.n_atoms} atoms, not of {len(atoms)}"
+        )
+    jacobian.check_finite()
+    if all(len(part.centers) == 0 for part in jacobian.parts):
+        raise ValueError(
+            f"no atom of {atoms.get_chemical_formula()} is a centre of {descriptor!r}; "
+            "check its species"
+        )
+    tolerance = max(null_tolerance, 10 * jacobian.precision)
+    worst: tuple[View, Spectrum] | None = None
+    for view in _views(jacobian, atoms, scope, center, fixed):
+        found = spectrum(view, tolerance)
+        # A nan ratio (nothing but rigid motions) is never the worst unless nothing else is.
+        if worst is None or not worst[1].ratio <= found.ratio:
+            if worst is None or not np.isnan(found.ratio):
+                worst = view, found
+    if worst is None:
+        raise ValueError("there are no atoms that could move")
+    return _result(*worst, scope=scope, n_atoms=len(atoms), k=k)
+
+
+def check_arguments(
+    atoms: Atoms,
+    descriptor: Descriptor,
+    *,
+    scope: str,
+    center: int | None,
+    k: int | None,
+    null_tolerance: float = NULL_TOLERANCE,
+) -> None:
+    """Raise TypeError or ValueError for what :func:`analyze` would not take."""
+    if not isinstance(descriptor, Descriptor):
+        raise TypeError(
+            f"`descriptor` must be a Descriptor, not {type(descriptor).__name__}; "
+            "wrap a function in FiniteDifferenceDescriptor, a QUIP string in QUIPDescriptor"
+        )
+    if scope not in SCOPES:
+        raise ValueError(f"`scope` is {scope!r} but must be one of {', '.join(SCOPES)}")
+    if k is not None and (not isinstance(k, int | np.integer) or k < 1):
+        raise ValueError(f"`k` is {k!r} but must be a positive integer or None")
+    if not 0 < null_tolerance < 1:
+        raise ValueError(f"`null_tolerance` is {null_tolerance} but must be between 0 and 1")
+    if center is not None:
+        if scope == "structure":
+            raise ValueError('`center` has no meaning with scope="structure"')
+        if not isinstance(center, int | np.integer) or not 0 <= center < len(atoms):
+            raise ValueError(
+                f"`center` is {center!r} but must be an atom from 0 to {len(atoms) - 1}"
+            )
+
+
+def _fixed(atoms: Atoms) -> Ints:
+    fixed: list[int] = []
+    for constraint in atoms.constraints:
+        if isinstance(constraint, FixAtoms):
+            fixed.extend(constraint.get_indices())
+        else:
+            logger.info("constraint %r is not taken into account", constraint)
+            warn(
+                "only FixAtoms is taken into account; other constraints are ignored",
+                ConstraintWarning,
+            )
+    return np.unique(np.array(fixed, dtype=np.intp))
+
+
+def _views(
+    jacobian: Jacobian, atoms: Atoms, scope: str, center: int | None, fixed: Ints
+) -> list[View]:
+    if scope == "structure":
+        if len(fixed) == len(atoms):
+            return []
+        return [structure_view(jacobian, atoms, fixed)]
+    if scope == "atom":
+        chosen = range(len(atoms)) if center is None else [int(center)]
+        return [atom_view(jacobian, i) for i in chosen if i not in fixed]
+    check_environments(jacobian, atoms)
+    centers = np.unique(np.concatenate([part.center_atoms for part in jacobian.parts]))
+    if center is not None:
+        if center not in centers:
+            raise ValueError(f"atom {center} ({atoms.symbols[center]}) is not a centre")
+        centers = np.array([center])
+    return [environment_view(jacobian, int(i)) for i in centers]
+
+
+def _result(view: View, found: Spectrum, *, scope: str, n_atoms: int, k: int | None) -> Sensitivity:
+    values = found.singular_values[:k]
+    modes = found.modes[:, : len(values)].T.reshape(len(values), view.n_columns, 3)
+    points = view.atoms
+    if scope != "environment":
+        wide = np.zeros((len(values), n_atoms, 3))
+        wide[:, points] = modes
+        modes, points = wide, np.arange(n_atoms)
+    return Sensitivity(
+        scope=scope,
+        singular_values=values.copy(),
+        modes=modes,
+        atoms=points,
+        displacements=view.displacements,
+        sigma_max=found.sigma_max,
+        n_coordinates=3 * view.n_columns,
+        n_trivial=found.n_trivial,
+        n_null=found.n_null,
+        center=view.center,
+        method=found.method,
+    )

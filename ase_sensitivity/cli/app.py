@@ -1,0 +1,83 @@
+"""The command ``ase-sensitivity``."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+
+import ase_sensitivity
+
+app = typer.Typer(
+    name="ase-sensitivity",
+    help="Find where the descriptor of a machine-learned potential goes blind.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        Console().print(f"ase-sensitivity {ase_sensitivity.__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens.")] = False,
+) -> None:
+    handler = RichHandler(console=Console(stderr=True), show_path=False)
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.ERROR, handlers=[handler], format="%(message)s"
+    )
+
+
+@app.command()
+def demo(
+    directory: Annotated[
+        Path, typer.Option(help="Where to save log, frames and plot; made if missing.")
+    ] = Path("sensitivity-demo"),
+    steps: Annotated[int, typer.Option(help="Number of MD steps of 0.5 fs.", min=1)] = 2000,
+    seed: Annotated[int, typer.Option(help="Seed of velocities and thermostat.", min=0)] = 0,
+) -> None:
+    """Watch ammonia turn inside out: GFN2-xTB dynamics at 2000 K through the planar geometry."""
+    from ase_sensitivity.cli.demo import run
+
+    run(directory, steps=steps, seed=seed)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status: 0, or 2 with one line about the error."""
+    try:
+        status = app(
+            None if arguments is None else list(arguments),
+            standalone_mode=False,
+            prog_name="ase-sensitivity",
+        )
+    except KeyboardInterrupt:
+        return _error("interrupted", 130)
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        return _error(str(error))
+    except Exception as error:
+        # typer's own errors, whose base class depends on its version
+        text = getattr(error, "format_message", None)
+        if text is None:
+            raise
+        return _error(text())
+    return status if isinstance(status, int) else 0
+
+
+def _error(text: str, status: int = 2) -> int:
+    print(f"ase-sensitivity: error: {' '.join(text.split())}", file=sys.stderr)  # noqa: T201
+    return status

@@ -1,0 +1,148 @@
+"""``ase-sensitivity demo``: real dynamics that passes a singular configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms, units
+from ase.build import molecule
+from ase.md.langevin import Langevin
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from ase_sensitivity.descriptors.base import Floats, Ints
+from ase_sensitivity.descriptors.quip import QUIPDescriptor
+from ase_sensitivity.dynamics.log import SensitivityLog, read_log
+from ase_sensitivity.dynamics.observer import SensitivityObserver
+
+TEMPERATURE = 2000.0  # K
+START_HEIGHT = 0.15  # Å of N above the plane of the hydrogen atoms
+THRESHOLD = 0.05  # about 0.03 Å from planarity
+
+
+def run(directory: Path, *, steps: int, seed: int) -> None:
+    """Run the demo and save ``sensitivity.log``, ``flagged.xyz`` and ``sensitivity.png``."""
+    try:
+        from tblite.ase import TBLite
+    except ImportError:
+        raise ImportError(
+            'the demo needs tblite for its forces: pip install "ase-sensitivity[demo]"'
+        ) from None
+    directory.mkdir(parents=True, exist_ok=True)
+    console = Console()
+    rng = np.random.default_rng(seed)
+    atoms = ammonia(rng)
+    atoms.calc = TBLite(method="GFN2-xTB", verbosity=0)
+    dyn = Langevin(
+        atoms,
+        0.5 * units.fs,
+        temperature_K=TEMPERATURE,
+        friction=0.01 / units.fs,
+        fixcm=False,
+        rng=rng,
+    )
+    soap = QUIPDescriptor("soap cutoff=4 n_max=8 l_max=6 atom_sigma=0.5", species=["N", "H"])
+    console.print(f"NH3, GFN2-xTB, {TEMPERATURE:g} K, {steps} steps of 0.5 fs; {soap.specification[0]}")
+    heights: list[float] = []
+    logfile, frames = directory / "sensitivity.log", directory / "flagged.xyz"
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with (
+        Progress(*columns, TimeRemainingColumn(), console=console) as progress,
+        SensitivityObserver(
+            dyn,
+            soap,
+            logfile=logfile,
+            trajectory=frames,
+            threshold=THRESHOLD,
+            on_singular="record",
+        ) as observer,
+    ):
+        bar = progress.add_task("Dynamics", total=steps)
+        dyn.attach(observer)
+        dyn.attach(lambda: heights.append(height(atoms)))
+        dyn.attach(lambda: progress.update(bar, completed=dyn.nsteps))
+        dyn.run(steps)
+    log = read_log(logfile)
+    plot = directory / "sensitivity.png"
+    save_plot(plot, log, np.array(heights))
+    _report(console, log, np.array(heights))
+    for what, path in (("log", logfile), ("flagged frames", frames), ("plot", plot)):
+        console.print(f"{what}: {path}", highlight=False, soft_wrap=True)
+
+
+def ammonia(rng: np.random.Generator) -> Atoms:
+    """NH3 close to planarity, with thermal velocities and the umbrella mode on its way through."""
+    atoms = molecule("NH3")
+    hydrogens = atoms.positions[1:]
+    atoms.positions[0] = hydrogens.mean(axis=0) + [0, 0, START_HEIGHT]
+    masses = atoms.get_masses()
+    thermal = np.sqrt(units.kB * TEMPERATURE / masses)[:, None]
+    velocities = rng.normal(size=(4, 3)) * thermal
+    # N against the three H along z: the thermal average of that speed, towards the plane.
+    reduced = 1 / (1 / masses[0] + 1 / masses[1:].sum())
+    present = velocities[0, 2] - masses[1:] @ velocities[1:, 2] / masses[1:].sum()
+    change = -np.sqrt(units.kB * TEMPERATURE / reduced) - present
+    velocities[0, 2] += change * reduced / masses[0]
+    velocities[1:, 2] -= change * reduced / masses[1:].sum()
+    atoms.set_velocities(velocities)
+    return atoms
+
+
+def height(atoms: Atoms) -> float:
+    """Signed height in Å of the first atom over the plane of the other three."""
+    p = atoms.positions
+    normal = np.cross(p[2] - p[1], p[3] - p[1])
+    return float(normal @ (p[0] - p[1]) / np.linalg.norm(normal))
+
+
+def closest_approaches(log: SensitivityLog, most: int = 8) -> Ints:
+    """Indices of the deepest local minima of the ratio, in order of time."""
+    ratio = np.concatenate([[np.inf], log.ratio, [np.inf]])
+    minima = np.flatnonzero((ratio[1:-1] <= ratio[:-2]) & (ratio[1:-1] < ratio[2:]))
+    return np.sort(minima[np.argsort(log.ratio[minima])][:most])
+
+
+def save_plot(path: Path, log: SensitivityLog, heights: Floats) -> None:
+    """Ratio and height of N over time."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    upper.semilogy(log.time, log.ratio, color="C0", linewidth=1)
+    upper.axhline(THRESHOLD, color="C3", linewidth=0.8, linestyle="--", label="threshold")
+    upper.set_ylabel(r"$\sigma_\mathrm{min} / \sigma_\mathrm{max}$")
+    upper.legend(loc="lower right")
+    lower.plot(log.time, heights, color="C1", linewidth=1)
+    lower.axhline(0, color="0.5", linewidth=0.8)
+    lower.set_ylabel("height of N over the H plane (Å)")
+    lower.set_xlabel("time (fs)")
+    upper.set_title("NH3: where N is in the plane of H, its displacement is invisible to SOAP")
+    figure.savefig(path, dpi=150)
+
+
+def _report(console: Console, log: SensitivityLog, heights: Floats) -> None:
+    table = Table(title="Closest approaches to a singular configuration")
+    for name in ("step", "time (fs)", "sigma_min", "ratio", "height of N (Å)", "state"):
+        table.add_column(name, justify="left" if name == "state" else "right")
+    for i in closest_approaches(log):
+        table.add_row(
+            str(log.step[i]),
+            f"{log.time[i]:.1f}",
+            f"{log.sigma[i, 0]:.3e}",
+            f"{log.ratio[i]:.2e}",
+            f"{heights[i]:+.4f}",
+            str(log.state[i]),
+        )
+    console.print(table)
+    crossings = int((np.diff(np.sign(heights)) != 0).sum())
+    console.print(f"N passed through the plane {crossings} times.")
+    near = np.abs(heights) < 0.05
+    if near.sum() > 1:
+        slope = log.ratio[near] / np.abs(heights[near])
+        console.print(
+            f"Within 0.05 Å of it the ratio is {np.median(slope):.2f} per Å of height "
+            f"({slope.min():.2f} to {slope.max():.2f} in {near.sum()} frames)."
+        )

@@ -1,0 +1,223 @@
+"""What a descriptor is, and the one thing the rest of the package asks of it: its Jacobian."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import scipy.linalg
+from ase import Atoms
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class FeatureJacobian:
+    """Derivatives of atom-centred features, one dense block per row of features and neighbour image.
+
+    Parameters
+    ----------
+    features
+        Feature vectors, of shape (n_rows, n_features). Most descriptors have one row per centre;
+        pair and triplet descriptors have several rows with the same centre.
+    centers
+        Atom at the centre of each row, of shape (n_rows,); -1 for a row that belongs to the whole
+        structure, such as an average.
+    row
+        The row that each block differentiates, ascending, of shape (n_blocks,).
+    atom
+        The atom that moves, of shape (n_blocks,). An atom appears once per periodic image that the
+        row depends on; the centre itself is one of them.
+    displacement
+        From the centre to that image of the atom, in Å, of shape (n_blocks, 3); 0 for the centre
+        itself and for rows that belong to the whole structure.
+    blocks
+        d features / d position of that image, in 1/Å, of shape (n_blocks, 3, n_features).
+    n_atoms
+        Number of atoms of the structure.
+    cutoff
+        Radius in Å beyond which nothing is seen; infinite if unknown.
+    center_atoms
+        All atoms that are centres, where ``centers`` does not tell (rows of the whole structure).
+    precision
+        Relative accuracy of the blocks; 1e-15 for analytic derivatives.
+    """
+
+    features: Floats
+    centers: Ints
+    row: Ints
+    atom: Ints
+    displacement: Floats
+    blocks: Floats
+    n_atoms: int
+    cutoff: float
+    center_atoms: Ints = field(default_factory=lambda: np.empty(0, dtype=np.intp))
+    precision: float = 1e-15
+
+    def __post_init__(self) -> None:
+        n_blocks, n_rows, n_features = len(self.row), len(self.centers), self.features.shape[1]
+        expected = {
+            "features": (n_rows, n_features),
+            "atom": (n_blocks,),
+            "displacement": (n_blocks, 3),
+            "blocks": (n_blocks, 3, n_features),
+        }
+        for name, shape in expected.items():
+            if getattr(self, name).shape != shape:
+                raise ValueError(
+                    f"`{name}` has shape {getattr(self, name).shape} but must be {shape}"
+                )
+        if n_blocks and (np.diff(self.row) < 0).any():
+            raise ValueError("`row` must be in ascending order")
+        if len(self.center_atoms) == 0:
+            known = np.unique(self.centers[self.centers >= 0])
+            object.__setattr__(self, "center_atoms", known)
+
+    @property
+    def parts(self) -> tuple[FeatureJacobian, ...]:
+        """This Jacobian as a sequence of Jacobians of uniform feature length."""
+        return (self,)
+
+    @property
+    def center(self) -> Ints:
+        """Atom at the centre of each block's row, of shape (n_blocks,)."""
+        return self.centers[self.row]
+
+    def check_finite(self) -> None:
+        """Raise ValueError if a feature or a derivative is not a finite number."""
+        for name, array in (("feature", self.features), ("derivative", self.blocks)):
+            bad = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
+            if bad.any():
+                first = int(np.flatnonzero(bad)[0])
+                row = first if name == "feature" else int(self.row[first])
+                raise ValueError(f"the descriptor gave a {name} of row {row} that is not finite")
+
+    def row_blocks(self, column: Ints) -> Iterator[tuple[Ints, Floats]]:
+        """Per row of features: its columns (atoms) and the dense transposed Jacobian over them.
+
+        Parameters
+        ----------
+        column
+            The column of each block, of shape (n_blocks,); -1 leaves the block out. Blocks of a row
+            with the same column (images of one atom) are summed.
+
+        Yields
+        ------
+        columns
+            Distinct columns, of shape (m,).
+        block
+            Derivatives of shape (3 m, n_features).
+        """
+        chosen = np.flatnonzero(column >= 0)
+        starts = np.flatnonzero(np.diff(self.row[chosen], prepend=-1))
+        for part in np.split(chosen, starts[1:]):
+            if len(part) == 0:
+                continue
+            columns, where = np.unique(column[part], return_inverse=True)
+            if len(columns) == len(part):
+                blocks = self.blocks[part[np.argsort(where)]]
+            else:
+                blocks = np.zeros((len(columns), 3, self.features.shape[1]))
+                np.add.at(blocks, where, self.blocks[part])
+            yield columns, blocks.reshape(3 * len(columns), -1)
+
+    def gram(self, column: Ints, n_columns: int) -> Floats:
+        """J^T J over the columns, of shape (3 n_columns, 3 n_columns), row by row of features."""
+        total = np.zeros((n_columns, 3, n_columns, 3))
+        for columns, block in self.row_blocks(column):
+            m = len(columns)
+            total[columns[:, None], :, columns] += (
+                (block @ block.T).reshape(m, 3, m, 3).transpose(0, 2, 1, 3)
+            )
+        return total.reshape(3 * n_columns, 3 * n_columns)
+
+    def r_factors(self, column: Ints, n_columns: int) -> Iterator[Floats]:
+        """R factors of every row's QR decomposition, each of shape (rank bound, 3 n_columns).
+
+        Stacked, they have the same J^T J, without ever squaring a singular value.
+        """
+        for columns, block in self.row_blocks(column):
+            r = scipy.linalg.qr(block.T, mode="r", check_finite=False)[0]
+            r = r[: min(block.shape)].reshape(-1, len(columns), 3)
+            wide = np.zeros((len(r), n_columns, 3))
+            wide[:, columns] = r
+            yield wide.reshape(len(r), -1)
+
+    def dense(self, column: Ints, n_columns: int) -> Floats:
+        """J of shape (n_rows * n_features, 3 n_columns). For small cases and tests."""
+        n_features = self.features.shape[1]
+        total = np.zeros((len(self.features), n_features, n_columns, 3))
+        for r, c, block in zip(self.row, column, self.blocks, strict=True):
+            if c >= 0:
+                total[r, :, c] += block.T
+        return total.reshape(len(self.features) * n_features, 3 * n_columns)
+
+
+@dataclass(frozen=True)
+class StackedJacobian:
+    """Jacobians of several descriptors of one structure, seen together as one map.
+
+    Their feature vectors differ in length and their rows need not have the same centres, so they
+    stay apart in ``parts``. Every method of the spectrum stage loops over ``parts``.
+    """
+
+    parts: tuple[FeatureJacobian, ...]
+
+    @property
+    def features(self) -> Floats:
+        """All features, block-diagonal: each part has its own rows and its own columns."""
+        return scipy.linalg.block_diag(*(part.features for part in self.parts))
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms of the structure."""
+        return self.parts[0].n_atoms
+
+    @property
+    def precision(self) -> float:
+        """Relative accuracy of the least accurate part."""
+        return max(part.precision for part in self.parts)
+
+    def check_finite(self) -> None:
+        """Raise ValueError if a feature or a derivative is not a finite number."""
+        for part in self.parts:
+            part.check_finite()
+
+
+Jacobian = FeatureJacobian | StackedJacobian
+
+
+@runtime_checkable
+class Descriptor(Protocol):
+    """A map from a structure to atom-centred features, with its Jacobian.
+
+    Attributes
+    ----------
+    species
+        Chemical symbols of the neighbours the descriptor tells apart, or None if it does not.
+    cutoff
+        Radius in Å beyond which nothing is seen.
+    body_order
+        nu + 1 for features that correlate nu neighbours with the centre; None if unknown.
+    """
+
+    @property
+    def species(self) -> Sequence[str] | None: ...
+
+    @property
+    def cutoff(self) -> float: ...
+
+    @property
+    def body_order(self) -> int | None: ...
+
+    def features(self, atoms: Atoms) -> Floats:
+        """Features of shape (n_rows, n_features)."""
+        ...
+
+    def jacobian(self, atoms: Atoms) -> Jacobian:
+        """Derivatives of the features with respect to the atoms' positions."""
+        ...

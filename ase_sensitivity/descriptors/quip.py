@@ -1,0 +1,325 @@
+"""Any QUIP descriptor with a centre and gradients, and those a GAP was fitted with."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from ase_sensitivity.descriptors.base import (
+    FeatureJacobian,
+    Floats,
+    Ints,
+    Jacobian,
+    StackedJacobian,
+)
+from ase_sensitivity.descriptors.quip_arguments import BODY_ORDER, QUIPArguments
+from ase_sensitivity.structure import boxed, check_atoms, neighbor_pairs
+
+# QUIP keeps an error stack and output units of its own: one caller at a time.
+_QUIP = threading.Lock()
+
+
+class QUIPDescriptor:
+    """Features and Jacobian of one or several QUIP descriptors, through quippy.
+
+    Parameters
+    ----------
+    specification
+        A QUIP descriptor string such as ``"soap cutoff=5 n_max=8 l_max=6 atom_sigma=0.5"``, or
+        several, whose features are then seen together as a GAP sees them.
+    species
+        Chemical symbols. Fills ``species_Z`` and ``n_species`` and, for soap, the centres ``Z`` and
+        ``n_Z``, wherever a string does not give them.
+
+    Raises
+    ------
+    TypeError
+        If ``specification`` is neither a string nor strings.
+    ValueError
+        If QUIP does not accept it, or would crash on it.
+
+    Notes
+    -----
+    A QUIP string means what it means in QUIP. In particular soap's ``normalise`` is T unless given,
+    and features are not multiplied by the cutoff function that GAP kernels of pairs and triplets
+    carry.
+
+    Examples
+    --------
+    >>> from ase.build import molecule
+    >>> soap = QUIPDescriptor("soap cutoff=4 n_max=6 l_max=4 atom_sigma=0.5", species=["C", "H"])
+    >>> soap.features(molecule("CH4")).shape
+    (5, 391)
+    """
+
+    def __init__(
+        self, specification: str | Sequence[str], *, species: Sequence[str] | None = None
+    ) -> None:
+        texts = [specification] if isinstance(specification, str) else list(specification)
+        if not texts:
+            raise ValueError("`specification` lists no descriptor")
+        parsed = [QUIPArguments.parse(text) for text in texts]
+        if species is not None:
+            parsed = [arguments.with_species(species) for arguments in parsed]
+        self._parts = tuple(_QUIPPart(arguments) for arguments in parsed)
+
+    @classmethod
+    def from_gap(cls, path: str | Path) -> QUIPDescriptor:
+        """The descriptors that a GAP potential file was fitted with.
+
+        Parameters
+        ----------
+        path
+            The XML file that ``gap_fit`` wrote. Its sparse-point files are not needed.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If it is not XML or holds no GAP descriptor.
+        """
+        try:
+            root = ElementTree.parse(path).getroot()
+        except ElementTree.ParseError as error:
+            raise ValueError(f"{path} is not an XML file: {error}") from None
+        texts = [element.text or "" for element in root.iter("descriptor")]
+        if not texts:
+            raise ValueError(f"{path} has no <descriptor>: not a GAP potential file")
+        return cls([" ".join(text.split()) for text in texts])
+
+    @property
+    def specification(self) -> tuple[str, ...]:
+        """The QUIP strings, completed with species."""
+        return tuple(str(part.arguments) for part in self._parts)
+
+    @property
+    def species(self) -> tuple[str, ...] | None:
+        """Species told apart, or None where one of the strings does not list them."""
+        symbols: dict[str, None] = {}
+        for part in self._parts:
+            if part.arguments.species is None:
+                return None
+            symbols |= dict.fromkeys(part.arguments.species)
+        return tuple(symbols)
+
+    @property
+    def cutoff(self) -> float:
+        """The largest cutoff, in Å."""
+        return max(part.cutoff for part in self._parts)
+
+    @property
+    def body_order(self) -> int:
+        """The largest body order of the strings."""
+        return max(BODY_ORDER[part.arguments.kind] for part in self._parts)
+
+    def __repr__(self) -> str:
+        texts = self.specification
+        return f"QUIPDescriptor({texts[0] if len(texts) == 1 else list(texts)!r})"
+
+    def features(self, atoms: Atoms) -> Floats:
+        """Features of shape (n_rows, n_features); block-diagonal for several strings.
+
+        Raises
+        ------
+        ValueError
+            If the structure is unusable or QUIP refuses it.
+        """
+        return self._stack([part.jacobian(atoms, gradients=False) for part in self._parts]).features
+
+    def jacobian(self, atoms: Atoms) -> Jacobian:
+        """Features and their derivatives, in 1/Å times the features' unit.
+
+        Raises
+        ------
+        ValueError
+            If the structure is unusable or QUIP refuses it.
+        """
+        return self._stack([part.jacobian(atoms) for part in self._parts])
+
+    @staticmethod
+    def _stack(parts: list[FeatureJacobian]) -> Jacobian:
+        return parts[0] if len(parts) == 1 else StackedJacobian(tuple(parts))
+
+
+class _QUIPPart:
+    """One QUIP string. The Fortran object is made anew after unpickling."""
+
+    def __init__(self, arguments: QUIPArguments) -> None:
+        self.arguments = arguments
+        self._connect()
+
+    def _connect(self) -> None:
+        from quippy.descriptors import Descriptor
+
+        with _quip_calls(f"QUIP does not accept {str(self.arguments)!r}"):
+            self._quip = Descriptor(str(self.arguments))
+            self.cutoff = float(self._quip.cutoff())
+            self.n_features = int(self._quip.dimensions())
+        if self.n_features < 1:
+            raise ValueError(f"{str(self.arguments)!r} has no features")
+
+    def __getstate__(self) -> QUIPArguments:
+        return self.arguments
+
+    def __setstate__(self, arguments: QUIPArguments) -> None:
+        self.__init__(arguments)  # type: ignore[misc]
+
+    def jacobian(self, atoms: Atoms, gradients: bool = True) -> FeatureJacobian:
+        check_atoms(atoms)
+        pairs = neighbor_pairs(atoms, self.cutoff)
+        self._check_memory(len(pairs.first) + len(atoms))
+        box = boxed(atoms)
+        with _quip_calls("QUIP failed on this structure"):
+            rows = self._rows(box, gradients)
+        if not rows:
+            return self._empty(len(atoms))
+        centers = np.array([row["center"] for row in rows], dtype=np.intp)
+        features = np.array([row["data"] for row in rows])
+        center_atoms = np.unique(np.concatenate([row["center_atoms"] for row in rows]))
+        jacobian = FeatureJacobian(
+            features=features,
+            centers=centers,
+            row=np.repeat(np.arange(len(rows)), [len(row["atom"]) for row in rows]),
+            atom=np.concatenate([row["atom"] for row in rows]),
+            displacement=np.concatenate([row["displacement"] for row in rows]),
+            blocks=np.concatenate([row["blocks"] for row in rows]),
+            n_atoms=len(atoms),
+            cutoff=self.cutoff,
+            center_atoms=center_atoms,
+        )
+        jacobian.check_finite()
+        return jacobian
+
+    def _rows(self, box: Atoms, gradients: bool) -> list[dict[str, Any]]:
+        import quippy.convert
+
+        quip_atoms = quippy.convert.ase_to_quip(box)
+        self._quip._calc_connect(quip_atoms)
+        raw = self._quip._quip_descriptor.calc(
+            quip_atoms, do_descriptor=True, do_grad_descriptor=gradients, args_str=""
+        )
+        rows = [self._row(raw.x[i], box, gradients) for i in range(len(raw.x))]
+        return [row for row in rows if row is not None]
+
+    def _row(self, raw: Any, box: Atoms, gradients: bool) -> dict[str, Any] | None:
+        """Copy one row out of Fortran's memory; None where QUIP found nothing to describe."""
+        try:
+            data = np.array(raw.data, dtype=float).ravel()
+            center_atoms: Ints = np.array(raw.ci, dtype=np.intp) - 1
+        except (AttributeError, ValueError):  # f90wrap: the array is not allocated
+            return None
+        if not np.atleast_1d(raw.has_data).all():
+            return None
+        atom: Ints = np.empty(0, dtype=np.intp)
+        displacement = np.empty((0, 3))
+        blocks = np.empty((0, 3, self.n_features))
+        whole = self.arguments.averaged
+        if gradients:
+            # Blocks that QUIP did not compute have neither an atom nor defined memory. The arrays
+            # are views of Fortran's memory, freed with `raw`: copy.
+            present = np.array(raw.has_grad_data, dtype=bool)
+            atom = np.array(raw.ii, dtype=np.intp)[present] - 1
+            blocks = np.array(raw.grad_data, dtype=float).transpose(2, 1, 0)[present]
+            displacement = np.array(raw.pos).T[present] - box.positions[center_atoms[0]]
+            if whole:
+                atom, blocks = _sum_by_atom(atom, blocks)
+                displacement = np.zeros((len(atom), 3))
+        return {
+            "center": -1 if whole else center_atoms[0],
+            "center_atoms": center_atoms if whole else center_atoms[:1],
+            "data": data,
+            "atom": atom,
+            "displacement": displacement,
+            "blocks": blocks,
+        }
+
+    def _check_memory(self, n_blocks: int) -> None:
+        needed = 2 * n_blocks * 3 * self.n_features * 8  # QUIP's copy and ours
+        present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        if needed > 0.8 * present:
+            raise ValueError(
+                f"the Jacobian has {n_blocks} blocks of 3 x {self.n_features} numbers and needs "
+                f"{needed / 1e9:.1f} GB, more than this machine has; reduce the cutoff or the basis"
+            )
+
+    def _empty(self, n_atoms: int) -> FeatureJacobian:
+        none: Ints = np.empty(0, dtype=np.intp)
+        return FeatureJacobian(
+            features=np.empty((0, self.n_features)),
+            centers=none,
+            row=none,
+            atom=none,
+            displacement=np.empty((0, 3)),
+            blocks=np.empty((0, 3, self.n_features)),
+            n_atoms=n_atoms,
+            cutoff=self.cutoff,
+        )
+
+
+def _sum_by_atom(atom: Ints, blocks: Floats) -> tuple[Ints, Floats]:
+    """Sum the blocks of each atom, for rows that belong to the whole structure."""
+    atoms, where = np.unique(atom, return_inverse=True)
+    total = np.zeros((len(atoms), *blocks.shape[1:]))
+    np.add.at(total, where, blocks)
+    return atoms, total
+
+
+@contextmanager
+def _quip_calls(what: str) -> Iterator[None]:
+    """Call QUIP: nothing it prints reaches the terminal, and its errors become a ValueError."""
+    with _QUIP, _silent_output():
+        try:
+            yield
+        except RuntimeError as error:
+            raise ValueError(f"{what}: {_fortran_message(error)}") from None
+
+
+@contextmanager
+def _silent_output() -> Iterator[None]:
+    """Send what Fortran writes to the standard output and error to nowhere.
+
+    Fortran writes to the file descriptors, behind the back of `sys.stdout`.
+    """
+    saved: list[tuple[int, int]] = []
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        for stream in (1, 2):
+            with suppress(OSError):  # a daemon may have closed it
+                saved.append((os.dup(stream), stream))
+                os.dup2(nowhere, stream)
+        yield
+    finally:
+        _flush_fortran()
+        os.close(nowhere)
+        for copy, stream in saved:
+            os.dup2(copy, stream)
+            os.close(copy)
+
+
+def _flush_fortran() -> None:
+    """Empty Fortran's own buffers, which it would else write when the process ends."""
+    import quippy._quippy
+
+    with suppress(OSError, AttributeError):  # another compiler's run-time library
+        ctypes.CDLL(quippy._quippy.__file__)._gfortran_flush_i4(None)
+
+
+def _fortran_message(error: RuntimeError) -> str:
+    """The sentence in QUIP's traceback, which is padded with blanks and stray bytes."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    sentences = [
+        line for line in lines if not line.lstrip().startswith(("Traceback", 'File "'))
+    ] or lines
+    text = sentences[0].strip() if sentences else "no reason given"
+    text = text.split("   ")[0]
+    return "".join(character for character in text if character.isprintable())[:300]

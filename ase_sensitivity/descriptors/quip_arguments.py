@@ -1,0 +1,203 @@
+"""QUIP's argument strings: read, complete with species, and refuse what QUIP would crash on."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ase.data import atomic_numbers, chemical_symbols
+
+BODY_ORDER = {
+    "soap": 3,
+    "soap_turbo": 3,
+    "bispectrum_so3": 4,
+    "bispectrum_so4": 4,
+    "power_so3": 3,
+    "power_so4": 3,
+    "behler": 3,
+    "cosnx": 3,
+    "rdf": 2,
+    "coordination": 2,
+    "distance_2b": 2,
+    "angle_3b": 3,
+}
+"""The QUIP descriptors that have a centre and gradients, and the order of their correlations."""
+
+SPECIES_AS_CENTERS = {"soap"}
+SPECIES_AS_NEIGHBORS = {"soap", "soap_turbo", "bispectrum_so3", "bispectrum_so4"}
+SPECIES_AS_NEIGHBORS |= {"power_so3", "power_so4"}
+
+# QUIP ends the process, or writes where it must not, outside of these. The upper bounds are far
+# beyond use and keep it from asking for more memory than there is.
+INTEGER_RANGE = {
+    "n_max": (1, 200),
+    "l_max": (0, 200),
+    "j_max": (0, 50),
+    "n_gauss": (1, 10_000),
+    "n_species": (1, 118),
+    "n_Z": (1, 118),
+    "n_exponents": (1, 100),
+    "K": (1, 10_000),
+    "alpha_max": (1, 200),
+    "radial_enhancement": (0, 2),
+    "central_index": (1, 118),
+    "nu_R": (0, 2),
+    "nu_S": (0, 2),
+}
+POSITIVE = {
+    "cutoff",
+    "atom_sigma",
+    "rcut_hard",
+    "rcut_soft",
+    "atom_sigma_r",
+    "atom_sigma_t",
+    "w_gauss",
+}
+NOT_NEGATIVE = {"cutoff_transition_width", "transition_width", "min_cutoff"}
+FINITE = {"central_weight", "covariance_sigma0", "atom_sigma_r_scaling", "atom_sigma_t_scaling"}
+
+_TOKEN = re.compile(r"([^\s={}\"]+)\s*(?:=\s*(?:\{([^{}]*)\}|\"([^\"]*)\"|([^\s{}\"]+)))?")
+
+
+@dataclass(frozen=True)
+class QUIPArguments:
+    """A QUIP descriptor string taken apart.
+
+    Attributes
+    ----------
+    kind
+        Which descriptor, such as ``"soap"``.
+    arguments
+        Its arguments, in the order given; lists without their braces.
+    """
+
+    kind: str
+    arguments: dict[str, str]
+
+    @classmethod
+    def parse(cls, text: str) -> QUIPArguments:
+        """Take a string apart and check it.
+
+        Raises
+        ------
+        TypeError
+            If ``text`` is not a string.
+        ValueError
+            If it is malformed, names no known descriptor, or has an argument out of range.
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"a QUIP descriptor is a string, not {type(text).__name__}: {text!r}")
+        remainder = _TOKEN.sub("", text).strip()
+        if remainder:
+            raise ValueError(f"cannot read {remainder[:40]!r} in the QUIP descriptor {text[:200]!r}")
+        kinds: list[str] = []
+        arguments: dict[str, str] = {}
+        for match in _TOKEN.finditer(text):
+            key, *values = match.groups()
+            given = [value for value in values if value is not None]
+            if given:
+                arguments[key] = given[0].strip()
+            elif "=" in match.group():
+                raise ValueError(f"`{key}` has no value in the QUIP descriptor {text[:200]!r}")
+            else:
+                kinds.append(key)
+        if len(kinds) != 1 or kinds[0] not in BODY_ORDER:
+            raise ValueError(
+                f"the QUIP descriptor {text[:200]!r} must name one of {', '.join(BODY_ORDER)}"
+            )
+        parsed = cls(kinds[0], arguments)
+        parsed._check()
+        return parsed
+
+    def __str__(self) -> str:
+        words = [self.kind]
+        for key, value in self.arguments.items():
+            words.append(f"{key}={{{value}}}" if " " in value else f"{key}={value}")
+        return " ".join(words)
+
+    def with_species(self, species: Sequence[str]) -> QUIPArguments:
+        """Fill in ``species_Z``, ``n_species`` and, for soap, ``Z``, ``n_Z`` unless given.
+
+        Raises
+        ------
+        ValueError
+            If a symbol is unknown or listed twice, or this descriptor has no such arguments.
+        """
+        if isinstance(species, str):
+            raise TypeError(f'`species` must be a list such as ["H", "C"], not {species!r}')
+        unknown = [symbol for symbol in species if symbol not in atomic_numbers or symbol == "X"]
+        if unknown or not species or len(set(species)) != len(species):
+            raise ValueError(f"`species` must be distinct chemical symbols, not {list(species)}")
+        if self.kind not in SPECIES_AS_NEIGHBORS:
+            raise ValueError(
+                f"`species` cannot be filled in for {self.kind}; give Z, Z1, Z2 in the string"
+            )
+        numbers = " ".join(str(atomic_numbers[symbol]) for symbol in species)
+        filled = dict(self.arguments)
+        if "species_Z" not in filled:
+            filled |= {"n_species": str(len(species)), "species_Z": numbers}
+        if self.kind in SPECIES_AS_CENTERS and "Z" not in filled:
+            filled |= {"n_Z": str(len(species)), "Z": numbers}
+        completed = replace(self, arguments=filled)
+        completed._check()
+        return completed
+
+    @property
+    def species(self) -> tuple[str, ...] | None:
+        """Symbols of the species told apart, or None where the string does not list them."""
+        if "species_Z" not in self.arguments:
+            return None
+        return tuple(chemical_symbols[int(z)] for z in self.arguments["species_Z"].split())
+
+    @property
+    def averaged(self) -> bool:
+        """Whether there is one row of features for the whole structure."""
+        return self.arguments.get("average", "F").strip(".").upper().startswith("T")
+
+    def _check(self) -> None:
+        for key, (lowest, highest) in INTEGER_RANGE.items():
+            for word in self.arguments.get(key, "").split():
+                if not re.fullmatch(r"[+-]?\d{1,9}", word) or not lowest <= int(word) <= highest:
+                    raise ValueError(
+                        f"`{key}` is {word} but must be an integer from {lowest} to {highest}"
+                    )
+        for keys, rule, holds in (
+            (POSITIVE, "positive", lambda x: x > 0),
+            (NOT_NEGATIVE, "zero or positive", lambda x: x >= 0),
+            (FINITE, "finite", lambda x: True),
+        ):
+            for key in sorted(keys & self.arguments.keys()):
+                for word in self.arguments[key].split():
+                    value = _real(key, word)
+                    if not (math.isfinite(value) and holds(value)):
+                        raise ValueError(f"`{key}` is {word} but must be {rule}")
+        self._check_species_lists()
+
+    def _check_species_lists(self) -> None:
+        for count, listed in (("n_species", "species_Z"), ("n_Z", "Z")):
+            if listed == "Z" and self.kind not in SPECIES_AS_CENTERS:
+                continue
+            numbers = self.arguments.get(listed, "").split()
+            for word in numbers:
+                if not re.fullmatch(r"\d{1,3}", word) or not 1 <= int(word) <= 118:
+                    raise ValueError(f"`{listed}` has {word!r}, not an atomic number (1 to 118)")
+            if len(set(numbers)) != len(numbers):
+                raise ValueError(f"`{listed}` lists a species twice: {numbers}")
+            if count in self.arguments and int(self.arguments[count]) != len(numbers):
+                raise ValueError(
+                    f"`{count}` is {self.arguments[count]} but `{listed}` lists {len(numbers)}"
+                )
+            if numbers and count not in self.arguments:
+                raise ValueError(f"`{listed}` needs `{count}={len(numbers)}` beside it")
+        mixing = {"Z_mix", "R_mix", "sym_mix"} & self.arguments.keys()
+        if mixing and "K" not in self.arguments:
+            raise ValueError(f"`{sorted(mixing)[0]}` needs `K`, the number of mixed channels")
+
+
+def _real(key: str, word: str) -> float:
+    try:
+        return float(re.sub(r"(?<=[\d.])[dD](?=[+-]?\d)", "e", word))
+    except ValueError:
+        raise ValueError(f"`{key}` is {word!r}, not a number") from None

@@ -1,0 +1,102 @@
+"""Flagged frames: the configuration, its softest mode, and what was found, in ASE's formats."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import Trajectory
+from ase.io.extxyz import write_extxyz
+
+from ase_sensitivity.dynamics.log import LineFile
+from ase_sensitivity.sensitivity import Sensitivity
+
+SUFFIXES = (".xyz", ".extxyz", ".traj")
+MODE = "sensitivity_mode"
+
+
+class FrameFile:
+    """Appends flagged frames to an extended XYZ file or an ASE trajectory.
+
+    Parameters
+    ----------
+    path
+        Ends in .xyz, .extxyz or .traj.
+    append
+        Whether to keep what the file holds.
+    comm
+        Only its rank 0 writes.
+
+    Raises
+    ------
+    ValueError
+        If the suffix is another one.
+    """
+
+    def __init__(self, path: str | Path, append: bool, comm: Any) -> None:
+        suffix = Path(path).suffix
+        if suffix not in SUFFIXES:
+            raise ValueError(f"`trajectory` is {str(path)!r} but must end in {', '.join(SUFFIXES)}")
+        self._lines: LineFile | None = None
+        self._trajectory: Any = None
+        if suffix == ".traj":
+            mode = "a" if append else "w"
+            self._trajectory = Trajectory(path, mode, master=comm.rank == 0, comm=comm)
+        else:
+            self._lines = LineFile(path, append, comm)
+
+    def write(self, frame: Atoms) -> None:
+        """Append one frame of :func:`flagged_frame`."""
+        if self._lines is not None:
+            text = io.StringIO()
+            write_extxyz(text, [frame])
+            self._lines.write(text.getvalue())
+            return
+        frame.info[MODE] = frame.arrays[MODE]  # .traj keeps info but not custom arrays
+        self._trajectory.write(frame)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._lines is not None:
+            self._lines.close()
+        else:
+            self._trajectory.close()
+
+
+def flagged_frame(atoms: Atoms, found: Sensitivity, step: int, time: float) -> Atoms:
+    """A copy of ``atoms`` that carries the softest mode and the values found.
+
+    Energy and forces come along if the calculator has them for exactly these positions; nothing is
+    calculated.
+    """
+    frame = atoms.copy()
+    frame.calc = None
+    frame.arrays[MODE] = found.mode_of_atoms(len(atoms))
+    frame.info |= {
+        "step": step,
+        "time": time,
+        "sensitivity_scope": found.scope,
+        "sigma_max": found.sigma_max,
+        "sigma_ratio": found.ratio,
+        "n_null": found.n_null,
+        "worst_atom": found.worst_atom,
+    }
+    if len(found.singular_values):
+        frame.info["sigma_min"] = float(found.singular_values[0])
+    known = _cached(atoms)
+    if known:
+        frame.calc = SinglePointCalculator(frame, **known)
+    return frame
+
+
+def _cached(atoms: Atoms) -> dict[str, Any]:
+    """Energy and forces that the calculator has already, without a call that could compute."""
+    calculator = atoms.calc
+    results = getattr(calculator, "results", None)
+    check_state = getattr(calculator, "check_state", None)
+    if not isinstance(results, dict) or check_state is None or check_state(atoms):
+        return {}
+    return {name: results[name] for name in ("energy", "forces") if name in results}

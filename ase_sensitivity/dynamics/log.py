@@ -1,0 +1,216 @@
+"""The log of a monitored run: written line by line, read back as arrays at any time."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ase_sensitivity.sensitivity import Sensitivity
+
+logger = logging.getLogger(__name__)
+
+STATES = ("ok", "below", "singular", "calibrating", "failed")
+
+
+class LineFile:
+    """Appends text to a file as it comes, and keeps what the disk does not take.
+
+    Nothing is buffered, so that a killed process loses at most part of its last line. After an
+    error such as a full disk, the next call writes the rest first: no line is lost or torn.
+
+    Parameters
+    ----------
+    file
+        A path, ``"-"`` for the standard output, an open text file, or None to write nothing.
+    append
+        Whether to keep what the file holds.
+    comm
+        Only its rank 0 writes.
+    """
+
+    def __init__(self, file: str | Path | IO[str] | None, append: bool, comm: Any) -> None:
+        self._stream: IO[str] | None = None
+        self._descriptor: int | None = None
+        self._pending = b""
+        self.empty = True
+        if file is None or comm.rank != 0:
+            return
+        if file == "-":
+            self._stream = sys.stdout
+        elif isinstance(file, str | Path):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | (0 if append else os.O_TRUNC)
+            self._descriptor = os.open(file, flags, 0o666)
+            self.empty = os.fstat(self._descriptor).st_size == 0
+            if not self.empty and Path(file).read_bytes()[-1:] != b"\n":
+                self._pending = b"\n"  # the run before was killed in the middle of a line
+        elif hasattr(file, "write"):
+            self._stream = file
+        else:
+            raise TypeError(f"{file!r} is neither a path nor an open file")
+
+    def write(self, text: str) -> None:
+        """Write ``text``, after whatever an earlier error kept back.
+
+        Raises
+        ------
+        OSError
+            If not all of it could be written. It is kept for the next call.
+        """
+        self.empty = False
+        if self._stream is not None:
+            self._stream.write(text)
+            self._stream.flush()
+        elif self._descriptor is not None:
+            self._pending += text.encode()
+            while self._pending:
+                written = os.write(self._descriptor, self._pending)
+                self._pending = self._pending[written:]
+
+    def close(self) -> None:
+        """Close the file if it was opened here."""
+        if self._descriptor is not None:
+            descriptor, self._descriptor = self._descriptor, None
+            try:
+                if self._pending:
+                    os.write(descriptor, self._pending)
+            except OSError as error:
+                logger.error("%d bytes could not be written: %s", len(self._pending), error)
+            finally:
+                os.close(descriptor)
+
+
+@dataclass(frozen=True)
+class SensitivityLog:
+    """A log as arrays, one entry per call of the observer.
+
+    Attributes
+    ----------
+    step
+        Step of the run, of shape (n,).
+    time
+        In fs, of shape (n,); nan where the run has no time.
+    sigma
+        The k smallest non-trivial singular values, of shape (n, k); nan where there are fewer or
+        the evaluation failed.
+    sigma_max, ratio
+        The largest singular value and sigma_1 / sigma_max, of shape (n,).
+    n_null
+        Number of non-trivial singular values that are zero, of shape (n,); -1 for a failure.
+    worst_atom
+        The atom that moves most in the softest mode, of shape (n,); -1 for a failure.
+    state
+        ``"ok"``, ``"below"`` (the threshold, but not long enough), ``"singular"``,
+        ``"calibrating"`` or ``"failed"``, of shape (n,).
+    """
+
+    step: NDArray[np.int64]
+    time: NDArray[np.float64]
+    sigma: NDArray[np.float64]
+    sigma_max: NDArray[np.float64]
+    ratio: NDArray[np.float64]
+    n_null: NDArray[np.int64]
+    worst_atom: NDArray[np.int64]
+    state: NDArray[np.str_]
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+
+def header(k: int) -> str:
+    """Column names with their units."""
+    sigma = "".join(f" {f'sigma_{i + 1}[1/A]':>13}" for i in range(k))
+    return (
+        f"{'Step':>9} {'Time[fs]':>12}{sigma} {'sigma_max':>12} {'ratio':>11} "
+        f"{'n_null':>6} {'worst_atom':>10} state\n"
+    )
+
+
+def line(step: int, time: float, k: int, found: Sensitivity | None, state: str) -> str:
+    """One line of the log; ``found`` is None if the evaluation failed."""
+    sigma = np.full(k, np.nan)
+    sigma_max, ratio, n_null, worst = np.nan, np.nan, -1, -1
+    if found is not None:
+        sigma[: len(found.singular_values)] = found.singular_values[:k]
+        sigma_max, ratio = found.sigma_max, found.ratio
+        n_null, worst = found.n_null, found.worst_atom
+    values = "".join(f" {value:13.6e}" for value in sigma)
+    return (
+        f"{step:9d} {time:12.4f}{values} {sigma_max:12.6e} {ratio:11.5e} "
+        f"{n_null:6d} {worst:10d} {state}\n"
+    )
+
+
+def read_log(file: str | Path | Iterable[str]) -> SensitivityLog:
+    """Read a log, also of a run that goes on or was killed in the middle of a line.
+
+    Parameters
+    ----------
+    file
+        A path, or the lines of a log.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it holds no line of a log and is not empty.
+    """
+    if isinstance(file, str | Path):
+        with open(file, encoding="utf-8", errors="replace", newline="") as stream:
+            lines = list(stream)
+    else:
+        lines = list(file)
+    rows = []
+    skipped = 0
+    for text in lines:
+        words = text.split()
+        if not words or words[0].startswith("#") or words[0] == "Step":
+            continue
+        row = _parse(words) if text.endswith("\n") else None
+        if row is None or (rows and len(row[2]) != len(rows[0][2])):
+            skipped += 1
+            continue
+        rows.append(row)
+    if skipped:
+        logger.info("%d incomplete or foreign lines were skipped", skipped)
+    if not rows and skipped > 1:
+        raise ValueError(f"{file} is not a log of SensitivityObserver")
+    step, time, sigma, sigma_max, ratio, n_null, worst, state = (
+        zip(*rows, strict=True) if rows else ((),) * 8
+    )
+    return SensitivityLog(
+        step=np.array(step, dtype=np.int64),
+        time=np.array(time, dtype=float),
+        sigma=np.array(sigma, dtype=float).reshape(len(rows), -1 if rows else 0),
+        sigma_max=np.array(sigma_max, dtype=float),
+        ratio=np.array(ratio, dtype=float),
+        n_null=np.array(n_null, dtype=np.int64),
+        worst_atom=np.array(worst, dtype=np.int64),
+        state=np.array(state, dtype=str),
+    )
+
+
+def _parse(words: list[str]) -> tuple[Any, ...] | None:
+    if len(words) < 8 or words[-1] not in STATES:
+        return None
+    try:
+        return (
+            int(words[0]),
+            float(words[1]),
+            [float(word) for word in words[2:-5]],
+            float(words[-5]),
+            float(words[-4]),
+            int(words[-3]),
+            int(words[-2]),
+            words[-1],
+        )
+    except ValueError:
+        return None

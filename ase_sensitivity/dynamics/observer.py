@@ -1,0 +1,363 @@
+"""An observer that tells an MD run or an optimization when its descriptor goes blind."""
+
+from __future__ import annotations
+
+import logging
+import math
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+from ase import Atoms
+from ase.parallel import world
+
+from ase_sensitivity.analysis import Scope, analyze, check_arguments
+from ase_sensitivity.descriptors.base import Descriptor
+from ase_sensitivity.dynamics.frames import FrameFile, flagged_frame
+from ase_sensitivity.dynamics.log import LineFile, header, line
+from ase_sensitivity.notices import (
+    EvaluationWarning,
+    SingularConfiguration,
+    SingularWarning,
+    warn,
+)
+from ase_sensitivity.sensitivity import Sensitivity
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_THRESHOLD = 1e-3
+ACTIONS = ("log", "warn", "record", "halt", "raise")
+
+Callback = Callable[[Sensitivity, Atoms, int], object]
+Action = str | Callback
+
+
+class SensitivityObserver:
+    """Follows the smallest singular values of a descriptor's Jacobian along a run.
+
+    Attach it to anything that takes ASE observers: ``dyn.attach(observer, interval=10)``. It reads
+    the atoms' positions and nothing else: no force call, and the run is bit for bit the same.
+
+    Parameters
+    ----------
+    dyn
+        The dynamics or optimizer, of which a weak reference is kept.
+    descriptor
+        What the potential sees; see :class:`~ase_sensitivity.Descriptor`.
+    atoms
+        The atoms to look at, if not those of ``dyn``: one image of a NEB.
+    logfile
+        Path, ``"-"`` for the standard output, or open file for one line per call; see
+        :func:`read_log`.
+    trajectory
+        Path (.xyz, .extxyz or .traj) for flagged frames with their softest mode; implies
+        ``"record"``.
+    scope, center, apply_constraints
+        As in :func:`~ase_sensitivity.analyze`.
+    k
+        Number of singular values to log.
+    threshold
+        A frame is *below* if sigma_min / sigma_max is less than this. ``"auto"`` takes a quantile of
+        the ratios of a calibration. None never flags.
+    calibration
+        For ``threshold="auto"``: the number of first calls to calibrate on, or frames.
+    quantile
+        Which quantile (linear interpolation) of the calibration's ratios becomes the threshold.
+        Expect this fraction of the frames of an unchanged run to be below it.
+    on_singular
+        What to do in a *singular* state, that is below for ``patience`` calls in a row: one or
+        several of
+
+        - ``"log"``: nothing but the word in the log, which is there in any case;
+        - ``"warn"``: a :class:`~ase_sensitivity.SingularWarning`;
+        - ``"record"``: write the frame to ``trajectory``, at every such call;
+        - ``"halt"``: let ``dyn.run()`` return; :attr:`halted` tells why, and running on is possible;
+        - ``"raise"``: raise :class:`~ase_sensitivity.SingularConfiguration`;
+        - a function, called as ``function(sensitivity, atoms, step)`` at every such call.
+
+        ``"halt"`` and ``"raise"`` act once and again after the ratio was above the threshold.
+    patience
+        Number of consecutive calls below the threshold that make a singular state.
+    on_failure
+        ``"warn"``: an evaluation that fails is logged and counted, and the run goes on.
+        ``"raise"``: its error is raised.
+    header, append
+        Whether to write the log's header, and to keep what log and trajectory hold.
+    comm
+        MPI communicator; rank 0 writes.
+
+    Attributes
+    ----------
+    sensitivity
+        Result of the last successful call, or None.
+    halted
+        Why the run was halted last, or None.
+    n_calls, n_singular, n_failed
+        Numbers of calls, of those in a singular state, and of those that failed.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is out of place.
+    OSError
+        If a file cannot be opened.
+
+    Notes
+    -----
+    The default threshold of 1e-3 is some thousandths of an Å from an exactly singular configuration
+    in molecules (NH3 near planarity: the ratio is 0.4 per Å of height with SOAP). It does not tell
+    a symmetric configuration, where a zero is right and harmless, from a spurious one.
+
+    Examples
+    --------
+    >>> from ase.build import molecule
+    >>> from ase.calculators.emt import EMT
+    >>> from ase.optimize import BFGS
+    >>> atoms = molecule("CH4")
+    >>> atoms.rattle(0.1, seed=1)
+    >>> atoms.calc = EMT()
+    >>> optimizer = BFGS(atoms, logfile=None)
+    >>> soap = QUIPDescriptor("soap cutoff=4 n_max=6 l_max=4 atom_sigma=0.5", species=["C", "H"])
+    >>> observer = SensitivityObserver(optimizer, soap, on_singular="log")
+    >>> optimizer.attach(observer, interval=2)
+    >>> _ = optimizer.run(steps=10)
+    >>> observer.n_calls
+    6
+    """
+
+    def __init__(
+        self,
+        dyn: Any,
+        descriptor: Descriptor,
+        *,
+        atoms: Atoms | None = None,
+        logfile: str | Path | IO[str] | None = None,
+        trajectory: str | Path | None = None,
+        scope: Scope = "structure",
+        center: int | None = None,
+        k: int = 3,
+        threshold: float | Literal["auto"] | None = DEFAULT_THRESHOLD,
+        calibration: int | Iterable[Atoms] = 50,
+        quantile: float = 0.01,
+        on_singular: Action | Sequence[Action] = "warn",
+        patience: int = 1,
+        apply_constraints: bool = False,
+        on_failure: Literal["warn", "raise"] = "warn",
+        header: bool = True,
+        append: bool = False,
+        comm: Any = world,
+    ) -> None:
+        self.sensitivity: Sensitivity | None = None
+        self.halted: str | None = None
+        self.n_calls = self.n_singular = self.n_failed = 0
+        self._log = self._frames = None
+        self._atoms = atoms
+        self.dyn = weakref.proxy(dyn)
+        self._descriptor = descriptor
+        self._settings: dict[str, Any] = {
+            "scope": scope,
+            "center": center,
+            "k": k,
+            "apply_constraints": apply_constraints,
+        }
+        check_arguments(self.atoms, descriptor, scope=scope, center=center, k=k)
+        self._k = k
+        self._patience = _positive_integer("patience", patience)
+        self._actions = _actions(on_singular, trajectory)
+        self._check_can_halt()
+        if on_failure not in ("warn", "raise"):
+            raise ValueError(f'`on_failure` is {on_failure!r} but must be "warn" or "raise"')
+        self._on_failure = on_failure
+        self._below = 0
+        self._stopped = False
+        self._calibration: list[float] = []
+        self._quantile = quantile
+        self.threshold, self._n_calibration = self._start_threshold(threshold, calibration)
+        self._log = LineFile(logfile, append, comm)
+        if trajectory is not None:
+            self._frames = FrameFile(trajectory, append, comm)
+        if header and self._log.empty:
+            self._log.write(self._header())
+
+    def __enter__(self) -> SensitivityObserver:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close log and trajectory, as far as they were opened here."""
+        for file in (self._log, self._frames):
+            if file is not None:
+                file.close()
+
+    @property
+    def atoms(self) -> Atoms:
+        """The atoms that are looked at."""
+        if self._atoms is not None:
+            return self._atoms
+        atoms = self.dyn.atoms
+        while not isinstance(atoms, Atoms):
+            if not hasattr(atoms, "atoms"):
+                raise ValueError(
+                    f"`dyn` moves a {type(atoms).__name__}, not one structure; "
+                    "say with `atoms` which image to look at, with one observer for each"
+                )
+            atoms = atoms.atoms  # a filter
+        return atoms
+
+    def __call__(self) -> None:
+        """Look at the present configuration and act on it."""
+        atoms, step, time = self.atoms, int(self.dyn.nsteps), self._time()
+        self.n_calls += 1
+        try:
+            found = analyze(atoms, self._descriptor, **self._settings)
+        except Exception as error:
+            if self._on_failure == "raise":
+                raise
+            self._failed(step, time, error)
+            return
+        self.sensitivity = found
+        state = self._state(found.ratio)
+        self._write_line(line(step, time, self._k, found, state))
+        if state == "singular":
+            self.n_singular += 1
+            self._act(atoms, found, step, time)
+
+    def _time(self) -> float:
+        """Time in fs; nan for what has none, such as an optimizer."""
+        get_time = getattr(self.dyn, "get_time", None)
+        return float("nan") if get_time is None else _in_fs(get_time())
+
+    def _state(self, ratio: float) -> str:
+        if self.threshold is None and len(self._calibration) < self._n_calibration:
+            if math.isfinite(ratio):
+                self._calibration.append(ratio)
+            if len(self._calibration) == self._n_calibration:
+                self.threshold = self._calibrated(self._calibration)
+            return "calibrating"
+        if self.threshold is None or not ratio < self.threshold:
+            self._below, self._stopped = 0, False
+            return "ok"
+        self._below += 1
+        return "singular" if self._below >= self._patience else "below"
+
+    def _act(self, atoms: Atoms, found: Sensitivity, step: int, time: float) -> None:
+        if self._frames is not None:
+            self._write(self._frames.write, flagged_frame(atoms, found, step, time))
+        reason = (
+            f"step {step}: sigma_min / sigma_max = {found.ratio:.3e} is below {self.threshold:.3e}"
+            f" ({self._below} consecutive calls), atom {found.worst_atom} moves most"
+        )
+        logger.info(reason)
+        if "warn" in self._actions:
+            warn(
+                "the run is near a singular configuration of its descriptor: "
+                "see the log, or `sensitivity` of the observer",
+                SingularWarning,
+            )
+        for action in self._actions:
+            if callable(action):
+                action(found, atoms, step)
+        if self._stopped:
+            return
+        if "raise" in self._actions:
+            self._stopped = True
+            raise SingularConfiguration(reason, found, atoms.copy(), step)
+        if "halt" in self._actions:
+            self._stopped = True
+            self.halted = reason
+            self.dyn.max_steps = self.dyn.nsteps
+
+    def _failed(self, step: int, time: float, error: Exception) -> None:
+        self.n_failed += 1
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        logger.warning("step %d: the evaluation failed: %s", step, reason)
+        text = line(step, time, self._k, None, "failed")
+        self._write_line(f"# step {step}: {reason}\n{text}")
+        warn("the sensitivity could not be evaluated: see the log", EvaluationWarning)
+
+    def _write_line(self, text: str) -> None:
+        assert self._log is not None
+        self._write(self._log.write, text)
+
+    @staticmethod
+    def _write(write: Callable[[Any], None], what: Any) -> None:
+        """Write, and go on if that fails: the run is worth more than its log."""
+        try:
+            write(what)
+        except Exception as error:
+            logger.error("a result could not be written: %s", error)
+            warn("a result of the observer could not be written", EvaluationWarning)
+
+    def _header(self) -> str:
+        settings = ", ".join(f"{name}={value}" for name, value in self._settings.items())
+        described = " ".join(repr(self._descriptor).split())
+        return f"# {described}\n# {settings}, threshold={self.threshold}\n{header(self._k)}"
+
+    def _check_can_halt(self) -> None:
+        if "halt" not in self._actions:
+            return
+        from ase.optimize.sciopt import SciPyOptimizer
+
+        if isinstance(self.dyn, SciPyOptimizer) or not hasattr(self.dyn, "max_steps"):
+            raise ValueError(
+                f'`on_singular="halt"` cannot stop {type(self.dyn).__name__}, which has a loop of '
+                'its own; use "raise"'
+            )
+
+    def _start_threshold(
+        self, threshold: float | str | None, calibration: int | Iterable[Atoms]
+    ) -> tuple[float | None, int]:
+        """The threshold, or None and the number of calls that will set it."""
+        if threshold is None:
+            return None, 0
+        if threshold != "auto":
+            if isinstance(threshold, str) or not 0 < threshold < math.inf:
+                raise ValueError(
+                    f'`threshold` is {threshold!r} but must be a positive number, "auto" or None'
+                )
+            return float(threshold), 0
+        if not 0 <= self._quantile <= 1:
+            raise ValueError(f"`quantile` is {self._quantile} but must be between 0 and 1")
+        if isinstance(calibration, int):
+            return None, _positive_integer("calibration", calibration)
+        ratios = [analyze(frame, self._descriptor, **self._settings).ratio for frame in calibration]
+        ratios = [ratio for ratio in ratios if math.isfinite(ratio)]
+        if not ratios:
+            raise ValueError("`calibration` has no frame with anything to resolve")
+        return self._calibrated(ratios), 0
+
+    def _calibrated(self, ratios: list[float]) -> float:
+        threshold = float(np.quantile(ratios, self._quantile))
+        logger.info("threshold %.3e from %d frames", threshold, len(ratios))
+        return threshold
+
+
+def _in_fs(time: float) -> float:
+    from ase.units import fs
+
+    return time / fs
+
+
+def _positive_integer(name: str, value: Any) -> int:
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"`{name}` is {value!r} but must be a positive integer")
+    return int(value)
+
+
+def _actions(given: Action | Sequence[Action], trajectory: object) -> tuple[Action, ...]:
+    actions = (given,) if isinstance(given, str) or callable(given) else tuple(given)
+    for action in actions:
+        if not callable(action) and action not in ACTIONS:
+            raise ValueError(
+                f"`on_singular` has {action!r} but takes {', '.join(ACTIONS)} or a function"
+            )
+    if "record" in actions and trajectory is None:
+        raise ValueError('`on_singular="record"` needs `trajectory`, the file to write to')
+    return actions

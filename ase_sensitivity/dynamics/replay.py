@@ -1,0 +1,112 @@
+"""The observer over a finished trajectory: what a live run would have said."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import ase.io
+from ase import Atoms
+from ase.units import fs
+
+from ase_sensitivity.descriptors.base import Descriptor
+from ase_sensitivity.dynamics.log import SensitivityLog, read_log
+from ase_sensitivity.dynamics.observer import SensitivityObserver
+
+
+class Replay:
+    """Plays frames back to observers, as a dynamics does.
+
+    Attributes
+    ----------
+    atoms
+        The present frame.
+    nsteps
+        Its number, counted from 0.
+    max_steps
+        Where to stop.
+    """
+
+    def __init__(self, timestep: float | None) -> None:
+        self.atoms = Atoms()
+        self.nsteps = 0
+        self.max_steps = 0
+        self._timestep = timestep
+
+    def get_time(self) -> float:
+        """Time of the present frame in ASE units; nan if the time step is not known."""
+        return float("nan") if self._timestep is None else self.nsteps * self._timestep * fs
+
+
+def replay(
+    frames: str | Path | Iterable[Atoms],
+    descriptor: Descriptor,
+    *,
+    timestep: float | None = None,
+    progress: bool = False,
+    logfile: str | Path | None = None,
+    **settings: Any,
+) -> SensitivityLog:
+    """Run a :class:`SensitivityObserver` over frames that exist already.
+
+    Parameters
+    ----------
+    frames
+        A file that ASE can read (all its frames; or some, as in ``"run.traj@::10"``), or frames.
+        Files and iterators are read one frame at a time.
+    descriptor
+        What the potential sees.
+    timestep
+        Time between two frames in fs, for the time column.
+    progress
+        Show a progress bar on the terminal.
+    logfile
+        Path of the log, the same as a live run writes.
+    **settings
+        Everything else :class:`SensitivityObserver` takes. ``on_singular="halt"`` ends the replay.
+
+    Returns
+    -------
+    SensitivityLog
+        The log as arrays.
+
+    Raises
+    ------
+    ValueError
+        If there are no frames, or an argument is out of place.
+
+    Examples
+    --------
+    >>> from ase.build import molecule
+    >>> frames = [molecule("NH3"), molecule("NH3")]
+    >>> frames[1].rattle(0.1, seed=0)
+    >>> soap = QUIPDescriptor("soap cutoff=4 n_max=6 l_max=4 atom_sigma=0.5", species=["N", "H"])
+    >>> replay(frames, soap, timestep=0.5).time
+    array([0. , 0.5])
+    """
+    if isinstance(frames, str | Path):
+        frames = ase.io.iread(str(frames), index=None if "@" in str(frames) else ":")
+    if progress:
+        from rich.progress import track
+
+        frames = track(frames, description="Replaying")
+    run = Replay(timestep)
+    observer: SensitivityObserver | None = None
+    memory = io.StringIO()
+    try:
+        for number, frame in enumerate(frames):
+            run.atoms, run.nsteps, run.max_steps = frame, number, number + 1
+            if observer is None:
+                target = memory if logfile is None else logfile
+                observer = SensitivityObserver(run, descriptor, logfile=target, **settings)
+            observer()
+            if run.max_steps == run.nsteps:
+                break
+    finally:
+        if observer is not None:
+            observer.close()
+    if observer is None:
+        raise ValueError("`frames` has no frames")
+    return read_log(memory.getvalue().splitlines(keepends=True) if logfile is None else logfile)

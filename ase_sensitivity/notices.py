@@ -1,0 +1,67 @@
+"""Our warning categories, the error that stops a run, and where a warning points."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import ase
+from ase import Atoms
+
+if TYPE_CHECKING:
+    from ase_sensitivity.sensitivity import Sensitivity
+
+_INSIDE = (str(Path(__file__).parent), str(Path(ase.__file__).parent))
+
+
+class SensitivityWarning(UserWarning):
+    """Base of every warning of this package."""
+
+
+class SingularWarning(SensitivityWarning):
+    """A run came close to a singular configuration."""
+
+
+class EvaluationWarning(SensitivityWarning):
+    """The sensitivity of a configuration could not be evaluated, or a result not be written."""
+
+
+class CostWarning(SensitivityWarning):
+    """What was asked for is much slower than it could be."""
+
+
+class ConstraintWarning(SensitivityWarning):
+    """A constraint is not taken into account."""
+
+
+class SingularConfiguration(RuntimeError):
+    """A run reached a singular configuration and was asked to stop with an error.
+
+    Attributes
+    ----------
+    sensitivity
+        The :class:`~ase_sensitivity.Sensitivity` that was found.
+    atoms
+        A copy of the configuration.
+    step
+        The step of the run.
+    """
+
+    def __init__(self, message: str, sensitivity: Sensitivity, atoms: Atoms, step: int) -> None:
+        super().__init__(message)
+        self.sensitivity = sensitivity
+        self.atoms = atoms
+        self.step = step
+
+    def __reduce__(self) -> tuple[type, tuple[str, Sensitivity, Atoms, int]]:
+        return type(self), (self.args[0], self.sensitivity, self.atoms, self.step)
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Warn at the line of the user's code that led here, through ASE's run loops and our own."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_INSIDE):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)

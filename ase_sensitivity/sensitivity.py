@@ -1,0 +1,136 @@
+"""The result of an analysis: what a descriptor sees least in a structure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from ase_sensitivity.descriptors.base import Floats, Ints
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """The smallest non-trivial singular values of a feature Jacobian, and their directions.
+
+    Attributes
+    ----------
+    scope
+        ``"structure"``, ``"environment"`` or ``"atom"``.
+    singular_values
+        The k smallest non-trivial ones, ascending, of shape (k,), in 1/Å times the unit of the
+        features.
+    modes
+        Their displacements, normalised, of shape (k, n_points, 3). In structure and atom scope the
+        points are the atoms; in environment scope the centre and its neighbour images.
+    atoms
+        The atom that each point belongs to, of shape (n_points,).
+    displacements
+        From the centre to each point in Å, of shape (n_points, 3), in environment scope, else None.
+    sigma_max
+        The largest singular value.
+    n_coordinates
+        Number of coordinates that could move.
+    n_trivial
+        Rigid motions set aside, of all fragments.
+    n_null
+        Non-trivial singular values that are zero; ``n_trivial + n_null`` is what a full singular
+        value decomposition shows as zero.
+    center
+        The centre (environment scope) or atom (atom scope) whose ratio is smallest, else None.
+    method
+        ``"gram"`` or ``"qr"``: how the values were computed.
+    """
+
+    scope: str
+    singular_values: Floats
+    modes: Floats
+    atoms: Ints
+    displacements: Floats | None
+    sigma_max: float
+    n_coordinates: int
+    n_trivial: int
+    n_null: int
+    center: int | None
+    method: str
+
+    @property
+    def ratio(self) -> float:
+        """sigma_min / sigma_max: nan if only rigid motions exist, 0 if nothing is seen at all."""
+        if len(self.singular_values) == 0:
+            return float("nan")
+        return float(self.singular_values[0]) / self.sigma_max if self.sigma_max > 0 else 0.0
+
+    @property
+    def worst_atom(self) -> int:
+        """The atom that moves most in the softest mode; -1 without a mode."""
+        if self.center is not None:
+            return self.center
+        if len(self.modes) == 0:
+            return -1
+        return int(self.atoms[np.linalg.norm(self.modes[0], axis=1).argmax()])
+
+    def mode_of_atoms(self, n_atoms: int, index: int = 0) -> Floats:
+        """One mode as displacements of the atoms of the structure, of shape (n_atoms, 3).
+
+        In environment scope an atom shows the displacement of its image nearest to the centre; the
+        images move independently there.
+        """
+        mode = np.zeros((n_atoms, 3))
+        if index >= len(self.modes):
+            return mode
+        order = np.arange(len(self.atoms))
+        if self.displacements is not None:
+            order = np.argsort(-np.linalg.norm(self.displacements, axis=1), kind="stable")
+        mode[self.atoms[order]] = self.modes[index][order]
+        return mode
+
+    def todict(self) -> dict[str, Any]:
+        """Fields as a dictionary, which :func:`ase.io.jsonio.write_json` can write."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def fromdict(cls, dictionary: dict[str, Any]) -> Sensitivity:
+        """The inverse of :meth:`todict`, also after a round trip through JSON."""
+        values = dict(dictionary)
+        shapes = {"singular_values": (-1,), "modes": (-1, len(values["atoms"]), 3), "atoms": (-1,)}
+        for name, shape in shapes.items():
+            kind = np.intp if name == "atoms" else float
+            values[name] = np.asarray(values[name], dtype=kind).reshape(shape)
+        if values["displacements"] is not None:
+            values["displacements"] = np.asarray(values["displacements"], dtype=float)
+        return cls(**values)
+
+    def summary(self) -> str:
+        """What was found, in words."""
+        where = {
+            "structure": "The structure",
+            "environment": f"The environment of atom {self.center}",
+            "atom": f"Atom {self.center}, all others frozen,",
+        }[self.scope]
+        lines = [
+            f"{where} has {self.n_coordinates} coordinates; "
+            f"{self.n_trivial} rigid motions are set aside."
+        ]
+        if len(self.singular_values) == 0:
+            return lines[0] + "\nNothing else can move: there is nothing to resolve."
+        values = "  ".join(f"{value:.3g}" for value in self.singular_values)
+        lines += [
+            f"Smallest singular values: {values}   largest: {self.sigma_max:.3g}",
+            f"sigma_min / sigma_max = {self.ratio:.2e}",
+        ]
+        if self.n_null:
+            lines.append(
+                f"{self.n_null} direction{'s are' if self.n_null > 1 else ' is'} invisible to the "
+                "descriptor: to first order no feature changes along "
+                f"{'them' if self.n_null > 1 else 'it'}, and no force along "
+                f"{'them' if self.n_null > 1 else 'it'} can be learned here."
+            )
+        else:
+            lines.append("No direction is invisible to the descriptor.")
+        lines.append(f"Atom {self.worst_atom} moves most in the softest mode.")
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.summary()

@@ -1,0 +1,154 @@
+"""Trivial modes: the rigid motions that no descriptor can see, one set for each fragment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+from ase import Atoms
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import breadth_first_order, connected_components
+
+from ase_sensitivity.descriptors.base import FeatureJacobian, Floats, Ints
+from ase_sensitivity.structure import NeighborPairs, neighbor_pairs
+
+DEPENDENT = 1e-6
+"""Generators whose independent part is smaller than this, relative to the largest, are dropped:
+the rotation of a linear molecule about its axis."""
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """Atoms connected by paths of neighbours, and by nothing to the rest.
+
+    Attributes
+    ----------
+    atoms
+        Indices of shape (n,).
+    positions
+        In Å, of shape (n, 3), with the images chosen along the paths: a molecule is not torn apart.
+    axes
+        Independent lattice vectors that connect the fragment to its own images, of shape (m, 3):
+        none for a molecule, one for a wire, two for a slab, three for a crystal.
+    """
+
+    atoms: Ints
+    positions: Floats
+    axes: Floats
+
+    def generators(self) -> Floats:
+        """Rigid motions as displacements of the fragment's atoms, of shape (m, n, 3)."""
+        motions = [np.tile(e, (len(self.atoms), 1)) for e in np.eye(3)]
+        if len(self.axes) <= 1 and len(self.atoms) > 1:
+            relative = self.positions - self.positions.mean(axis=0)
+            size = np.sqrt((relative**2).sum() / len(relative)) or 1.0
+            if len(self.axes) == 0:
+                rotations = np.eye(3)
+            else:
+                rotations = self.axes / np.linalg.norm(self.axes)
+            motions += [np.cross(axis, relative / size) for axis in rotations]
+        return np.array(motions)
+
+
+def fragments(atoms: Atoms, parts: Iterable[FeatureJacobian]) -> list[Fragment]:
+    """Connected components of the graph of centres and their neighbours.
+
+    Two atoms are neighbours if one is within the cutoff of the other and is a centre, whether or
+    not the descriptor tells their species apart: an atom that a centre should see and does not is
+    not a fragment but a blind spot.
+    """
+    n_atoms = len(atoms)
+    edges = [_edges(atoms, part) for part in parts]
+    first = np.concatenate([pairs.first for pairs in edges])
+    second = np.concatenate([pairs.second for pairs in edges])
+    shift = np.concatenate([pairs.shift for pairs in edges])
+    graph = coo_array((np.ones(len(first)), (first, second)), shape=(n_atoms, n_atoms)).tocsr()
+    _, component = connected_components(graph, directed=False)
+    offset = _offsets(n_atoms, first, second, shift, component)
+    cycles = offset[first] + shift - offset[second]
+    cell = atoms.cell.array
+    found = []
+    for label in range(component.max() + 1):
+        members = np.flatnonzero(component == label)
+        own = np.unique(cycles[component[first] == label], axis=0)
+        own = own[own.any(axis=1)]
+        found.append(
+            Fragment(members, (atoms.positions + offset @ cell)[members], _independent(own @ cell))
+        )
+    return found
+
+
+def trivial_modes(pieces: Iterable[Fragment], n_atoms: int, fixed: Ints | None = None) -> Floats:
+    """Orthonormal rigid motions of all fragments, of shape (3 n_atoms, n_trivial).
+
+    Parameters
+    ----------
+    pieces
+        The fragments.
+    n_atoms
+        Number of atoms.
+    fixed
+        Atoms that may not move: only rigid motions that leave them in place are trivial then. Their
+        rows are zero.
+    """
+    modes: list[Floats] = []
+    for piece in pieces:
+        generators = piece.generators().reshape(-1, 3 * len(piece.atoms)).T
+        if fixed is not None:
+            held = np.repeat(np.isin(piece.atoms, fixed), 3)
+            if held.any():
+                generators = generators @ scipy.linalg.null_space(generators[held], rcond=DEPENDENT)
+                generators[held] = 0.0
+        u, s, _ = np.linalg.svd(generators, full_matrices=False)
+        independent = u[:, s > DEPENDENT * np.sqrt(len(piece.atoms))]
+        wide = np.zeros((n_atoms, 3, independent.shape[1]))
+        wide[piece.atoms] = independent.reshape(len(piece.atoms), 3, -1)
+        modes.append(wide.reshape(3 * n_atoms, -1))
+    return np.concatenate(modes, axis=1)
+
+
+def _edges(atoms: Atoms, part: FeatureJacobian) -> NeighborPairs:
+    if np.isfinite(part.cutoff):
+        pairs = neighbor_pairs(atoms, part.cutoff)
+        is_center = np.isin(pairs.first, part.center_atoms)
+        return NeighborPairs(
+            pairs.first[is_center], pairs.second[is_center], pairs.shift[is_center]
+        )
+    # Nothing is known of the range: everything is connected, across every periodic boundary.
+    others = np.arange(len(atoms))
+    axes = np.eye(3, dtype=np.intp)[atoms.pbc]
+    return NeighborPairs(
+        np.zeros(len(atoms) + len(axes), dtype=np.intp),
+        np.concatenate([others, np.zeros(len(axes), dtype=np.intp)]),
+        np.concatenate([np.zeros((len(atoms), 3), dtype=np.intp), axes]),
+    )
+
+
+def _offsets(n_atoms: int, first: Ints, second: Ints, shift: Ints, component: Ints) -> Ints:
+    """Lattice offset of every atom along a spanning tree of its fragment, of shape (n_atoms, 3)."""
+    offset: NDArray[np.intp] = np.zeros((n_atoms, 3), dtype=np.intp)
+    if not shift.any():
+        return offset
+    # One edge for each pair of atoms is enough for a tree; both directions, as a path may use them.
+    step = {}
+    for i, j, s in zip(first.tolist(), second.tolist(), shift, strict=True):
+        step.setdefault((i, j), s)
+        step.setdefault((j, i), -s)
+    rows, columns = np.array(list(step)).T
+    graph = coo_array((np.ones(len(rows)), (rows, columns)), shape=(n_atoms, n_atoms)).tocsr()
+    for root in np.unique(component, return_index=True)[1]:
+        order, before = breadth_first_order(graph, root, directed=True)
+        for atom in order[1:].tolist():
+            offset[atom] = offset[before[atom]] + step[int(before[atom]), atom]
+    return offset
+
+
+def _independent(vectors: Floats) -> Floats:
+    """A basis of the space of the lattice vectors given, of shape (rank, 3)."""
+    if len(vectors) == 0:
+        return np.empty((0, 3))
+    _, s, vt = np.linalg.svd(vectors, full_matrices=False)
+    return vt[s > 1e-9 * s[0]]

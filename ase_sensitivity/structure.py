@@ -1,0 +1,135 @@
+"""What has to hold of a structure before anything is computed, and who its neighbours are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+from ase.geometry import complete_cell, wrap_positions
+from matscipy.neighbours import neighbour_list
+from numpy.typing import NDArray
+
+CLOSEST = 0.01
+"""Atoms nearer than this (Å) sit on top of each other: no potential and no descriptor is meant for it."""
+
+
+@dataclass(frozen=True)
+class NeighborPairs:
+    """Ordered pairs of a centre and a neighbour image within a cutoff, self-images included.
+
+    Attributes
+    ----------
+    first, second
+        Atom indices of shape (n_pairs,).
+    shift
+        Lattice vectors to add to the second atom, of shape (n_pairs, 3).
+    """
+
+    first: NDArray[np.intp]
+    second: NDArray[np.intp]
+    shift: NDArray[np.intp]
+
+
+def check_atoms(atoms: Atoms) -> None:
+    """Raise if ``atoms`` is no structure with finite positions and a usable cell.
+
+    Raises
+    ------
+    TypeError
+        If ``atoms`` is not an :class:`ase.Atoms`.
+    ValueError
+        If it is empty, or positions, atomic numbers or the cell make no sense.
+    """
+    if not isinstance(atoms, Atoms):
+        raise TypeError(f"`atoms` must be an ase.Atoms, not {type(atoms).__name__}")
+    if len(atoms) == 0:
+        raise ValueError("`atoms` has no atoms")
+    finite = np.isfinite(atoms.positions).all(axis=1)
+    if not finite.all():
+        bad = int(np.flatnonzero(~finite)[0])
+        raise ValueError(f"the position of atom {bad} is {atoms.positions[bad]}, not finite")
+    numbers = atoms.numbers
+    if numbers.min() < 0 or numbers.max() > 118:
+        bad = int(np.flatnonzero((numbers < 0) | (numbers > 118))[0])
+        raise ValueError(f"atom {bad} has atomic number {numbers[bad]}, not one of 0 to 118")
+    if atoms.pbc.any():
+        cell = atoms.cell.array
+        if not np.isfinite(cell).all():
+            raise ValueError(f"the cell {cell.tolist()} is not finite")
+        vectors = cell[atoms.pbc]
+        lengths = np.linalg.norm(vectors, axis=1)
+        scale = np.prod(lengths)
+        if scale == 0 or np.sqrt(np.linalg.det(vectors @ vectors.T)) < 1e-6 * scale:
+            raise ValueError(
+                f"the periodic cell vectors {vectors.tolist()} are zero or linearly dependent; "
+                "set `atoms.cell`, or `atoms.pbc = False` for an isolated structure"
+            )
+
+
+def boxed(atoms: Atoms) -> Atoms:
+    """A bare copy with a regular cell: non-periodic directions get a vector that spans the atoms.
+
+    Neighbour searches divide space along the cell vectors, so a missing, tiny or huge vector along a
+    direction that is not periodic costs memory or fails although it has no meaning. Atoms are
+    wrapped along periodic directions; the search could lose far ones otherwise.
+    """
+    cell = complete_cell(np.where(atoms.pbc[:, None], atoms.cell.array, 0.0))
+    cell[~atoms.pbc] /= np.linalg.norm(cell[~atoms.pbc], axis=1)[:, None]
+    fractional = atoms.positions @ np.linalg.inv(cell)
+    extent = np.ptp(fractional, axis=0) + 1.0
+    cell[~atoms.pbc] *= np.clip(extent, 1.0, 1e3)[~atoms.pbc, None]
+    positions = wrap_positions(atoms.positions, cell, pbc=atoms.pbc, eps=0.0)
+    return Atoms(atoms.numbers, positions, cell=cell, pbc=atoms.pbc)
+
+
+def expected_pairs(atoms: Atoms, cutoff: float) -> float:
+    """Rough number of (centre, neighbour image) pairs, before anybody lists them."""
+    cell = atoms.cell.array
+    volume = abs(np.linalg.det(cell))
+    area = np.linalg.norm(np.cross(np.roll(cell, -1, axis=0), np.roll(cell, -2, axis=0)), axis=1)
+    images = np.where(atoms.pbc, 2 * cutoff * area / volume + 1, 1.0)
+    return float(len(atoms) ** 2 * images.prod())
+
+
+def check_size(atoms: Atoms, cutoff: float) -> None:
+    """Raise ValueError if ``atoms`` (boxed) within ``cutoff`` is more than a machine can list."""
+    volume = abs(np.linalg.det(atoms.cell.array))
+    if volume / min(cutoff + 1.0, 50.0) ** 3 > 3e7:
+        raise ValueError(
+            f"the cell has a volume of {volume:.3g} Å^3, too large to search for neighbours within "
+            f"{cutoff:g} Å; make the vacuum smaller, or set `pbc = False` along it"
+        )
+    # Per atom: the sphere of one cutoff may hold a few ten thousand images, not millions.
+    per_atom = expected_pairs(atoms, cutoff) / len(atoms)
+    if per_atom > 1e6 and per_atom > 50 * len(atoms):
+        raise ValueError(
+            f"a cutoff of {cutoff:g} Å in this cell gives every atom up to {per_atom:.1e} "
+            "neighbours; reduce the cutoff, or check the cell"
+        )
+
+
+def neighbor_pairs(atoms: Atoms, cutoff: float) -> NeighborPairs:
+    """All ordered pairs within ``cutoff`` (Å).
+
+    Raises
+    ------
+    ValueError
+        If two atoms are closer than :data:`CLOSEST`, or the list would not fit into memory.
+    """
+    box = boxed(atoms)
+    check_size(box, cutoff)
+    first, second, distance, shift = neighbour_list("ijdS", box, float(cutoff))
+    if len(distance) and distance.min() < CLOSEST:
+        pair = int(distance.argmin())
+        i, j = int(first[pair]), int(second[pair])
+        raise ValueError(
+            f"atoms {i} and {j} are {distance[pair]:.2g} Å apart, on top of each other"
+        )
+    # The box holds wrapped atoms; the shifts are those of the atoms as given.
+    moved = np.rint((atoms.positions - box.positions) @ np.linalg.inv(box.cell.array)).astype(int)
+    return NeighborPairs(
+        first.astype(np.intp),
+        second.astype(np.intp),
+        (shift - moved[second] + moved[first]).astype(np.intp),
+    )
