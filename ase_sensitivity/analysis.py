@@ -103,10 +103,9 @@ def analyze(
     worst: tuple[View, Spectrum] | None = None
     for view in _views(jacobian, atoms, scope, center, fixed):
         found = spectrum(view, tolerance)
-        # A nan ratio (nothing but rigid motions) is never the worst unless nothing else is.
-        if worst is None or not worst[1].ratio <= found.ratio:
-            if worst is None or not np.isnan(found.ratio):
-                worst = view, found
+        # A nan ratio means nothing but rigid motions: anything else is worse.
+        if worst is None or found.ratio < worst[1].ratio or np.isnan(worst[1].ratio):
+            worst = view, found
     if worst is None:
         raise ValueError("there are no atoms that could move")
     return _result(*worst, scope=scope, n_atoms=len(atoms), k=k)

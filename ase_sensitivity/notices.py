@@ -36,7 +36,7 @@ class ConstraintWarning(SensitivityWarning):
     """A constraint is not taken into account."""
 
 
-class SingularConfiguration(RuntimeError):
+class SingularConfiguration(RuntimeError):  # noqa: N818 (a state of the run, not a mistake)
     """A run reached a singular configuration and was asked to stop with an error.
 
     Attributes

@@ -11,7 +11,7 @@ from matscipy.neighbours import neighbour_list
 from numpy.typing import NDArray
 
 CLOSEST = 0.01
-"""Atoms nearer than this (Å) sit on top of each other: no potential and no descriptor is meant for it."""
+"""Atoms nearer than this (Å) sit on top of each other; no potential is meant for that."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ def check_atoms(atoms: Atoms) -> None:
 def boxed(atoms: Atoms) -> Atoms:
     """A bare copy with a regular cell: non-periodic directions get a vector that spans the atoms.
 
-    Neighbour searches divide space along the cell vectors, so a missing, tiny or huge vector along a
-    direction that is not periodic costs memory or fails although it has no meaning. Atoms are
+    Neighbour searches divide space along the cell vectors, so a missing, tiny or huge vector along
+    a direction that is not periodic costs memory or fails although it has no meaning. Atoms are
     wrapped along periodic directions; the search could lose far ones otherwise.
     """
     cell = complete_cell(np.where(atoms.pbc[:, None], atoms.cell.array, 0.0))

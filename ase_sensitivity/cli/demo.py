@@ -46,7 +46,9 @@ def run(directory: Path, *, steps: int, seed: int) -> None:
         rng=rng,
     )
     soap = QUIPDescriptor("soap cutoff=4 n_max=8 l_max=6 atom_sigma=0.5", species=["N", "H"])
-    console.print(f"NH3, GFN2-xTB, {TEMPERATURE:g} K, {steps} steps of 0.5 fs; {soap.specification[0]}")
+    console.print(
+        f"NH3, GFN2-xTB, {TEMPERATURE:g} K, {steps} steps of 0.5 fs; {soap.specification[0]}"
+    )
     heights: list[float] = []
     logfile, frames = directory / "sensitivity.log", directory / "flagged.xyz"
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
@@ -78,7 +80,8 @@ def ammonia(rng: np.random.Generator) -> Atoms:
     """NH3 close to planarity, with thermal velocities and the umbrella mode on its way through."""
     atoms = molecule("NH3")
     hydrogens = atoms.positions[1:]
-    atoms.positions[0] = hydrogens.mean(axis=0) + [0, 0, START_HEIGHT]
+    atoms.positions[0] = hydrogens.mean(axis=0)
+    atoms.positions[0, 2] += START_HEIGHT
     masses = atoms.get_masses()
     thermal = np.sqrt(units.kB * TEMPERATURE / masses)[:, None]
     velocities = rng.normal(size=(4, 3)) * thermal

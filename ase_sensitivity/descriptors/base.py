@@ -17,7 +17,7 @@ Ints = NDArray[np.intp]
 
 @dataclass(frozen=True)
 class FeatureJacobian:
-    """Derivatives of atom-centred features, one dense block per row of features and neighbour image.
+    """Derivatives of atom-centred features, a dense block for each row and neighbour image.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ class FeatureJacobian:
 
     @property
     def parts(self) -> tuple[FeatureJacobian, ...]:
-        """This Jacobian as a sequence of Jacobians of uniform feature length."""
+        """The Jacobian as a sequence of Jacobians of uniform feature length."""
         return (self,)
 
     @property
@@ -90,7 +90,7 @@ class FeatureJacobian:
     def check_finite(self) -> None:
         """Raise ValueError if a feature or a derivative is not a finite number."""
         for name, array in (("feature", self.features), ("derivative", self.blocks)):
-            bad = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
+            bad = ~np.isfinite(array).all(axis=tuple(range(1, array.ndim)))
             if bad.any():
                 first = int(np.flatnonzero(bad)[0])
                 row = first if name == "feature" else int(self.row[first])
@@ -193,26 +193,22 @@ Jacobian = FeatureJacobian | StackedJacobian
 
 @runtime_checkable
 class Descriptor(Protocol):
-    """A map from a structure to atom-centred features, with its Jacobian.
-
-    Attributes
-    ----------
-    species
-        Chemical symbols of the neighbours the descriptor tells apart, or None if it does not.
-    cutoff
-        Radius in Å beyond which nothing is seen.
-    body_order
-        nu + 1 for features that correlate nu neighbours with the centre; None if unknown.
-    """
+    """A map from a structure to atom-centred features, with its Jacobian."""
 
     @property
-    def species(self) -> Sequence[str] | None: ...
+    def species(self) -> Sequence[str] | None:
+        """Chemical symbols of the neighbours that are told apart, or None if they are not."""
+        ...
 
     @property
-    def cutoff(self) -> float: ...
+    def cutoff(self) -> float:
+        """Radius in Å beyond which nothing is seen."""
+        ...
 
     @property
-    def body_order(self) -> int | None: ...
+    def body_order(self) -> int | None:
+        """Nu + 1 for features that correlate nu neighbours with the centre; None if unknown."""
+        ...
 
     def features(self, atoms: Atoms) -> Floats:
         """Features of shape (n_rows, n_features)."""

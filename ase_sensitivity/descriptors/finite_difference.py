@@ -9,8 +9,8 @@ import numpy as np
 from ase import Atoms
 
 from ase_sensitivity.descriptors.base import FeatureJacobian, Floats, Ints
-from ase_sensitivity.structure import check_atoms
 from ase_sensitivity.notices import CostWarning, warn
+from ase_sensitivity.structure import check_atoms
 
 MANY_ATOMS = 32
 

@@ -203,6 +203,8 @@ class _QUIPPart:
     def _rows(self, box: Atoms, gradients: bool) -> list[dict[str, Any]]:
         import quippy.convert
 
+        if self.arguments.kind.startswith("bispectrum"):
+            _reset_clebsch_gordan()
         quip_atoms = quippy.convert.ase_to_quip(box)
         self._quip._calc_connect(quip_atoms)
         raw = self._quip._quip_descriptor.calc(
@@ -308,10 +310,29 @@ def _silent_output() -> Iterator[None]:
 
 def _flush_fortran() -> None:
     """Empty Fortran's own buffers, which it would else write when the process ends."""
+    with suppress(OSError, AttributeError):  # another compiler's run-time library
+        _quip_library()._gfortran_flush_i4(None)
+
+
+def _reset_clebsch_gordan() -> None:
+    """Make QUIP tabulate its Clebsch-Gordan coefficients anew.
+
+    bispectrum_so3 (integer momenta) and bispectrum_so4 (half-integer ones) share one table, which
+    QUIP renews only to enlarge it: the features of whichever comes second are wrong otherwise.
+    """
+    try:
+        _quip_library().__getattr__("__angular_functions_module_MOD_cg_finalise")()
+    except (OSError, AttributeError):
+        raise ValueError(
+            "this build of QUIP does not let its Clebsch-Gordan table be renewed, without which "
+            "bispectrum features can be wrong"
+        ) from None
+
+
+def _quip_library() -> ctypes.CDLL:
     import quippy._quippy
 
-    with suppress(OSError, AttributeError):  # another compiler's run-time library
-        ctypes.CDLL(quippy._quippy.__file__)._gfortran_flush_i4(None)
+    return ctypes.CDLL(quippy._quippy.__file__)
 
 
 def _fortran_message(error: RuntimeError) -> str:

@@ -91,7 +91,9 @@ class QUIPArguments:
             raise TypeError(f"a QUIP descriptor is a string, not {type(text).__name__}: {text!r}")
         remainder = _TOKEN.sub("", text).strip()
         if remainder:
-            raise ValueError(f"cannot read {remainder[:40]!r} in the QUIP descriptor {text[:200]!r}")
+            raise ValueError(
+                f"cannot read {remainder[:40]!r} in the QUIP descriptor {text[:200]!r}"
+            )
         kinds: list[str] = []
         arguments: dict[str, str] = {}
         for match in _TOKEN.finditer(text):
@@ -185,12 +187,11 @@ class QUIPArguments:
                     raise ValueError(f"`{listed}` has {word!r}, not an atomic number (1 to 118)")
             if len(set(numbers)) != len(numbers):
                 raise ValueError(f"`{listed}` lists a species twice: {numbers}")
-            if count in self.arguments and int(self.arguments[count]) != len(numbers):
+            stated = self.arguments.get(count, "1" if numbers else "0")  # QUIP's default is 1
+            if int(stated) != len(numbers):
                 raise ValueError(
-                    f"`{count}` is {self.arguments[count]} but `{listed}` lists {len(numbers)}"
+                    f"`{count}` is {stated} but `{listed}` lists {len(numbers)} species"
                 )
-            if numbers and count not in self.arguments:
-                raise ValueError(f"`{listed}` needs `{count}={len(numbers)}` beside it")
         mixing = {"Z_mix", "R_mix", "sym_mix"} & self.arguments.keys()
         if mixing and "K" not in self.arguments:
             raise ValueError(f"`{sorted(mixing)[0]}` needs `K`, the number of mixed channels")

@@ -168,7 +168,7 @@ def read_log(file: str | Path | Iterable[str]) -> SensitivityLog:
             lines = list(stream)
     else:
         lines = list(file)
-    rows = []
+    rows: list[tuple[Any, ...]] = []
     skipped = 0
     for text in lines:
         words = text.split()

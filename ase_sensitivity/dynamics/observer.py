@@ -59,8 +59,8 @@ class SensitivityObserver:
     k
         Number of singular values to log.
     threshold
-        A frame is *below* if sigma_min / sigma_max is less than this. ``"auto"`` takes a quantile of
-        the ratios of a calibration. None never flags.
+        A frame is *below* if sigma_min / sigma_max is less than this. ``"auto"`` takes a quantile
+        of the ratios of a calibration. None never flags.
     calibration
         For ``threshold="auto"``: the number of first calls to calibrate on, or frames.
     quantile
@@ -73,7 +73,7 @@ class SensitivityObserver:
         - ``"log"``: nothing but the word in the log, which is there in any case;
         - ``"warn"``: a :class:`~ase_sensitivity.SingularWarning`;
         - ``"record"``: write the frame to ``trajectory``, at every such call;
-        - ``"halt"``: let ``dyn.run()`` return; :attr:`halted` tells why, and running on is possible;
+        - ``"halt"``: let ``dyn.run()`` return; ``halted`` tells why, and running on is possible;
         - ``"raise"``: raise :class:`~ase_sensitivity.SingularConfiguration`;
         - a function, called as ``function(sensitivity, atoms, step)`` at every such call.
 
@@ -106,8 +106,8 @@ class SensitivityObserver:
 
     Notes
     -----
-    The default threshold of 1e-3 is some thousandths of an Å from an exactly singular configuration
-    in molecules (NH3 near planarity: the ratio is 0.4 per Å of height with SOAP). It does not tell
+    The default threshold of 1e-3 is about 0.001 Å from an exactly singular configuration in small
+    molecules (NH3 near planarity: the ratio is 1.7 per Å of height with SOAP). It does not tell
     a symmetric configuration, where a zero is right and harmless, from a spurious one.
 
     Examples
@@ -154,7 +154,7 @@ class SensitivityObserver:
         self.n_calls = self.n_singular = self.n_failed = 0
         self._log = self._frames = None
         self._atoms = atoms
-        self.dyn = weakref.proxy(dyn)
+        self.dyn: Any = weakref.proxy(dyn)
         self._descriptor = descriptor
         self._settings: dict[str, Any] = {
             "scope": scope,

@@ -1,0 +1,1 @@
+"""From a Jacobian to its singular values."""

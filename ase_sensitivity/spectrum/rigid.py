@@ -45,11 +45,8 @@ class Fragment:
         if len(self.axes) <= 1 and len(self.atoms) > 1:
             relative = self.positions - self.positions.mean(axis=0)
             size = np.sqrt((relative**2).sum() / len(relative)) or 1.0
-            if len(self.axes) == 0:
-                rotations = np.eye(3)
-            else:
-                rotations = self.axes / np.linalg.norm(self.axes)
-            motions += [np.cross(axis, relative / size) for axis in rotations]
+            axes = np.eye(3) if len(self.axes) == 0 else self.axes / np.linalg.norm(self.axes)
+            motions += [np.cross(axis, relative / size) for axis in axes]
         return np.array(motions)
 
 
@@ -133,7 +130,7 @@ def _offsets(n_atoms: int, first: Ints, second: Ints, shift: Ints, component: In
     if not shift.any():
         return offset
     # One edge for each pair of atoms is enough for a tree; both directions, as a path may use them.
-    step = {}
+    step: dict[tuple[int, int], Ints] = {}
     for i, j, s in zip(first.tolist(), second.tolist(), shift, strict=True):
         step.setdefault((i, j), s)
         step.setdefault((j, i), -s)

@@ -96,9 +96,7 @@ def atom_view(jacobian: Jacobian, atom: int) -> View:
 def environment_view(jacobian: Jacobian, center: int) -> View:
     """The rows of one centre against it and every neighbour image as an independent point."""
     chosen = [np.flatnonzero(part.center == center) for part in jacobian.parts]
-    atom = np.concatenate(
-        [part.atom[c] for part, c in zip(jacobian.parts, chosen, strict=True)]
-    )
+    atom = np.concatenate([part.atom[c] for part, c in zip(jacobian.parts, chosen, strict=True)])
     displacement = np.concatenate(
         [part.displacement[c] for part, c in zip(jacobian.parts, chosen, strict=True)]
     )

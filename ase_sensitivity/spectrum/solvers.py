@@ -11,8 +11,9 @@ import scipy.linalg
 from ase_sensitivity.descriptors.base import Floats
 from ase_sensitivity.spectrum.scopes import View
 
-GRAM_LIMIT = 1e-5
-"""Below this sigma / sigma_max the squared matrix has lost digits and QR takes over."""
+GRAM_LIMIT = 1e-4
+"""Below this sigma / sigma_max QR takes over: the relative error of the squared matrix is about
+1e-15 / ratio^2, 1e-7 here."""
 
 NULL_TOLERANCE = 1e-10
 """Singular values below this fraction of the largest are zero."""

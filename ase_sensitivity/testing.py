@@ -1,0 +1,188 @@
+"""The contract that every descriptor meets, to be run on your own as well."""
+
+from __future__ import annotations
+
+import numpy as np
+from ase import Atoms
+from scipy.spatial.distance import cdist
+from scipy.stats import special_ortho_group
+
+from ase_sensitivity.descriptors.base import Descriptor, FeatureJacobian, Floats, Ints, Jacobian
+
+
+def check_descriptor(
+    descriptor: Descriptor,
+    atoms: Atoms,
+    *,
+    tolerance: float = 1e-9,
+    step: float = 1e-3,
+    differentiable: float = 1e-6,
+    seed: int = 0,
+) -> None:
+    """Check that a descriptor is invariant and that its Jacobian is that of its features.
+
+    Parameters
+    ----------
+    descriptor
+        The descriptor.
+    atoms
+        A structure without symmetry whose atoms are not exactly at the cutoff from each other, with
+        any boundary conditions.
+    tolerance
+        Allowed error of invariances and sums, relative to the largest feature or derivative.
+    step
+        Displacement in Å for five-point finite differences.
+    differentiable
+        Allowed error of the finite differences, relative to the largest derivative.
+    seed
+        For the random rotation and permutation.
+
+    Raises
+    ------
+    AssertionError
+        Saying which part of the contract does not hold, and by how much.
+    """
+    assert isinstance(descriptor, Descriptor), f"{descriptor!r} lacks a member of Descriptor"
+    features, jacobian = descriptor.features(atoms), descriptor.jacobian(atoms)
+    assert np.isfinite(features).all(), "features are not finite"
+    _agree("jacobian() and features() give different features", jacobian.features, features)
+    _check_invariance(descriptor, atoms, jacobian, tolerance, seed)
+    _check_sums(jacobian, tolerance)
+    _check_images(descriptor, atoms, jacobian, tolerance)
+    _check_derivatives(descriptor, atoms, jacobian, step, differentiable)
+
+
+def _agree(what: str, found: Floats, expected: Floats, tolerance: float = 1e-12) -> None:
+    assert found.shape == expected.shape, f"{what}: shapes {found.shape} and {expected.shape}"
+    scale = np.abs(expected).max(initial=0.0)
+    error = np.abs(found - expected).max(initial=0.0)
+    assert error <= tolerance * scale, f"{what}: {error / scale:.1e} > {tolerance:.1e} relative"
+
+
+def _check_invariance(
+    descriptor: Descriptor, atoms: Atoms, jacobian: Jacobian, tolerance: float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    moved = atoms.copy()
+    moved.positions += rng.normal(size=3)
+    _same_rows(descriptor, moved, jacobian, "translation", tolerance)
+
+    rotation = special_ortho_group.rvs(3, random_state=rng)
+    for name, matrix in (("rotation", rotation), ("reflection", -rotation)):
+        turned = atoms.copy()
+        turned.set_cell(atoms.cell.array @ matrix.T)
+        turned.positions = atoms.positions @ matrix.T
+        _same_rows(descriptor, turned, jacobian, name, tolerance)
+
+    if atoms.pbc.any():
+        outside = atoms.copy()
+        shifts = rng.integers(-3, 4, size=(len(atoms), 3)) * atoms.pbc
+        outside.positions += shifts @ atoms.cell.array
+        _same_rows(descriptor, outside, jacobian, "moving atoms out of the cell", tolerance)
+
+    order = rng.permutation(len(atoms))
+    _same_rows(descriptor, atoms[order], jacobian, "permutation", tolerance, order)
+
+
+def _same_rows(
+    descriptor: Descriptor,
+    changed: Atoms,
+    jacobian: Jacobian,
+    what: str,
+    tolerance: float,
+    order: Ints | None = None,
+) -> None:
+    """Compare the rows of each centre as sets: pairs and triplets come in any order."""
+    for part, other in zip(jacobian.parts, descriptor.jacobian(changed).parts, strict=True):
+        scale = np.abs(part.features).max(initial=0.0)
+        centers = other.centers
+        if order is not None:
+            centers = np.where(centers >= 0, order[centers], -1)
+        assert sorted(centers) == sorted(part.centers), f"{what} changes the centres"
+        for center in np.unique(centers):
+            distance = cdist(
+                part.features[part.centers == center],
+                other.features[centers == center],
+                metric="chebyshev",
+            )
+            error = max(distance.min(axis=0).max(), distance.min(axis=1).max())
+            assert error <= tolerance * scale, (
+                f"features are not invariant under {what}: {error / scale:.1e} relative "
+                f"at centre {center}"
+            )
+
+
+def _check_sums(jacobian: Jacobian, tolerance: float) -> None:
+    for part in jacobian.parts:
+        total = np.zeros((len(part.centers), *part.blocks.shape[1:]))
+        np.add.at(total, part.row, part.blocks)
+        error, scale = np.abs(total).max(), np.abs(part.blocks).max()
+        assert error <= tolerance * scale, (
+            f"the blocks of a row do not sum to zero: {error / scale:.1e} relative"
+        )
+
+
+def _check_images(
+    descriptor: Descriptor, atoms: Atoms, jacobian: Jacobian, tolerance: float
+) -> None:
+    """Displacements lead to images, and a larger cell has the same blocks for each image."""
+    centered = [(part, part.center >= 0) for part in jacobian.parts]
+    for part, chosen in centered:
+        straight = atoms.positions[part.atom] - atoms.positions[part.center]
+        offset = (part.displacement - straight)[chosen]
+        cell = np.where(atoms.pbc[:, None], atoms.cell.array, np.eye(3))
+        shift = offset @ np.linalg.inv(atoms.cell.complete() if atoms.pbc.any() else cell)
+        assert np.abs(shift - np.rint(shift)).max(initial=0.0) < 1e-6, (
+            "a displacement does not lead from the centre to an image of the atom"
+        )
+    if not atoms.pbc.any() or not np.isfinite(descriptor.cutoff):
+        return
+    larger = descriptor.jacobian(atoms.repeat(np.where(atoms.pbc, 2, 1)))
+    for (part, chosen), big in zip(centered, larger.parts, strict=True):
+        if not chosen.any():
+            continue
+        center = int(part.center[chosen][0])
+        own, others = part.center == center, big.center == center
+        assert own.sum() == others.sum(), (
+            f"centre {center} depends on {own.sum()} images, in a repeated cell on {others.sum()}"
+        )
+        keys = np.column_stack([part.displacement, part.blocks.reshape(len(part.row), -1)])[own]
+        wanted = np.column_stack([big.displacement, big.blocks.reshape(len(big.row), -1)])[others]
+        distance = cdist(keys, wanted, metric="chebyshev")
+        error = max(distance.min(axis=0).max(), distance.min(axis=1).max())
+        assert error <= tolerance * max(1.0, np.abs(keys).max()), (
+            f"the blocks of images differ from those in a repeated cell by {error:.1e}"
+        )
+
+
+def _check_derivatives(
+    descriptor: Descriptor, atoms: Atoms, jacobian: Jacobian, step: float, tolerance: float
+) -> None:
+    analytic = [_by_atom(part) for part in jacobian.parts]
+    scales = [np.abs(gradient).max() for gradient in analytic]
+    assert min(scales) > 0, "all derivatives are zero"
+    moving = atoms.copy()
+    moving.set_constraint()
+    weights = {-2: 1 / 12, -1: -8 / 12, 1: 8 / 12, 2: -1 / 12}
+    for a in range(len(atoms)):
+        for k in range(3):
+            numeric = [np.zeros_like(gradient[:, a, k]) for gradient in analytic]
+            for steps, weight in weights.items():
+                moving.positions[a, k] = atoms.positions[a, k] + steps * step
+                for total, part in zip(numeric, descriptor.jacobian(moving).parts, strict=True):
+                    assert total.shape == part.features.shape, "rows appear or vanish: at a cutoff?"
+                    total += weight * part.features / step
+            moving.positions[a, k] = atoms.positions[a, k]
+            for total, gradient, scale in zip(numeric, analytic, scales, strict=True):
+                error = np.abs(gradient[:, a, k] - total).max()
+                assert error <= tolerance * scale, (
+                    f"the derivative along coordinate {k} of atom {a} is off by "
+                    f"{error / scale:.1e} of the largest derivative"
+                )
+
+
+def _by_atom(part: FeatureJacobian) -> Floats:
+    """Derivatives with images summed, of shape (n_rows, n_atoms, 3, n_features)."""
+    total = np.zeros((len(part.centers), part.n_atoms, *part.blocks.shape[1:]))
+    np.add.at(total, (part.row, part.atom), part.blocks)
+    return total

@@ -1,0 +1,78 @@
+"""Structures and descriptors that several test files use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.build import bulk, fcc111, molecule
+
+SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
+
+REFERENCE_SOAP = (
+    "soap cutoff=3.0 cutoff_transition_width=0.5 n_max=8 l_max={l_max} atom_sigma=0.3 n_Z=1 Z=6 "
+    "n_species={n_species} species_Z={species_Z} normalise=F central_weight=0"
+)
+
+# docs/theory: neighbours of a carbon atom at the origin, in Å.
+TD = 1.09 / np.sqrt(3) * np.array([(1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1)])
+S1 = [(1, 0, 0.5), (-1, 0, 0.5), (0.9, 0, -0.7), (0, 1.2, 0.3)]
+S2 = [(1, 0, 0.5), (-1, 0, 0.5), (0.6, 0.8, -0.5), (0, 0, 1.2)]
+S3 = [(1, 0, 0.4), (-0.6, 0.8, 0.4), (5 / 13, -12 / 13, 0.4), (0, 0, 1.2)]
+GENERIC = [(1, 0, 0), (0.28, 0.96, 0), (-0.48, 0.6, 0.64), (-0.36, -0.48, -0.8)]
+
+
+def around_carbon(neighbors, symbols="HHHH") -> Atoms:
+    symbols = list(symbols) if isinstance(symbols, str) else symbols
+    return Atoms(["C", *symbols], np.vstack([[(0, 0, 0)], neighbors]))
+
+
+def rattled(atoms: Atoms, size: float = 0.15, seed: int = 0) -> Atoms:
+    atoms = atoms.copy()
+    atoms.rattle(size, seed=seed)
+    return atoms
+
+
+def isolated() -> Atoms:
+    return rattled(molecule("CH3OH"))
+
+
+def periodic() -> Atoms:
+    """A cell far smaller than the cutoffs used, so that atoms see their own images."""
+    atoms = bulk("NaCl", "rocksalt", a=3.3)
+    atoms.symbols = "CH"
+    return rattled(atoms, 0.1)
+
+
+def slab() -> Atoms:
+    atoms = fcc111("Al", (1, 1, 2), a=3.0, vacuum=None)
+    atoms.symbols = "CH"
+    atoms.pbc = (True, True, False)
+    return rattled(atoms, 0.1)
+
+
+def wire() -> Atoms:
+    return Atoms(
+        "CHH", [(0, 0, 0), (0.8, 0.5, 1.1), (-0.3, 0.9, -0.4)], cell=[0, 0, 2.6], pbc=[0, 0, 1]
+    )
+
+
+def outside() -> Atoms:
+    """Atoms outside a triclinic cell, by several lattice vectors."""
+    atoms = periodic()
+    atoms.positions += np.array([(3, -2, 1), (0, 5, -4)]) @ atoms.cell.array
+    return atoms
+
+
+def small_cell_isolated() -> Atoms:
+    """Not periodic, with a meaningless cell smaller than the molecule."""
+    atoms = isolated()
+    atoms.set_cell([1.0, 1.0, 1.0])
+    return atoms
+
+
+BOUNDARIES = {
+    function.__name__: function
+    for function in (isolated, small_cell_isolated, periodic, outside, slab, wire)
+}

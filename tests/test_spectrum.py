@@ -1,0 +1,428 @@
+"""Singular values, trivial modes and null counts against dense algebra and known structures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.collections import g2
+from ase.constraints import FixAtoms, FixBondLength
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import ortho_group
+
+from ase_sensitivity import (
+    ConstraintWarning,
+    FeatureJacobian,
+    QUIPDescriptor,
+    Sensitivity,
+    analyze,
+)
+from ase_sensitivity.spectrum.rigid import fragments, trivial_modes
+from ase_sensitivity.spectrum.scopes import View, environment_view, structure_view
+from ase_sensitivity.spectrum.solvers import spectrum
+from tests.structures import (
+    BOUNDARIES,
+    GENERIC,
+    REFERENCE_SOAP,
+    S1,
+    S2,
+    S3,
+    TD,
+    around_carbon,
+    isolated,
+    rattled,
+)
+
+
+def soap(atoms: Atoms, cutoff: float = 4.0, n_max: int = 6, l_max: int = 4) -> QUIPDescriptor:
+    return QUIPDescriptor(
+        f"soap cutoff={cutoff} n_max={n_max} l_max={l_max} atom_sigma=0.5",
+        species=sorted(set(atoms.get_chemical_symbols())),
+    )
+
+
+def dense_null_count(view: View) -> int:
+    """Null vectors by a full singular value decomposition of J as it is, nothing projected out."""
+    J = view.dense()
+    values = np.linalg.svd(J, compute_uv=False)
+    return int((values < 1e-10 * values[0]).sum()) + max(0, J.shape[1] - len(values))
+
+
+class TestNullCounts:
+    @pytest.mark.slow
+    def test_g2(self):
+        names = [name for name in g2.names if len(molecule(name)) >= 3]
+        assert len(names) == 120
+        for name in names:
+            atoms = molecule(name)
+            descriptor = soap(atoms, cutoff=8, n_max=8, l_max=8)
+            found = analyze(atoms, descriptor)
+            view = structure_view(
+                descriptor.jacobian(atoms), atoms, fixed=np.empty(0, dtype=np.intp)
+            )
+            assert found.n_trivial + found.n_null == dense_null_count(view), name
+
+    @pytest.mark.parametrize(
+        ("name", "expected"), [("CH4", 8), ("C2H4", 9), ("NH3", 6), ("CO2", 7)]
+    )
+    def test_molecules(self, name, expected):
+        found = analyze(molecule(name), soap(molecule(name), cutoff=8, n_max=8, l_max=8))
+        assert found.n_trivial + found.n_null == expected
+        assert found.n_trivial == (5 if name == "CO2" else 6)
+
+    @pytest.mark.parametrize(
+        ("neighbors", "n_null", "following"),
+        [(TD, 8, None), (S1, 1, 0.072), (S2, 1, 0.051), (S3, 1, 0.018)],
+        ids=["Td", "S1", "S2", "S3"],
+    )
+    def test_reference_environments(self, neighbors, n_null, following):
+        descriptor = QUIPDescriptor(REFERENCE_SOAP.format(l_max=8, n_species=1, species_Z=1))
+        found = analyze(around_carbon(neighbors), descriptor, scope="environment", k=None)
+        assert (found.n_trivial, found.n_null, found.center) == (6, n_null, 0)
+        if following is not None:
+            assert found.singular_values[1] / found.sigma_max == pytest.approx(following, rel=0.02)
+
+    def test_reference_environment_of_several_species(self):
+        descriptor = QUIPDescriptor(
+            REFERENCE_SOAP.format(l_max=8, n_species=3, species_Z="{1 9 17}")
+        )
+        atoms = around_carbon(S1, ["H", "H", "F", "Cl"])
+        assert analyze(atoms, descriptor, scope="environment").n_null == 1
+
+    @pytest.mark.parametrize(("l_max", "rank"), [(1, 3), (2, 5), (3, 7), (4, 8), (5, 9)])
+    def test_truncation(self, l_max, rank):
+        descriptor = QUIPDescriptor(REFERENCE_SOAP.format(l_max=l_max, n_species=1, species_Z=1))
+        found = analyze(around_carbon(GENERIC), descriptor, scope="environment")
+        assert 9 - found.n_null == rank
+
+    def test_sigma_is_linear_along_the_null_vector_of_s1(self):
+        descriptor = QUIPDescriptor(REFERENCE_SOAP.format(l_max=8, n_species=1, species_Z=1))
+        atoms = around_carbon(S1)
+        null = analyze(atoms, descriptor, scope="environment").mode_of_atoms(5)
+        for size in (0.003, 0.01):
+            moved = atoms.copy()
+            moved.positions += size * null
+            ratio = analyze(moved, descriptor, scope="environment").ratio
+            # 0.648 with the centre's coordinates among the columns, as everywhere in this scope;
+            # 0.67 with the centre held in place, which changes sigma_max and the mode's length.
+            assert ratio == pytest.approx(0.648 * size, rel=0.01)
+
+    def test_all_centers_lift_the_null_of_s1(self):
+        descriptor = QUIPDescriptor(
+            "soap cutoff=3 n_max=8 l_max=8 atom_sigma=0.3", species=["C", "H"]
+        )
+        assert analyze(around_carbon(S1), descriptor).n_null == 0
+
+    def test_diamond(self):
+        silicon = bulk("Si", cubic=True) * 2
+        found = analyze(silicon, soap(silicon, cutoff=5, n_max=8, l_max=6))
+        assert (found.n_trivial, found.n_null, found.method) == (3, 103, "qr")
+
+    def test_more_coordinates_than_features(self):
+        """One feature cannot resolve more than one direction."""
+        atoms = isolated()
+        found = analyze(atoms, QUIPDescriptor("distance_2b cutoff=3 Z1=6 Z2=8"), k=None)
+        # The pair (C, O) is seen twice with the same distance.
+        assert found.n_null == 3 * len(atoms) - 6 - 1
+        assert len(found.singular_values) == 3 * len(atoms) - 6
+
+
+class TestValues:
+    @pytest.mark.parametrize("boundary", BOUNDARIES)
+    @pytest.mark.parametrize("scope", ["structure", "environment", "atom"])
+    def test_equal_full_svd(self, boundary, scope):
+        """Against the singular values of the dense J restricted to what is not rigid."""
+        atoms = BOUNDARIES[boundary]()
+        descriptor = soap(atoms, cutoff=3.2, n_max=4, l_max=4)
+        center = None if scope == "structure" else 1
+        found = analyze(atoms, descriptor, scope=scope, center=center, k=None)
+        jacobian = descriptor.jacobian(atoms)
+        if scope == "atom":
+            J = jacobian.dense(np.where(jacobian.atom == 1, 0, -1), 1)
+            trivial = np.empty((3, 0))
+        else:
+            view = (
+                structure_view(jacobian, atoms, np.empty(0, dtype=np.intp))
+                if scope == "structure"
+                else environment_view(jacobian, 1)
+            )
+            J, trivial = view.dense(), view.trivial
+            assert np.abs(J @ trivial).max() < 1e-12 * np.abs(J).max()
+        expected = np.linalg.svd(J, compute_uv=False)
+        expected = np.sort(expected)[trivial.shape[1] :]
+        assert len(found.singular_values) == len(expected)
+        error = np.abs(found.singular_values - expected)
+        # Two backward stable decompositions differ by rounding relative to the largest value.
+        assert (error <= 1e-6 * expected + 1e-14 * expected[-1]).all()
+
+    def test_modes_are_singular_vectors(self):
+        atoms = isolated()
+        found = analyze(atoms, soap(atoms), k=None)
+        J = structure_view(soap(atoms).jacobian(atoms), atoms, np.empty(0, dtype=np.intp)).dense()
+        modes = found.modes.reshape(len(found.modes), -1)
+        np.testing.assert_allclose(modes @ modes.T, np.eye(len(modes)), atol=1e-12)
+        np.testing.assert_allclose(
+            np.linalg.norm(J @ modes.T, axis=0), found.singular_values, rtol=1e-9
+        )
+
+    def test_invariance(self):
+        atoms = isolated()
+        before = analyze(atoms, soap(atoms), k=None).singular_values
+        atoms.rotate(57, (1, 2, 3))
+        atoms.positions += 3.0
+        after = analyze(atoms[::-1], soap(atoms), k=None).singular_values
+        np.testing.assert_allclose(after, before, rtol=1e-9)
+
+    @settings(max_examples=60, deadline=None)
+    @given(
+        exponents=st.lists(st.floats(-14, 0), min_size=1, max_size=8),
+        zeros=st.integers(0, 3),
+        cluster=st.integers(0, 3),
+        seed=st.integers(0, 2**32 - 1),
+    )
+    def test_planted_spectrum(self, exponents, zeros, cluster, seed):
+        """J = U diag(sigma) V^T with clusters, exact zeros and ratios down to 1e-14."""
+        rng = np.random.default_rng(seed)
+        planted = np.concatenate(
+            [[1.0], 10.0 ** np.array(exponents), [10.0 ** exponents[0]] * cluster, [0.0] * zeros]
+        )
+        n_atoms = -(-len(planted) // 3) + 1
+        n_trivial = 3 * n_atoms - len(planted)
+        V = ortho_group.rvs(3 * n_atoms, random_state=rng)
+        U = ortho_group.rvs(3 * n_atoms + 2, random_state=rng)[:, : len(planted)]
+        J = (U * planted) @ V[:, n_trivial:].T
+        jacobian = _one_row(J, n_atoms)
+        view = View(
+            parts=jacobian.parts,
+            columns=(jacobian.atom,),
+            atoms=np.arange(n_atoms),
+            displacements=None,
+            trivial=V[:, :n_trivial],
+            center=None,
+        )
+        found = spectrum(view)
+        expected = np.sort(planted)
+        assert found.n_trivial == n_trivial
+        assert (np.abs(found.singular_values - expected) <= 1e-6 * expected + 3e-15).all()
+        clear = (expected < 5e-11) | (expected > 2e-10)
+        if clear.all():
+            assert found.n_null == (expected < 1e-10).sum()
+
+    def test_route_changes_at_the_limit_of_the_gram_matrix(self):
+        assert analyze(isolated(), soap(isolated())).method == "gram"
+        assert analyze(molecule("CH4"), soap(molecule("CH4"))).method == "qr"
+
+    def test_blas_threads(self):
+        from threadpoolctl import threadpool_limits
+
+        atoms = rattled(bulk("Si", cubic=True), 0.1)
+        results = []
+        for threads in (1, 2):
+            with threadpool_limits(threads):
+                results.append(analyze(atoms, soap(atoms), k=None))
+        np.testing.assert_allclose(
+            results[0].singular_values, results[1].singular_values, rtol=1e-9
+        )
+        assert results[0].n_null == results[1].n_null
+
+
+def _one_row(J: np.ndarray, n_atoms: int) -> FeatureJacobian:
+    """A Jacobian with one row of features and given dense matrix."""
+    return FeatureJacobian(
+        features=np.zeros((1, len(J))),
+        centers=np.array([0]),
+        row=np.zeros(n_atoms, dtype=np.intp),
+        atom=np.arange(n_atoms),
+        displacement=np.zeros((n_atoms, 3)),
+        blocks=np.ascontiguousarray(J.T.reshape(n_atoms, 3, -1)),
+        n_atoms=n_atoms,
+        cutoff=np.inf,
+    )
+
+
+class TestTrivialModes:
+    @staticmethod
+    def count(atoms: Atoms, cutoff: float = 3.0, fixed: list[int] | None = None) -> int:
+        jacobian = soap(atoms, cutoff).jacobian(atoms)
+        held = None if fixed is None else np.array(fixed)
+        return trivial_modes(fragments(atoms, jacobian.parts), len(atoms), held).shape[1]
+
+    def test_bent_linear_single(self):
+        assert self.count(molecule("H2O")) == 6
+        assert self.count(molecule("CO2")) == 5
+        assert self.count(Atoms("H")) == 3
+
+    def test_almost_linear(self):
+        atoms = molecule("CO2")
+        atoms.positions[0, 0] += 1e-3
+        assert self.count(atoms) == 6
+
+    @pytest.mark.parametrize(
+        ("pbc", "cell", "expected"),
+        [
+            ((0, 0, 0), (2.5, 2.5, 2.5), 6),
+            ((1, 0, 0), (2.5, 9, 9), 4),
+            ((1, 1, 0), (2.5, 2.5, 9), 3),
+            ((1, 1, 1), (2.5, 2.5, 2.5), 3),
+            ((1, 1, 1), (9, 9, 9), 6),
+            ((1, 1, 1), (2.5, 9, 9), 4),
+            ((1, 1, 1), (9, 2.5, 2.5), 3),
+        ],
+    )
+    def test_periodicity_is_that_of_the_bonds(self, pbc, cell, expected):
+        atoms = Atoms("HCN", [(0, 0, 0), (0.8, 0.6, 0), (1.0, 1.2, 0.9)], cell=cell, pbc=pbc)
+        assert self.count(atoms) == expected
+        found = analyze(atoms, soap(atoms, cutoff=3.0))
+        view = structure_view(
+            soap(atoms, cutoff=3.0).jacobian(atoms), atoms, np.empty(0, dtype=np.intp)
+        )
+        assert found.n_trivial + found.n_null == dense_null_count(view)
+
+    def test_chain_on_its_axis_does_not_rotate(self):
+        chain = Atoms("CH", [(0, 0, 0), (1.2, 0, 0)], cell=(2.4, 0, 0), pbc=(1, 0, 0))
+        assert self.count(chain) == 3
+
+    def test_molecule_across_the_boundary_of_its_cell(self):
+        atoms = molecule("CH3OH", vacuum=5)
+        atoms.pbc = True
+        atoms.positions += 5.0
+        atoms.wrap()
+        assert self.count(atoms) == 6
+        assert analyze(atoms, soap(atoms, 3.0)).n_trivial == 6
+
+    def test_one_set_for_each_fragment(self):
+        water, other = molecule("H2O"), molecule("CO2")
+        other.positions += (0, 0, 12)
+        atoms = water + other
+        assert self.count(atoms) == 11
+        found = analyze(atoms, soap(atoms, 4.0))
+        view = structure_view(soap(atoms, 4.0).jacobian(atoms), atoms, np.empty(0, dtype=np.intp))
+        assert found.n_trivial == 11
+        assert found.n_trivial + found.n_null == dense_null_count(view)
+
+    def test_an_atom_that_is_not_told_apart_is_no_fragment(self):
+        """The descriptor is blind to it: three null vectors, not three trivial ones."""
+        atoms = isolated()
+        blind = QUIPDescriptor("soap cutoff=4 n_max=6 l_max=4 atom_sigma=0.5", species=["C", "H"])
+        found = analyze(atoms, blind)
+        assert found.n_trivial == 6
+        assert found.n_null == 3
+        assert found.worst_atom == atoms.get_chemical_symbols().index("O")
+
+    def test_fixed_atoms_leave_the_motions_about_them(self):
+        atoms = molecule("CH3OH")
+        assert self.count(atoms, fixed=[0]) == 3
+        assert self.count(atoms, fixed=[0, 1]) == 1
+        assert self.count(atoms, fixed=[0, 1, 2]) == 0
+
+
+class TestConstraints:
+    def test_fixed_atoms_are_left_out(self):
+        atoms = isolated()
+        atoms.set_constraint(FixAtoms([0, 1, 2]))
+        kept = analyze(atoms, soap(atoms), k=None)
+        removed = analyze(atoms, soap(atoms), k=None, apply_constraints=True)
+        assert (kept.n_coordinates, removed.n_coordinates) == (18, 9)
+        assert removed.n_trivial == 0
+        assert (removed.modes[:, :3] == 0).all()
+        jacobian = soap(atoms).jacobian(atoms)
+        J = jacobian.dense(jacobian.atom, 6)[:, 9:]
+        np.testing.assert_allclose(
+            removed.singular_values, np.linalg.svd(J, compute_uv=False)[::-1], rtol=1e-9
+        )
+
+    def test_others_are_ignored_with_a_warning(self):
+        atoms = isolated()
+        atoms.set_constraint([FixBondLength(0, 1), FixAtoms([2])])
+        with pytest.warns(ConstraintWarning, match="only FixAtoms") as caught:
+            found = analyze(atoms, soap(atoms), apply_constraints=True)
+        assert caught[0].filename == __file__
+        assert found.n_coordinates == 15
+
+    def test_everything_fixed(self):
+        atoms = isolated()
+        atoms.set_constraint(FixAtoms(range(6)))
+        with pytest.raises(ValueError, match="no atoms that could move"):
+            analyze(atoms, soap(atoms), apply_constraints=True)
+
+
+class TestAnalyze:
+    def test_worst_environment_is_reported(self):
+        atoms = isolated()
+        ratios = [
+            analyze(atoms, soap(atoms), scope="environment", center=i).ratio
+            for i in range(len(atoms))
+        ]
+        found = analyze(atoms, soap(atoms), scope="environment")
+        assert found.center == np.argmin(ratios)
+        assert found.ratio == min(ratios)
+
+    def test_environment_moves_images_apart(self):
+        atoms = BOUNDARIES["periodic"]()
+        found = analyze(atoms, soap(atoms, 3.2), scope="environment", center=0)
+        assert len(found.atoms) > len(atoms)
+        assert found.modes.shape[1:] == (len(found.atoms), 3)
+        assert found.displacements is not None
+        assert np.linalg.norm(found.displacements, axis=1).max() < 3.2
+
+    def test_atom_scope(self):
+        atoms = isolated()
+        found = analyze(atoms, soap(atoms), scope="atom", center=3)
+        assert (found.n_trivial, found.center, len(found.singular_values)) == (0, 3, 3)
+        assert (np.delete(found.modes, 3, axis=1) == 0).all()
+
+    def test_k(self):
+        everything = analyze(isolated(), soap(isolated()), k=None)
+        two = analyze(isolated(), soap(isolated()), k=2)
+        np.testing.assert_array_equal(two.singular_values, everything.singular_values[:2])
+        assert two.modes.shape == (2, 6, 3)
+
+    def test_diatomic_has_one_value(self):
+        found = analyze(molecule("CO"), soap(molecule("CO")))
+        assert (found.n_trivial, len(found.singular_values)) == (5, 1)
+
+    def test_nothing_to_resolve(self):
+        found = analyze(Atoms("C"), soap(Atoms("C")))
+        assert np.isnan(found.ratio)
+        assert found.worst_atom == -1
+        assert "nothing to resolve" in found.summary()
+
+    def test_averaged_features(self):
+        atoms = isolated()
+        averaged = QUIPDescriptor(
+            "soap cutoff=4 n_max=6 l_max=4 atom_sigma=0.5 average=T", species=["C", "H", "O"]
+        )
+        assert analyze(atoms, averaged).n_trivial == 6
+        with pytest.raises(ValueError, match="whole structure"):
+            analyze(atoms, averaged, scope="environment")
+
+    def test_concatenation_resolves_no_less(self):
+        atoms = molecule("CH4")
+        pairs = "distance_2b cutoff=4 Z1=1 Z2=1"
+        alone = analyze(atoms, QUIPDescriptor(pairs))
+        both = analyze(
+            atoms,
+            QUIPDescriptor(
+                [
+                    pairs,
+                    "soap cutoff=4 n_max=6 l_max=4 atom_sigma=0.5 "
+                    "n_species=2 species_Z={1 6} n_Z=2 Z={1 6}",
+                ]
+            ),
+        )
+        # H-H distances fix the tetrahedron; C is not seen by them, and is by SOAP.
+        assert (alone.n_trivial, alone.n_null) == (6, 3)
+        assert both.n_null == 0
+
+    def test_round_trip(self, tmp_path):
+        from ase.io.jsonio import read_json, write_json
+
+        for scope in ("structure", "environment"):
+            found = analyze(isolated(), soap(isolated()), scope=scope)
+            write_json(tmp_path / "found.json", found)
+            again = Sensitivity.fromdict(read_json(tmp_path / "found.json"))
+            assert str(again) == str(found)
+            np.testing.assert_array_equal(again.modes, found.modes)
+            np.testing.assert_array_equal(again.atoms, found.atoms)
