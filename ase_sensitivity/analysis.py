@@ -76,6 +76,7 @@ def analyze(
     Examples
     --------
     >>> from ase.build import molecule
+    >>> from ase_sensitivity import QUIPDescriptor
     >>> soap = QUIPDescriptor("soap cutoff=4 n_max=8 l_max=6 atom_sigma=0.5", species=["C", "H"])
     >>> print(analyze(molecule("CH4"), soap, k=3))
     The structure has 15 coordinates; 6 rigid motions are set aside.

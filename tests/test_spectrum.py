@@ -120,6 +120,14 @@ class TestNullCounts:
         found = analyze(silicon, soap(silicon, cutoff=5, n_max=8, l_max=6))
         assert (found.n_trivial, found.n_null, found.method) == (3, 103, "qr")
 
+    @pytest.mark.parametrize("scope", ["structure", "atom"])
+    def test_every_block_cancels(self, scope):
+        """Each atom of fcc is a centre of inversion, and its images move with it."""
+        copper = bulk("Cu", cubic=True)
+        found = analyze(copper, soap(copper), scope=scope)
+        assert found.n_null == found.n_coordinates - found.n_trivial
+        assert found.ratio == 0
+
     def test_more_coordinates_than_features(self):
         """One feature cannot resolve more than one direction."""
         atoms = isolated()

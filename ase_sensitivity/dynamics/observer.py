@@ -113,6 +113,7 @@ class SensitivityObserver:
     Examples
     --------
     >>> from ase.build import molecule
+    >>> from ase_sensitivity import QUIPDescriptor
     >>> from ase.calculators.emt import EMT
     >>> from ase.optimize import BFGS
     >>> atoms = molecule("CH4")
@@ -122,9 +123,9 @@ class SensitivityObserver:
     >>> soap = QUIPDescriptor("soap cutoff=4 n_max=6 l_max=4 atom_sigma=0.5", species=["C", "H"])
     >>> observer = SensitivityObserver(optimizer, soap, on_singular="log")
     >>> optimizer.attach(observer, interval=2)
-    >>> _ = optimizer.run(steps=10)
+    >>> _ = optimizer.run(steps=4)
     >>> observer.n_calls
-    6
+    3
     """
 
     def __init__(

@@ -80,6 +80,7 @@ def replay(
     Examples
     --------
     >>> from ase.build import molecule
+    >>> from ase_sensitivity import QUIPDescriptor
     >>> frames = [molecule("NH3"), molecule("NH3")]
     >>> frames[1].rattle(0.1, seed=0)
     >>> soap = QUIPDescriptor("soap cutoff=4 n_max=6 l_max=4 atom_sigma=0.5", species=["N", "H"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -53,6 +54,14 @@ class View:
             (part.gram(column, self.n_columns) for part, column in pairs),
             np.zeros((3 * self.n_columns, 3 * self.n_columns)),
         )
+
+    def rounding(self) -> float:
+        """What rounding leaves of a singular value that is zero because blocks cancel."""
+        squares = (
+            float(np.square(part.blocks[column >= 0]).sum())
+            for part, column in zip(self.parts, self.columns, strict=True)
+        )
+        return 1e-14 * math.sqrt(sum(squares))
 
     def r_factors(self) -> Iterator[Floats]:
         """R factors of all rows, each of shape (any, 3 n_columns)."""

@@ -58,13 +58,16 @@ class Spectrum:
 
 def spectrum(view: View, null_tolerance: float = NULL_TOLERANCE) -> Spectrum:
     """Singular values by the Gram matrix, and again by QR and SVD if the smallest needs it."""
-    first = _by_gram(view, null_tolerance)
-    if not first.ratio < GRAM_LIMIT or first.sigma_max == 0:
+    first = _by_gram(view)
+    rounding = view.rounding()
+    # Blocks may cancel altogether: every atom of a perfect fcc crystal is a centre of inversion.
+    trusted = first.sigma_max * GRAM_LIMIT > rounding or rounding == 0
+    if trusted and not first.ratio < GRAM_LIMIT:
         return first
-    return _by_qr(view, first.sigma_max, null_tolerance)
+    return _by_qr(view, max(first.sigma_max, rounding), null_tolerance, rounding)
 
 
-def _by_gram(view: View, null_tolerance: float) -> Spectrum:
+def _by_gram(view: View) -> Spectrum:
     gram, t = view.gram(), view.trivial
     # P G P with P = 1 - t t^T, and the trivial modes moved below zero, where nothing else is.
     half = gram @ t
@@ -72,16 +75,12 @@ def _by_gram(view: View, null_tolerance: float) -> Spectrum:
     gram -= max(gram.diagonal().max(initial=0.0), 1e-300) * (t @ t.T)
     values, vectors = scipy.linalg.eigh(gram, overwrite_a=True, check_finite=False)
     n_trivial = t.shape[1]
-    return _finish(
-        np.sqrt(values[n_trivial:].clip(0.0)),
-        vectors[:, n_trivial:],
-        n_trivial,
-        null_tolerance,
-        "gram",
-    )
+    singular_values = np.sqrt(values[n_trivial:].clip(0.0))
+    n_null = 0 if singular_values.any() else len(singular_values)
+    return Spectrum(singular_values, vectors[:, n_trivial:], n_trivial, n_null, "gram")
 
 
-def _by_qr(view: View, sigma_max: float, null_tolerance: float) -> Spectrum:
+def _by_qr(view: View, sigma_max: float, null_tolerance: float, rounding: float) -> Spectrum:
     t = view.trivial
     r = _stacked_r(view.r_factors(), 3 * view.n_columns)
     # The trivial modes get the largest singular value of all and are cut off there.
@@ -90,9 +89,11 @@ def _by_qr(view: View, sigma_max: float, null_tolerance: float) -> Spectrum:
         r = np.concatenate([r, np.zeros((r.shape[1] - len(r), r.shape[1]))])
     _, values, rows = scipy.linalg.svd(r, full_matrices=False, check_finite=False)
     n_trivial = t.shape[1]
-    return _finish(
-        values[n_trivial:][::-1], rows[n_trivial:][::-1].T, n_trivial, null_tolerance, "qr"
-    )
+    values, vectors = values[n_trivial:][::-1], rows[n_trivial:][::-1].T
+    if len(values) and values[-1] <= rounding:
+        values = np.zeros(len(values))
+    limit = null_tolerance * values.max(initial=0.0)
+    return Spectrum(values, vectors, n_trivial, int((values <= limit).sum()), "qr")
 
 
 def _stacked_r(factors: Iterator[Floats], n_columns: int) -> Floats:
@@ -113,11 +114,3 @@ def _stacked_r(factors: Iterator[Floats], n_columns: int) -> Floats:
         if rows > 2 * n_columns:
             r, waiting, rows = absorb(), [], 0
     return absorb() if waiting else r
-
-
-def _finish(
-    values: Floats, vectors: Floats, n_trivial: int, null_tolerance: float, method: str
-) -> Spectrum:
-    limit = null_tolerance * (values[-1] if len(values) else 0.0)
-    n_null = int((values <= limit).sum()) if method == "qr" or limit == 0 else 0
-    return Spectrum(values, vectors, n_trivial, n_null, method)
