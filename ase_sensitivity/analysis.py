@@ -103,13 +103,13 @@ def analyze(
     tolerance = max(null_tolerance, 10 * jacobian.precision)
     worst: tuple[View, Spectrum] | None = None
     for view in _views(jacobian, atoms, scope, center, fixed):
-        found = spectrum(view, tolerance)
+        found = spectrum(view, k, null_tolerance=tolerance)
         # A nan ratio means nothing but rigid motions: anything else is worse.
         if worst is None or found.ratio < worst[1].ratio or np.isnan(worst[1].ratio):
             worst = view, found
     if worst is None:
         raise ValueError("there are no atoms that could move")
-    return _result(*worst, scope=scope, n_atoms=len(atoms), k=k)
+    return _result(*worst, scope=scope, n_atoms=len(atoms))
 
 
 def check_arguments(
@@ -175,9 +175,9 @@ def _views(
     return [environment_view(jacobian, int(i)) for i in centers]
 
 
-def _result(view: View, found: Spectrum, *, scope: str, n_atoms: int, k: int | None) -> Sensitivity:
-    values = found.singular_values[:k]
-    modes = found.modes[:, : len(values)].T.reshape(len(values), view.n_columns, 3)
+def _result(view: View, found: Spectrum, *, scope: str, n_atoms: int) -> Sensitivity:
+    values = found.singular_values
+    modes = found.modes.T.reshape(len(values), view.n_columns, 3)
     points = view.atoms
     if scope != "environment":
         wide = np.zeros((len(values), n_atoms, 3))
@@ -185,7 +185,7 @@ def _result(view: View, found: Spectrum, *, scope: str, n_atoms: int, k: int | N
         modes, points = wide, np.arange(n_atoms)
     return Sensitivity(
         scope=scope,
-        singular_values=values.copy(),
+        singular_values=values,
         modes=modes,
         atoms=points,
         displacements=view.displacements,

@@ -40,7 +40,7 @@ class Sensitivity:
     center
         The centre (environment scope) or atom (atom scope) whose ratio is smallest, else None.
     method
-        ``"gram"`` or ``"qr"``: how the values were computed.
+        ``"gram"``, ``"lanczos"`` or ``"refined"``: how the values were computed.
     """
 
     scope: str

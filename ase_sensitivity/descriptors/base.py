@@ -135,17 +135,14 @@ class FeatureJacobian:
             )
         return total.reshape(3 * n_columns, 3 * n_columns)
 
-    def r_factors(self, column: Ints, n_columns: int) -> Iterator[Floats]:
-        """R factors of every row's QR decomposition, each of shape (rank bound, 3 n_columns).
+    def r_factors(self, column: Ints) -> Iterator[tuple[Ints, Floats]]:
+        """Columns and R factor of every row's QR decomposition, of shape (rank bound, 3 m).
 
-        Stacked, they have the same J^T J, without ever squaring a singular value.
+        Together they have the same J^T J, without ever squaring a singular value.
         """
         for columns, block in self.row_blocks(column):
             r = scipy.linalg.qr(block.T, mode="r", check_finite=False)[0]
-            r = r[: min(block.shape)].reshape(-1, len(columns), 3)
-            wide = np.zeros((len(r), n_columns, 3))
-            wide[:, columns] = r
-            yield wide.reshape(len(r), -1)
+            yield columns, r[: min(block.shape)]
 
     def dense(self, column: Ints, n_columns: int) -> Floats:
         """J of shape (n_rows * n_features, 3 n_columns). For small cases and tests."""

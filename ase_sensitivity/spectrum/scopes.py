@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,10 +62,13 @@ class View:
         )
         return 1e-14 * math.sqrt(sum(squares))
 
-    def r_factors(self) -> Iterator[Floats]:
-        """R factors of all rows, each of shape (any, 3 n_columns)."""
-        for part, column in zip(self.parts, self.columns, strict=True):
-            yield from part.r_factors(column, self.n_columns)
+    def r_factors(self) -> list[tuple[Ints, Floats]]:
+        """Columns (m,) and R factor (any, 3 m) of every row."""
+        return [
+            factor
+            for part, column in zip(self.parts, self.columns, strict=True)
+            for factor in part.r_factors(column)
+        ]
 
     def dense(self) -> Floats:
         """J itself, of shape (all features, 3 n_columns). For small cases and tests."""

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
+from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 
-from ase_sensitivity.descriptors.base import Floats
+from ase_sensitivity.descriptors.base import Floats, Ints
 from ase_sensitivity.spectrum.scopes import View
 
 GRAM_LIMIT = 1e-4
-"""Below this sigma / sigma_max QR takes over: the relative error of the squared matrix is about
-1e-15 / ratio^2, 1e-7 here."""
+"""Of the singular values of one Gram matrix, those below this fraction of its largest have lost
+digits: their relative error is about 1e-15 / ratio^2, 1e-7 here."""
 
 NULL_TOLERANCE = 1e-10
 """Singular values below this fraction of the largest are zero."""
+
+CROSSOVER = 150
+"""Number of coordinates above which a few values by Lanczos cost less than all by `eigh`
+(benchmarks/solvers.py)."""
 
 
 @dataclass(frozen=True)
@@ -26,27 +31,25 @@ class Spectrum:
     Attributes
     ----------
     singular_values
-        All non-trivial ones, ascending, of shape (n,).
+        The smallest non-trivial ones, ascending, of shape (k,).
     modes
-        Right singular vectors of the same order, of shape (3 n_columns, n).
+        Right singular vectors of the same order, of shape (3 n_columns, k).
+    sigma_max
+        The largest singular value; 0 if there is none.
     n_trivial
         Number of trivial modes set aside.
     n_null
-        Number of singular values that are zero.
+        Number of all singular values that are zero.
     method
-        ``"gram"`` or ``"qr"``: which route gave them.
+        ``"gram"``, ``"lanczos"`` or ``"refined"``: which route gave them.
     """
 
     singular_values: Floats
     modes: Floats
+    sigma_max: float
     n_trivial: int
     n_null: int
     method: str
-
-    @property
-    def sigma_max(self) -> float:
-        """The largest singular value; 0 if there is none."""
-        return float(self.singular_values[-1]) if len(self.singular_values) else 0.0
 
     @property
     def ratio(self) -> float:
@@ -56,61 +59,148 @@ class Spectrum:
         return float(self.singular_values[0]) / self.sigma_max if self.sigma_max > 0 else 0.0
 
 
-def spectrum(view: View, null_tolerance: float = NULL_TOLERANCE) -> Spectrum:
-    """Singular values by the Gram matrix, and again by QR and SVD if the smallest needs it."""
-    first = _by_gram(view)
+def spectrum(
+    view: View,
+    k: int | None = None,
+    *,
+    start: Floats | None = None,
+    null_tolerance: float = NULL_TOLERANCE,
+) -> Spectrum:
+    """The k smallest non-trivial singular values, and the largest.
+
+    Parameters
+    ----------
+    view
+        What to decompose.
+    k
+        How many; None for all.
+    start
+        Modes of a similar view, of shape (3 n_columns, any): Lanczos starts from them.
+    null_tolerance
+        Singular values below this fraction of the largest are zero.
+    """
+    gram = _deflated(view)
+    n_values = len(gram) - view.trivial.shape[1]
+    wanted = n_values if k is None else min(k, n_values)
     rounding = view.rounding()
+    found = None
+    if len(gram) > CROSSOVER and wanted <= n_values // 4:
+        found = _by_lanczos(gram, view.trivial, wanted, start)
+    if found is None:
+        found = _by_eigh(gram, view.trivial)
     # Blocks may cancel altogether: every atom of a perfect fcc crystal is a centre of inversion.
-    trusted = first.sigma_max * GRAM_LIMIT > rounding or rounding == 0
-    if trusted and not first.ratio < GRAM_LIMIT:
-        return first
-    return _by_qr(view, max(first.sigma_max, rounding), null_tolerance, rounding)
+    trusted = rounding == 0 or found.sigma_max * GRAM_LIMIT > rounding
+    if n_values and not (trusted and found.ratio > GRAM_LIMIT):
+        if found.method == "lanczos":
+            found = _by_eigh(gram, view.trivial)
+        found = _refined(view, found, null_tolerance, rounding)
+    return Spectrum(
+        found.singular_values[:wanted],
+        found.modes[:, :wanted],
+        found.sigma_max,
+        found.n_trivial,
+        found.n_null,
+        found.method,
+    )
 
 
-def _by_gram(view: View) -> Spectrum:
+def _deflated(view: View) -> Floats:
+    """P G P with P = 1 - t t^T, t the trivial modes."""
     gram, t = view.gram(), view.trivial
-    # P G P with P = 1 - t t^T, and the trivial modes moved below zero, where nothing else is.
     half = gram @ t
     gram += t @ (t.T @ half) @ t.T - half @ t.T - t @ half.T
+    return gram
+
+
+def _by_eigh(gram: Floats, t: Floats) -> Spectrum:
+    """All singular values; the trivial modes are moved below zero, where nothing else is."""
+    n_trivial = t.shape[1]
     gram -= max(gram.diagonal().max(initial=0.0), 1e-300) * (t @ t.T)
     values, vectors = scipy.linalg.eigh(gram, overwrite_a=True, check_finite=False)
-    n_trivial = t.shape[1]
-    singular_values = np.sqrt(values[n_trivial:].clip(0.0))
-    n_null = 0 if singular_values.any() else len(singular_values)
-    return Spectrum(singular_values, vectors[:, n_trivial:], n_trivial, n_null, "gram")
+    values = np.sqrt(values[n_trivial:].clip(0.0))
+    n_null = 0 if values.any() else len(values)
+    sigma_max = float(values.max(initial=0.0))
+    return Spectrum(values, vectors[:, n_trivial:], sigma_max, n_trivial, n_null, "gram")
 
 
-def _by_qr(view: View, sigma_max: float, null_tolerance: float, rounding: float) -> Spectrum:
-    t = view.trivial
-    r = _stacked_r(view.r_factors(), 3 * view.n_columns)
-    # The trivial modes get the largest singular value of all and are cut off there.
-    r = np.concatenate([r - (r @ t) @ t.T, 4.0 * sigma_max * t.T])
-    if len(r) < r.shape[1]:
-        r = np.concatenate([r, np.zeros((r.shape[1] - len(r), r.shape[1]))])
-    _, values, rows = scipy.linalg.svd(r, full_matrices=False, check_finite=False)
-    n_trivial = t.shape[1]
-    values, vectors = values[n_trivial:][::-1], rows[n_trivial:][::-1].T
-    if len(values) and values[-1] <= rounding:
+def _by_lanczos(gram: Floats, t: Floats, k: int, start: Floats | None) -> Spectrum | None:
+    """The k smallest by shift-invert Lanczos; None if G has a null space beyond rigid motions."""
+    n = len(gram)
+    scale = float(gram.diagonal().max())
+    if scale <= 0:
+        return None
+    # The trivial modes go to the middle of the spectrum, the shift keeps Cholesky from zero.
+    shifted = gram + scale * (t @ t.T)
+    shifted[np.diag_indices(n)] += 1e-14 * scale
+    first = _start(start, n)
+    try:
+        factor = scipy.linalg.cho_factor(shifted, lower=True, check_finite=False)
+        inverse = LinearOperator(
+            (n, n),
+            matvec=lambda x: scipy.linalg.cho_solve(factor, x, check_finite=False),
+            dtype=float,
+        )
+        largest, vectors = eigsh(inverse, k=k, which="LA", v0=first, tol=1e-10)
+        top = eigsh(gram, k=1, which="LA", tol=1e-10, v0=_start(None, n), return_eigenvectors=False)
+    except (scipy.linalg.LinAlgError, ArpackError):
+        return None
+    order = np.argsort(-largest)
+    vectors = vectors[:, order]
+    # Rayleigh quotients are free of the shift.
+    values = np.sqrt(np.einsum("ij,ij->j", vectors, gram @ vectors).clip(0.0))
+    return Spectrum(values, vectors, float(np.sqrt(top[0])), t.shape[1], 0, "lanczos")
+
+
+def _start(modes: Floats | None, n: int) -> Floats:
+    """A start vector with a part along each of the modes, and along everything else."""
+    rng = np.random.default_rng(0)
+    start = rng.normal(size=n) / np.sqrt(n)
+    if modes is not None and len(modes) == n:
+        start = 0.1 * start + modes.sum(axis=1)
+    return start
+
+
+def _refined(view: View, first: Spectrum, null_tolerance: float, rounding: float) -> Spectrum:
+    """Singular values down to 1e-15 of the largest, by Gram matrices of ever smaller parts.
+
+    One Gram matrix resolves values within a factor of `GRAM_LIMIT` of its largest. What lies below
+    spans a subspace; J restricted to it has a Gram matrix of its own, and so on. Before each level
+    the subspace is cleaned of the right singular vectors found so far: V -= V_b S_b^-2 (J V_b)^T J V.
+    """
+    factors = view.r_factors()
+    vectors, values = first.modes, first.singular_values
+    found_values: list[Floats] = []
+    found_vectors: list[Floats] = []
+    sigma_max = first.sigma_max
+    while len(values):
+        good = values > GRAM_LIMIT * values[-1]
+        if values[-1] <= max(1e-15 * sigma_max, rounding):
+            good[:] = True
+        found_values.append(values[good])
+        found_vectors.append(vectors[:, good])
+        vectors = vectors[:, ~good]
+        if vectors.shape[1] == 0:
+            break
+        for known, sigma in zip(found_vectors, found_values, strict=True):
+            vectors = vectors - known @ (_cross(factors, known, vectors) / sigma[:, None] ** 2)
+        vectors = scipy.linalg.qr(vectors, mode="economic", check_finite=False)[0]
+        squares, rotation = scipy.linalg.eigh(_cross(factors, vectors, vectors))
+        values, vectors = np.sqrt(squares.clip(0.0)), vectors @ rotation
+    values, vectors = np.concatenate(found_values), np.concatenate(found_vectors, axis=1)
+    order = np.argsort(values, kind="stable")
+    values, vectors = values[order], vectors[:, order]
+    if values[-1] <= rounding:
         values = np.zeros(len(values))
-    limit = null_tolerance * values.max(initial=0.0)
-    return Spectrum(values, vectors, n_trivial, int((values <= limit).sum()), "qr")
+    sigma_max = float(values[-1])
+    n_null = int((values <= null_tolerance * sigma_max).sum())
+    return Spectrum(values, vectors, sigma_max, first.n_trivial, n_null, "refined")
 
 
-def _stacked_r(factors: Iterator[Floats], n_columns: int) -> Floats:
-    """R of all factors stacked, a few column counts of rows at a time."""
-    r = np.empty((0, n_columns))
-    waiting: list[Floats] = []
-    rows = 0
-
-    def absorb() -> Floats:
-        stacked = np.concatenate([r, *waiting])
-        return scipy.linalg.qr(stacked, mode="r", overwrite_a=True, check_finite=False)[0][
-            :n_columns
-        ]
-
-    for factor in factors:
-        waiting.append(factor)
-        rows += len(factor)
-        if rows > 2 * n_columns:
-            r, waiting, rows = absorb(), [], 0
-    return absorb() if waiting else r
+def _cross(factors: Sequence[tuple[Ints, Floats]], left: Floats, right: Floats) -> Floats:
+    """(J left)^T (J right), row by row of features."""
+    total = np.zeros((left.shape[1], right.shape[1]))
+    for columns, r in factors:
+        where = (3 * columns[:, None] + np.arange(3)).ravel()
+        product = r @ right[where]
+        total += (product if left is right else r @ left[where]).T @ product
+    return total
