@@ -7,6 +7,11 @@ from ase_sensitivity.descriptors.quip import QUIPDescriptor
 from ase_sensitivity.dynamics.log import SensitivityLog, read_log
 from ase_sensitivity.dynamics.observer import SensitivityObserver
 from ase_sensitivity.dynamics.replay import replay
+from ase_sensitivity.gradient import (
+    SizeIndependent,
+    singular_value_gradient,
+    size_independent,
+)
 from ase_sensitivity.notices import (
     ConstraintWarning,
     CostWarning,
@@ -32,8 +37,11 @@ __all__ = [
     "SensitivityWarning",
     "SingularConfiguration",
     "SingularWarning",
+    "SizeIndependent",
     "StackedJacobian",
     "analyze",
     "read_log",
     "replay",
+    "singular_value_gradient",
+    "size_independent",
 ]

@@ -9,7 +9,7 @@ import numpy as np
 from ase import Atoms
 from ase.constraints import FixAtoms
 
-from ase_sensitivity.descriptors.base import Descriptor, Ints, Jacobian
+from ase_sensitivity.descriptors.base import Descriptor, Floats, Ints, Jacobian
 from ase_sensitivity.notices import ConstraintWarning, warn
 from ase_sensitivity.sensitivity import Sensitivity
 from ase_sensitivity.spectrum.scopes import (
@@ -37,6 +37,7 @@ def analyze(
     k: int | None = 6,
     apply_constraints: bool = False,
     null_tolerance: float = NULL_TOLERANCE,
+    previous: Sensitivity | None = None,
 ) -> Sensitivity:
     """Find the displacements of ``atoms`` that ``descriptor`` sees least.
 
@@ -60,6 +61,8 @@ def analyze(
         scope). Other constraints are ignored with a :class:`~ase_sensitivity.ConstraintWarning`.
     null_tolerance
         Singular values below this fraction of the largest are zero.
+    previous
+        Result for a similar configuration of the same atoms: large systems are faster with it.
 
     Returns
     -------
@@ -103,7 +106,7 @@ def analyze(
     tolerance = max(null_tolerance, 10 * jacobian.precision)
     worst: tuple[View, Spectrum] | None = None
     for view in _views(jacobian, atoms, scope, center, fixed):
-        found = spectrum(view, k, null_tolerance=tolerance)
+        found = spectrum(view, k, start=_start(view, previous), null_tolerance=tolerance)
         # A nan ratio means nothing but rigid motions: anything else is worse.
         if worst is None or found.ratio < worst[1].ratio or np.isnan(worst[1].ratio):
             worst = view, found
@@ -173,6 +176,14 @@ def _views(
             raise ValueError(f"atom {center} ({atoms.symbols[center]}) is not a centre")
         centers = np.array([center])
     return [environment_view(jacobian, int(i)) for i in centers]
+
+
+def _start(view: View, previous: Sensitivity | None) -> Floats | None:
+    """Modes of an earlier result on the columns of a view of the same scope."""
+    if previous is None or previous.scope != "structure" or view.center is not None:
+        return None
+    modes: Floats = previous.modes[:, np.isin(previous.atoms, view.atoms)]
+    return modes.reshape(len(modes), -1).T if len(modes) else None
 
 
 def _result(view: View, found: Spectrum, *, scope: str, n_atoms: int) -> Sensitivity:

@@ -217,7 +217,7 @@ class SensitivityObserver:
         atoms, step, time = self.atoms, int(self.dyn.nsteps), self._time()
         self.n_calls += 1
         try:
-            found = analyze(atoms, self._descriptor, **self._settings)
+            found = analyze(atoms, self._descriptor, previous=self.sensitivity, **self._settings)
         except Exception as error:
             if self._on_failure == "raise":
                 raise

@@ -85,7 +85,8 @@ def spectrum(
     rounding = view.rounding()
     found = None
     if len(gram) > CROSSOVER and wanted <= n_values // 4:
-        found = _by_lanczos(gram, view.trivial, wanted, start)
+        # Two more than wanted, so that a cluster at the end is not torn.
+        found = _by_lanczos(gram, view.trivial, wanted + 2, start)
     if found is None:
         found = _by_eigh(gram, view.trivial)
     # Blocks may cancel altogether: every atom of a perfect fcc crystal is a centre of inversion.
@@ -165,7 +166,7 @@ def _refined(view: View, first: Spectrum, null_tolerance: float, rounding: float
 
     One Gram matrix resolves values within a factor of `GRAM_LIMIT` of its largest. What lies below
     spans a subspace; J restricted to it has a Gram matrix of its own, and so on. Before each level
-    the subspace is cleaned of the right singular vectors found so far: V -= V_b S_b^-2 (J V_b)^T J V.
+    the subspace is cleaned of the singular vectors found so far: V -= V_b S_b^-2 (J V_b)^T J V.
     """
     factors = view.r_factors()
     vectors, values = first.modes, first.singular_values
