@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
 from ase import Atoms
 from ase.constraints import FixAtoms
 
-from ase_sensitivity.descriptors.base import Descriptor, Floats, Ints, Jacobian
+from ase_sensitivity.descriptors.base import (
+    Descriptor,
+    Floats,
+    Ints,
+    Jacobian,
+    jacobian_of,
+)
 from ase_sensitivity.notices import ConstraintWarning, warn
 from ase_sensitivity.sensitivity import Sensitivity
 from ase_sensitivity.spectrum.scopes import (
     SCOPES,
     View,
+    atom_ratios,
     atom_view,
-    check_environments,
-    environment_view,
+    environment_views,
     structure_view,
 )
 from ase_sensitivity.spectrum.solvers import NULL_TOLERANCE, Spectrum, spectrum
@@ -92,13 +99,12 @@ def analyze(
         atoms, descriptor, scope=scope, center=center, k=k, null_tolerance=null_tolerance
     )
     fixed = _fixed(atoms) if apply_constraints else np.empty(0, dtype=np.intp)
-    jacobian = descriptor.jacobian(atoms)
+    jacobian = jacobian_of(descriptor, atoms)
     if jacobian.n_atoms != len(atoms):
         raise ValueError(
             f"the descriptor's Jacobian is of {jacobian.n_atoms} atoms, not of {len(atoms)}"
         )
-    jacobian.check_finite()
-    if all(len(part.centers) == 0 for part in jacobian.parts):
+    if not any(len(centers) for _, centers in jacobian.ranges):
         raise ValueError(
             f"no atom of {atoms.get_chemical_formula()} is a centre of {descriptor!r}; "
             "check its species"
@@ -161,21 +167,21 @@ def _fixed(atoms: Atoms) -> Ints:
 
 def _views(
     jacobian: Jacobian, atoms: Atoms, scope: str, center: int | None, fixed: Ints
-) -> list[View]:
+) -> Iterator[View]:
     if scope == "structure":
-        if len(fixed) == len(atoms):
-            return []
-        return [structure_view(jacobian, atoms, fixed)]
-    if scope == "atom":
-        chosen = range(len(atoms)) if center is None else [int(center)]
-        return [atom_view(jacobian, i) for i in chosen if i not in fixed]
-    check_environments(jacobian, atoms)
-    centers = np.unique(np.concatenate([part.center_atoms for part in jacobian.parts]))
-    if center is not None:
-        if center not in centers:
+        if len(fixed) < len(atoms):
+            yield structure_view(jacobian, atoms, fixed)
+    elif scope == "environment":
+        centers = np.unique(np.concatenate([known for _, known in jacobian.ranges]))
+        if center is not None and center not in centers:
             raise ValueError(f"atom {center} ({atoms.symbols[center]}) is not a centre")
-        centers = np.array([center])
-    return [environment_view(jacobian, int(i)) for i in centers]
+        yield from environment_views(jacobian, atoms, None if center is None else int(center))
+    elif center is not None:
+        yield atom_view(jacobian, int(center))
+    elif len(fixed) < len(atoms):
+        ratios = atom_ratios(jacobian)
+        ratios[fixed] = np.inf
+        yield atom_view(jacobian, int(ratios.argmin()))
 
 
 def _start(view: View, previous: Sensitivity | None) -> Floats | None:

@@ -10,7 +10,13 @@ from ase import Atoms
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from ase_sensitivity.analysis import check_arguments
-from ase_sensitivity.descriptors.base import Descriptor, FeatureJacobian, Floats, Jacobian
+from ase_sensitivity.descriptors.base import (
+    Descriptor,
+    FeatureJacobian,
+    Floats,
+    Jacobian,
+    jacobian_of,
+)
 from ase_sensitivity.spectrum.scopes import View, structure_view
 from ase_sensitivity.spectrum.solvers import spectrum
 from ase_sensitivity.structure import check_atoms
@@ -124,8 +130,8 @@ def size_independent(
 
 
 def _structure(atoms: Atoms, descriptor: Descriptor) -> tuple[Jacobian, View]:
-    jacobian = descriptor.jacobian(atoms)
-    return jacobian, structure_view(jacobian, atoms, np.empty(0, dtype=np.intp))
+    jacobian = jacobian_of(descriptor, atoms)
+    return jacobian, structure_view(jacobian, atoms)
 
 
 def _gradient(
@@ -143,7 +149,7 @@ def _gradient(
         moved.set_constraint()
         moved.positions += sign * STEP * mode
         for u, part, before in zip(
-            left, descriptor.jacobian(moved).parts, jacobian.parts, strict=True
+            left, jacobian_of(descriptor, moved).parts, jacobian.parts, strict=True
         ):
             if not np.array_equal(part.centers, before.centers):
                 raise ValueError("rows of features appear or vanish with the displacement")
@@ -162,9 +168,10 @@ def _along(part: FeatureJacobian, mode: Floats) -> Floats:
 
 def _gamma(view: View, width: float) -> float:
     """The smallest generalised singular value of (J, C), relative to that of all directions."""
-    gram, n_coordinates = view.gram(), 3 * view.n_columns
+    gram, _ = view.gram()
+    n_coordinates = len(gram)
     change = sum(
-        (_environment_gram(part, width) for part in view.parts),
+        (_environment_gram(part, width) for part in view.jacobian.parts),
         np.zeros((n_coordinates, n_coordinates)),
     )
     t = view.trivial

@@ -7,7 +7,13 @@ from ase import Atoms
 from scipy.spatial.distance import cdist
 from scipy.stats import special_ortho_group
 
-from ase_sensitivity.descriptors.base import Descriptor, FeatureJacobian, Floats, Ints, Jacobian
+from ase_sensitivity.descriptors.base import (
+    Descriptor,
+    FeatureJacobian,
+    Floats,
+    Ints,
+    WholeJacobian,
+)
 
 
 def check_descriptor(
@@ -60,7 +66,7 @@ def _agree(what: str, found: Floats, expected: Floats, tolerance: float = 1e-12)
 
 
 def _check_invariance(
-    descriptor: Descriptor, atoms: Atoms, jacobian: Jacobian, tolerance: float, seed: int
+    descriptor: Descriptor, atoms: Atoms, jacobian: WholeJacobian, tolerance: float, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
     moved = atoms.copy()
@@ -87,7 +93,7 @@ def _check_invariance(
 def _same_rows(
     descriptor: Descriptor,
     changed: Atoms,
-    jacobian: Jacobian,
+    jacobian: WholeJacobian,
     what: str,
     tolerance: float,
     order: Ints | None = None,
@@ -112,7 +118,7 @@ def _same_rows(
             )
 
 
-def _check_sums(jacobian: Jacobian, tolerance: float) -> None:
+def _check_sums(jacobian: WholeJacobian, tolerance: float) -> None:
     for part in jacobian.parts:
         total = np.zeros((len(part.centers), *part.blocks.shape[1:]))
         np.add.at(total, part.row, part.blocks)
@@ -123,7 +129,7 @@ def _check_sums(jacobian: Jacobian, tolerance: float) -> None:
 
 
 def _check_images(
-    descriptor: Descriptor, atoms: Atoms, jacobian: Jacobian, tolerance: float
+    descriptor: Descriptor, atoms: Atoms, jacobian: WholeJacobian, tolerance: float
 ) -> None:
     """Displacements lead to images, and a larger cell has the same blocks for each image."""
     centered = [(part, part.center >= 0) for part in jacobian.parts]
@@ -156,7 +162,7 @@ def _check_images(
 
 
 def _check_derivatives(
-    descriptor: Descriptor, atoms: Atoms, jacobian: Jacobian, step: float, tolerance: float
+    descriptor: Descriptor, atoms: Atoms, jacobian: WholeJacobian, step: float, tolerance: float
 ) -> None:
     analytic = [_by_atom(part) for part in jacobian.parts]
     scales = [np.abs(gradient).max() for gradient in analytic]

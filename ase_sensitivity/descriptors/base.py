@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -83,6 +84,28 @@ class FeatureJacobian:
         return (self,)
 
     @property
+    def ranges(self) -> tuple[tuple[float, Ints], ...]:
+        """Cutoff in Å and centres, which make the graph of neighbours."""
+        return ((self.cutoff, self.center_atoms),)
+
+    def of_rows(self, start: int, stop: int) -> FeatureJacobian:
+        """The part that belongs to a range of rows."""
+        first, last = np.searchsorted(self.row, (start, stop))
+        blocks = slice(first, last)
+        return FeatureJacobian(
+            features=self.features[start:stop],
+            centers=self.centers[start:stop],
+            row=self.row[blocks] - start,
+            atom=self.atom[blocks],
+            displacement=self.displacement[blocks],
+            blocks=self.blocks[blocks],
+            n_atoms=self.n_atoms,
+            cutoff=self.cutoff,
+            center_atoms=self.center_atoms,
+            precision=self.precision,
+        )
+
+    @property
     def center(self) -> Ints:
         """Atom at the centre of each block's row, of shape (n_blocks,)."""
         return self.centers[self.row]
@@ -96,7 +119,7 @@ class FeatureJacobian:
                 row = first if name == "feature" else int(self.row[first])
                 raise ValueError(f"the descriptor gave a {name} of row {row} that is not finite")
 
-    def row_blocks(self, column: Ints) -> Iterator[tuple[Ints, Floats]]:
+    def row_blocks(self, column: Ints) -> Iterator[tuple[Ints, Floats, float]]:
         """Per row of features: its columns (atoms) and the dense transposed Jacobian over them.
 
         Parameters
@@ -111,6 +134,8 @@ class FeatureJacobian:
             Distinct columns, of shape (m,).
         block
             Derivatives of shape (3 m, n_features).
+        square
+            Sum of the squares of all derivatives before images were summed.
         """
         chosen = np.flatnonzero(column >= 0)
         starts = np.flatnonzero(np.diff(self.row[chosen], prepend=-1))
@@ -118,29 +143,41 @@ class FeatureJacobian:
             if len(part) == 0:
                 continue
             columns, where = np.unique(column[part], return_inverse=True)
+            blocks = self.blocks[part]
+            square = float(np.vdot(blocks, blocks))
             if len(columns) == len(part):
-                blocks = self.blocks[part[np.argsort(where)]]
+                blocks = blocks[np.argsort(where)]
             else:
-                blocks = np.zeros((len(columns), 3, self.features.shape[1]))
-                np.add.at(blocks, where, self.blocks[part])
-            yield columns, blocks.reshape(3 * len(columns), -1)
+                summed = np.zeros((len(columns), 3, self.features.shape[1]))
+                np.add.at(summed, where, blocks)
+                blocks = summed
+            yield columns, blocks.reshape(3 * len(columns), -1), square
 
-    def gram(self, column: Ints, n_columns: int) -> Floats:
-        """J^T J over the columns, of shape (3 n_columns, 3 n_columns), row by row of features."""
-        total = np.zeros((n_columns, 3, n_columns, 3))
-        for columns, block in self.row_blocks(column):
+    def add_gram(self, column: Ints, total: Floats) -> float:
+        """Add J^T J, row by row of features, and return the sum of squares of all derivatives.
+
+        Parameters
+        ----------
+        column
+            As in :meth:`row_blocks`.
+        total
+            Of shape (n_columns, 3, n_columns, 3).
+        """
+        squares = 0.0
+        for columns, block, square in self.row_blocks(column):
             m = len(columns)
             total[columns[:, None], :, columns] += (
                 (block @ block.T).reshape(m, 3, m, 3).transpose(0, 2, 1, 3)
             )
-        return total.reshape(3 * n_columns, 3 * n_columns)
+            squares += square
+        return squares
 
     def r_factors(self, column: Ints) -> Iterator[tuple[Ints, Floats]]:
         """Columns and R factor of every row's QR decomposition, of shape (rank bound, 3 m).
 
         Together they have the same J^T J, without ever squaring a singular value.
         """
-        for columns, block in self.row_blocks(column):
+        for columns, block, _ in self.row_blocks(column):
             r = scipy.linalg.qr(block.T, mode="r", check_finite=False)[0]
             yield columns, r[: min(block.shape)]
 
@@ -179,13 +216,50 @@ class StackedJacobian:
         """Relative accuracy of the least accurate part."""
         return max(part.precision for part in self.parts)
 
-    def check_finite(self) -> None:
-        """Raise ValueError if a feature or a derivative is not a finite number."""
-        for part in self.parts:
-            part.check_finite()
+    @property
+    def ranges(self) -> tuple[tuple[float, Ints], ...]:
+        """Cutoff in Å and centres of each part."""
+        return tuple(entry for part in self.parts for entry in part.ranges)
 
 
-Jacobian = FeatureJacobian | StackedJacobian
+class StreamedJacobian:
+    """A Jacobian that never is in memory as a whole: some rows at a time, computed when asked for.
+
+    Parameters
+    ----------
+    compute
+        ``compute(start, stop)`` gives the Jacobian of a range of rows.
+    bounds
+        Ascending row numbers: the ends of the ranges, the first one 0.
+    n_atoms, cutoff, center_atoms, precision
+        As in :class:`FeatureJacobian`.
+    """
+
+    def __init__(
+        self,
+        compute: Callable[[int, int], FeatureJacobian],
+        bounds: Sequence[int],
+        *,
+        n_atoms: int,
+        cutoff: float,
+        center_atoms: Ints,
+        precision: float = 1e-15,
+    ) -> None:
+        self._compute = compute
+        self._bounds = tuple(bounds)
+        self.n_atoms = n_atoms
+        self.precision = precision
+        self.ranges = ((cutoff, center_atoms),)
+
+    @property
+    def parts(self) -> Iterator[FeatureJacobian]:
+        """The Jacobian, one range of rows after the other; computed anew each time."""
+        for start, stop in pairwise(self._bounds):
+            yield self._compute(start, stop)
+
+
+WholeJacobian = FeatureJacobian | StackedJacobian
+Jacobian = WholeJacobian | StreamedJacobian
 
 
 @runtime_checkable
@@ -211,6 +285,12 @@ class Descriptor(Protocol):
         """Features of shape (n_rows, n_features)."""
         ...
 
-    def jacobian(self, atoms: Atoms) -> Jacobian:
+    def jacobian(self, atoms: Atoms) -> WholeJacobian:
         """Derivatives of the features with respect to the atoms' positions."""
         ...
+
+
+def jacobian_of(descriptor: Descriptor, atoms: Atoms) -> Jacobian:
+    """The Jacobian, in pieces computed when needed if the descriptor has a method ``stream``."""
+    stream: Callable[[Atoms], Jacobian] = getattr(descriptor, "stream", descriptor.jacobian)
+    return stream(atoms)

@@ -18,8 +18,8 @@ from ase_sensitivity.descriptors.base import (
     FeatureJacobian,
     Floats,
     Ints,
-    Jacobian,
     StackedJacobian,
+    WholeJacobian,
 )
 from ase_sensitivity.descriptors.quip_arguments import BODY_ORDER, QUIPArguments
 from ase_sensitivity.structure import boxed, check_atoms, neighbor_pairs
@@ -136,7 +136,7 @@ class QUIPDescriptor:
         """
         return self._stack([part.jacobian(atoms, gradients=False) for part in self._parts]).features
 
-    def jacobian(self, atoms: Atoms) -> Jacobian:
+    def jacobian(self, atoms: Atoms) -> WholeJacobian:
         """Features and their derivatives, in 1/Å times the features' unit.
 
         Raises
@@ -147,7 +147,7 @@ class QUIPDescriptor:
         return self._stack([part.jacobian(atoms) for part in self._parts])
 
     @staticmethod
-    def _stack(parts: list[FeatureJacobian]) -> Jacobian:
+    def _stack(parts: list[FeatureJacobian]) -> WholeJacobian:
         return parts[0] if len(parts) == 1 else StackedJacobian(tuple(parts))
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 
-from ase_sensitivity.descriptors.base import FeatureJacobian, Floats, Ints
+from ase_sensitivity.descriptors.base import Floats, Ints
 from ase_sensitivity.structure import NeighborPairs, neighbor_pairs
 
 DEPENDENT = 1e-6
@@ -50,15 +50,22 @@ class Fragment:
         return np.array(motions)
 
 
-def fragments(atoms: Atoms, parts: Iterable[FeatureJacobian]) -> list[Fragment]:
+def fragments(atoms: Atoms, ranges: Iterable[tuple[float, Ints]]) -> list[Fragment]:
     """Connected components of the graph of centres and their neighbours.
 
     Two atoms are neighbours if one is within the cutoff of the other and is a centre, whether or
     not the descriptor tells their species apart: an atom that a centre should see and does not is
     not a fragment but a blind spot.
+
+    Parameters
+    ----------
+    atoms
+        The structure.
+    ranges
+        Cutoff in Å and centres, for each part of a Jacobian.
     """
     n_atoms = len(atoms)
-    edges = [_edges(atoms, part) for part in parts]
+    edges = [_edges(atoms, cutoff, centers) for cutoff, centers in ranges]
     first = np.concatenate([pairs.first for pairs in edges])
     second = np.concatenate([pairs.second for pairs in edges])
     shift = np.concatenate([pairs.shift for pairs in edges])
@@ -107,10 +114,10 @@ def trivial_modes(pieces: Iterable[Fragment], n_atoms: int, fixed: Ints | None =
     return np.concatenate(modes, axis=1)
 
 
-def _edges(atoms: Atoms, part: FeatureJacobian) -> NeighborPairs:
-    if np.isfinite(part.cutoff):
-        pairs = neighbor_pairs(atoms, part.cutoff)
-        is_center = np.isin(pairs.first, part.center_atoms)
+def _edges(atoms: Atoms, cutoff: float, centers: Ints) -> NeighborPairs:
+    if np.isfinite(cutoff):
+        pairs = neighbor_pairs(atoms, cutoff)
+        is_center = np.isin(pairs.first, centers)
         return NeighborPairs(
             pairs.first[is_center], pairs.second[is_center], pairs.shift[is_center]
         )

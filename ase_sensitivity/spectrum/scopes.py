@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from ase import Atoms
 
-from ase_sensitivity.descriptors.base import FeatureJacobian, Floats, Ints, Jacobian
+from ase_sensitivity.descriptors.base import (
+    FeatureJacobian,
+    Floats,
+    Ints,
+    Jacobian,
+    StackedJacobian,
+)
 from ase_sensitivity.spectrum.rigid import Fragment, fragments, trivial_modes
 
 SCOPES = ("structure", "environment", "atom")
@@ -20,10 +27,11 @@ class View:
 
     Attributes
     ----------
-    parts
-        The Jacobian's parts.
-    columns
-        Per part, the column (a point in space that moves) of each block; -1 leaves a block out.
+    jacobian
+        The Jacobian.
+    column
+        ``column(part)`` gives the column (a point in space that moves) of each block of a part of
+        the Jacobian; -1 leaves a block out.
     atoms
         The atom of each column, of shape (n_columns,).
     displacements
@@ -34,8 +42,8 @@ class View:
         The centre (environment scope) or the atom (atom scope).
     """
 
-    parts: tuple[FeatureJacobian, ...]
-    columns: tuple[Ints, ...]
+    jacobian: Jacobian
+    column: Callable[[FeatureJacobian], Ints]
     atoms: Ints
     displacements: Floats | None
     trivial: Floats
@@ -46,45 +54,40 @@ class View:
         """Number of points that move."""
         return len(self.atoms)
 
-    def gram(self) -> Floats:
-        """J^T J of shape (3 n_columns, 3 n_columns)."""
-        pairs = zip(self.parts, self.columns, strict=True)
-        return sum(
-            (part.gram(column, self.n_columns) for part, column in pairs),
-            np.zeros((3 * self.n_columns, 3 * self.n_columns)),
-        )
+    def gram(self) -> tuple[Floats, float]:
+        """J^T J of shape (3 n_columns, 3 n_columns), and what rounding leaves of a zero.
 
-    def rounding(self) -> float:
-        """What rounding leaves of a singular value that is zero because blocks cancel."""
-        squares = (
-            float(np.square(part.blocks[column >= 0]).sum())
-            for part, column in zip(self.parts, self.columns, strict=True)
-        )
-        return 1e-14 * math.sqrt(sum(squares))
+        The second is about how large a singular value can be that is zero because blocks of images
+        or rows cancel.
+        """
+        n = self.n_columns
+        total = np.zeros((n, 3, n, 3))
+        squares = sum(part.add_gram(self.column(part), total) for part in self.jacobian.parts)
+        _check_finite(squares)
+        return total.reshape(3 * n, 3 * n), 1e-14 * math.sqrt(squares)
 
     def r_factors(self) -> list[tuple[Ints, Floats]]:
         """Columns (m,) and R factor (any, 3 m) of every row."""
         return [
-            factor
-            for part, column in zip(self.parts, self.columns, strict=True)
-            for factor in part.r_factors(column)
+            factor for part in self.jacobian.parts for factor in part.r_factors(self.column(part))
         ]
 
     def dense(self) -> Floats:
         """J itself, of shape (all features, 3 n_columns). For small cases and tests."""
-        pairs = zip(self.parts, self.columns, strict=True)
-        return np.concatenate([part.dense(column, self.n_columns) for part, column in pairs])
+        parts = self.jacobian.parts
+        return np.concatenate([part.dense(self.column(part), self.n_columns) for part in parts])
 
 
-def structure_view(jacobian: Jacobian, atoms: Atoms, fixed: Ints) -> View:
+def structure_view(jacobian: Jacobian, atoms: Atoms, fixed: Ints | None = None) -> View:
     """All rows against the coordinates of all atoms that are not ``fixed``."""
-    trivial = trivial_modes(fragments(atoms, jacobian.parts), len(atoms), fixed)
-    free = np.setdiff1d(np.arange(len(atoms)), fixed)
+    held = np.empty(0, dtype=np.intp) if fixed is None else fixed
+    trivial = trivial_modes(fragments(atoms, jacobian.ranges), len(atoms), held)
+    free = np.setdiff1d(np.arange(len(atoms)), held)
     column_of = np.full(len(atoms), -1, dtype=np.intp)
     column_of[free] = np.arange(len(free))
     return View(
-        parts=jacobian.parts,
-        columns=tuple(column_of[part.atom] for part in jacobian.parts),
+        jacobian=jacobian,
+        column=lambda part: column_of[part.atom],
         atoms=free,
         displacements=None,
         trivial=trivial.reshape(len(atoms), 3, -1)[free].reshape(3 * len(free), -1),
@@ -95,8 +98,8 @@ def structure_view(jacobian: Jacobian, atoms: Atoms, fixed: Ints) -> View:
 def atom_view(jacobian: Jacobian, atom: int) -> View:
     """All rows against the three coordinates of one atom, all others frozen."""
     return View(
-        parts=jacobian.parts,
-        columns=tuple(np.where(part.atom == atom, 0, -1) for part in jacobian.parts),
+        jacobian=jacobian,
+        column=lambda part: np.where(part.atom == atom, 0, -1),
         atoms=np.array([atom]),
         displacements=None,
         trivial=np.empty((3, 0)),
@@ -104,38 +107,79 @@ def atom_view(jacobian: Jacobian, atom: int) -> View:
     )
 
 
-def environment_view(jacobian: Jacobian, center: int) -> View:
-    """The rows of one centre against it and every neighbour image as an independent point."""
-    chosen = [np.flatnonzero(part.center == center) for part in jacobian.parts]
-    atom = np.concatenate([part.atom[c] for part, c in zip(jacobian.parts, chosen, strict=True)])
-    displacement = np.concatenate(
-        [part.displacement[c] for part, c in zip(jacobian.parts, chosen, strict=True)]
-    )
-    # Rounding tells images apart: those of one atom are a lattice vector from each other.
-    keys = np.column_stack([atom, np.rint(displacement / 1e-3)]).astype(np.int64)
-    _, index, where = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-    columns = []
-    start = 0
-    for part, c in zip(jacobian.parts, chosen, strict=True):
-        column = np.full(len(part.row), -1, dtype=np.intp)
-        column[c] = where.reshape(-1)[start : start + len(c)]
-        columns.append(column)
-        start += len(c)
-    points = displacement[index]
-    piece = Fragment(np.arange(len(points)), points, np.empty((0, 3)))
-    return View(
-        parts=jacobian.parts,
-        columns=tuple(columns),
-        atoms=atom[index],
-        displacements=points,
-        trivial=trivial_modes([piece], len(points)),
-        center=center,
-    )
+def atom_ratios(jacobian: Jacobian) -> Floats:
+    """sigma_min / sigma_max of every atom in atom scope, from 3 x 3 matrices; good to 1e-4.
 
-
-def check_environments(jacobian: Jacobian, atoms: Atoms) -> None:
-    """Raise ValueError if the rows cannot be told apart by centre and image."""
+    The cost is linear in the number of atoms, and so is the memory.
+    """
+    squares = np.zeros((jacobian.n_atoms, 3, 3))
     for part in jacobian.parts:
+        # Images of an atom in a row move together.
+        key = part.row * part.n_atoms + part.atom
+        pairs, where = np.unique(key, return_inverse=True)
+        blocks = part.blocks
+        if len(pairs) < len(key):
+            blocks = np.zeros((len(pairs), *part.blocks.shape[1:]))
+            np.add.at(blocks, where, part.blocks)
+            atom = pairs % part.n_atoms
+        else:
+            atom = part.atom
+        np.add.at(squares, atom, np.matmul(blocks, blocks.transpose(0, 2, 1)))
+    _check_finite(float(squares.sum()))
+    values = np.linalg.eigvalsh(squares).clip(0.0)
+    largest = values[:, -1]
+    return np.sqrt(np.divide(values[:, 0], largest, out=np.zeros_like(largest), where=largest > 0))
+
+
+def _check_finite(squares: float) -> None:
+    if not math.isfinite(squares):
+        raise ValueError("the descriptor gave derivatives that are not finite")
+
+
+def environment_views(jacobian: Jacobian, atoms: Atoms, center: int | None) -> Iterator[View]:
+    """The rows of each centre against it and every neighbour image as an independent point.
+
+    Raises
+    ------
+    ValueError
+        If the rows cannot be told apart by centre and image.
+    """
+    if isinstance(jacobian, StackedJacobian):
+        # Rows of all parts that have the same centre belong together.
+        centers = np.unique(np.concatenate([known for _, known in jacobian.ranges]))
+        for i in centers.tolist() if center is None else [center]:
+            pieces = tuple(_rows_of(part, i) for part in jacobian.parts)
+            yield _environment_view(StackedJacobian(pieces), atoms, i)
+        return
+    for part in jacobian.parts:
+        wanted = np.unique(part.centers) if center is None else [center]
+        for i in wanted:
+            if i in part.centers:
+                yield _environment_view(_rows_of(part, int(i)), atoms, int(i))
+
+
+def _rows_of(part: FeatureJacobian, center: int) -> FeatureJacobian:
+    """The rows of a centre, which need not be next to each other."""
+    rows = np.flatnonzero(part.centers == center)
+    if len(rows) and rows[-1] - rows[0] == len(rows) - 1:
+        return part.of_rows(int(rows[0]), int(rows[-1]) + 1)
+    chosen = np.isin(part.row, rows)
+    return replace(
+        part,
+        features=part.features[rows],
+        centers=part.centers[rows],
+        row=np.searchsorted(rows, part.row[chosen]),
+        atom=part.atom[chosen],
+        displacement=part.displacement[chosen],
+        blocks=part.blocks[chosen],
+    )
+
+
+def _environment_view(
+    jacobian: FeatureJacobian | StackedJacobian, atoms: Atoms, center: int
+) -> View:
+    parts = jacobian.parts
+    for part in parts:
         if (part.centers < 0).any():
             raise ValueError(
                 "these features belong to the whole structure, not to centres; "
@@ -146,3 +190,26 @@ def check_environments(jacobian: Jacobian, atoms: Atoms) -> None:
                 "environment scope needs periodic images kept apart, which a Jacobian by finite "
                 'differences of a periodic structure does not; use scope="structure" or "atom"'
             )
+    keys = np.concatenate([_keys(part) for part in parts])
+    points, index = np.unique(keys, axis=0, return_index=True)
+    atom = np.concatenate([part.atom for part in parts])[index]
+    displacement = np.concatenate([part.displacement for part in parts])[index]
+    number = {tuple(point): n for n, point in enumerate(points.tolist())}
+
+    def column(part: FeatureJacobian) -> Ints:
+        return np.array([number[tuple(key)] for key in _keys(part).tolist()], dtype=np.intp)
+
+    piece = Fragment(np.arange(len(points)), displacement, np.empty((0, 3)))
+    return View(
+        jacobian=jacobian,
+        column=column,
+        atoms=atom,
+        displacements=displacement,
+        trivial=trivial_modes([piece], len(points)),
+        center=center,
+    )
+
+
+def _keys(part: FeatureJacobian) -> Ints:
+    """Atom and image of each block as integers: images are a lattice vector from each other."""
+    return np.column_stack([part.atom, np.rint(part.displacement / 1e-3)]).astype(np.intp)

@@ -79,10 +79,10 @@ def spectrum(
     null_tolerance
         Singular values below this fraction of the largest are zero.
     """
-    gram = _deflated(view)
+    gram, rounding = view.gram()
+    _deflate(gram, view.trivial)
     n_values = len(gram) - view.trivial.shape[1]
     wanted = n_values if k is None else min(k, n_values)
-    rounding = view.rounding()
     found = None
     if len(gram) > CROSSOVER and wanted <= n_values // 4:
         # Two more than wanted, so that a cluster at the end is not torn.
@@ -105,12 +105,12 @@ def spectrum(
     )
 
 
-def _deflated(view: View) -> Floats:
-    """P G P with P = 1 - t t^T, t the trivial modes."""
-    gram, t = view.gram(), view.trivial
+def _deflate(gram: Floats, t: Floats) -> None:
+    """Put P G P with P = 1 - t t^T, t the trivial modes, in the place of G."""
     half = gram @ t
-    gram += t @ (t.T @ half) @ t.T - half @ t.T - t @ half.T
-    return gram
+    half -= 0.5 * t @ (t.T @ half)
+    gram -= half @ t.T
+    gram -= t @ half.T
 
 
 def _by_eigh(gram: Floats, t: Floats) -> Spectrum:
