@@ -132,7 +132,7 @@ def check_arguments(
         )
     if scope not in SCOPES:
         raise ValueError(f"`scope` is {scope!r} but must be one of {', '.join(SCOPES)}")
-    if k is not None and (not isinstance(k, int | np.integer) or k < 1):
+    if k is not None and (not isinstance(k, int | np.integer) or isinstance(k, bool) or k < 1):
         raise ValueError(f"`k` is {k!r} but must be a positive integer or None")
     if not 0 < null_tolerance < 1:
         raise ValueError(f"`null_tolerance` is {null_tolerance} but must be between 0 and 1")

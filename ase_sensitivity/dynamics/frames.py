@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,20 +34,26 @@ class FrameFile:
 
     Raises
     ------
-    ValueError
-        If the suffix is another one.
+    TypeError, ValueError
+        As :func:`check_path`.
+
+    Notes
+    -----
+    A process that is killed may leave half a frame at the end of an extended XYZ file. Appending
+    cuts it off; :func:`ase.io.iread` gives all frames before it, then an error.
     """
 
     def __init__(self, path: str | Path, append: bool, comm: Any) -> None:
+        check_path(path)
         suffix = Path(path).suffix
-        if suffix not in SUFFIXES:
-            raise ValueError(f"`trajectory` is {str(path)!r} but must end in {', '.join(SUFFIXES)}")
         self._lines: LineFile | None = None
         self._trajectory: Any = None
         if suffix == ".traj":
             mode = "a" if append else "w"
             self._trajectory = Trajectory(path, mode, master=comm.rank == 0, comm=comm)
         else:
+            if append and comm.rank == 0 and os.path.exists(path):
+                _cut_torn_frame(path)
             self._lines = LineFile(path, append, comm)
 
     def write(self, frame: Atoms) -> None:
@@ -66,13 +74,38 @@ class FrameFile:
             self._trajectory.close()
 
 
+def check_path(path: object) -> None:
+    """Raise TypeError or ValueError if ``path`` does not name a file of frames."""
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"`trajectory` is {path!r} but must be a path")
+    if Path(path).suffix not in SUFFIXES:
+        raise ValueError(f"`trajectory` is {str(path)!r} but must end in {', '.join(SUFFIXES)}")
+
+
+def _cut_torn_frame(path: str | Path) -> None:
+    """Shorten an extended XYZ file to its last complete frame: nobody could read on after it."""
+    with open(path, "rb+") as file:
+        complete = 0
+        for count in file:
+            try:
+                lines = list(islice(file, int(count) + 1))
+            except ValueError:
+                raise ValueError(
+                    f"`trajectory` is {str(path)!r}, which is not an XYZ file, to append to"
+                ) from None
+            if len(lines) <= int(count) or not lines[-1].endswith(b"\n"):
+                break
+            complete += len(count) + sum(map(len, lines))
+        file.truncate(complete)
+
+
 def flagged_frame(atoms: Atoms, found: Sensitivity, step: int, time: float) -> Atoms:
     """A copy of ``atoms`` that carries the softest mode and the values found.
 
     Energy and forces come along if the calculator has them for exactly these positions; nothing is
     calculated.
     """
-    frame = atoms.copy()
+    frame: Atoms = atoms.copy()
     frame.calc = None
     frame.arrays[MODE] = found.mode_of_atoms(len(atoms))
     frame.info |= {
