@@ -124,7 +124,7 @@ DYNAMICS = [
     _md(MTKNPT, temperature_K=300, pressure_au=BAR, tdamp=50 * units.fs, pdamp=500 * units.fs),
     _md(
         MaskedMTKNPT,
-        mask=(1, 1, 1),
+        mask=(True, True, True),
         temperature_K=300,
         pressure_au=BAR,
         tdamp=50 * units.fs,

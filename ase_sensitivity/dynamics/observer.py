@@ -358,7 +358,7 @@ class SensitivityObserver:
         deaf = (SciPyOptimizer, SciPyGradientlessOptimizer, SwitchLangevin, BasinHopping)
         if isinstance(self.dyn, deaf) or not hasattr(self.dyn, "max_steps"):
             raise ValueError(
-                f'`on_singular="halt"` cannot stop {type(self.dyn).__name__}, which has a loop of '
+                f'`on_singular="halt"` cannot stop {self.dyn.__class__.__name__}, which has a loop of '
                 'its own; use "raise"'
             )
 
