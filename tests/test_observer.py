@@ -218,8 +218,9 @@ class TestEveryDynamics:
     @pytest.mark.parametrize("kind", DEAF)
     def test_loops_of_their_own_cannot_halt(self, kind, soap, nh3, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)  # BasinHopping opens files in the working directory
-        with pytest.raises(ValueError, match=f"halt.*cannot stop {kind.__name__}.*raise"):
-            SensitivityObserver(kind(nh3, logfile=None), soap, on_singular=["log", "halt"])
+        told = f"halt.*cannot stop {kind.__name__}.*raise"
+        with kind(nh3, logfile=None) as dyn, pytest.raises(ValueError, match=told):
+            SensitivityObserver(dyn, soap, on_singular=["log", "halt"])
 
     def test_switching_cannot_halt(self, soap, nh3):
         dyn = SwitchLangevin(

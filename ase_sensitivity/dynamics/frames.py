@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 from itertools import islice
 from pathlib import Path
@@ -15,6 +16,8 @@ from ase.io.extxyz import write_extxyz
 
 from ase_sensitivity.dynamics.log import LineFile
 from ase_sensitivity.sensitivity import Sensitivity
+
+logger = logging.getLogger(__name__)
 
 SUFFIXES = (".xyz", ".extxyz", ".traj")
 MODE = "sensitivity_mode"
@@ -48,6 +51,7 @@ class FrameFile:
         suffix = Path(path).suffix
         self._lines: LineFile | None = None
         self._trajectory: Any = None
+        self._waiting: list[Atoms] = []
         if suffix == ".traj":
             mode = "a" if append else "w"
             self._trajectory = Trajectory(path, mode, master=comm.rank == 0, comm=comm)
@@ -64,14 +68,28 @@ class FrameFile:
             self._lines.write(text.getvalue())
             return
         frame.info[MODE] = frame.arrays[MODE]  # .traj keeps info but not custom arrays
-        self._trajectory.write(frame)
+        self._waiting.append(frame)
+        self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        while self._waiting:
+            frame = self._waiting.pop(0)
+            try:
+                self._trajectory.write(frame)
+            except OSError:  # a full disk: the frame is all right and waits for the next call
+                self._waiting.insert(0, frame)
+                raise
 
     def close(self) -> None:
         """Close the file."""
         if self._lines is not None:
             self._lines.close()
-        else:
+            return
+        try:
+            self._write_waiting()
             self._trajectory.close()
+        except OSError as error:
+            logger.error("%d frames could not be written: %s", len(self._waiting), error)
 
 
 def check_path(path: object) -> None:

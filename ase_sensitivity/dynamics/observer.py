@@ -101,8 +101,8 @@ class SensitivityObserver:
     n_calls, n_singular, n_failed
         Numbers of calls, of those in a singular state, and of those that failed.
     n_unwritten
-        How often a line or a frame could not be written at once, as on a full disk. Lines and
-        extended XYZ frames are kept and written as soon as that is possible.
+        How often a line or a frame could not be written at once, as on a full disk. Both are
+        kept and written as soon as that is possible.
 
     Raises
     ------
@@ -358,8 +358,8 @@ class SensitivityObserver:
         deaf = (SciPyOptimizer, SciPyGradientlessOptimizer, SwitchLangevin, BasinHopping)
         if isinstance(self.dyn, deaf) or not hasattr(self.dyn, "max_steps"):
             raise ValueError(
-                f'`on_singular="halt"` cannot stop {self.dyn.__class__.__name__}, which has a loop of '
-                'its own; use "raise"'
+                f'`on_singular="halt"` cannot stop {self.dyn.__class__.__name__}, which has a loop '
+                'of its own; use "raise"'
             )
 
     def _start_threshold(
