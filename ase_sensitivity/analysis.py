@@ -125,7 +125,8 @@ def check_arguments(
     null_tolerance: float = NULL_TOLERANCE,
 ) -> None:
     """Raise TypeError or ValueError for what :func:`analyze` would not take."""
-    if not isinstance(descriptor, Descriptor):
+    # A class has all the names that its instances have.
+    if isinstance(descriptor, type) or not isinstance(descriptor, Descriptor):
         raise TypeError(
             f"`descriptor` must be a Descriptor, not {type(descriptor).__name__}; "
             "wrap a function in FiniteDifferenceDescriptor, a QUIP string in QUIPDescriptor"

@@ -663,6 +663,27 @@ class TestActions:
         assert frame.info["mine"] == "kept"
 
     @pytest.mark.parametrize("suffix", ["xyz", "traj"])
+    def test_what_no_file_can_hold_spoils_no_frame(self, still, suffix, tmp_path):
+        atoms, path = still.atoms, tmp_path / f"frames.{suffix}"
+        atoms.info |= {"object": object(), ("a", 1): 2, "lines": "one\ntwo", "plain": 'a "b" = c'}
+        atoms.info |= {"number": 3, "vector": np.arange(3.0), "cube": np.zeros((2, 2, 2))}
+        atoms.new_array("tensors", np.zeros((4, 3, 3)))
+        atoms.new_array("objects", np.array([object()] * 4))
+        atoms.new_array("weights", np.arange(4.0))
+        with SensitivityObserver(
+            still, Told([1e-5]), trajectory=path, on_singular="record"
+        ) as observer:
+            still.play(observer, 2)
+        frames = ase.io.read(path, ":")
+        assert [frame.info["step"] for frame in frames] == [1, 2]
+        assert frames[1].info["plain"] == 'a "b" = c'
+        assert frames[1].info["number"] == 3
+        assert frames[1].info["vector"] == pytest.approx([0, 1, 2])
+        assert observer.n_unwritten == 0
+        assert "object" in atoms.info
+        assert "tensors" in atoms.arrays
+
+    @pytest.mark.parametrize("suffix", ["xyz", "traj"])
     def test_frames_are_appended_on_request(self, still, suffix, tmp_path):
         path = tmp_path / f"frames.{suffix}"
         for append in (False, False, True):

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import Trajectory
@@ -88,7 +89,7 @@ class FrameFile:
         try:
             self._write_waiting()
             self._trajectory.close()
-        except OSError as error:
+        except Exception as error:  # as for a line of the log: no reason to stop
             logger.error("%d frames could not be written: %s", len(self._waiting), error)
 
 
@@ -121,10 +122,13 @@ def flagged_frame(atoms: Atoms, found: Sensitivity, step: int, time: float) -> A
     """A copy of ``atoms`` that carries the softest mode and the values found.
 
     Energy and forces come along if the calculator has them for exactly these positions; nothing is
-    calculated.
+    calculated. Entries of ``info`` and ``arrays`` that a file could not hold are left out.
     """
     frame: Atoms = atoms.copy()
     frame.calc = None
+    frame.info = {key: value for key, value in atoms.info.items() if _fits(key, value)}
+    for name in [name for name, array in frame.arrays.items() if not _fits(name, array)]:
+        del frame.arrays[name]
     frame.arrays[MODE] = found.mode_of_atoms(len(atoms))
     frame.info |= {
         "step": step,
@@ -141,6 +145,16 @@ def flagged_frame(atoms: Atoms, found: Sensitivity, step: int, time: float) -> A
     if known:
         frame.calc = SinglePointCalculator(frame, **known)
     return frame
+
+
+def _fits(key: Any, value: Any) -> bool:
+    """Whether all formats can hold this entry; one that does not fit may spoil the whole file."""
+    if not isinstance(key, str) or not key.isprintable():
+        return False
+    if isinstance(value, str):
+        return value.isprintable()
+    array = np.asarray(value) if isinstance(value, bool | int | float | np.generic) else value
+    return isinstance(array, np.ndarray) and array.dtype.kind in "biuf" and array.ndim <= 2
 
 
 def _cached(atoms: Atoms) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -39,6 +39,20 @@ class Replay:
     def get_time(self) -> float:
         """Time of the present frame in ASE units; nan if the time step is not known."""
         return float("nan") if self._timestep is None else self.nsteps * self._timestep * fs
+
+
+def _read(path: str) -> Iterator[Atoms]:
+    """Frames of a file, with an error that names it: ASE's need not."""
+    number = -1
+    try:
+        for frame in ase.io.iread(path, index=None if "@" in path else ":"):
+            number += 1
+            yield frame
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        where = f" after frame {number}" if number >= 0 else ""
+        raise ValueError(f"`frames` is {path!r}, which ASE cannot read{where}: {error}") from error
 
 
 def replay(
@@ -94,7 +108,7 @@ def replay(
         raise TypeError(f"`frames` is {frames!r} but must be a file or a list of Atoms")
     source = frames
     if isinstance(frames, str | Path):
-        frames = ase.io.iread(str(frames), index=None if "@" in str(frames) else ":")
+        frames = _read(str(frames))
     if progress:
         from rich.progress import track
 
