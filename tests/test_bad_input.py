@@ -86,7 +86,9 @@ OBSERVER = [
 
 
 def name_of(case):
-    return f"{case[0]}={type(case[1]).__name__ if isinstance(case[1], Atoms) else case[1]}"
+    value = case[1]
+    plain = isinstance(value, int | float | str | list | None)
+    return f"{case[0]}={value if plain else type(value).__name__}"
 
 
 class TestObserver:

@@ -22,7 +22,7 @@ from ase_sensitivity import (
 from tests.conftest import Told, ammonia, warm
 from tests.structures import SHARED
 
-SETTINGS = {"k": 4, "threshold": 0.3, "patience": 2, "on_singular": "log"}
+SETTINGS = {"k": 4, "threshold": 0.22, "patience": 2, "on_singular": "log"}
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ class TestEqualsTheLiveRun:
         found = replay(live / "run.traj", soap, timestep=0.5, logfile=log, **SETTINGS)
         assert log.read_text() == (live / "log").read_text()
         assert found.step.tolist() == list(range(7))
-        assert set(found.state) == {"below", "singular"} or len(set(found.state)) > 1
+        assert set(found.state) == {"ok", "below", "singular"}
 
     @pytest.mark.parametrize("kind", ["file", "text", "list", "generator"])
     def test_from_whatever_holds_frames(self, live, soap, kind):

@@ -352,11 +352,12 @@ class SensitivityObserver:
         if "halt" not in self._actions:
             return
         from ase.md.switch_langevin import SwitchLangevin
+        from ase.mep.neb import NEBOptimizer
         from ase.optimize.basin import BasinHopping
         from ase.optimize.sciopt import SciPyGradientlessOptimizer, SciPyOptimizer
 
-        deaf = (SciPyOptimizer, SciPyGradientlessOptimizer, SwitchLangevin, BasinHopping)
-        if isinstance(self.dyn, deaf) or not hasattr(self.dyn, "max_steps"):
+        deaf = (SciPyOptimizer, SciPyGradientlessOptimizer, BasinHopping, NEBOptimizer)
+        if isinstance(self.dyn, (*deaf, SwitchLangevin)) or not hasattr(self.dyn, "max_steps"):
             raise ValueError(
                 f'`on_singular="halt"` cannot stop {self.dyn.__class__.__name__}, which has a loop '
                 'of its own; use "raise"'
