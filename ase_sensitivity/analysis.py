@@ -131,14 +131,15 @@ def check_arguments(
     null_tolerance: float = NULL_TOLERANCE,
 ) -> None:
     """Raise TypeError or ValueError for what :func:`analyze` would not take."""
-    if not isinstance(descriptor, Descriptor):
+    # A class has all the names that its instances have.
+    if isinstance(descriptor, type) or not isinstance(descriptor, Descriptor):
         raise TypeError(
             f"`descriptor` must be a Descriptor, not {type(descriptor).__name__}; "
             "wrap a function in FiniteDifferenceDescriptor, a QUIP string in QUIPDescriptor"
         )
     if scope not in SCOPES:
         raise ValueError(f"`scope` is {scope!r} but must be one of {', '.join(SCOPES)}")
-    if k is not None and (not isinstance(k, int | np.integer) or k < 1):
+    if k is not None and (not isinstance(k, int | np.integer) or isinstance(k, bool) or k < 1):
         raise ValueError(f"`k` is {k!r} but must be a positive integer or None")
     if not 0 < null_tolerance < 1:
         raise ValueError(f"`null_tolerance` is {null_tolerance} but must be between 0 and 1")

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ase
+import scipy
 from ase import Atoms
 
 if TYPE_CHECKING:
     from ase_sensitivity.sensitivity import Sensitivity
 
-_INSIDE = (str(Path(__file__).parent), str(Path(ase.__file__).parent))
+# SciPy's optimizers stand between ASE and the observer. The separator keeps apart a user's folder
+# whose name only begins like one of these.
+_INSIDE = tuple(
+    str(Path(file).parent) + os.sep for file in (__file__, ase.__file__, scipy.__file__)
+)
 
 
 class SensitivityWarning(UserWarning):

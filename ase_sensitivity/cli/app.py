@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 import ase_sensitivity
+
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="ase-sensitivity",
@@ -58,15 +61,19 @@ def demo(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status: 0, or 2 with one line about the error."""
+    """Run the command line and return its exit status.
+
+    That is 0, or 2 with one line about the error, or 130 after an interrupt.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         status = app(
-            None if arguments is None else list(arguments),
+            given,
             standalone_mode=False,
             prog_name="ase-sensitivity",
         )
     except KeyboardInterrupt:
-        return _error("interrupted", 130)
+        status = INTERRUPTED
     except (ValueError, TypeError, OSError, ImportError) as error:
         return _error(str(error))
     except Exception as error:
@@ -74,7 +81,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = getattr(error, "format_message", None)
         if text is None:
             raise
-        return _error(text())
+        # Not every version of typer repeats the value it does not like.
+        return _error(f"{text()} (in: {shlex.join(given)})")
+    if status == INTERRUPTED:  # typer turns Ctrl-C into this
+        return _error("interrupted", status)
     return status if isinstance(status, int) else 0
 
 

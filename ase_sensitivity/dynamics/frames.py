@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import io
+import logging
+import os
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import Trajectory
@@ -13,6 +17,8 @@ from ase.io.extxyz import write_extxyz
 
 from ase_sensitivity.dynamics.log import LineFile
 from ase_sensitivity.sensitivity import Sensitivity
+
+logger = logging.getLogger(__name__)
 
 SUFFIXES = (".xyz", ".extxyz", ".traj")
 MODE = "sensitivity_mode"
@@ -32,20 +38,27 @@ class FrameFile:
 
     Raises
     ------
-    ValueError
-        If the suffix is another one.
+    TypeError, ValueError
+        As :func:`check_path`.
+
+    Notes
+    -----
+    A process that is killed may leave half a frame at the end of an extended XYZ file. Appending
+    cuts it off; :func:`ase.io.iread` gives all frames before it, then an error.
     """
 
     def __init__(self, path: str | Path, append: bool, comm: Any) -> None:
+        check_path(path)
         suffix = Path(path).suffix
-        if suffix not in SUFFIXES:
-            raise ValueError(f"`trajectory` is {str(path)!r} but must end in {', '.join(SUFFIXES)}")
         self._lines: LineFile | None = None
         self._trajectory: Any = None
+        self._waiting: list[Atoms] = []
         if suffix == ".traj":
             mode = "a" if append else "w"
             self._trajectory = Trajectory(path, mode, master=comm.rank == 0, comm=comm)
         else:
+            if append and comm.rank == 0 and os.path.exists(path):
+                _cut_torn_frame(path)
             self._lines = LineFile(path, append, comm)
 
     def write(self, frame: Atoms) -> None:
@@ -56,24 +69,66 @@ class FrameFile:
             self._lines.write(text.getvalue())
             return
         frame.info[MODE] = frame.arrays[MODE]  # .traj keeps info but not custom arrays
-        self._trajectory.write(frame)
+        self._waiting.append(frame)
+        self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        while self._waiting:
+            frame = self._waiting.pop(0)
+            try:
+                self._trajectory.write(frame)
+            except OSError:  # a full disk: the frame is all right and waits for the next call
+                self._waiting.insert(0, frame)
+                raise
 
     def close(self) -> None:
         """Close the file."""
         if self._lines is not None:
             self._lines.close()
-        else:
+            return
+        try:
+            self._write_waiting()
             self._trajectory.close()
+        except Exception as error:  # as for a line of the log: no reason to stop
+            logger.error("%d frames could not be written: %s", len(self._waiting), error)
+
+
+def check_path(path: object) -> None:
+    """Raise TypeError or ValueError if ``path`` does not name a file of frames."""
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"`trajectory` is {path!r} but must be a path")
+    if Path(path).suffix not in SUFFIXES:
+        raise ValueError(f"`trajectory` is {str(path)!r} but must end in {', '.join(SUFFIXES)}")
+
+
+def _cut_torn_frame(path: str | Path) -> None:
+    """Shorten an extended XYZ file to its last complete frame: nobody could read on after it."""
+    with open(path, "rb+") as file:
+        complete = 0
+        for count in file:
+            try:
+                lines = list(islice(file, int(count) + 1))
+            except ValueError:
+                raise ValueError(
+                    f"`trajectory` is {str(path)!r}, which is not an XYZ file, to append to"
+                ) from None
+            if len(lines) <= int(count) or not lines[-1].endswith(b"\n"):
+                break
+            complete += len(count) + sum(map(len, lines))
+        file.truncate(complete)
 
 
 def flagged_frame(atoms: Atoms, found: Sensitivity, step: int, time: float) -> Atoms:
     """A copy of ``atoms`` that carries the softest mode and the values found.
 
     Energy and forces come along if the calculator has them for exactly these positions; nothing is
-    calculated.
+    calculated. Entries of ``info`` and ``arrays`` that a file could not hold are left out.
     """
-    frame = atoms.copy()
+    frame: Atoms = atoms.copy()
     frame.calc = None
+    frame.info = {key: value for key, value in atoms.info.items() if _fits(key, value)}
+    for name in [name for name, array in frame.arrays.items() if not _fits(name, array)]:
+        del frame.arrays[name]
     frame.arrays[MODE] = found.mode_of_atoms(len(atoms))
     frame.info |= {
         "step": step,
@@ -90,6 +145,16 @@ def flagged_frame(atoms: Atoms, found: Sensitivity, step: int, time: float) -> A
     if known:
         frame.calc = SinglePointCalculator(frame, **known)
     return frame
+
+
+def _fits(key: Any, value: Any) -> bool:
+    """Whether all formats can hold this entry; one that does not fit may spoil the whole file."""
+    if not isinstance(key, str) or not key.isprintable():
+        return False
+    if isinstance(value, str):
+        return value.isprintable()
+    array = np.asarray(value) if isinstance(value, bool | int | float | np.generic) else value
+    return isinstance(array, np.ndarray) and array.dtype.kind in "biuf" and array.ndim <= 2
 
 
 def _cached(atoms: Atoms) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -34,27 +35,42 @@ class LineFile:
         Whether to keep what the file holds.
     comm
         Only its rank 0 writes.
+
+    Attributes
+    ----------
+    empty
+        Whether nothing was written yet, nor found in a file to append to.
+    copy
+        A stream that gets every text as well, on all ranks, or None.
+
+    Raises
+    ------
+    TypeError
+        If ``file`` is something else.
+    OSError
+        If it cannot be opened.
     """
 
     def __init__(self, file: str | Path | IO[str] | None, append: bool, comm: Any) -> None:
         self._stream: IO[str] | None = None
         self._descriptor: int | None = None
         self._pending = b""
+        self._closed = False
         self.empty = True
+        self.copy: IO[str] | None = None
+        check_file(file)
         if file is None or comm.rank != 0:
             return
         if file == "-":
             self._stream = sys.stdout
-        elif isinstance(file, str | Path):
+        elif isinstance(file, str | os.PathLike):
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | (0 if append else os.O_TRUNC)
             self._descriptor = os.open(file, flags, 0o666)
             self.empty = os.fstat(self._descriptor).st_size == 0
-            if not self.empty and Path(file).read_bytes()[-1:] != b"\n":
+            if not self.empty and not _ends_line(file):
                 self._pending = b"\n"  # the run before was killed in the middle of a line
-        elif hasattr(file, "write"):
-            self._stream = file
         else:
-            raise TypeError(f"{file!r} is neither a path nor an open file")
+            self._stream = file
 
     def write(self, text: str) -> None:
         """Write ``text``, after whatever an earlier error kept back.
@@ -63,28 +79,53 @@ class LineFile:
         ------
         OSError
             If not all of it could be written. It is kept for the next call.
+        ValueError
+            If the file was closed.
         """
+        if self._closed:
+            raise ValueError("the file was closed before the run ended")
         self.empty = False
+        if self.copy is not None:
+            self.copy.write(text)
         if self._stream is not None:
             self._stream.write(text)
             self._stream.flush()
         elif self._descriptor is not None:
             self._pending += text.encode()
-            while self._pending:
-                written = os.write(self._descriptor, self._pending)
-                self._pending = self._pending[written:]
+            self._write_pending(self._descriptor)
+
+    def _write_pending(self, descriptor: int) -> None:
+        while self._pending:
+            written = os.write(descriptor, self._pending)
+            self._pending = self._pending[written:]
 
     def close(self) -> None:
         """Close the file if it was opened here."""
+        self._closed = True
         if self._descriptor is not None:
             descriptor, self._descriptor = self._descriptor, None
             try:
-                if self._pending:
-                    os.write(descriptor, self._pending)
+                self._write_pending(descriptor)
             except OSError as error:
                 logger.error("%d bytes could not be written: %s", len(self._pending), error)
             finally:
                 os.close(descriptor)
+
+
+def check_file(file: object) -> None:
+    """Raise TypeError if ``file`` is nothing that a log can be written to."""
+    binary = isinstance(file, io.RawIOBase | io.BufferedIOBase)
+    if file is None or isinstance(file, str | os.PathLike):
+        return
+    if binary or not hasattr(file, "write") or not hasattr(file, "flush"):
+        raise TypeError(f"`logfile` is {file!r} but must be a path, an open text file or None")
+
+
+def _ends_line(path: str | os.PathLike[str]) -> bool:
+    """Whether a file that is not empty ends with a newline."""
+    with open(path, "rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read() == b"\n"
 
 
 @dataclass(frozen=True)
@@ -98,8 +139,8 @@ class SensitivityLog:
     time
         In fs, of shape (n,); nan where the run has no time.
     sigma
-        The k smallest non-trivial singular values, of shape (n, k); nan where there are fewer or
-        the evaluation failed.
+        The k smallest non-trivial singular values, of shape (n, k); nan where there are fewer, the
+        evaluation failed, or a part of the log was written with a smaller k.
     sigma_max, ratio
         The largest singular value and sigma_1 / sigma_max, of shape (n,).
     n_null
@@ -163,11 +204,13 @@ def read_log(file: str | Path | Iterable[str]) -> SensitivityLog:
     ValueError
         If it holds no line of a log and is not empty.
     """
-    if isinstance(file, str | Path):
+    if isinstance(file, str | os.PathLike):
         with open(file, encoding="utf-8", errors="replace", newline="") as stream:
             lines = list(stream)
-    else:
+    elif isinstance(file, Iterable):
         lines = list(file)
+    else:
+        raise TypeError(f"`file` is {file!r} but must be a path or the lines of a log")
     rows: list[tuple[Any, ...]] = []
     skipped = 0
     for text in lines:
@@ -175,7 +218,7 @@ def read_log(file: str | Path | Iterable[str]) -> SensitivityLog:
         if not words or words[0].startswith("#") or words[0] == "Step":
             continue
         row = _parse(words) if text.endswith("\n") else None
-        if row is None or (rows and len(row[2]) != len(rows[0][2])):
+        if row is None:
             skipped += 1
             continue
         rows.append(row)
@@ -186,10 +229,13 @@ def read_log(file: str | Path | Iterable[str]) -> SensitivityLog:
     step, time, sigma, sigma_max, ratio, n_null, worst, state = (
         zip(*rows, strict=True) if rows else ((),) * 8
     )
+    width = max((len(values) for values in sigma), default=0)
     return SensitivityLog(
         step=np.array(step, dtype=np.int64),
         time=np.array(time, dtype=float),
-        sigma=np.array(sigma, dtype=float).reshape(len(rows), -1 if rows else 0),
+        sigma=np.array(
+            [values + [np.nan] * (width - len(values)) for values in sigma], dtype=float
+        ).reshape(len(rows), width),
         sigma_max=np.array(sigma_max, dtype=float),
         ratio=np.array(ratio, dtype=float),
         n_null=np.array(n_null, dtype=np.int64),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, TypeGuard
 
 import numpy as np
 from ase import Atoms
@@ -15,8 +16,8 @@ from ase.parallel import world
 
 from ase_sensitivity.analysis import Scope, analyze, check_arguments
 from ase_sensitivity.descriptors.base import Descriptor
-from ase_sensitivity.dynamics.frames import FrameFile, flagged_frame
-from ase_sensitivity.dynamics.log import LineFile, header, line
+from ase_sensitivity.dynamics.frames import FrameFile, check_path, flagged_frame
+from ase_sensitivity.dynamics.log import LineFile, check_file, header, line
 from ase_sensitivity.notices import (
     EvaluationWarning,
     SingularConfiguration,
@@ -24,6 +25,7 @@ from ase_sensitivity.notices import (
     warn,
 )
 from ase_sensitivity.sensitivity import Sensitivity
+from ase_sensitivity.spectrum.solvers import NULL_TOLERANCE
 
 logger = logging.getLogger(__name__)
 
@@ -64,25 +66,27 @@ class SensitivityObserver:
     calibration
         For ``threshold="auto"``: the number of first calls to calibrate on, or frames.
     quantile
-        Which quantile (linear interpolation) of the calibration's ratios becomes the threshold.
-        Expect this fraction of the frames of an unchanged run to be below it.
+        Which quantile (linear interpolation) of the calibration's ratios becomes the threshold, but
+        at least 1e-10, below which a singular value counts as zero. Expect this fraction of the
+        frames of an unchanged run to be below it.
     on_singular
         What to do in a *singular* state, that is below for ``patience`` calls in a row: one or
         several of
 
         - ``"log"``: nothing but the word in the log, which is there in any case;
-        - ``"warn"``: a :class:`~ase_sensitivity.SingularWarning`;
+        - ``"warn"``: a :class:`~ase_sensitivity.SingularWarning`, once;
         - ``"record"``: write the frame to ``trajectory``, at every such call;
-        - ``"halt"``: let ``dyn.run()`` return; ``halted`` tells why, and running on is possible;
+        - ``"halt"``: let ``dyn.run()`` return; ``halted`` tells why, and a later run goes on;
         - ``"raise"``: raise :class:`~ase_sensitivity.SingularConfiguration`;
         - a function, called as ``function(sensitivity, atoms, step)`` at every such call.
 
         ``"halt"`` and ``"raise"`` act once and again after the ratio was above the threshold.
     patience
-        Number of consecutive calls below the threshold that make a singular state.
+        Number of consecutive calls below the threshold that make a singular state. A call that
+        fails neither counts nor starts the count anew.
     on_failure
-        ``"warn"``: an evaluation that fails is logged and counted, and the run goes on.
-        ``"raise"``: its error is raised.
+        An evaluation that fails is logged and counted. ``"warn"``: the run goes on, with one
+        :class:`~ase_sensitivity.EvaluationWarning`. ``"raise"``: its error is raised.
     header, append
         Whether to write the log's header, and to keep what log and trajectory hold.
     comm
@@ -96,6 +100,9 @@ class SensitivityObserver:
         Why the run was halted last, or None.
     n_calls, n_singular, n_failed
         Numbers of calls, of those in a singular state, and of those that failed.
+    n_unwritten
+        How often a line or a frame could not be written at once, as on a full disk. Both are
+        kept and written as soon as that is possible.
 
     Raises
     ------
@@ -103,6 +110,8 @@ class SensitivityObserver:
         If an argument is out of place.
     OSError
         If a file cannot be opened.
+    SingularConfiguration
+        Out of the run, if asked for.
 
     Notes
     -----
@@ -128,6 +137,10 @@ class SensitivityObserver:
     3
     """
 
+    # For a constructor that fails before it opens them.
+    _log: LineFile | None = None
+    _frames: FrameFile | None = None
+
     def __init__(
         self,
         dyn: Any,
@@ -152,10 +165,9 @@ class SensitivityObserver:
     ) -> None:
         self.sensitivity: Sensitivity | None = None
         self.halted: str | None = None
-        self.n_calls = self.n_singular = self.n_failed = 0
-        self._log = self._frames = None
+        self.n_calls = self.n_singular = self.n_failed = self.n_unwritten = 0
         self._atoms = atoms
-        self.dyn: Any = weakref.proxy(dyn)
+        self.dyn: Any = _checked_dyn(dyn)
         self._descriptor = descriptor
         self._settings: dict[str, Any] = {
             "scope": scope,
@@ -163,8 +175,10 @@ class SensitivityObserver:
             "k": k,
             "apply_constraints": apply_constraints,
         }
+        if atoms is not None and not isinstance(atoms, Atoms):
+            raise TypeError(f"`atoms` is {atoms!r} but must be an ase.Atoms or None")
+        self._k = _positive_integer("k", k)
         check_arguments(self.atoms, descriptor, scope=scope, center=center, k=k)
-        self._k = k
         self._patience = _positive_integer("patience", patience)
         self._actions = _actions(on_singular, trajectory)
         self._check_can_halt()
@@ -173,14 +187,17 @@ class SensitivityObserver:
         self._on_failure = on_failure
         self._below = 0
         self._stopped = False
+        self._warned: set[str] = set()
         self._calibration: list[float] = []
         self._quantile = quantile
         self.threshold, self._n_calibration = self._start_threshold(threshold, calibration)
+        # Opening a file empties it: only once everything else is known to be right.
+        _check_files(logfile, trajectory, comm)
         self._log = LineFile(logfile, append, comm)
         if trajectory is not None:
             self._frames = FrameFile(trajectory, append, comm)
         if header and self._log.empty:
-            self._log.write(self._header())
+            self._write_line(self._header())
 
     def __enter__(self) -> SensitivityObserver:
         return self
@@ -196,6 +213,11 @@ class SensitivityObserver:
         for file in (self._log, self._frames):
             if file is not None:
                 file.close()
+
+    def copy_log_to(self, stream: IO[str]) -> None:
+        """Write every further line of the log to ``stream`` as well, on all ranks."""
+        assert self._log is not None
+        self._log.copy = stream
 
     @property
     def atoms(self) -> Atoms:
@@ -217,15 +239,21 @@ class SensitivityObserver:
         atoms, step, time = self.atoms, int(self.dyn.nsteps), self._time()
         self.n_calls += 1
         try:
-            found = analyze(atoms, self._descriptor, previous=self.sensitivity, **self._settings)
+            # A copy: a descriptor that moves atoms, or calls their calculator, changes no run.
+            found = analyze(
+                atoms.copy(), self._descriptor, previous=self.sensitivity, **self._settings
+            )
         except Exception as error:
+            self._failed(step, time, error)
             if self._on_failure == "raise":
                 raise
-            self._failed(step, time, error)
+            self._warn("the sensitivity could not be evaluated: see the log", EvaluationWarning)
             return
         self.sensitivity = found
         state = self._state(found.ratio)
         self._write_line(line(step, time, self._k, found, state))
+        if state == "calibrating":
+            self._calibrate(found.ratio)
         if state == "singular":
             self.n_singular += 1
             self._act(atoms, found, step, time)
@@ -237,10 +265,6 @@ class SensitivityObserver:
 
     def _state(self, ratio: float) -> str:
         if self.threshold is None and len(self._calibration) < self._n_calibration:
-            if math.isfinite(ratio):
-                self._calibration.append(ratio)
-            if len(self._calibration) == self._n_calibration:
-                self.threshold = self._calibrated(self._calibration)
             return "calibrating"
         if self.threshold is None or not ratio < self.threshold:
             self._below, self._stopped = 0, False
@@ -248,16 +272,25 @@ class SensitivityObserver:
         self._below += 1
         return "singular" if self._below >= self._patience else "below"
 
+    def _calibrate(self, ratio: float) -> None:
+        if math.isfinite(ratio):
+            self._calibration.append(ratio)
+        if len(self._calibration) == self._n_calibration:
+            self.threshold = self._calibrated(self._calibration)
+            calls = f"the first {self._n_calibration} calls"
+            self._write_line(f"# threshold={self.threshold:.6e} from {calls}\n")
+
     def _act(self, atoms: Atoms, found: Sensitivity, step: int, time: float) -> None:
         if self._frames is not None:
-            self._write(self._frames.write, flagged_frame(atoms, found, step, time))
+            frames = self._frames
+            self._write(lambda: frames.write(flagged_frame(atoms, found, step, time)))
         reason = (
             f"step {step}: sigma_min / sigma_max = {found.ratio:.3e} is below {self.threshold:.3e}"
             f" ({self._below} consecutive calls), atom {found.worst_atom} moves most"
         )
         logger.info(reason)
         if "warn" in self._actions:
-            warn(
+            self._warn(
                 "the run is near a singular configuration of its descriptor: "
                 "see the log, or `sensitivity` of the observer",
                 SingularWarning,
@@ -278,38 +311,56 @@ class SensitivityObserver:
     def _failed(self, step: int, time: float, error: Exception) -> None:
         self.n_failed += 1
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        logger.warning("step %d: the evaluation failed: %s", step, reason)
+        # Once aloud: where logging is not set up, Python prints warnings to the terminal.
+        level = logging.WARNING if self.n_failed == 1 else logging.INFO
+        logger.log(level, "step %d: the evaluation failed: %s", step, reason)
         text = line(step, time, self._k, None, "failed")
         self._write_line(f"# step {step}: {reason}\n{text}")
-        warn("the sensitivity could not be evaluated: see the log", EvaluationWarning)
 
     def _write_line(self, text: str) -> None:
-        assert self._log is not None
-        self._write(self._log.write, text)
+        log = self._log
+        assert log is not None
+        self._write(lambda: log.write(text))
 
-    @staticmethod
-    def _write(write: Callable[[Any], None], what: Any) -> None:
+    def _write(self, write: Callable[[], None]) -> None:
         """Write, and go on if that fails: the run is worth more than its log."""
         try:
-            write(what)
+            write()
         except Exception as error:
-            logger.error("a result could not be written: %s", error)
-            warn("a result of the observer could not be written", EvaluationWarning)
+            self.n_unwritten += 1
+            level = logging.ERROR if self.n_unwritten == 1 else logging.INFO
+            logger.log(level, "a result could not be written: %s", error)
+            self._warn("a result of the observer could not be written", EvaluationWarning)
+
+    def _warn(self, message: str, category: type[Warning]) -> None:
+        """Warn once.
+
+        Python's own memory of what it has shown does not survive `warnings.catch_warnings`, which
+        a calculator may use at every step.
+        """
+        if message not in self._warned:
+            self._warned.add(message)
+            warn(message, category)
 
     def _header(self) -> str:
         settings = ", ".join(f"{name}={value}" for name, value in self._settings.items())
         described = " ".join(repr(self._descriptor).split())
-        return f"# {described}\n# {settings}, threshold={self.threshold}\n{header(self._k)}"
+        threshold = "auto" if self._n_calibration else self.threshold
+        return f"# {described}\n# {settings}, threshold={threshold}\n{header(self._k)}"
 
     def _check_can_halt(self) -> None:
         if "halt" not in self._actions:
             return
-        from ase.optimize.sciopt import SciPyOptimizer
+        from ase.md.switch_langevin import SwitchLangevin
+        from ase.mep.neb import NEBOptimizer
+        from ase.optimize.basin import BasinHopping
+        from ase.optimize.sciopt import SciPyGradientlessOptimizer, SciPyOptimizer
 
-        if isinstance(self.dyn, SciPyOptimizer) or not hasattr(self.dyn, "max_steps"):
+        deaf = (SciPyOptimizer, SciPyGradientlessOptimizer, BasinHopping, NEBOptimizer)
+        if isinstance(self.dyn, (*deaf, SwitchLangevin)) or not hasattr(self.dyn, "max_steps"):
             raise ValueError(
-                f'`on_singular="halt"` cannot stop {type(self.dyn).__name__}, which has a loop of '
-                'its own; use "raise"'
+                f'`on_singular="halt"` cannot stop {self.dyn.__class__.__name__}, which has a loop '
+                'of its own; use "raise"'
             )
 
     def _start_threshold(
@@ -319,23 +370,33 @@ class SensitivityObserver:
         if threshold is None:
             return None, 0
         if threshold != "auto":
-            if isinstance(threshold, str) or not 0 < threshold < math.inf:
+            if not is_number(threshold) or not 0 < threshold < math.inf:
                 raise ValueError(
                     f'`threshold` is {threshold!r} but must be a positive number, "auto" or None'
                 )
             return float(threshold), 0
-        if not 0 <= self._quantile <= 1:
-            raise ValueError(f"`quantile` is {self._quantile} but must be between 0 and 1")
-        if isinstance(calibration, int):
+        if not is_number(self._quantile) or not 0 <= self._quantile <= 1:
+            raise ValueError(f"`quantile` is {self._quantile!r} but must be between 0 and 1")
+        if isinstance(calibration, int | float | np.number):
             return None, _positive_integer("calibration", calibration)
-        ratios = [analyze(frame, self._descriptor, **self._settings).ratio for frame in calibration]
+        if isinstance(calibration, str | Atoms) or not isinstance(calibration, Iterable):
+            raise TypeError(
+                f"`calibration` is {calibration!r} but must be a number of calls or a list of Atoms"
+            )
+        ratios = [self._ratio(number, frame) for number, frame in enumerate(calibration)]
         ratios = [ratio for ratio in ratios if math.isfinite(ratio)]
         if not ratios:
-            raise ValueError("`calibration` has no frame with anything to resolve")
+            raise ValueError(f"`calibration` is {calibration!r}, with no frame to learn from")
         return self._calibrated(ratios), 0
 
+    def _ratio(self, number: int, frame: Atoms) -> float:
+        try:
+            return analyze(frame, self._descriptor, **self._settings).ratio
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"`calibration`, frame {number}: {error}") from error
+
     def _calibrated(self, ratios: list[float]) -> float:
-        threshold = float(np.quantile(ratios, self._quantile))
+        threshold = max(float(np.quantile(ratios, self._quantile)), NULL_TOLERANCE)
         logger.info("threshold %.3e from %d frames", threshold, len(ratios))
         return threshold
 
@@ -346,6 +407,29 @@ def _in_fs(time: float) -> float:
     return time / fs
 
 
+def _checked_dyn(dyn: Any) -> Any:
+    """A weak reference to what looks like a dynamics."""
+    if not hasattr(dyn, "nsteps") or not hasattr(dyn, "atoms"):
+        raise TypeError(f"`dyn` is {dyn!r} but must be a dynamics or an optimizer of ASE")
+    return dyn if isinstance(dyn, weakref.ProxyTypes) else weakref.proxy(dyn)
+
+
+def _check_files(logfile: object, trajectory: object, comm: object) -> None:
+    check_file(logfile)
+    if trajectory is not None:
+        check_path(trajectory)
+        if isinstance(logfile, str | os.PathLike) and Path(logfile) == Path(str(trajectory)):
+            raise ValueError(f"`logfile` and `trajectory` are both {str(logfile)!r}")
+    if not hasattr(comm, "rank"):
+        raise TypeError(f"`comm` is {comm!r} but must be an MPI communicator such as ASE's `world`")
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether ``value`` is a real number, of Python or NumPy."""
+    numeric = isinstance(value, int | float | np.integer | np.floating)
+    return numeric and not isinstance(value, bool)
+
+
 def _positive_integer(name: str, value: Any) -> int:
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
         raise ValueError(f"`{name}` is {value!r} but must be a positive integer")
@@ -353,6 +437,10 @@ def _positive_integer(name: str, value: Any) -> int:
 
 
 def _actions(given: Action | Sequence[Action], trajectory: object) -> tuple[Action, ...]:
+    if not isinstance(given, str | Iterable) and not callable(given):
+        raise TypeError(
+            f"`on_singular` is {given!r} but must be {', '.join(ACTIONS)}, a function or a list"
+        )
     actions = (given,) if isinstance(given, str) or callable(given) else tuple(given)
     for action in actions:
         if not callable(action) and action not in ACTIONS:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import ase.io
 from ase import Atoms
@@ -13,7 +14,7 @@ from ase.units import fs
 
 from ase_sensitivity.descriptors.base import Descriptor
 from ase_sensitivity.dynamics.log import SensitivityLog, read_log
-from ase_sensitivity.dynamics.observer import SensitivityObserver
+from ase_sensitivity.dynamics.observer import SensitivityObserver, is_number
 
 
 class Replay:
@@ -40,13 +41,27 @@ class Replay:
         return float("nan") if self._timestep is None else self.nsteps * self._timestep * fs
 
 
+def _read(path: str) -> Iterator[Atoms]:
+    """Frames of a file, with an error that names it: ASE's need not."""
+    number = -1
+    try:
+        for frame in ase.io.iread(path, index=None if "@" in path else ":"):
+            number += 1
+            yield frame
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        where = f" after frame {number}" if number >= 0 else ""
+        raise ValueError(f"`frames` is {path!r}, which ASE cannot read{where}: {error}") from error
+
+
 def replay(
     frames: str | Path | Iterable[Atoms],
     descriptor: Descriptor,
     *,
     timestep: float | None = None,
     progress: bool = False,
-    logfile: str | Path | None = None,
+    logfile: str | Path | IO[str] | None = None,
     **settings: Any,
 ) -> SensitivityLog:
     """Run a :class:`SensitivityObserver` over frames that exist already.
@@ -63,18 +78,18 @@ def replay(
     progress
         Show a progress bar on the terminal.
     logfile
-        Path of the log, the same as a live run writes.
+        Path, ``"-"`` or open file for the log, the same as a live run writes.
     **settings
         Everything else :class:`SensitivityObserver` takes. ``on_singular="halt"`` ends the replay.
 
     Returns
     -------
     SensitivityLog
-        The log as arrays.
+        The log of these frames as arrays, without what ``append=True`` found in the file.
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If there are no frames, or an argument is out of place.
 
     Examples
@@ -87,8 +102,13 @@ def replay(
     >>> replay(frames, soap, timestep=0.5).time
     array([0. , 0.5])
     """
+    if timestep is not None and not (is_number(timestep) and 0 < timestep < math.inf):
+        raise ValueError(f"`timestep` is {timestep!r} but must be a positive number in fs or None")
+    if isinstance(frames, Atoms) or not isinstance(frames, str | Path | Iterable):
+        raise TypeError(f"`frames` is {frames!r} but must be a file or a list of Atoms")
+    source = frames
     if isinstance(frames, str | Path):
-        frames = ase.io.iread(str(frames), index=None if "@" in str(frames) else ":")
+        frames = _read(str(frames))
     if progress:
         from rich.progress import track
 
@@ -98,10 +118,12 @@ def replay(
     memory = io.StringIO()
     try:
         for number, frame in enumerate(frames):
+            if not isinstance(frame, Atoms):
+                raise TypeError(f"`frames` has {frame!r} at {number}, which is not an ase.Atoms")
             run.atoms, run.nsteps, run.max_steps = frame, number, number + 1
             if observer is None:
-                target = memory if logfile is None else logfile
-                observer = SensitivityObserver(run, descriptor, logfile=target, **settings)
+                observer = SensitivityObserver(run, descriptor, logfile=logfile, **settings)
+                observer.copy_log_to(memory)
             observer()
             if run.max_steps == run.nsteps:
                 break
@@ -109,5 +131,5 @@ def replay(
         if observer is not None:
             observer.close()
     if observer is None:
-        raise ValueError("`frames` has no frames")
-    return read_log(memory.getvalue().splitlines(keepends=True) if logfile is None else logfile)
+        raise ValueError(f"`frames` is {source!r}, which has no frames")
+    return read_log(memory.getvalue().splitlines(keepends=True))
