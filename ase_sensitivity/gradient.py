@@ -32,12 +32,12 @@ class SizeIndependent:
     Attributes
     ----------
     gamma
-        The smallest |J v| / |C v| over displacements v, relative to the root mean square over all
-        of them, where C v are the relative displacements of neighbours that are no rotation about
-        their centre: how much less the features change than the environments do.
+        The smallest ``|J v| / |C v|`` over displacements v, relative to the root mean square over
+        all of them, where C v are the relative displacements of neighbours that are no rotation
+        about their centre: how much less the features change than the environments do.
     distance_per_atom
-        sigma_min / sum_i |d sigma_min / d r_i| in Å: how far every atom has to move at the least
-        to make sigma_min zero, to first order.
+        ``sigma_min / sum_i |d sigma_min / d r_i|`` in Å: how far every atom has to move at the
+        least to make sigma_min zero, to first order.
     """
 
     gamma: float
