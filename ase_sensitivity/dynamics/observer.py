@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any, Literal, TypeGuard
 
 import numpy as np
-from ase import Atoms
+from ase import Atoms, units
 from ase.parallel import world
 
 from ase_sensitivity.analysis import Scope, analyze, check_arguments
@@ -261,7 +261,7 @@ class SensitivityObserver:
     def _time(self) -> float:
         """Time in fs; nan for what has none, such as an optimizer."""
         get_time = getattr(self.dyn, "get_time", None)
-        return float("nan") if get_time is None else _in_fs(get_time())
+        return float("nan") if get_time is None else get_time() / units.fs
 
     def _state(self, ratio: float) -> str:
         if self.threshold is None and len(self._calibration) < self._n_calibration:
@@ -399,12 +399,6 @@ class SensitivityObserver:
         threshold = max(float(np.quantile(ratios, self._quantile)), NULL_TOLERANCE)
         logger.info("threshold %.3e from %d frames", threshold, len(ratios))
         return threshold
-
-
-def _in_fs(time: float) -> float:
-    from ase.units import fs
-
-    return time / fs
 
 
 def _checked_dyn(dyn: Any) -> Any:
