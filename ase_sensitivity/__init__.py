@@ -5,6 +5,7 @@ from ase_sensitivity.descriptors.base import Descriptor, FeatureJacobian, Stacke
 from ase_sensitivity.descriptors.finite_difference import FiniteDifferenceDescriptor
 from ase_sensitivity.descriptors.quip import QUIPDescriptor
 from ase_sensitivity.descriptors.soap import SOAP
+from ase_sensitivity.descriptors.strain import strain_derivative
 from ase_sensitivity.dynamics.log import SensitivityLog, read_log
 from ase_sensitivity.dynamics.observer import SensitivityObserver
 from ase_sensitivity.dynamics.replay import replay
@@ -38,4 +39,5 @@ __all__ = [
     "analyze",
     "read_log",
     "replay",
+    "strain_derivative",
 ]

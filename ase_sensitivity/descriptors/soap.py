@@ -51,7 +51,9 @@ class SOAP:
         ``"quip"``: Gaussians at equal distances, orthonormalised by Cholesky, l-independent.
         ``"gto"``: r^n exp(-r² / 2 s_n²) with s_n = max(sqrt(n), 1) cutoff / n_max,
         n = 0 .. n_max - 1, orthonormalised symmetrically (Löwdin) on the half line with weight r²,
-        l-independent, against Gaussians normalised to 1: featomic's "Gto".
+        l-independent, against Gaussians whose squares are normalised to 1: featomic's "Gto" with
+        ``max_radial = n_max - 1``. (featomic's power spectrum differs by (-1)^l, and lists both
+        (a, b) and (b, a) instead of the factor sqrt 2.)
     body_order
         2: radial spectrum, c_n00. 3: power spectrum. 4: bispectrum, with only its O(3)-invariant
         (parity-even) part; slow, for small bases.

@@ -142,7 +142,7 @@ def _by_order(basis: Basis, values: Floats) -> list[Floats]:
 def _derivatives(
     basis: Basis, vectors: Floats, species: Ints, work: tuple[Floats, ...]
 ) -> list[Floats]:
-    """Derivatives of c with respect to every neighbour, for each l, of shape (3 n, n_channels, 2 l + 1)."""
+    """Differentiate c by every neighbour: for each l, of shape (3 n, n_channels, 2 l + 1)."""
     n, size = len(vectors), basis.harmonics.size
     shape = (2, basis.n_max, basis.harmonics.l_padded)
     radial = work[1][: n * int(np.prod(shape))].reshape(n, *shape)
@@ -155,7 +155,7 @@ def _derivatives(
         part += np.einsum("kn,kxm->kxnm", value, harmonics[:, 1:])
         full = np.zeros((n, 3, basis.n_species, basis.n_max, 2 * order + 1))
         full[np.arange(n), :, species] = part
-        result.append(full.reshape(3 * n, basis.n_channels, -1))
+        result.append(full.reshape(3 * n, basis.n_channels, 2 * order + 1))
     return result
 
 
@@ -170,11 +170,12 @@ def _product(
     value = (c1 @ partial.reshape(len(partial), -1)).reshape(-1)[term.chosen] * term.weight
     if derivatives is None:
         return value, None
-    total = (derivatives[l1] @ partial.reshape(len(partial), -1)).reshape(-1, n, n, n)
+    m = len(derivatives[0])
+    total = (derivatives[l1] @ partial.reshape(len(partial), -1)).reshape(m, n, n, n)
     partial = np.einsum("ijk,ai,ck->jac", term.coupling, c1, c3, optimize=True)
     inner = derivatives[l2] @ partial.reshape(len(partial), -1)
-    total += inner.reshape(-1, n, n, n).transpose(0, 2, 1, 3)
+    total += inner.reshape(m, n, n, n).transpose(0, 2, 1, 3)
     partial = np.einsum("ijk,ai,bj->kab", term.coupling, c1, c2, optimize=True)
     inner = derivatives[l3] @ partial.reshape(len(partial), -1)
-    total += inner.reshape(-1, n, n, n).transpose(0, 2, 3, 1)
-    return value, total.reshape(len(total), -1)[:, term.chosen] * term.weight
+    total += inner.reshape(m, n, n, n).transpose(0, 2, 3, 1)
+    return value, total.reshape(m, n**3)[:, term.chosen] * term.weight

@@ -82,7 +82,10 @@ def quip_basis(cutoff: float, n_max: int, sigma: float) -> tuple[Floats, Floats]
         * (1.0 + alpha * total**2)
         * (1.0 + erf(np.sqrt(alpha / 2.0) * total))
     )
-    factor = np.linalg.cholesky(overlap / np.sqrt(128.0 * alpha**5))
+    try:
+        factor = np.linalg.cholesky(overlap / np.sqrt(128.0 * alpha**5))
+    except np.linalg.LinAlgError:
+        raise _dependent(n_max) from None
     return points, np.linalg.solve(np.exp(-alpha * difference**2), factor)
 
 
@@ -91,7 +94,7 @@ def gto_basis(cutoff: float, n_max: int, sigma: float) -> tuple[Floats, Floats]:
 
     The primitive functions are r^n exp(-r² / 2 s_n²), s_n = max(sqrt(n), 1) cutoff / n_max,
     n = 0 .. n_max - 1, orthonormalised symmetrically (Löwdin) with the weight r² dr on the whole
-    half line, and projected on a density of normalised Gaussians.
+    half line, and projected on a density of Gaussians whose squares are normalised to 1.
     """
     order = np.arange(n_max)
     width = np.maximum(np.sqrt(order), 1.0) * cutoff / n_max
@@ -105,8 +108,17 @@ def gto_basis(cutoff: float, n_max: int, sigma: float) -> tuple[Floats, Floats]:
     primitive /= np.sqrt(measure @ primitive**2)
     values, vectors = np.linalg.eigh(primitive.T @ (measure[:, None] * primitive))
     basis = primitive @ (vectors / np.sqrt(values)) @ vectors.T
-    density = 4.0 * np.pi / (2.0 * np.pi * sigma**2) ** 1.5
+    if values[0] < 1e-14 * values[-1]:
+        raise _dependent(n_max)
+    density = 4.0 * np.pi / (np.pi * sigma**2) ** 0.75
     return points, density * measure[:, None] * basis
+
+
+def _dependent(n_max: int) -> ValueError:
+    return ValueError(
+        f"{n_max} radial functions are linearly dependent in double precision; "
+        "`n_max` must be smaller, or `atom_sigma` with the quip basis"
+    )
 
 
 @dataclass(frozen=True)
