@@ -13,6 +13,9 @@ from ase.data import atomic_numbers
 from scipy.spatial.transform import Rotation
 
 from ase_sensitivity import SOAP, Descriptor, QUIPDescriptor, strain_derivative
+from ase_sensitivity.descriptors.soap_basis import Basis
+from ase_sensitivity.descriptors.soap_environments import Environments
+from ase_sensitivity.descriptors.soap_power_spectrum import power_spectrum
 from ase_sensitivity.descriptors.soap_radial import RadialTable, quip_basis, scaled_bessel
 
 
@@ -298,6 +301,28 @@ def test_same_bits_in_any_company():
     soap = SOAP(["C", "H", "O"], 4.0, 4, 3)
     alone, together = soap.jacobian(near), soap.jacobian(near + far)
     np.testing.assert_array_equal(alone.blocks, together.blocks[: len(alone.blocks)])
+
+
+@pytest.mark.parametrize("radial_basis", ["quip", "gto"])
+@pytest.mark.parametrize("n_species", [1, 2])
+@pytest.mark.parametrize("n_max", [1, 2, 3])
+def test_kernel_stays_within_its_arrays(radial_basis, n_species, n_max):
+    """It writes four numbers at a time; what lies before and behind must survive."""
+    species = ["H", "C"][:n_species]
+    environments = Environments.of(molecule("CH4"), 3.0, species, ["C", "H"])
+    for l_max in range(9):
+        basis = Basis.build(radial_basis, n_species, 3.0, 0.5, n_max, l_max, 0.5, 1.0)
+        soap = SOAP(species, 3.0, n_max, l_max, radial_basis=radial_basis)
+        features = np.empty((len(environments.centers), soap.n_features))
+        n_numbers = environments.n_blocks * 3 * soap.n_features
+        memory = np.full(n_numbers + 40, 7.0)
+        blocks = memory[20:-20].reshape(environments.n_blocks, 3, soap.n_features)
+        blocks[...] = np.nan
+        power_spectrum(basis, environments, True, features, blocks, 1)
+        assert (memory[:20] == 7).all()
+        assert (memory[-20:] == 7).all()
+        assert np.isfinite(blocks).all()
+        assert np.isfinite(features).all()
 
 
 REFERENCE = {

@@ -14,9 +14,11 @@ from ase_sensitivity.descriptors.soap_simd import fma, load, mul, scatter, splat
 # Nothing here may depend on how the centres are shared among threads, hence no fast-math: it would
 # let the compiler reorder sums.
 OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
+INNER = OPTIONS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+"""For what only kernels call: compiles faster."""
 
 
-@njit(**OPTIONS)
+@njit(**INNER)
 def radial(r, cutoff, width, per_length, table, size, degree, values, at):
     """f_cut g_nl and its derivative at r (Å), `size` numbers each, into `values` from `at` on."""
     n_intervals = table.size // ((degree + 1) * size)
@@ -43,7 +45,7 @@ def radial(r, cutoff, width, per_length, table, size, degree, values, at):
         store(values, at + size + j, fma(cut_slope4, derivative, mul(slope4, value)))
 
 
-@njit(**OPTIONS)
+@njit(**INNER)
 def harmonics(x, y, z, inverse, position, l_max, recursion, legendre, values, at, size):
     """Harmonics and gradients of four directions at once.
 
@@ -114,7 +116,7 @@ def harmonics(x, y, z, inverse, position, l_max, recursion, legendre, values, at
         )
 
 
-@njit(**OPTIONS)
+@njit(**INNER)
 def accumulate(
     coefficients, at, size, first_row, n_max, l_padded, radial_values, radial_at, values, values_at
 ):

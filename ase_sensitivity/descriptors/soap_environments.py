@@ -10,10 +10,13 @@ from ase import Atoms
 from ase.data import atomic_numbers
 
 from ase_sensitivity.descriptors.base import FeatureJacobian, Floats, Ints
-from ase_sensitivity.structure import check_atoms, neighbor_pairs
+from ase_sensitivity.structure import CLOSEST, check_atoms, neighbor_pairs
 
 ALL_SPECIES = -2
 """Stands for the species of a centre that contributes to every species' density."""
+
+SMALL = 60
+"""Atoms of a molecule small enough to look at all of its pairs."""
 
 
 @dataclass(frozen=True)
@@ -61,16 +64,14 @@ class Environments:
         index = np.full(119, -1, dtype=np.intp)
         index[[atomic_numbers[symbol] for symbol in species]] = np.arange(len(species))
         of_atom = index[atoms.numbers]
-        is_center = np.isin(atoms.numbers, [atomic_numbers[symbol] for symbol in centers])
+        center_numbers = np.zeros(119, dtype=bool)
+        center_numbers[[atomic_numbers[symbol] for symbol in centers]] = True
+        is_center = center_numbers[atoms.numbers]
         chosen = np.flatnonzero(is_center)
-        pairs = neighbor_pairs(atoms, cutoff)
-        first, second, shift = pairs.first, pairs.second, pairs.shift
+        first, second, vectors = _pairs(atoms, cutoff)
         if len(chosen) < len(atoms) or (of_atom < 0).any():
             seen = is_center[first] & (of_atom[second] >= 0)
-            first, second, shift = first[seen], second[seen], shift[seen]
-        vectors = atoms.positions[second] - atoms.positions[first]
-        if atoms.pbc.any():
-            vectors += shift @ atoms.cell.array
+            first, second, vectors = first[seen], second[seen], vectors[seen]
         count = np.bincount(first, minlength=len(atoms))[chosen]
         starts = np.concatenate(([0], np.cumsum(count))).astype(np.intp)
         return cls(len(atoms), chosen, of_atom[chosen], starts, second, of_atom[second], vectors)
@@ -109,3 +110,21 @@ class Environments:
             n_atoms=self.n_atoms,
             cutoff=cutoff,
         )
+
+
+def _pairs(atoms: Atoms, cutoff: float) -> tuple[Ints, Ints, Floats]:
+    """First and second atoms and vectors (Å) between them of all pairs, sorted by the first."""
+    positions = atoms.positions
+    if len(atoms) <= SMALL and not atoms.pbc.any():
+        # Searching in bins takes longer than all of the rest for a small molecule.
+        vectors = positions - positions[:, None]
+        squares = (vectors**2).sum(axis=2)
+        squares.flat[:: len(atoms) + 1] = np.inf
+        if squares.min() > CLOSEST**2:
+            first, second = np.nonzero(squares < cutoff**2)
+            return first, second, vectors[first, second]
+    pairs = neighbor_pairs(atoms, cutoff)
+    vectors = positions[pairs.second] - positions[pairs.first]
+    if atoms.pbc.any():
+        vectors += pairs.shift @ atoms.cell.array
+    return pairs.first, pairs.second, vectors

@@ -13,11 +13,11 @@ import numpy as np
 from numba import njit
 
 from ase_sensitivity.descriptors.base import Floats
-from ase_sensitivity.descriptors.soap_density import OPTIONS, expand
+from ase_sensitivity.descriptors.soap_density import INNER, OPTIONS, expand
 from ase_sensitivity.descriptors.soap_simd import fma, load, mul, splat, store, sub, total
 
 
-@njit(**OPTIONS)
+@njit(**INNER)
 def _power(coefficients, first_row, n_channels, scale, power):
     """Power spectrum in rows of l_padded numbers, one per (a, b <= a); returns its norm."""
     size = 4 * first_row[-1]
@@ -39,7 +39,7 @@ def _power(coefficients, first_row, n_channels, scale, power):
     return math.sqrt(total(squares))
 
 
-@njit(**OPTIONS)
+@njit(**INNER)
 def _contract(coefficients, first_row, n_channels, scale, values, at, contracted):
     """Put A and the three components of B together for every channel, times sqrt(2 / (2 l + 1))."""
     size = 4 * first_row[-1]
@@ -63,7 +63,7 @@ def _contract(coefficients, first_row, n_channels, scale, values, at, contracted
             store(contracted, place + 3 * step, mul(s3, factor))
 
 
-@njit(**OPTIONS)
+@njit(**INNER)
 def _differentiate(
     contracted, n_channels, n_max, s, l_padded, radial, at, unit, power, block, own, dots
 ):
@@ -120,8 +120,8 @@ def _differentiate(
     dots[0], dots[1], dots[2] = total(dot_x), total(dot_y), total(dot_z)
 
 
-@njit(**OPTIONS)
-def _write_rows(block, at, begin, end, power, factor, slope, l_padded, n_l, out, to, use):
+@njit(**INNER)
+def _write_rows(block, at, begin, end, power, factor, slope, l_padded, n_l, out, to):
     """Rows begin to end - 1 of factor * block - slope * power, closed up to n_l numbers each.
 
     Four lanes are written even where fewer belong to the row: the next row overwrites the others.
@@ -129,13 +129,13 @@ def _write_rows(block, at, begin, end, power, factor, slope, l_padded, n_l, out,
     factor4, slope4, zero = splat(factor), splat(-slope), splat(0.0)
     for t in range(begin, end):
         for g in range(0, l_padded, 4):
-            value = fma(slope4, load(power, t * l_padded + g), zero)
-            if use:
-                value = fma(factor4, load(block, at + t * l_padded + g), value)
-            store(out, to + t * n_l + g, value)
+            place = t * l_padded + g
+            # Adding zero turns -0, from whatever `block` holds where the factor is 0, into 0.
+            value = fma(factor4, load(block, at + place), zero)
+            store(out, to + t * n_l + g, fma(slope4, load(power, place), value))
 
 
-@njit(**OPTIONS)
+@njit(**INNER)
 def _write(block, low, high, n_channels, power, factor, dots, l_padded, n_l, out, to, n_features):
     """One finished block of shape (3, n_features); entries without a or b in [low, high) are 0."""
     n_rows = n_channels * (n_channels + 1) // 2
@@ -152,9 +152,14 @@ def _write(block, low, high, n_channels, power, factor, dots, l_padded, n_l, out
                 right = end
             elif a >= high:
                 left, right = min(begin + low, end), min(begin + high, end)
-            _write_rows(block, at, begin, left, power, factor, slope, l_padded, n_l, out, to, False)
-            _write_rows(block, at, left, right, power, factor, slope, l_padded, n_l, out, to, True)
-            _write_rows(block, at, right, end, power, factor, slope, l_padded, n_l, out, to, False)
+            for part in range(3):
+                t0, t1 = begin, left
+                if part == 1:
+                    t0, t1 = left, right
+                elif part == 2:
+                    t0, t1 = right, end
+                plus = factor if part == 1 else 0.0
+                _write_rows(block, at, t0, t1, power, plus, slope, l_padded, n_l, out, to)
         for t in range(n_safe, n_rows):
             a = int((math.sqrt(8.0 * t + 1.0) - 1.0) / 2.0)
             b = t - a * (a + 1) // 2
@@ -278,7 +283,7 @@ def power_spectrum(
             )
         _write(
             own,
-            0,
+            np.intp(0),  # a literal would have it compiled anew
             n_channels,
             n_channels,
             power,
