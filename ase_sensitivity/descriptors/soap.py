@@ -12,10 +12,13 @@ import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers
 
-from ase_sensitivity.descriptors.base import FeatureJacobian, Floats
+from ase_sensitivity.descriptors.base import FeatureJacobian, Floats, StreamedJacobian
 from ase_sensitivity.descriptors.soap_basis import Basis
 from ase_sensitivity.descriptors.soap_environments import ALL_SPECIES, Environments
 from ase_sensitivity.descriptors.soap_quip import soap_arguments
+
+CHUNK = 2**25
+"""Bytes of derivatives that `stream` computes at a time."""
 
 
 class SOAP:
@@ -188,7 +191,7 @@ class SOAP:
         TypeError, ValueError
             If the structure is unusable.
         """
-        return self._calculate(atoms, gradients=False)[1]
+        return self._calculate(self._environments(atoms), gradients=False)[0]
 
     def jacobian(self, atoms: Atoms) -> FeatureJacobian:
         """Features and their derivatives, one row per centre, in 1/Å times the features' unit.
@@ -198,8 +201,29 @@ class SOAP:
         TypeError, ValueError
             If the structure is unusable, or the derivatives would not fit into memory.
         """
-        environments, features, blocks = self._calculate(atoms, gradients=True)
-        return environments.jacobian(features, blocks, self._cutoff)
+        environments = self._environments(atoms)
+        _check_memory(environments.n_blocks, self.n_features)
+        return self._jacobian(environments)
+
+    def stream(self, atoms: Atoms) -> FeatureJacobian | StreamedJacobian:
+        """The Jacobian some centres at a time, computed when asked for, if it is large.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the structure is unusable.
+        """
+        environments = self._environments(atoms)
+        most = max(1, CHUNK // (3 * self.n_features * 8))  # blocks
+        if environments.n_blocks <= most:
+            return self._jacobian(environments)
+        return StreamedJacobian(
+            lambda start, stop: self._jacobian(environments.rows(start, stop)),
+            environments.bounds(most),
+            n_atoms=len(atoms),
+            cutoff=self._cutoff,
+            center_atoms=environments.centers,
+        )
 
     @cached_property
     def _basis(self) -> Basis:
@@ -214,12 +238,18 @@ class SOAP:
             self._central_weight,
         )
 
-    def _calculate(self, atoms: Atoms, gradients: bool) -> tuple[Environments, Floats, Floats]:
+    def _environments(self, atoms: Atoms) -> Environments:
         environments = Environments.of(atoms, self._cutoff, self._species, self._centers)
-        n_blocks = environments.n_blocks if gradients else 0
-        _check_memory(n_blocks, self.n_features)
         if self._everywhere:
             environments.center_species[:] = ALL_SPECIES
+        return environments
+
+    def _jacobian(self, environments: Environments) -> FeatureJacobian:
+        features, blocks = self._calculate(environments, gradients=True)
+        return environments.jacobian(features, blocks, self._cutoff)
+
+    def _calculate(self, environments: Environments, gradients: bool) -> tuple[Floats, Floats]:
+        n_blocks = environments.n_blocks if gradients else 0
         features = np.empty((len(environments.centers), self.n_features))
         blocks = np.empty((n_blocks, 3, self.n_features))
         if self._body_order == 2:
@@ -237,7 +267,7 @@ class SOAP:
             from ase_sensitivity.descriptors.soap_bispectrum import bispectrum
 
             bispectrum(self._basis, environments, self._normalise, features, blocks)
-        return environments, features, blocks
+        return features, blocks
 
 
 def _symbols(name: str, symbols: Sequence[str]) -> tuple[str, ...]:

@@ -76,6 +76,26 @@ class Environments:
         starts = np.concatenate(([0], np.cumsum(count))).astype(np.intp)
         return cls(len(atoms), chosen, of_atom[chosen], starts, second, of_atom[second], vectors)
 
+    def rows(self, start: int, stop: int) -> Environments:
+        """The environments of some centres."""
+        pairs = slice(self.starts[start], self.starts[stop])
+        return Environments(
+            self.n_atoms,
+            self.centers[start:stop],
+            self.center_species[start:stop],
+            self.starts[start : stop + 1] - self.starts[start],
+            self.atom[pairs],
+            self.species[pairs],
+            self.vectors[pairs],
+        )
+
+    def bounds(self, most: int) -> list[int]:
+        """Ends of ranges of rows with about ``most`` blocks each, from 0 on."""
+        before = self.starts + np.arange(len(self.starts))
+        n_ranges = -(-self.n_blocks // most)
+        ends = np.searchsorted(before, np.linspace(0, self.n_blocks, n_ranges + 1)[1:-1])
+        return sorted({0, *ends.tolist(), len(self.centers)})
+
     @property
     def row(self) -> Ints:
         """The row of each pair, of shape (n_pairs,)."""

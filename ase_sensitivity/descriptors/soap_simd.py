@@ -116,7 +116,7 @@ def _arithmetic(operation: str) -> Callable[..., Any]:
 
         return _lanes(_lanes, _lanes), generate
 
-    return operate  # type: ignore[no-any-return]
+    return operate
 
 
 add = _arithmetic("fadd")
