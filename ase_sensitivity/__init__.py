@@ -4,7 +4,7 @@ from ase_sensitivity.analysis import analyze
 from ase_sensitivity.descriptors.base import Descriptor, FeatureJacobian, StackedJacobian
 from ase_sensitivity.descriptors.finite_difference import FiniteDifferenceDescriptor
 from ase_sensitivity.descriptors.quip import QUIPDescriptor
-from ase_sensitivity.descriptors.soap import SOAP
+from ase_sensitivity.descriptors.soap.soap import SOAP
 from ase_sensitivity.descriptors.strain import strain_derivative
 from ase_sensitivity.dynamics.log import SensitivityLog, read_log
 from ase_sensitivity.dynamics.observer import SensitivityObserver

@@ -13,10 +13,10 @@ from ase.data import atomic_numbers
 from scipy.spatial.transform import Rotation
 
 from ase_sensitivity import SOAP, Descriptor, QUIPDescriptor, strain_derivative
-from ase_sensitivity.descriptors.soap_basis import Basis
-from ase_sensitivity.descriptors.soap_environments import Environments
-from ase_sensitivity.descriptors.soap_power_spectrum import power_spectrum
-from ase_sensitivity.descriptors.soap_radial import RadialTable, quip_basis, scaled_bessel
+from ase_sensitivity.descriptors.soap.basis import Basis
+from ase_sensitivity.descriptors.soap.environments import Environments
+from ase_sensitivity.descriptors.soap.power_spectrum import power_spectrum
+from ase_sensitivity.descriptors.soap.radial import RadialTable, quip_basis, scaled_bessel
 
 
 def rattled(atoms, stdev=0.1, seed=0):

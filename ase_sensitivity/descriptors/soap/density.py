@@ -8,8 +8,8 @@ import numpy as np
 from numba import njit
 
 from ase_sensitivity.descriptors.base import Floats
-from ase_sensitivity.descriptors.soap_basis import Basis
-from ase_sensitivity.descriptors.soap_simd import fma, load, mul, scatter, splat, store, sub
+from ase_sensitivity.descriptors.soap.basis import Basis
+from ase_sensitivity.descriptors.soap.simd import fma, load, mul, scatter, splat, store, sub
 
 # Nothing here may depend on how the centres are shared among threads, hence no fast-math: it would
 # let the compiler reorder sums.

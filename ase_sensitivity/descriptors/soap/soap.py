@@ -13,9 +13,9 @@ from ase import Atoms
 from ase.data import atomic_numbers
 
 from ase_sensitivity.descriptors.base import FeatureJacobian, Floats, StreamedJacobian
-from ase_sensitivity.descriptors.soap_basis import Basis
-from ase_sensitivity.descriptors.soap_environments import ALL_SPECIES, Environments
-from ase_sensitivity.descriptors.soap_quip import soap_arguments
+from ase_sensitivity.descriptors.soap.basis import Basis
+from ase_sensitivity.descriptors.soap.environments import ALL_SPECIES, Environments
+from ase_sensitivity.descriptors.soap.quip_string import soap_arguments
 
 CHUNK = 2**25
 """Bytes of derivatives that `stream` computes at a time."""
@@ -163,7 +163,7 @@ class SOAP:
         if self._body_order == 2:
             return channels
         if self._body_order == 4:
-            from ase_sensitivity.descriptors.soap_bispectrum import Bispectrum
+            from ase_sensitivity.descriptors.soap.bispectrum import Bispectrum
 
             return Bispectrum.of(channels, self._l_max).n_features
         pairs = channels * (channels + 1) // 2
@@ -253,18 +253,18 @@ class SOAP:
         features = np.empty((len(environments.centers), self.n_features))
         blocks = np.empty((n_blocks, 3, self.n_features))
         if self._body_order == 2:
-            from ase_sensitivity.descriptors.soap_radial_spectrum import radial_spectrum
+            from ase_sensitivity.descriptors.soap.radial_spectrum import radial_spectrum
 
             radial_spectrum(self._basis, environments, self._normalise, features, blocks)
         elif self._body_order == 3:
             # Not before now: importing numba takes longer than the rest of the package.
-            from ase_sensitivity.descriptors.soap_power_spectrum import power_spectrum
+            from ase_sensitivity.descriptors.soap.power_spectrum import power_spectrum
 
             power_spectrum(
                 self._basis, environments, self._normalise, features, blocks, self._threads
             )
         else:
-            from ase_sensitivity.descriptors.soap_bispectrum import bispectrum
+            from ase_sensitivity.descriptors.soap.bispectrum import bispectrum
 
             bispectrum(self._basis, environments, self._normalise, features, blocks)
         return features, blocks

@@ -8,11 +8,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from ase_sensitivity.descriptors import soap_density
 from ase_sensitivity.descriptors.base import Floats, Ints
-from ase_sensitivity.descriptors.soap_basis import Basis, normalised
-from ase_sensitivity.descriptors.soap_environments import Environments
-from ase_sensitivity.descriptors.soap_harmonics import Harmonics
+from ase_sensitivity.descriptors.soap import density
+from ase_sensitivity.descriptors.soap.basis import Basis, normalised
+from ase_sensitivity.descriptors.soap.environments import Environments
+from ase_sensitivity.descriptors.soap.harmonics import Harmonics
 
 
 @dataclass(frozen=True)
@@ -101,9 +101,9 @@ def bispectrum(
     products = Bispectrum.of(basis.n_channels, basis.l_max)
     starts, own = environments.starts, environments.own
     most = int(np.diff(starts).max(initial=0))
-    work = soap_density.scratch(basis, most)
+    work = density.scratch(basis, most)
     for row, (first, last) in enumerate(pairwise(starts)):
-        soap_density.expand(
+        density.expand(
             first,
             last,
             environments.vectors,

@@ -13,8 +13,8 @@ import numpy as np
 from numba import njit
 
 from ase_sensitivity.descriptors.base import Floats
-from ase_sensitivity.descriptors.soap_density import INNER, OPTIONS, expand
-from ase_sensitivity.descriptors.soap_simd import fma, load, mul, splat, store, sub, total
+from ase_sensitivity.descriptors.soap.density import INNER, OPTIONS, expand
+from ase_sensitivity.descriptors.soap.simd import fma, load, mul, splat, store, sub, total
 
 
 @njit(**INNER)
@@ -204,7 +204,7 @@ def power_spectrum(
     center_species, central
         Of each row: species of the centre; what it adds itself to the l = 0 coefficients.
     basis
-        See soap_density.expand.
+        See density.expand.
     scale
         1 / sqrt(2 l + 1), of shape (l_padded,), zero beyond l_max.
     normalise, gradients

@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numba
 import numpy as np
 
-from ase_sensitivity.descriptors import soap_density, soap_kernels
 from ase_sensitivity.descriptors.base import Floats
-from ase_sensitivity.descriptors.soap_basis import Basis
-from ase_sensitivity.descriptors.soap_environments import Environments
+from ase_sensitivity.descriptors.soap import kernels
+from ase_sensitivity.descriptors.soap.basis import Basis
+from ase_sensitivity.descriptors.soap.density import scratch
+from ase_sensitivity.descriptors.soap.environments import Environments
 
 WORTHWHILE = 1000
 """Pairs per thread below which starting one costs more than it saves."""
@@ -39,8 +40,8 @@ def power_spectrum(
 
     def run(begin: int, end: int) -> None:
         most = int(np.diff(starts[begin : end + 1]).max(initial=0))
-        density = soap_density.scratch(basis, most)
-        soap_kernels.power_spectrum(
+        density = scratch(basis, most)
+        kernels.power_spectrum(
             begin,
             end,
             starts,
@@ -52,7 +53,7 @@ def power_spectrum(
             scale,
             normalise,
             len(blocks) > 0,
-            soap_kernels.scratch(density, basis.n_channels, harmonics.l_padded),
+            kernels.scratch(density, basis.n_channels, harmonics.l_padded),
             features,
             flat,
         )

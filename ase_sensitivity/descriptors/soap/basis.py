@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ase_sensitivity.descriptors.base import Floats
-from ase_sensitivity.descriptors.soap_harmonics import Harmonics
-from ase_sensitivity.descriptors.soap_radial import DEGREE, RadialTable
+from ase_sensitivity.descriptors.soap.harmonics import Harmonics
+from ase_sensitivity.descriptors.soap.radial import DEGREE, RadialTable
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Basis:
         return self.n_species * self.n_max
 
     def arguments(self) -> tuple[Any, ...]:
-        """List what the kernels take, in the order of soap_density.expand."""
+        """List what the kernels take, in the order of density.expand."""
         harmonics = self.harmonics
         return (
             self.n_species,

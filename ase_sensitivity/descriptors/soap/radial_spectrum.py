@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ase_sensitivity.descriptors.base import Floats
-from ase_sensitivity.descriptors.soap_basis import Basis, normalised
-from ase_sensitivity.descriptors.soap_environments import ALL_SPECIES, Environments
+from ase_sensitivity.descriptors.soap.basis import Basis, normalised
+from ase_sensitivity.descriptors.soap.environments import ALL_SPECIES, Environments
 
 
 def radial_spectrum(
