@@ -1,7 +1,12 @@
 """Tells an ASE simulation where the descriptor of a machine-learned potential goes blind."""
 
 from ase_sensitivity.analysis import analyze
-from ase_sensitivity.descriptors.base import Descriptor, FeatureJacobian, StackedJacobian
+from ase_sensitivity.descriptors.base import (
+    Descriptor,
+    FeatureJacobian,
+    StackedJacobian,
+    StreamedJacobian,
+)
 from ase_sensitivity.descriptors.finite_difference import FiniteDifferenceDescriptor
 from ase_sensitivity.descriptors.quip import QUIPDescriptor
 from ase_sensitivity.descriptors.soap.soap import SOAP
@@ -42,6 +47,7 @@ __all__ = [
     "SingularWarning",
     "SizeIndependent",
     "StackedJacobian",
+    "StreamedJacobian",
     "analyze",
     "read_log",
     "replay",

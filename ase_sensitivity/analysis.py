@@ -8,7 +8,6 @@ from typing import Literal
 
 import numpy as np
 from ase import Atoms
-from ase.constraints import FixAtoms
 
 from ase_sensitivity.descriptors.base import (
     Descriptor,
@@ -153,6 +152,8 @@ def check_arguments(
 
 
 def _fixed(atoms: Atoms) -> Ints:
+    from ase.constraints import FixAtoms  # loads half of SciPy, and few need it
+
     fixed: list[int] = []
     for constraint in atoms.constraints:
         if isinstance(constraint, FixAtoms):

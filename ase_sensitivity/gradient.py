@@ -121,12 +121,12 @@ def size_independent(
         raise ValueError("there is nothing but rigid motions: no measure of sensitivity")
     found = spectrum(view, 1)
     sigma = float(found.singular_values[0])
-    distance = 0.0
-    if found.n_null == 0:
-        mode = found.modes[:, 0].reshape(len(atoms), 3)
-        gradient = _gradient(atoms, descriptor, jacobian, view, sigma, mode)
-        distance = sigma / float(np.linalg.norm(gradient, axis=1).sum())
-    return SizeIndependent(_gamma(view, cutoff_transition_width), distance)
+    gamma = _gamma(view, cutoff_transition_width)
+    if found.n_null:
+        return SizeIndependent(0.0, 0.0)
+    mode = found.modes[:, 0].reshape(len(atoms), 3)
+    gradient = _gradient(atoms, descriptor, jacobian, view, sigma, mode)
+    return SizeIndependent(gamma, sigma / float(np.linalg.norm(gradient, axis=1).sum()))
 
 
 def _structure(atoms: Atoms, descriptor: Descriptor) -> tuple[Jacobian, View]:

@@ -9,8 +9,11 @@ import numpy as np
 
 from ase_sensitivity.descriptors.base import Floats, Ints
 
+NEARLY = 1e-3
+"""Ratio below which the summary calls a direction nearly invisible."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Sensitivity:
     """The smallest non-trivial singular values of a feature Jacobian, and their directions.
 
@@ -115,7 +118,9 @@ class Sensitivity:
         ]
         if len(self.singular_values) == 0:
             return lines[0] + "\nNothing else can move: there is nothing to resolve."
-        values = "  ".join(f"{value:.3g}" for value in self.singular_values)
+        shown = self.singular_values.copy()
+        shown[: self.n_null] = 0.0  # rounding is no news
+        values = "  ".join(f"{value:.3g}" for value in shown)
         lines += [
             f"Smallest singular values: {values}   largest: {self.sigma_max:.3g}",
             f"sigma_min / sigma_max = {self.ratio:.2e}",
@@ -127,10 +132,23 @@ class Sensitivity:
                 f"{'them' if self.n_null > 1 else 'it'}, and no force along "
                 f"{'them' if self.n_null > 1 else 'it'} can be learned here."
             )
+        elif self.ratio < NEARLY:
+            nearly = int((self.singular_values < NEARLY * self.sigma_max).sum())
+            lines.append(
+                f"No direction is quite invisible to the descriptor, but {nearly} of those above "
+                f"change{'s' if nearly == 1 else ''} the features less than {NEARLY:g} times as "
+                "much as the stiffest."
+            )
         else:
             lines.append("No direction is invisible to the descriptor.")
         lines.append(f"Atom {self.worst_atom} moves most in the softest mode.")
         return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return (
+            f"Sensitivity(scope={self.scope!r}, ratio={self.ratio:.3g}, "
+            f"n_trivial={self.n_trivial}, n_null={self.n_null})"
+        )
 
     def __str__(self) -> str:
         return self.summary()

@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FeatureJacobian:
     """Derivatives of atom-centred features, a dense block for each row and neighbour image.
 
@@ -191,7 +191,7 @@ class FeatureJacobian:
         return total.reshape(len(self.features) * n_features, 3 * n_columns)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StackedJacobian:
     """Jacobians of several descriptors of one structure, seen together as one map.
 

@@ -20,7 +20,7 @@ DEPENDENT = 1e-6
 the rotation of a linear molecule about its axis."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Fragment:
     """Atoms connected by paths of neighbours, and by nothing to the rest.
 

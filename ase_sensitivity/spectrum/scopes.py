@@ -21,7 +21,7 @@ from ase_sensitivity.spectrum.rigid import Fragment, fragments, trivial_modes
 SCOPES = ("structure", "environment", "atom")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class View:
     """A part of a Jacobian whose singular values are wanted.
 

@@ -24,7 +24,7 @@ CROSSOVER = 150
 (benchmarks/solvers.py)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Spectrum:
     """Non-trivial singular values of a view.
 
@@ -83,6 +83,12 @@ def spectrum(
     _deflate(gram, view.trivial)
     n_values = len(gram) - view.trivial.shape[1]
     wanted = n_values if k is None else min(k, n_values)
+    if rounding == 0:
+        nothing = np.zeros(n_values)
+        modes = scipy.linalg.qr(view.trivial)[0][:, view.trivial.shape[1] :]
+        return Spectrum(
+            nothing[:wanted], modes[:, :wanted], 0.0, view.trivial.shape[1], n_values, "gram"
+        )
     found = None
     if len(gram) > CROSSOVER and wanted <= n_values // 4:
         # Two more than wanted, so that a cluster at the end is not torn.
@@ -90,7 +96,7 @@ def spectrum(
     if found is None:
         found = _by_eigh(gram, view.trivial)
     # Blocks may cancel altogether: every atom of a perfect fcc crystal is a centre of inversion.
-    trusted = rounding == 0 or found.sigma_max * GRAM_LIMIT > rounding
+    trusted = found.sigma_max * GRAM_LIMIT > rounding
     if n_values and not (trusted and found.ratio > GRAM_LIMIT):
         if found.method == "lanczos":
             found = _by_eigh(gram, view.trivial)
@@ -119,9 +125,8 @@ def _by_eigh(gram: Floats, t: Floats) -> Spectrum:
     gram -= max(gram.diagonal().max(initial=0.0), 1e-300) * (t @ t.T)
     values, vectors = scipy.linalg.eigh(gram, overwrite_a=True, check_finite=False)
     values = np.sqrt(values[n_trivial:].clip(0.0))
-    n_null = 0 if values.any() else len(values)
     sigma_max = float(values.max(initial=0.0))
-    return Spectrum(values, vectors[:, n_trivial:], sigma_max, n_trivial, n_null, "gram")
+    return Spectrum(values, vectors[:, n_trivial:], sigma_max, n_trivial, 0, "gram")
 
 
 def _by_lanczos(gram: Floats, t: Floats, k: int, start: Floats | None) -> Spectrum | None:

@@ -10,16 +10,13 @@ from ase import Atoms
 from ase.data import atomic_numbers
 
 from ase_sensitivity.descriptors.base import FeatureJacobian, Floats, Ints
-from ase_sensitivity.structure import CLOSEST, check_atoms, neighbor_pairs
+from ase_sensitivity.structure import check_atoms, neighbor_pairs
 
 ALL_SPECIES = -2
 """Stands for the species of a centre that contributes to every species' density."""
 
-SMALL = 60
-"""Atoms of a molecule small enough to look at all of its pairs."""
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Environments:
     """Neighbours of all centres, sorted by centre.
 
@@ -68,7 +65,11 @@ class Environments:
         center_numbers[[atomic_numbers[symbol] for symbol in centers]] = True
         is_center = center_numbers[atoms.numbers]
         chosen = np.flatnonzero(is_center)
-        first, second, vectors = _pairs(atoms, cutoff)
+        pairs = neighbor_pairs(atoms, cutoff)
+        first, second = pairs.first, pairs.second
+        vectors = atoms.positions[second] - atoms.positions[first]
+        if atoms.pbc.any():
+            vectors += pairs.shift @ atoms.cell.array
         if len(chosen) < len(atoms) or (of_atom < 0).any():
             seen = is_center[first] & (of_atom[second] >= 0)
             first, second, vectors = first[seen], second[seen], vectors[seen]
@@ -130,21 +131,3 @@ class Environments:
             n_atoms=self.n_atoms,
             cutoff=cutoff,
         )
-
-
-def _pairs(atoms: Atoms, cutoff: float) -> tuple[Ints, Ints, Floats]:
-    """First and second atoms and vectors (Å) between them of all pairs, sorted by the first."""
-    positions = atoms.positions
-    if len(atoms) <= SMALL and not atoms.pbc.any():
-        # Searching in bins takes longer than all of the rest for a small molecule.
-        vectors = positions - positions[:, None]
-        squares = (vectors**2).sum(axis=2)
-        squares.flat[:: len(atoms) + 1] = np.inf
-        if squares.min() > CLOSEST**2:
-            first, second = np.nonzero(squares < cutoff**2)
-            return first, second, vectors[first, second]
-    pairs = neighbor_pairs(atoms, cutoff)
-    vectors = positions[pairs.second] - positions[pairs.first]
-    if atoms.pbc.any():
-        vectors += pairs.shift @ atoms.cell.array
-    return pairs.first, pairs.second, vectors

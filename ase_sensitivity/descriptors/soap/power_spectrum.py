@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numba
@@ -12,6 +14,8 @@ from ase_sensitivity.descriptors.soap import kernels
 from ase_sensitivity.descriptors.soap.basis import Basis
 from ase_sensitivity.descriptors.soap.density import scratch
 from ase_sensitivity.descriptors.soap.environments import Environments
+
+logger = logging.getLogger(__name__)
 
 WORTHWHILE = 1000
 """Pairs per thread below which starting one costs more than it saves."""
@@ -58,6 +62,10 @@ def power_spectrum(
             flat,
         )
 
+    if not kernels.power_spectrum.signatures:
+        begin = time.perf_counter()
+        run(0, 0)
+        logger.info("SOAP's kernels were ready after %.1f s", time.perf_counter() - begin)
     n_threads = threads or numba.config.NUMBA_NUM_THREADS
     n_threads = max(1, min(n_threads, n_rows, n_pairs // WORTHWHILE))
     if n_threads == 1:

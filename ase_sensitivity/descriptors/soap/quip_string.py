@@ -86,9 +86,6 @@ def soap_arguments(text: str) -> dict[str, Any]:
     if parsed.kind != "soap":
         raise ValueError(f"SOAP.from_quip reads soap strings, not {parsed.kind}")
     given = dict(parsed.arguments)
-    for other, name in (("normalize", "normalise"), ("atom_gaussian_width", "atom_sigma")):
-        if other in given:
-            given.setdefault(name, given.pop(other))
     for key, (neutral, holds) in NEUTRAL.items():
         if key in given and not holds(given.pop(key)):
             raise ValueError(

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import numpy as np
 from ase import Atoms
-from ase.data import atomic_numbers
 
 from ase_sensitivity.descriptors.base import FeatureJacobian, Floats, StreamedJacobian
+from ase_sensitivity.descriptors.quip_arguments import chemical_species
 from ase_sensitivity.descriptors.soap.basis import Basis
 from ase_sensitivity.descriptors.soap.environments import ALL_SPECIES, Environments
 from ase_sensitivity.descriptors.soap.quip_string import soap_arguments
@@ -103,8 +103,8 @@ class SOAP:
         body_order: int = 3,
         threads: int | None = None,
     ) -> None:
-        self._species = _symbols("species", species)
-        self._centers = self._species if centers is None else _symbols("centers", centers)
+        self._species = chemical_species("species", species)
+        self._centers = self._species if centers is None else chemical_species("centers", centers)
         self._cutoff = _number("cutoff", cutoff, "positive")
         self._n_max = _integer("n_max", n_max, 1)
         self._l_max = _integer("l_max", l_max, 0)
@@ -268,16 +268,6 @@ class SOAP:
 
             bispectrum(self._basis, environments, self._normalise, features, blocks)
         return features, blocks
-
-
-def _symbols(name: str, symbols: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(symbols, str):
-        raise TypeError(f'`{name}` must be a list such as ["H", "C"], not {symbols!r}')
-    listed = tuple(symbols)
-    unknown = [symbol for symbol in listed if symbol not in atomic_numbers or symbol == "X"]
-    if unknown or not listed or len(set(listed)) != len(listed):
-        raise ValueError(f"`{name}` must be distinct chemical symbols, not {list(listed)}")
-    return listed
 
 
 def _number(name: str, value: float, rule: str) -> float:
