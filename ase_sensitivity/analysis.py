@@ -103,7 +103,7 @@ def analyze(
         raise ValueError(
             f"the descriptor's Jacobian is of {jacobian.n_atoms} atoms, not of {len(atoms)}"
         )
-    if not any(len(centers) for _, centers in jacobian.ranges):
+    if not any(len(known.centers) for known in jacobian.ranges):
         raise ValueError(
             f"no atom of {atoms.get_chemical_formula()} is a centre of {descriptor!r}; "
             "check its species"
@@ -174,7 +174,7 @@ def _views(
         if len(fixed) < len(atoms):
             yield structure_view(jacobian, atoms, fixed)
     elif scope == "environment":
-        centers = np.unique(np.concatenate([known for _, known in jacobian.ranges]))
+        centers = np.unique(np.concatenate([known.centers for known in jacobian.ranges]))
         if center is not None and center not in centers:
             raise ValueError(f"atom {center} ({atoms.symbols[center]}) is not a centre")
         yield from environment_views(jacobian, atoms, None if center is None else int(center))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 
-from ase_sensitivity.descriptors.base import Floats, Ints
+from ase_sensitivity.descriptors.base import Floats, Ints, Range
 from ase_sensitivity.structure import NeighborPairs, neighbor_pairs
 
 DEPENDENT = 1e-6
@@ -50,7 +50,7 @@ class Fragment:
         return np.array(motions)
 
 
-def fragments(atoms: Atoms, ranges: Iterable[tuple[float, Ints]]) -> list[Fragment]:
+def fragments(atoms: Atoms, ranges: Iterable[Range]) -> list[Fragment]:
     """Connected components of the graph of centres and their neighbours.
 
     Two atoms are neighbours if one is within the cutoff of the other and is a centre, whether or
@@ -62,10 +62,10 @@ def fragments(atoms: Atoms, ranges: Iterable[tuple[float, Ints]]) -> list[Fragme
     atoms
         The structure.
     ranges
-        Cutoff in Å and centres, for each part of a Jacobian.
+        How far which centres see, for each part of a Jacobian.
     """
     n_atoms = len(atoms)
-    edges = [_edges(atoms, cutoff, centers) for cutoff, centers in ranges]
+    edges = [_edges(atoms, part) for part in ranges]
     first = np.concatenate([pairs.first for pairs in edges])
     second = np.concatenate([pairs.second for pairs in edges])
     shift = np.concatenate([pairs.shift for pairs in edges])
@@ -114,10 +114,12 @@ def trivial_modes(pieces: Iterable[Fragment], n_atoms: int, fixed: Ints | None =
     return np.concatenate(modes, axis=1)
 
 
-def _edges(atoms: Atoms, cutoff: float, centers: Ints) -> NeighborPairs:
-    if np.isfinite(cutoff):
-        pairs = neighbor_pairs(atoms, cutoff)
-        is_center = np.isin(pairs.first, centers)
+def _edges(atoms: Atoms, part: Range) -> NeighborPairs:
+    if np.isfinite(part.cutoff):
+        pairs = part.pairs or neighbor_pairs(atoms, part.cutoff)
+        if len(part.centers) == len(atoms):
+            return pairs
+        is_center = np.isin(pairs.first, part.centers)
         return NeighborPairs(
             pairs.first[is_center], pairs.second[is_center], pairs.shift[is_center]
         )
@@ -137,16 +139,16 @@ def _offsets(n_atoms: int, first: Ints, second: Ints, shift: Ints, component: In
     if not shift.any():
         return offset
     # One edge for each pair of atoms is enough for a tree; both directions, as a path may use them.
-    step: dict[tuple[int, int], Ints] = {}
-    for i, j, s in zip(first.tolist(), second.tolist(), shift, strict=True):
-        step.setdefault((i, j), s)
-        step.setdefault((j, i), -s)
-    rows, columns = np.array(list(step)).T
-    graph = coo_array((np.ones(len(rows)), (rows, columns)), shape=(n_atoms, n_atoms)).tocsr()
+    rows, columns = np.concatenate([first, second]), np.concatenate([second, first])
+    key, index = np.unique(rows * n_atoms + columns, return_index=True)
+    step = np.concatenate([shift, -shift])[index]
+    graph = coo_array((np.ones(len(key)), divmod(key, n_atoms)), shape=(n_atoms, n_atoms)).tocsr()
     for root in np.unique(component, return_index=True)[1]:
         order, before = breadth_first_order(graph, root, directed=True)
-        for atom in order[1:].tolist():
-            offset[atom] = offset[before[atom]] + step[int(before[atom]), atom]
+        order = order[1:]
+        steps = step[np.searchsorted(key, before[order] * n_atoms + order)]
+        for atom, parent, taken in zip(order.tolist(), before[order].tolist(), steps, strict=True):
+            offset[atom] = offset[parent] + taken
     return offset
 
 

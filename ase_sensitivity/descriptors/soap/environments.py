@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.data import atomic_numbers
 
 from ase_sensitivity.descriptors.base import FeatureJacobian, Floats, Ints
-from ase_sensitivity.structure import check_atoms, neighbor_pairs
+from ase_sensitivity.structure import NeighborPairs, check_atoms, neighbor_pairs
 
 ALL_SPECIES = -2
 """Stands for the species of a centre that contributes to every species' density."""
@@ -24,6 +24,8 @@ class Environments:
     ----------
     n_atoms
         Number of atoms of the structure.
+    pairs
+        All pairs of atoms of the structure, seen or not.
     centers
         Atom at the centre of each row, of shape (n_rows,).
     center_species
@@ -39,6 +41,7 @@ class Environments:
     """
 
     n_atoms: int
+    pairs: NeighborPairs
     centers: Ints
     center_species: Ints
     starts: Ints
@@ -75,19 +78,22 @@ class Environments:
             first, second, vectors = first[seen], second[seen], vectors[seen]
         count = np.bincount(first, minlength=len(atoms))[chosen]
         starts = np.concatenate(([0], np.cumsum(count))).astype(np.intp)
-        return cls(len(atoms), chosen, of_atom[chosen], starts, second, of_atom[second], vectors)
+        return cls(
+            len(atoms), pairs, chosen, of_atom[chosen], starts, second, of_atom[second], vectors
+        )
 
     def rows(self, start: int, stop: int) -> Environments:
         """The environments of some centres."""
-        pairs = slice(self.starts[start], self.starts[stop])
+        own = slice(self.starts[start], self.starts[stop])
         return Environments(
             self.n_atoms,
+            self.pairs,
             self.centers[start:stop],
             self.center_species[start:stop],
             self.starts[start : stop + 1] - self.starts[start],
-            self.atom[pairs],
-            self.species[pairs],
-            self.vectors[pairs],
+            self.atom[own],
+            self.species[own],
+            self.vectors[own],
         )
 
     def bounds(self, most: int) -> list[int]:
@@ -130,4 +136,5 @@ class Environments:
             blocks=blocks,
             n_atoms=self.n_atoms,
             cutoff=cutoff,
+            pairs=self.pairs,
         )

@@ -223,6 +223,7 @@ class SOAP:
             n_atoms=len(atoms),
             cutoff=self._cutoff,
             center_atoms=environments.centers,
+            pairs=environments.pairs,
         )
 
     @cached_property
