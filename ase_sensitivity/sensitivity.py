@@ -43,7 +43,7 @@ class Sensitivity:
     center
         The centre (environment scope) or atom (atom scope) whose ratio is smallest, else None.
     method
-        ``"gram"``, ``"lanczos"`` or ``"refined"``: how the values were computed.
+        ``"gram"``, ``"krylov"`` or ``"refined"``: how the values were computed.
     """
 
     scope: str

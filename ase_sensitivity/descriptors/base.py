@@ -161,6 +161,8 @@ class FeatureJacobian:
         square
             Sum of the squares of all derivatives before images were summed.
         """
+        from ase_sensitivity.spectrum.accumulate import sum_blocks  # loads numba
+
         bounds = np.searchsorted(self.row, np.arange(len(self.features) + 1))
         repeated = self._rows_with_repeated(column)
         left_out = np.zeros(len(self.features), dtype=bool)
@@ -176,8 +178,8 @@ class FeatureJacobian:
             square = float(flat @ flat)
             if repeated[row]:
                 columns, where = np.unique(columns, return_inverse=True)
-                summed = np.zeros((len(columns), 3, self.features.shape[1]))
-                np.add.at(summed, where, blocks)
+                summed = np.zeros((len(columns), 3 * self.features.shape[1]))
+                sum_blocks(blocks.reshape(len(where), -1), where, summed)
                 blocks = summed
             yield columns, blocks.reshape(3 * len(columns), -1), square
 
@@ -197,13 +199,13 @@ class FeatureJacobian:
         column
             As in :meth:`row_blocks`.
         total
-            Of shape (n_columns, n_columns, 3, 3).
+            Of shape (3 n_columns, 3 n_columns).
         """
+        from ase_sensitivity.spectrum.accumulate import add_at  # loads numba
+
         squares = 0.0
         for columns, block, square in self.row_blocks(column):
-            m = len(columns)
-            product = (block @ block.T).reshape(m, 3, m, 3).swapaxes(1, 2)
-            total[columns[:, None], columns] += product
+            add_at(total, columns, block @ block.T)
             squares += square
         return squares
 

@@ -77,8 +77,7 @@ def fragments(atoms: Atoms, ranges: Iterable[Range]) -> list[Fragment]:
     found = []
     for label in range(component.max() + 1):
         members = np.flatnonzero(component == label)
-        own = np.unique(cycles[component[first] == label], axis=0)
-        own = own[own.any(axis=1)]
+        own = cycles[component[first] == label]
         found.append(
             Fragment(members, (atoms.positions + offset @ cell)[members], _independent(own @ cell))
         )
@@ -153,8 +152,6 @@ def _offsets(n_atoms: int, first: Ints, second: Ints, shift: Ints, component: In
 
 
 def _independent(vectors: Floats) -> Floats:
-    """A basis of the space of the lattice vectors given, of shape (rank, 3)."""
-    if len(vectors) == 0:
-        return np.empty((0, 3))
-    _, s, vt = np.linalg.svd(vectors, full_matrices=False)
-    return vt[s > 1e-9 * s[0]]
+    """Orthonormal basis of the span of the lattice vectors given, of shape (rank, 3)."""
+    squares, axes = np.linalg.eigh(vectors.T @ vectors)
+    return axes.T[squares > 1e-12 * max(squares[-1], 1e-300)]

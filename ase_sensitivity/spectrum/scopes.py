@@ -61,10 +61,10 @@ class View:
         or rows cancel.
         """
         n = self.n_columns
-        total = np.zeros((n, n, 3, 3))
+        total = np.zeros((3 * n, 3 * n))
         squares = sum(part.add_gram(self.column(part), total) for part in self.jacobian.parts)
         _check_finite(squares)
-        return total.swapaxes(1, 2).reshape(3 * n, 3 * n), 1e-14 * math.sqrt(squares)
+        return total, 1e-14 * math.sqrt(squares)
 
     def r_factors(self) -> list[tuple[Ints, Floats]]:
         """Columns (m,) and R factor (any, 3 m) of every row."""

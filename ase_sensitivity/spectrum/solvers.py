@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 from scipy.linalg.lapack import dpotrf, dpotrs
-from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackError, eigsh
 
 from ase_sensitivity.descriptors.base import Floats, Ints
+from ase_sensitivity.spectrum.krylov import largest_eigenpairs
 from ase_sensitivity.spectrum.scopes import View
 
 GRAM_LIMIT = 1e-4
@@ -23,8 +24,9 @@ NULL_TOLERANCE = 1e-10
 FEW = 100
 """Number of coordinates above which a few values by `eigh` cost less than all."""
 
-MANY = 400
-"""Number of coordinates above which Lanczos costs less than `eigh` (benchmarks/solvers.py)."""
+MANY = 550
+"""Number of coordinates above which Krylov subspaces cost less than `eigh`
+(benchmarks/solvers.py)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +46,7 @@ class Spectrum:
     n_null
         Number of all singular values that are zero.
     method
-        ``"gram"``, ``"lanczos"`` or ``"refined"``: which route gave them.
+        ``"gram"``, ``"krylov"`` or ``"refined"``: which route gave them.
     """
 
     singular_values: Floats
@@ -78,7 +80,7 @@ def spectrum(
     k
         How many; None for all.
     start
-        Modes of a similar view, of shape (3 n_columns, any): Lanczos starts from them.
+        Modes of a similar view, of shape (3 n_columns, any), to start from.
     null_tolerance
         Singular values below this fraction of the largest are zero.
     """
@@ -138,14 +140,16 @@ def _by_few(gram: Floats, t: Floats, k: int, start: Floats | None) -> Spectrum |
     shifted = gram + scale * (t @ t.T)
     try:
         if len(gram) > MANY:
-            vectors = _by_lanczos(shifted, k, start)
-            method = "lanczos"
+            vectors = _by_inverse(shifted, k, start)
+            method = "krylov"
         else:
             _, vectors = scipy.linalg.eigh(
                 shifted, subset_by_index=(0, k - 1), overwrite_a=True, check_finite=False
             )
             method = "gram"
-        top = eigsh(gram, k=1, which="LA", tol=1e-9, v0=_mixed(None, len(gram)))[0]
+        # One vector at a time: products of G with a few are no faster than that many with one.
+        first = np.random.default_rng(0).normal(size=len(gram))
+        top = eigsh(gram, k=1, which="LA", v0=first, tol=1e-6, return_eigenvectors=False)
     except (scipy.linalg.LinAlgError, ArpackError):
         return None
     # Rayleigh quotients are free of the shift.
@@ -155,26 +159,14 @@ def _by_few(gram: Floats, t: Floats, k: int, start: Floats | None) -> Spectrum |
     return Spectrum(values, vectors, float(np.sqrt(top[0])), t.shape[1], 0, method)
 
 
-def _by_lanczos(matrix: Floats, k: int, start: Floats | None) -> Floats:
-    """Eigenvectors of the k smallest eigenvalues, by Lanczos iterations with the inverse."""
+def _by_inverse(matrix: Floats, k: int, start: Floats | None) -> Floats:
+    """Eigenvectors of the k smallest eigenvalues, from Krylov subspaces of the inverse."""
     n = len(matrix)
     matrix[np.diag_indices(n)] += 1e-14 * matrix.diagonal().max()  # keeps Cholesky from zero
     factor, failed = dpotrf(matrix.T, lower=True, overwrite_a=True, clean=False)
     if failed:
-        raise scipy.linalg.LinAlgError
-    inverse = LinearOperator((n, n), matvec=lambda x: dpotrs(factor, x, lower=True)[0], dtype=float)
-    # Two more than wanted, so that a cluster at the end is not torn.
-    largest, vectors = eigsh(inverse, k=k + 2, which="LA", v0=_mixed(start, n), tol=1e-9)
-    return vectors[:, np.argsort(-largest)[:k]]
-
-
-def _mixed(modes: Floats | None, n: int) -> Floats:
-    """A start vector with a part along each of the modes, and along everything else."""
-    rng = np.random.default_rng(0)
-    start = rng.normal(size=n) / np.sqrt(n)
-    if modes is not None and len(modes) == n:
-        start = 0.1 * start + modes.sum(axis=1)
-    return start
+        raise scipy.linalg.LinAlgError("the Gram matrix is singular")
+    return largest_eigenpairs(lambda x: dpotrs(factor, x, lower=True)[0], n, k, start=start)[1]
 
 
 def _refined(view: View, first: Spectrum, null_tolerance: float, rounding: float) -> Spectrum:
