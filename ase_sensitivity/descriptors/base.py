@@ -143,7 +143,7 @@ class FeatureJacobian:
                 row = first if name == "feature" else int(self.row[first])
                 raise ValueError(f"the descriptor gave a {name} of row {row} that is not finite")
 
-    def row_blocks(self, column: Ints) -> Iterator[tuple[Ints, Floats, float]]:
+    def row_blocks(self, column: Ints) -> Iterator[tuple[Ints, Floats, float | None]]:
         """Per row of features: its columns (atoms) and the dense transposed Jacobian over them.
 
         Parameters
@@ -159,7 +159,7 @@ class FeatureJacobian:
         block
             Derivatives of shape (3 m, n_features).
         square
-            Sum of the squares of all derivatives before images were summed.
+            Sum of the squares of all derivatives before images were summed; None if none were.
         """
         from ase_sensitivity.spectrum.accumulate import sum_blocks  # loads numba
 
@@ -174,9 +174,9 @@ class FeatureJacobian:
                 columns, blocks = columns[kept], blocks[kept]
             if len(columns) == 0:
                 continue
-            flat = blocks.reshape(-1)
-            square = float(flat @ flat)
+            square = None
             if repeated[row]:
+                square = float(np.vdot(blocks, blocks))
                 columns, where = np.unique(columns, return_inverse=True)
                 summed = np.zeros((len(columns), 3 * self.features.shape[1]))
                 sum_blocks(blocks.reshape(len(where), -1), where, summed)
@@ -205,8 +205,9 @@ class FeatureJacobian:
 
         squares = 0.0
         for columns, block, square in self.row_blocks(column):
-            add_at(total, columns, block @ block.T)
-            squares += square
+            product = block @ block.T
+            add_at(total, columns, product)
+            squares += float(product.trace()) if square is None else square
         return squares
 
     def r_factors(self, column: Ints) -> Iterator[tuple[Ints, Floats]]:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 from ase import Atoms
-from numpy.typing import NDArray
-from scipy.sparse import coo_array
+from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 
 from ase_sensitivity.descriptors.base import Floats, Ints, Range
@@ -69,9 +68,18 @@ def fragments(atoms: Atoms, ranges: Iterable[Range]) -> list[Fragment]:
     first = np.concatenate([pairs.first for pairs in edges])
     second = np.concatenate([pairs.second for pairs in edges])
     shift = np.concatenate([pairs.shift for pairs in edges])
-    graph = coo_array((np.ones(len(first)), (first, second)), shape=(n_atoms, n_atoms)).tocsr()
+    # One edge for each pair of atoms is enough for paths; in both directions, as they may go.
+    key, index = np.unique(
+        np.concatenate([first * n_atoms + second, second * n_atoms + first]), return_index=True
+    )
+    bounds = np.searchsorted(key, n_atoms * np.arange(n_atoms + 1))
+    graph = csr_array((np.ones(len(key)), key % n_atoms, bounds), shape=(n_atoms, n_atoms))
     _, component = connected_components(graph, directed=False)
-    offset = _offsets(n_atoms, first, second, shift, component)
+    offset = np.zeros((n_atoms, 3), dtype=np.intp)
+    if shift.any():
+        step = np.concatenate([shift, -shift])[index]
+        for root in np.unique(component, return_index=True)[1].tolist():
+            _follow(graph, root, key, step, offset)
     cycles = offset[first] + shift - offset[second]
     cell = atoms.cell.array
     found = []
@@ -132,23 +140,13 @@ def _edges(atoms: Atoms, part: Range) -> NeighborPairs:
     )
 
 
-def _offsets(n_atoms: int, first: Ints, second: Ints, shift: Ints, component: Ints) -> Ints:
-    """Lattice offset of every atom along a spanning tree of its fragment, of shape (n_atoms, 3)."""
-    offset: NDArray[np.intp] = np.zeros((n_atoms, 3), dtype=np.intp)
-    if not shift.any():
-        return offset
-    # One edge for each pair of atoms is enough for a tree; both directions, as a path may use them.
-    rows, columns = np.concatenate([first, second]), np.concatenate([second, first])
-    key, index = np.unique(rows * n_atoms + columns, return_index=True)
-    step = np.concatenate([shift, -shift])[index]
-    graph = coo_array((np.ones(len(key)), divmod(key, n_atoms)), shape=(n_atoms, n_atoms)).tocsr()
-    for root in np.unique(component, return_index=True)[1]:
-        order, before = breadth_first_order(graph, root, directed=True)
-        order = order[1:]
-        steps = step[np.searchsorted(key, before[order] * n_atoms + order)]
-        for atom, parent, taken in zip(order.tolist(), before[order].tolist(), steps, strict=True):
-            offset[atom] = offset[parent] + taken
-    return offset
+def _follow(graph: csr_array, root: int, key: Ints, step: Ints, offset: Ints) -> None:
+    """Put in the lattice offsets of a fragment's atoms, along a spanning tree from ``root``."""
+    order, before = breadth_first_order(graph, root, directed=True)
+    order = order[1:]
+    steps = step[np.searchsorted(key, before[order] * len(offset) + order)]
+    for atom, parent, taken in zip(order.tolist(), before[order].tolist(), steps, strict=True):
+        offset[atom] = offset[parent] + taken
 
 
 def _independent(vectors: Floats) -> Floats:
