@@ -26,6 +26,8 @@ def mace() -> Any:
     """A small MACE model with random weights: what is timed does not depend on them."""
     import numpy as np
     import torch
+
+    torch.serialization.add_safe_globals([slice])  # in the constants that e3nn loads
     from e3nn import o3
     from mace import modules
     from mace.calculators import MACECalculator
