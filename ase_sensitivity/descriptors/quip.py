@@ -122,6 +122,13 @@ class QUIPDescriptor:
         """The largest body order of the strings."""
         return max(BODY_ORDER[part.arguments.kind] for part in self._parts)
 
+    @property
+    def correlations(self) -> tuple[tuple[int, tuple[str, ...] | None], ...]:
+        """Body order and species of each string, in the order of the Jacobian's parts."""
+        return tuple(
+            (BODY_ORDER[part.arguments.kind], part.arguments.species) for part in self._parts
+        )
+
     def __repr__(self) -> str:
         texts = self.specification
         return f"QUIPDescriptor({texts[0] if len(texts) == 1 else list(texts)!r})"
