@@ -22,10 +22,18 @@ NEAR = 10.0
 """A geometry that is singular up to a tolerance t (Å) has singular values below about ``NEAR * t``
 of the largest: features vary over a few tenths of an Å."""
 
+LOOSE = 100.0
+"""Near-null vectors may owe their smallness to a symmetry that is broken by this many tolerances,
+which the sums of the incompleteness test, insensitive to first order, would not notice. A harmless
+cause goes first."""
+
 # For modes of shape (n_columns, 3, m), one environment after the other: changes (any, m), all of
 # them zero for what a cause holds; the sum of squares of the matrix that took displacements of the
 # environment's points to these changes; and the number of its columns.
 Condition = Callable[[Floats], Iterator[tuple[Floats, float, int]]]
+
+# A cause holds a vector of length one whose changes are below a fraction of what is typical.
+Prediction = tuple[str, float, Condition]
 
 
 @dataclass(frozen=True)
@@ -93,12 +101,14 @@ def attribute(
     if n_small:
         seen = sights(view, atoms, descriptor, tolerance)
         conditions, rest = _conditions(seen, tolerance)
-        null, labels = _split(modes[:, :n_null], conditions, NEAR * tolerance)
+        null, labels = _split(modes[:, :n_null], conditions)
         null = null[:, ::-1]  # what is left in the end is what matters most
         causes[:n_null] = [label or rest for label in reversed(labels)]
         # Near-null vectors have values of their own and must stay what they are.
         near = modes[:, n_null:n_small]
-        causes[n_null:n_small] = _majority(near, *_split(near, conditions, NEAR * tolerance))
+        harmless, _ = _conditions(seen, LOOSE * tolerance)
+        parts, labels = _split(near, [*conditions[:2], *harmless[:2], *conditions[2:]])
+        causes[n_null:n_small] = _majority(near, parts, labels)
         modes = np.concatenate([null, modes[:, n_null:]], axis=1)
     counts = {cause: causes.count(cause) for cause in CAUSES}
     if counts["unknown"] == 0:
@@ -123,11 +133,11 @@ def predicted_nulls(
     """
     conditions, _ = _conditions(sights(view, atoms, descriptor, tolerance), tolerance)
     everything = scipy.linalg.null_space(view.trivial.T)
-    _, labels = _split(everything, conditions, NEAR * tolerance)
-    return {cause: labels.count(cause) for cause, _ in conditions}
+    _, labels = _split(everything, conditions)
+    return {cause: labels.count(cause) for cause, _, _ in conditions}
 
 
-def _conditions(seen: Sequence[Sight], tolerance: float) -> tuple[list[tuple[str, Condition]], str]:
+def _conditions(seen: Sequence[Sight], tolerance: float) -> tuple[list[Prediction], str]:
     """What each cause predicts, and what to call null vectors that none of them holds."""
     environments = [environment for sight in seen for environment in sight.environments]
 
@@ -153,21 +163,23 @@ def _conditions(seen: Sequence[Sight], tolerance: float) -> tuple[list[tuple[str
                 moved = np.concatenate([environment.relative(modes) for environment in group])
                 yield sums @ moved, float((sums.data**2).sum()), len(moved)
 
-    conditions: list[tuple[str, Condition]] = [("fragment", fragment), ("symmetry", symmetry)]
+    cut = NEAR * tolerance
+    conditions: list[Prediction] = [
+        ("fragment", cut, fragment),
+        ("symmetry", cut, symmetry),
+    ]
     known = all(sight.body_order is not None and not sight.whole_crystal for sight in seen)
     if known:
-        conditions.append(("incompleteness", incompleteness))
+        conditions.append(("incompleteness", cut, incompleteness))
     return conditions, "truncation" if known else "unknown"
 
 
-def _split(
-    modes: Floats, conditions: Sequence[tuple[str, Condition]], cut: float
-) -> tuple[Floats, list[str | None]]:
+def _split(modes: Floats, predictions: Sequence[Prediction]) -> tuple[Floats, list[str | None]]:
     """Combinations of orthonormal ``modes``, each held by one cause or, last, by none."""
     found: list[Floats] = []
     labels: list[str | None] = []
     rest = modes
-    for cause, condition in conditions:
+    for cause, cut, condition in predictions:
         m = rest.shape[1]
         if m == 0:
             break

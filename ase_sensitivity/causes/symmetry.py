@@ -96,7 +96,7 @@ def point_group(displacements: Floats, numbers: Ints, tolerance: float = TOLERAN
     Parameters
     ----------
     displacements
-        The points in Å, of shape (n, 3), none at the origin.
+        The points in Å, of shape (n, 3).
     numbers
         Their species, of shape (n,).
     tolerance
@@ -114,21 +114,17 @@ def point_group(displacements: Floats, numbers: Ints, tolerance: float = TOLERAN
     >>> point_group(octahedron, np.full(6, 9)).order
     48.0
     """
-    n = len(displacements)
-    identity = PointGroup(np.eye(3)[None], np.arange(n)[None], None)
-    if n == 0:
-        return identity
     distance = np.linalg.norm(displacements, axis=1)
     shell = clusters(distance, tolerance, numbers)
-    axis = displacements[distance.argmax()] / distance.max()
+    axis = np.array([0.0, 0.0, 1.0])  # any, if there is no point off the origin
+    if distance.max(initial=0.0) > tolerance:
+        axis = displacements[distance.argmax()] / distance.max()
     off_axis = displacements - np.outer(displacements @ axis, axis)
-    if np.linalg.norm(off_axis, axis=1).max() < tolerance:
-        candidates = np.array([np.eye(3), -np.eye(3)])
-    else:
-        candidates = _candidates(displacements, distance, shell, tolerance)
-        axis = None
-    matrices, permutations = _confirmed(displacements, shell, candidates, tolerance)
-    return PointGroup(matrices, permutations, axis)
+    if np.linalg.norm(off_axis, axis=1).max(initial=0.0) < tolerance:
+        inversion = np.array([np.eye(3), -np.eye(3)])
+        return PointGroup(*_confirmed(displacements, shell, inversion, tolerance), axis)
+    candidates = _candidates(displacements, distance, shell, tolerance)
+    return PointGroup(*_confirmed(displacements, shell, candidates, tolerance), None)
 
 
 def _candidates(d: Floats, distance: Floats, shell: Ints, tolerance: float) -> Floats:
@@ -137,15 +133,16 @@ def _candidates(d: Floats, distance: Floats, shell: Ints, tolerance: float) -> F
     The first point is of the smallest shell, the second the one that leaves fewest choices. The
     points' plane may keep its normal or turn it round: that completes planar environments too.
     """
-    unit = d / distance[:, None]
+    away = distance > tolerance  # the centroid of a structure may be an atom
+    unit = d / np.where(away, distance, 1.0)[:, None]
     size = np.bincount(shell)
-    first = int(size[shell].argmin())
+    first = int(np.where(away, size[shell], len(d) + 1).argmin())
     images = np.flatnonzero(shell == shell[first])
     cosine = unit[images] @ unit.T
     own = unit @ unit[first]
     sine = np.sqrt((1 - own**2).clip(0.0))
-    usable = np.flatnonzero(sine > min(0.3, 0.9 * sine.max()))
-    slack = ROUGH * tolerance / distance.min()
+    usable = np.flatnonzero(away & (sine > min(0.3, 0.9 * sine[away].max())))
+    slack = ROUGH * tolerance / distance[away].min()
     same = np.abs(cosine[:, None, :] - own[usable, None]) < slack
     same &= shell[usable, None] == shell
     chosen = int(same.sum(axis=(0, 2)).argmin())
