@@ -14,7 +14,7 @@ MEANING = {
     "symmetry": "harmless, the true force along them vanishes as well",
     "incompleteness": "no basis of this body order would see them from these centres",
     "truncation": "a larger basis would see them",
-    "unknown": "the body order of the descriptor is not known",
+    "unknown": "what the descriptor could see is not known",
 }
 """What each cause says of the directions it owns."""
 
@@ -52,8 +52,8 @@ class Sensitivity:
         ``"gram"``, ``"lanczos"`` or ``"refined"``: how the values were computed.
     counts
         Number of null and near-null directions for each cause: "fragment", "symmetry",
-        "incompleteness", "truncation" (docs/causes), and "unknown" if the body order of the
-        descriptor is. They add up to ``n_null + n_near_null``. None unless asked for.
+        "incompleteness", "truncation", and "unknown" where the last two cannot be told apart
+        (docs/causes). They add up to ``n_null + n_near_null``. None unless asked for.
     causes
         The cause of each of the k modes, None for those that are not small; of length k. None
         unless asked for.

@@ -28,6 +28,7 @@ from ase_sensitivity.causes.clusters import clusters
 from ase_sensitivity.causes.environments import Environment
 from ase_sensitivity.causes.incompleteness import class_sums, resolved_rank
 from ase_sensitivity.causes.symmetry import point_group
+from ase_sensitivity.descriptors.base import StreamedJacobian
 from ase_sensitivity.spectrum.scopes import environment_views, structure_view
 from ase_sensitivity.spectrum.solvers import spectrum
 from tests.structures import (
@@ -72,7 +73,8 @@ def counts(symmetry: int = 0, incompleteness: int = 0, truncation: int = 0, frag
 def about_origin(points, numbers=None) -> Environment:
     points = np.array(points, dtype=float)
     numbers = np.ones(len(points), dtype=int) if numbers is None else np.array(numbers)
-    return Environment(0, numbers, points, np.arange(1, len(points) + 1), 0)
+    n = len(points)
+    return Environment(numbers, points, np.arange(1, n + 1), np.zeros(n, dtype=int))
 
 
 def rotation(axis, fold: float) -> np.ndarray:
@@ -236,11 +238,11 @@ class TestClassSums:
         ],
     )
     def test_reference_environments(self, points, ranks):
-        found = [resolved_rank([about_origin(points)], nu, TOLERANCE) for nu in (1, 2, 3)]
+        found = [resolved_rank(about_origin(points), nu, TOLERANCE) for nu in (1, 2, 3)]
         assert tuple(found) == ranks
 
     def test_prism_that_three_neighbors_do_not_resolve(self):
-        found = [resolved_rank([prism(S3[:3], 0.4)], nu, TOLERANCE) for nu in (2, 3)]
+        found = [resolved_rank(prism(S3[:3], 0.4), nu, TOLERANCE) for nu in (2, 3)]
         assert found == [11, 17]
 
     @settings(max_examples=25, deadline=None)
@@ -254,7 +256,7 @@ class TestClassSums:
         assume(len(points))
         numbers = rng.choice([1, 8], size=len(points))
         expected = np.linalg.matrix_rank(brute_force(points, numbers, nu), tol=1e-8)
-        assert resolved_rank([about_origin(points, numbers)], nu, TOLERANCE) == expected
+        assert resolved_rank(about_origin(points, numbers), nu, TOLERANCE) == expected
 
     def test_equal_up_to_the_tolerance(self):
         """Whatever the position relative to a grid of that spacing."""
@@ -266,9 +268,9 @@ class TestClassSums:
 
     def test_too_large(self):
         points = np.random.default_rng(0).normal(size=(100, 3))
-        assert class_sums([about_origin(points)], 2, TOLERANCE).shape[1] == 300
+        assert class_sums(about_origin(points), 2, TOLERANCE).shape[1] == 300
         with pytest.raises(ValueError, match="100 neighbours have 1000000 tuples"):
-            class_sums([about_origin(points)], 3, TOLERANCE)
+            class_sums(about_origin(points), 3, TOLERANCE)
 
 
 def prism(ring, z: float) -> Environment:
@@ -514,7 +516,7 @@ class TestFamilies:
         turn = Rotation.random(random_state=seed).as_matrix()
         points = points @ turn.T
         around = about_origin(points, [1] * 6 + [8])
-        assert [resolved_rank([around], nu, TOLERANCE) for nu in (2, 3)] == [11, 17]
+        assert [resolved_rank(around, nu, TOLERANCE) for nu in (2, 3)] == [11, 17]
         atoms = around_carbon(points, ["H"] * 6 + ["O"])
         found = analyze(atoms, reference(10, 12, "1 8"), scope="environment", center=0, causes=True)
         assert found.counts == counts(incompleteness=7)
@@ -644,6 +646,29 @@ class TestStructures:
         assert (found, left) == (counts(symmetry=9), 0)
 
 
+class Streaming:
+    """A descriptor that gives its Jacobian in two pieces."""
+
+    def __init__(self, descriptor: QUIPDescriptor) -> None:
+        self.descriptor = descriptor
+        self.species = descriptor.species
+        self.cutoff = descriptor.cutoff
+        self.body_order = descriptor.body_order
+        self.features = descriptor.features
+        self.jacobian = descriptor.jacobian
+
+    def stream(self, atoms: Atoms) -> StreamedJacobian:
+        whole = self.jacobian(atoms)
+        n = len(whole.centers)
+        return StreamedJacobian(
+            whole.of_rows,
+            [0, n // 2, n],
+            n_atoms=len(atoms),
+            cutoff=whole.cutoff,
+            center_atoms=whole.center_atoms,
+        )
+
+
 class TestCauses:
     def test_halves_out_of_sight_are_fragments(self):
         """No centre of hydrogen peroxide sees more than a bond angle: the torsion is free."""
@@ -722,6 +747,28 @@ class TestCauses:
         assert found.counts == counts(symmetry=expected)
         moved = rattled(atoms, 0.1)
         assert analyze(moved, soap(atoms, extra="average=T"), causes=True).counts == counts()
+
+    def test_averaged_over_centers_left_out(self):
+        averaged = QUIPDescriptor(f"{reference().specification[0]} average=T")
+        assert analyze(around_carbon(S1), averaged, causes=True).counts == counts(incompleteness=1)
+
+    def test_averaged_crystal_has_a_space_group(self):
+        """What the environments do not explain is not called incompleteness."""
+        atoms = rattled(bulk("Si"), 0.1)
+        double = atoms * (2, 1, 1)
+        averaged = soap(double, 4, extra="average=T")
+        found = analyze(double, averaged, causes=True, k=None)
+        # The two copies can move against each other unseen.
+        assert found.counts["unknown"] == found.n_null >= 6
+        assert found.counts["incompleteness"] == found.counts["truncation"] == 0
+
+    @pytest.mark.parametrize("scope", ["structure", "environment"])
+    def test_streamed(self, scope):
+        atoms = bulk("Si", cubic=True)
+        whole = analyze(atoms, soap(atoms, 4), scope=scope, causes=True)
+        pieces = analyze(atoms, Streaming(soap(atoms, 4)), scope=scope, causes=True)
+        assert pieces.counts == whole.counts == counts(symmetry=whole.n_null)
+        assert whole.n_null > 0
 
     def test_fixed_atoms(self):
         atoms = molecule("CH4")

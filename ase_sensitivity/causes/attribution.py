@@ -23,9 +23,12 @@ NEAR = 10.0
 of the largest: features vary over a few tenths of an Å."""
 
 LOOSE = 100.0
-"""Near-null vectors may owe their smallness to a symmetry that is broken by this many tolerances,
-which the sums of the incompleteness test, insensitive to first order, would not notice. A harmless
-cause goes first."""
+"""Near-null vectors may owe their smallness to a symmetry that is broken by this many tolerances
+(at most :data:`LOOSEST`); the class sums, which are nearly zero there too, would call it
+incompleteness. A harmless cause goes first."""
+
+LOOSEST = 0.03
+"""In Å: beyond, molecules would be symmetric that are not."""
 
 # For modes of shape (n_columns, 3, m), one environment after the other: changes (any, m), all of
 # them zero for what a cause holds; the sum of squares of the matrix that took displacements of the
@@ -106,7 +109,7 @@ def attribute(
         causes[:n_null] = [label or rest for label in reversed(labels)]
         # Near-null vectors have values of their own and must stay what they are.
         near = modes[:, n_null:n_small]
-        harmless, _ = _conditions(seen, LOOSE * tolerance)
+        harmless, _ = _conditions(seen, max(tolerance, min(LOOSE * tolerance, LOOSEST)))
         parts, labels = _split(near, [*conditions[:2], *harmless[:2], *conditions[2:]])
         causes[n_null:n_small] = _majority(near, parts, labels)
         modes = np.concatenate([null, modes[:, n_null:]], axis=1)
@@ -158,9 +161,9 @@ def _conditions(seen: Sequence[Sight], tolerance: float) -> tuple[list[Predictio
         """Change of the sums over classes of tuples that features can tell apart."""
         for sight in seen:
             assert sight.body_order is not None
-            for group in sight.groups:
-                sums = class_sums(group, sight.body_order - 1, tolerance)
-                moved = np.concatenate([environment.relative(modes) for environment in group])
+            for environment in sight.resolved:
+                sums = class_sums(environment, sight.body_order - 1, tolerance)
+                moved = environment.relative(modes)
                 yield sums @ moved, float((sums.data**2).sum()), len(moved)
 
     cut = NEAR * tolerance
@@ -168,7 +171,7 @@ def _conditions(seen: Sequence[Sight], tolerance: float) -> tuple[list[Predictio
         ("fragment", cut, fragment),
         ("symmetry", cut, symmetry),
     ]
-    known = all(sight.body_order is not None and not sight.whole_crystal for sight in seen)
+    known = all(sight.body_order is not None and sight.symmetry_known for sight in seen)
     if known:
         conditions.append(("incompleteness", cut, incompleteness))
     return conditions, "truncation" if known else "unknown"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,23 +28,24 @@ class Environment:
 
     Attributes
     ----------
-    center
-        The atom in the middle; -1 for a whole fragment about its centroid.
     numbers
         Atomic numbers of the points, of shape (n,).
     displacements
         From the centre to the points in Å, of shape (n, 3). Images of one atom are several points.
     columns
         The column that moves each point, of shape (n,); -1 for a point that stays in place.
-    center_column
-        The column that moves the centre, or -1.
+    center_columns
+        The same of the centre from which each point is seen, of shape (n,). It is one centre,
+        unless environments are laid on top of each other.
+    about_centroid
+        The centre is no atom but the centroid of the points.
     """
 
-    center: int
     numbers: Ints
     displacements: Floats
     columns: Ints
-    center_column: int
+    center_columns: Ints
+    about_centroid: bool = False
 
     def relative(self, modes: Floats) -> Floats:
         """Displacements of the points relative to the centre, of shape (3 n, m).
@@ -53,11 +55,12 @@ class Environment:
         modes
             Displacements of the columns, of shape (n_columns, 3, m).
         """
-        moved: Floats = np.where(self.columns[:, None, None] < 0, 0.0, modes[self.columns])
-        if self.center < 0:
+        padded = np.concatenate([modes, np.zeros((1, *modes.shape[1:]))])  # column -1 stays
+        moved: Floats = padded[self.columns]
+        if self.about_centroid:
             moved = moved - moved.mean(axis=0)
-        elif self.center_column >= 0:
-            moved = moved - modes[self.center_column]
+        else:
+            moved = moved - padded[self.center_columns]
         return moved.reshape(-1, modes.shape[2])
 
     def internal(self, modes: Floats, tolerance: float) -> Floats:
@@ -78,6 +81,7 @@ class Environment:
             numbers=self.numbers[seen],
             displacements=self.displacements[seen],
             columns=self.columns[seen],
+            center_columns=self.center_columns[seen],
         )
 
 
@@ -89,20 +93,18 @@ class Sight:
     ----------
     environments
         Those whose symmetry the features have.
-    groups
-        Those that enter the features, with the points that the features see; the contributions of
-        the environments of one group are summed.
+    resolved
+        Those whose tuples of neighbours enter the features, with the points that the features see.
     body_order
         Nu + 1, or None.
-    whole_crystal
-        Whether there is a row of the whole structure and that is periodic: its symmetry is that of
-        a space group, of which ``environments`` know a part.
+    symmetry_known
+        False for a row of the whole structure that is periodic, as its symmetry is a space group.
     """
 
     environments: list[Environment]
-    groups: list[list[Environment]]
+    resolved: list[Environment]
     body_order: int | None
-    whole_crystal: bool = False
+    symmetry_known: bool = True
 
 
 def sights(view: View, atoms: Atoms, descriptor: Descriptor, tolerance: float) -> list[Sight]:
@@ -139,30 +141,40 @@ def sights(view: View, atoms: Atoms, descriptor: Descriptor, tolerance: float) -
                 "causes in a periodic structure need a descriptor whose cutoff is finite"
             )
         around = _of_centers(view, atoms, cutoff - tolerance, centers)
-        groups = [[environment.seen_by(species)] for environment in around]
+        resolved = [environment.seen_by(species) for environment in around]
         if part is not None and (part.centers < 0).any():
-            pieces = fragments(atoms, [(cutoff, centers)])
-            crystal = any(len(piece.axes) for piece in pieces)
-            if not crystal:
-                column = _column_of(view, len(atoms))
-                around = [
-                    Environment(
-                        center=-1,
-                        numbers=atoms.numbers[piece.atoms],
-                        displacements=piece.positions - piece.positions.mean(axis=0),
-                        columns=column[piece.atoms],
-                        center_column=-1,
-                    )
-                    for piece in pieces
-                ]
-            pooled = [environment for group in groups for environment in group]
-            found.append(Sight(around, [pooled], order, crystal))
+            whole = _whole(view, atoms, cutoff, centers)
+            found.append(
+                Sight(whole or around, [_on_top(resolved)], order, symmetry_known=bool(whole))
+            )
             continue
         if part is not None and len(np.unique(part.centers)) < len(part.centers):
             # Rows of pairs or triplets: each sees its own points, and no sum is taken over them.
-            groups = [[environment] for environment in _of_rows(view, part, atoms)]
-        found.append(Sight(around, groups, order))
+            resolved = _of_rows(view, part, atoms)
+        found.append(Sight(around, resolved, order))
     return found
+
+
+def _whole(view: View, atoms: Atoms, cutoff: float, centers: Ints) -> list[Environment]:
+    """The structure about its centroid; nothing if it is no isolated object."""
+    pieces = fragments(atoms, [(cutoff, centers)])
+    if atoms.pbc.any() and (len(pieces) > 1 or len(pieces[0].axes)):
+        return []
+    positions = np.concatenate([piece.positions for piece in pieces])
+    order = np.concatenate([piece.atoms for piece in pieces])
+    column = _column_of(view, len(atoms))[order]
+    relative = positions - positions.mean(axis=0)
+    return [Environment(atoms.numbers[order], relative, column, np.full_like(column, -1), True)]
+
+
+def _on_top(environments: Sequence[Environment]) -> Environment:
+    """All environments about one centre: averages of QUIP are over the neighbour densities."""
+    return Environment(
+        numbers=np.concatenate([environment.numbers for environment in environments]),
+        displacements=np.concatenate([environment.displacements for environment in environments]),
+        columns=np.concatenate([environment.columns for environment in environments]),
+        center_columns=np.concatenate([environment.center_columns for environment in environments]),
+    )
 
 
 def _column_of(view: View, n_atoms: int) -> Ints:
@@ -180,11 +192,10 @@ def _of_centers(view: View, atoms: Atoms, cutoff: float, centers: Ints) -> list[
         inside = np.flatnonzero((distance < cutoff) & (distance > 1e-9))
         return [
             Environment(
-                center=view.center,
                 numbers=atoms.numbers[view.atoms[inside]],
                 displacements=view.displacements[inside],
                 columns=inside,
-                center_column=int(distance.argmin()),
+                center_columns=np.full_like(inside, distance.argmin()),
             )
         ]
     column = _column_of(view, len(atoms))
@@ -202,11 +213,10 @@ def _of_centers(view: View, atoms: Atoms, cutoff: float, centers: Ints) -> list[
         chosen = order[bounds[i] : bounds[i + 1]]
         found.append(
             Environment(
-                center=i,
                 numbers=atoms.numbers[second[chosen]],
                 displacements=vectors[chosen],
                 columns=column[second[chosen]],
-                center_column=int(column[i]),
+                center_columns=column[first[chosen]],
             )
         )
     return found
@@ -218,16 +228,15 @@ def _of_rows(view: View, part: FeatureJacobian, atoms: Atoms) -> list[Environmen
     bounds = np.searchsorted(part.row, np.arange(len(part.centers) + 1))
     distance = np.linalg.norm(part.displacement, axis=1)
     found = []
-    for row, center in enumerate(part.centers.tolist()):
+    for row in range(len(part.centers)):
         blocks = np.arange(bounds[row], bounds[row + 1])
         middle, points = blocks[distance[blocks] < 1e-9], blocks[distance[blocks] >= 1e-9]
         found.append(
             Environment(
-                center=center,
                 numbers=atoms.numbers[part.atom[points]],
                 displacements=part.displacement[points],
                 columns=columns[points],
-                center_column=int(columns[middle[0]]) if len(middle) else -1,
+                center_columns=np.full_like(points, columns[middle[0]] if len(middle) else -1),
             )
         )
     return found

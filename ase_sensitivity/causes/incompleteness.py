@@ -17,7 +17,7 @@ MAX_TUPLES = 300_000
 """Tuples of neighbours that are listed at most: 547 neighbours at nu = 2, 66 at nu = 3."""
 
 
-def class_sums(environments: Sequence[Environment], nu: int, tolerance: float) -> csr_array:
+def class_sums(environment: Environment, nu: int, tolerance: float) -> csr_array:
     """Rows that span what sums over nu-tuples of neighbours resolve, of shape (any, 3 n).
 
     Two tuples with the same species, distances and pairwise angles are the same to every feature
@@ -26,9 +26,8 @@ def class_sums(environments: Sequence[Environment], nu: int, tolerance: float) -
 
     Parameters
     ----------
-    environments
-        One environment, or several whose contributions are summed. The columns are the coordinates
-        of their points, one environment after the other.
+    environment
+        The centre and its n points, whose coordinates relative to the centre are the columns.
     nu
         Number of neighbours correlated, the body order less one.
     tolerance
@@ -46,28 +45,24 @@ def class_sums(environments: Sequence[Environment], nu: int, tolerance: float) -
 
     >>> import numpy as np
     >>> points = np.array([(1.0, 0.2, 0.0), (-0.3, 1.1, 0.1), (0.2, 0.4, 1.3)])
-    >>> about = Environment(0, np.ones(3, int), points, np.arange(1, 4), 0)
-    >>> [resolved_rank([about], nu, 1e-5) for nu in (1, 2)]
+    >>> about = Environment(np.ones(3, int), points, np.arange(1, 4), np.zeros(3, int))
+    >>> [resolved_rank(about, nu, 1e-5) for nu in (1, 2)]
     [3, 6]
     """
     if nu < 1:
         raise ValueError(f"`nu` is {nu} but must be positive")
-    sizes = [len(environment.numbers) for environment in environments]
-    n_tuples = sum(size**nu for size in sizes)
-    if n_tuples > MAX_TUPLES:
+    n_points = len(environment.numbers)
+    if n_points**nu > MAX_TUPLES:
         raise ValueError(
-            f"features that correlate {nu} of {max(sizes)} neighbours have {n_tuples} tuples to "
+            f"features that correlate {nu} of {n_points} neighbours have {n_points**nu} tuples to "
             f"tell apart, more than the limit of {MAX_TUPLES}; reduce the cutoff"
         )
-    n_points = sum(sizes)
     if n_points == 0:
         return csr_array((0, 0))
-    d = np.concatenate([environment.displacements for environment in environments])
-    numbers = np.concatenate([environment.numbers for environment in environments])
-    distance = np.linalg.norm(d, axis=1)
-    unit = d / distance[:, None]
-    shell = clusters(distance, tolerance, numbers)
-    tuples = _tuples(sizes, nu)
+    distance = np.linalg.norm(environment.displacements, axis=1)
+    unit = environment.displacements / distance[:, None]
+    shell = clusters(distance, tolerance, environment.numbers)
+    tuples = np.indices((n_points,) * nu).reshape(nu, -1).T
     # A tuple in another order tells the same; within a shell the order cannot be told.
     tuples = tuples[(np.diff(shell[tuples], axis=1) >= 0).all(axis=1)]
     pairs = list(combinations(range(nu), 2))
@@ -99,19 +94,17 @@ def class_sums(environments: Sequence[Environment], nu: int, tolerance: float) -
     return coo_array((np.concatenate(data).ravel(), (row, column)), shape=shape).tocsr()
 
 
-def resolved_rank(
-    environments: Sequence[Environment], nu: int, tolerance: float, cut: float = 1e-7
-) -> int:
+def resolved_rank(environment: Environment, nu: int, tolerance: float, cut: float = 1e-7) -> int:
     """Number of independent displacements of the points that nu-tuples resolve.
 
     Parameters
     ----------
-    environments, nu, tolerance
+    environment, nu, tolerance
         As in :func:`class_sums`.
     cut
         Singular values of the class sums below this fraction of the largest are zero.
     """
-    sums = class_sums(environments, nu, tolerance)
+    sums = class_sums(environment, nu, tolerance)
     factor = np.empty((0, sums.shape[1]))
     # Block by block: the dense matrix of a large environment would be needlessly large.
     step = max(1000, sums.shape[1])
@@ -120,16 +113,6 @@ def resolved_rank(
         factor = scipy.linalg.qr(np.concatenate([factor, block]), mode="economic")[1]
     values = np.linalg.svd(factor, compute_uv=False)
     return int((values > cut * values.max(initial=0.0)).sum())
-
-
-def _tuples(sizes: Sequence[int], nu: int) -> Ints:
-    """All ordered nu-tuples, repetition allowed, of the points of one environment; (any, nu)."""
-    found = []
-    start = 0
-    for size in sizes:
-        found.append(start + np.indices((size,) * nu).reshape(nu, -1).T)
-        start += size
-    return np.concatenate(found)
 
 
 def _combined(labels: Sequence[Ints]) -> Ints:
