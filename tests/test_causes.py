@@ -724,6 +724,17 @@ class TestCauses:
         assert found.counts == counts(symmetry=1)
         assert found.causes[:2] == ("symmetry", None)
 
+    @pytest.mark.parametrize("size", [1e-7, 1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 1e-2])
+    def test_broken_symmetry_is_no_incompleteness(self, size):
+        """Some singular values grow as the square of what breaks the symmetry."""
+        for name in ("CH4", "C6H6", "BF3"):
+            atoms = rattled(molecule(name), size, seed=5)
+            for center in range(len(atoms)):
+                found = analyze(
+                    atoms, soap(atoms, 8), scope="environment", center=center, causes=True
+                )
+                assert found.counts["symmetry"] == found.n_null + found.n_near_null
+
     @pytest.mark.parametrize(
         ("name", "center", "expected"), [("CO2", 0, 2), ("C6H6", 0, 1), ("CH4", 0, 0)]
     )

@@ -22,13 +22,14 @@ NEAR = 10.0
 """A geometry that is singular up to a tolerance t (Å) has singular values below about ``NEAR * t``
 of the largest: features vary over a few tenths of an Å."""
 
-LOOSE = 100.0
-"""Near-null vectors may owe their smallness to a symmetry that is broken by this many tolerances
-(at most :data:`LOOSEST`); the class sums, which are nearly zero there too, would call it
-incompleteness. A harmless cause goes first."""
+LOOSEST = 0.01
+"""In Å. Some singular values grow as the square of what breaks a symmetry, and are small when the
+geometry is off by far more than the tolerance; so are then the class sums. Before a null or
+near-null vector is called incompleteness, symmetries are looked for with up to this tolerance."""
 
-LOOSEST = 0.03
-"""In Å: beyond, molecules would be symmetric that are not."""
+HELD = 0.1
+"""The largest change, relative to what is typical, of a vector that a cause holds: its projection
+on the predicted null space has a squared length of 0.99."""
 
 # For modes of shape (n_columns, 3, m), one environment after the other: changes (any, m), all of
 # them zero for what a cause holds; the sum of squares of the matrix that took displacements of the
@@ -103,15 +104,14 @@ def attribute(
     modes = found.modes
     if n_small:
         seen = sights(view, atoms, descriptor, tolerance)
-        conditions, rest = _conditions(seen, tolerance)
-        null, labels = _split(modes[:, :n_null], conditions)
+        looser = [tolerance * 10**n for n in range(1, 8) if tolerance * 10**n < 1.01 * LOOSEST]
+        predictions, rest = _predictions(seen, tolerance, looser)
+        null, labels = _split(modes[:, :n_null], predictions)
         null = null[:, ::-1]  # what is left in the end is what matters most
         causes[:n_null] = [label or rest for label in reversed(labels)]
         # Near-null vectors have values of their own and must stay what they are.
         near = modes[:, n_null:n_small]
-        harmless, _ = _conditions(seen, max(tolerance, min(LOOSE * tolerance, LOOSEST)))
-        parts, labels = _split(near, [*conditions[:2], *harmless[:2], *conditions[2:]])
-        causes[n_null:n_small] = _majority(near, parts, labels)
+        causes[n_null:n_small] = _majority(near, *_split(near, predictions))
         modes = np.concatenate([null, modes[:, n_null:]], axis=1)
     counts = {cause: causes.count(cause) for cause in CAUSES}
     if counts["unknown"] == 0:
@@ -134,14 +134,14 @@ def predicted_nulls(
     dict
         Numbers for "fragment", "symmetry" and, if the body order is known, "incompleteness".
     """
-    conditions, _ = _conditions(sights(view, atoms, descriptor, tolerance), tolerance)
+    predictions, _ = _predictions(sights(view, atoms, descriptor, tolerance), tolerance)
     everything = scipy.linalg.null_space(view.trivial.T)
-    _, labels = _split(everything, conditions)
-    return {cause: labels.count(cause) for cause, _, _ in conditions}
+    _, labels = _split(everything, predictions)
+    return {cause: labels.count(cause) for cause, _, _ in predictions}
 
 
-def _conditions(seen: Sequence[Sight], tolerance: float) -> tuple[list[Prediction], str]:
-    """What each cause predicts, and what to call null vectors that none of them holds."""
+def _harmless(seen: Sequence[Sight], tolerance: float) -> list[Prediction]:
+    """What fragments and symmetry predict."""
     environments = [environment for sight in seen for environment in sight.environments]
 
     def fragment(modes: Floats) -> Iterator[tuple[Floats, float, int]]:
@@ -157,6 +157,15 @@ def _conditions(seen: Sequence[Sight], tolerance: float) -> tuple[list[Predictio
             change = environment.internal(modes, tolerance)
             yield group.invariants().T @ change, float(len(change)), len(change)
 
+    cut = min(NEAR * tolerance, HELD)
+    return [("fragment", cut, fragment), ("symmetry", cut, symmetry)]
+
+
+def _predictions(
+    seen: Sequence[Sight], tolerance: float, looser: Sequence[float] = ()
+) -> tuple[list[Prediction], str]:
+    """What each cause predicts, and what to call null vectors that none of them holds."""
+
     def incompleteness(modes: Floats) -> Iterator[tuple[Floats, float, int]]:
         """Change of the sums over classes of tuples that features can tell apart."""
         for sight in seen:
@@ -166,15 +175,11 @@ def _conditions(seen: Sequence[Sight], tolerance: float) -> tuple[list[Predictio
                 moved = environment.relative(modes)
                 yield sums @ moved, float((sums.data**2).sum()), len(moved)
 
-    cut = NEAR * tolerance
-    conditions: list[Prediction] = [
-        ("fragment", cut, fragment),
-        ("symmetry", cut, symmetry),
-    ]
-    known = all(sight.body_order is not None and sight.symmetry_known for sight in seen)
-    if known:
-        conditions.append(("incompleteness", cut, incompleteness))
-    return conditions, "truncation" if known else "unknown"
+    harmless = [entry for t in (tolerance, *looser) for entry in _harmless(seen, t)]
+    if all(sight.body_order is not None and sight.symmetry_known for sight in seen):
+        cut = min(NEAR * tolerance, HELD)
+        return [*harmless, ("incompleteness", cut, incompleteness)], "truncation"
+    return harmless, "unknown"
 
 
 def _split(modes: Floats, predictions: Sequence[Prediction]) -> tuple[Floats, list[str | None]]:
