@@ -214,6 +214,25 @@ class TestPointGroup:
         assert point_group(TD + 1e-3 * noise, ones).order == 1
         assert point_group(TD + 1e-3 * noise, ones, tolerance=1e-2).order == 24
 
+    @settings(max_examples=50, deadline=None)
+    @given(
+        seed=st.integers(0, 2**32 - 1),
+        n=st.integers(1, 20),
+        bend=st.sampled_from([0.0, 1e-7, 1e-4, 1e-2, 1.0]),
+        tolerance=st.sampled_from([1e-6, 1e-4, 1e-2]),
+    )
+    def test_any_points(self, seed, n, bend, tolerance):
+        """Nearly collinear points too: a group that holds the identity."""
+        rng = np.random.default_rng(seed)
+        points = rng.choice([-2.0, -1.0, 1.0, 2.0], size=(n, 3)) * (bend, bend, 1)
+        points[:, 2] += 0.1 * rng.permutation(n)
+        points += 1e-3 * bend * rng.normal(size=(n, 3))
+        assume(distinct(points, 0.05))
+        found = point_group(points, rng.choice([1, 8], size=n), tolerance)
+        assert (found.permutations == np.arange(n)).all(axis=1).any()
+        basis = found.invariants()
+        np.testing.assert_allclose(basis.T @ basis, np.eye(basis.shape[1]), atol=1e-9)
+
     def test_no_neighbor(self):
         nothing = point_group(np.empty((0, 3)), np.empty(0, dtype=int))
         assert nothing.order == math.inf

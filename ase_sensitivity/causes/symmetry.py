@@ -142,9 +142,11 @@ def _candidates(d: Floats, distance: Floats, shell: Ints, tolerance: float) -> F
     own = unit @ unit[first]
     sine = np.sqrt((1 - own**2).clip(0.0))
     usable = np.flatnonzero(away & (sine > min(0.3, 0.9 * sine[away].max())))
-    slack = ROUGH * tolerance / distance[away].min()
+    slack = min(ROUGH * tolerance, 0.1) / distance[away].min()
     same = np.abs(cosine[:, None, :] - own[usable, None]) < slack
     same &= shell[usable, None] == shell
+    # No frame can be made of two directions that are nearly one.
+    same &= (1 - cosine**2)[:, None, :] > (0.5 * sine[usable, None]) ** 2
     chosen = int(same.sum(axis=(0, 2)).argmin())
     second = int(usable[chosen])
     a, b = np.nonzero(same[:, chosen])
