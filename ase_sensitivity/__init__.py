@@ -1,9 +1,16 @@
 """Tells an ASE simulation where the descriptor of a machine-learned potential goes blind."""
 
 from ase_sensitivity.analysis import analyze
-from ase_sensitivity.descriptors.base import Descriptor, FeatureJacobian, StackedJacobian
+from ase_sensitivity.descriptors.base import (
+    Descriptor,
+    FeatureJacobian,
+    StackedJacobian,
+    StreamedJacobian,
+)
 from ase_sensitivity.descriptors.finite_difference import FiniteDifferenceDescriptor
 from ase_sensitivity.descriptors.quip import QUIPDescriptor
+from ase_sensitivity.descriptors.soap.soap import SOAP
+from ase_sensitivity.descriptors.strain import strain_derivative
 from ase_sensitivity.dynamics.log import SensitivityLog, read_log
 from ase_sensitivity.dynamics.observer import SensitivityObserver
 from ase_sensitivity.dynamics.replay import replay
@@ -24,6 +31,7 @@ from ase_sensitivity.sensitivity import Sensitivity
 
 __version__ = "0.1.0"
 __all__ = [
+    "SOAP",
     "ConstraintWarning",
     "CostWarning",
     "Descriptor",
@@ -39,9 +47,11 @@ __all__ = [
     "SingularWarning",
     "SizeIndependent",
     "StackedJacobian",
+    "StreamedJacobian",
     "analyze",
     "read_log",
     "replay",
     "singular_value_gradient",
     "size_independent",
+    "strain_derivative",
 ]

@@ -9,7 +9,6 @@ from typing import Literal
 
 import numpy as np
 from ase import Atoms
-from ase.constraints import FixAtoms
 
 from ase_sensitivity.causes.attribution import NEAR, attribute
 from ase_sensitivity.causes.symmetry import TOLERANCE
@@ -118,7 +117,7 @@ def analyze(
         raise ValueError(
             f"the descriptor's Jacobian is of {jacobian.n_atoms} atoms, not of {len(atoms)}"
         )
-    if not any(len(centers) for _, centers in jacobian.ranges):
+    if not any(len(known.centers) for known in jacobian.ranges):
         raise ValueError(
             f"no atom of {atoms.get_chemical_formula()} is a centre of {descriptor!r}; "
             "check its species"
@@ -168,6 +167,8 @@ def check_arguments(
 
 
 def _fixed(atoms: Atoms) -> Ints:
+    from ase.constraints import FixAtoms  # loads half of SciPy, and few need it
+
     fixed: list[int] = []
     for constraint in atoms.constraints:
         if isinstance(constraint, FixAtoms):
@@ -188,7 +189,7 @@ def _views(
         if len(fixed) < len(atoms):
             yield structure_view(jacobian, atoms, fixed)
     elif scope == "environment":
-        centers = np.unique(np.concatenate([known for _, known in jacobian.ranges]))
+        centers = np.unique(np.concatenate([known.centers for known in jacobian.ranges]))
         if center is not None and center not in centers:
             raise ValueError(f"atom {center} ({atoms.symbols[center]}) is not a centre")
         yield from environment_views(jacobian, atoms, None if center is None else int(center))

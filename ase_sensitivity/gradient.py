@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 from ase import Atoms
-from scipy.sparse.linalg import LinearOperator, eigsh
 
 from ase_sensitivity.analysis import check_arguments
 from ase_sensitivity.descriptors.base import (
@@ -17,6 +16,7 @@ from ase_sensitivity.descriptors.base import (
     Jacobian,
     jacobian_of,
 )
+from ase_sensitivity.spectrum.krylov import largest_eigenpairs
 from ase_sensitivity.spectrum.scopes import View, structure_view
 from ase_sensitivity.spectrum.solvers import spectrum
 from ase_sensitivity.structure import check_atoms
@@ -121,12 +121,12 @@ def size_independent(
         raise ValueError("there is nothing but rigid motions: no measure of sensitivity")
     found = spectrum(view, 1)
     sigma = float(found.singular_values[0])
-    distance = 0.0
-    if found.n_null == 0:
-        mode = found.modes[:, 0].reshape(len(atoms), 3)
-        gradient = _gradient(atoms, descriptor, jacobian, view, sigma, mode)
-        distance = sigma / float(np.linalg.norm(gradient, axis=1).sum())
-    return SizeIndependent(_gamma(view, cutoff_transition_width), distance)
+    gamma = _gamma(view, cutoff_transition_width)
+    if found.n_null:
+        return SizeIndependent(0.0, 0.0)
+    mode = found.modes[:, 0].reshape(len(atoms), 3)
+    gradient = _gradient(atoms, descriptor, jacobian, view, sigma, mode)
+    return SizeIndependent(gamma, sigma / float(np.linalg.norm(gradient, axis=1).sum()))
 
 
 def _structure(atoms: Atoms, descriptor: Descriptor) -> tuple[Jacobian, View]:
@@ -184,14 +184,14 @@ def _gamma(view: View, width: float) -> float:
     if n_coordinates < 100:
         smallest = scipy.linalg.eigh(gram, change, eigvals_only=True, subset_by_index=[0, 0])[0]
     else:
-        factor = scipy.linalg.cho_factor(gram, lower=True, check_finite=False)
-        inverse = LinearOperator(
-            gram.shape, matvec=lambda x: scipy.linalg.cho_solve(factor, x), dtype=float
-        )
-        start = np.random.default_rng(0).normal(size=n_coordinates)
-        smallest = eigsh(
-            gram, k=1, M=change, sigma=0, OPinv=inverse, v0=start, return_eigenvectors=False
-        )[0]
+        # The largest eigenvalue of R^-t C R^-1, with G = R^t R.
+        factor = scipy.linalg.cholesky(gram, overwrite_a=True, check_finite=False)
+
+        def apply(x: Floats) -> Floats:
+            y = scipy.linalg.solve_triangular(factor, x, check_finite=False)
+            return scipy.linalg.solve_triangular(factor, change @ y, trans=1, check_finite=False)
+
+        smallest = 1 / largest_eigenpairs(apply, n_coordinates, 1, tolerance=1e-5)[0][0]
     return float(np.sqrt(max(smallest, 0.0) / typical))
 
 

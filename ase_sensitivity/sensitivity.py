@@ -9,6 +9,9 @@ import numpy as np
 
 from ase_sensitivity.descriptors.base import Floats, Ints
 
+NEARLY = 1e-3
+"""Ratio below which the summary calls a direction nearly invisible."""
+
 MEANING = {
     "fragment": "parts move rigidly against each other, out of sight of every centre",
     "symmetry": "harmless, the true force along them vanishes as well",
@@ -19,7 +22,7 @@ MEANING = {
 """What each cause says of the directions it owns."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sensitivity:
     """The smallest non-trivial singular values of a feature Jacobian, and their directions.
 
@@ -49,7 +52,7 @@ class Sensitivity:
     center
         The centre (environment scope) or atom (atom scope) whose ratio is smallest, else None.
     method
-        ``"gram"``, ``"lanczos"`` or ``"refined"``: how the values were computed.
+        ``"gram"``, ``"krylov"`` or ``"refined"``: how the values were computed.
     counts
         Number of null and near-null directions for each cause: "fragment", "symmetry",
         "incompleteness", "truncation", and "unknown" where the last two cannot be told apart
@@ -138,7 +141,9 @@ class Sensitivity:
         ]
         if len(self.singular_values) == 0:
             return lines[0] + "\nNothing else can move: there is nothing to resolve."
-        values = "  ".join(f"{value:.3g}" for value in self.singular_values)
+        shown = self.singular_values.copy()
+        shown[: self.n_null] = 0.0  # rounding is no news
+        values = "  ".join(f"{value:.3g}" for value in shown)
         lines += [
             f"Smallest singular values: {values}   largest: {self.sigma_max:.3g}",
             f"sigma_min / sigma_max = {self.ratio:.2e}",
@@ -149,6 +154,13 @@ class Sensitivity:
                 "descriptor: to first order no feature changes along "
                 f"{'them' if self.n_null > 1 else 'it'}, and no force along "
                 f"{'them' if self.n_null > 1 else 'it'} can be learned here."
+            )
+        elif self.ratio < NEARLY:
+            nearly = int((self.singular_values < NEARLY * self.sigma_max).sum())
+            lines.append(
+                f"No direction is quite invisible to the descriptor, but {nearly} of those above "
+                f"change{'s' if nearly == 1 else ''} the features less than {NEARLY:g} times as "
+                "much as the stiffest."
             )
         else:
             lines.append("No direction is invisible to the descriptor.")
@@ -164,6 +176,12 @@ class Sensitivity:
         ]
         lines.append(f"Atom {self.worst_atom} moves most in the softest mode.")
         return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return (
+            f"Sensitivity(scope={self.scope!r}, ratio={self.ratio:.3g}, "
+            f"n_trivial={self.n_trivial}, n_null={self.n_null})"
+        )
 
     def __str__(self) -> str:
         return self.summary()

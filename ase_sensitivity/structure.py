@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 CLOSEST = 0.01
 """Atoms nearer than this (Å) sit on top of each other; no potential is meant for that."""
 
+SMALL = 60
+"""Atoms of a molecule small enough to look at all of its pairs."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class NeighborPairs:
     """Ordered pairs of a centre and a neighbour image within a cutoff, self-images included.
 
@@ -83,25 +86,19 @@ def boxed(atoms: Atoms) -> Atoms:
     return Atoms(atoms.numbers, positions, cell=cell, pbc=atoms.pbc)
 
 
-def expected_pairs(atoms: Atoms, cutoff: float) -> float:
-    """Rough number of (centre, neighbour image) pairs, before anybody lists them."""
-    cell = atoms.cell.array
-    volume = abs(np.linalg.det(cell))
-    area = np.linalg.norm(np.cross(np.roll(cell, -1, axis=0), np.roll(cell, -2, axis=0)), axis=1)
-    images = np.where(atoms.pbc, 2 * cutoff * area / volume + 1, 1.0)
-    return float(len(atoms) ** 2 * images.prod())
-
-
 def check_size(atoms: Atoms, cutoff: float) -> None:
     """Raise ValueError if ``atoms`` (boxed) within ``cutoff`` is more than a machine can list."""
-    volume = abs(np.linalg.det(atoms.cell.array))
+    cell = atoms.cell.array
+    volume = abs(np.linalg.det(cell))
     if volume / min(cutoff + 1.0, 50.0) ** 3 > 3e7:
         raise ValueError(
             f"the cell has a volume of {volume:.3g} Å^3, too large to search for neighbours within "
             f"{cutoff:g} Å; make the vacuum smaller, or set `pbc = False` along it"
         )
-    # Per atom: the sphere of one cutoff may hold a few ten thousand images, not millions.
-    per_atom = expected_pairs(atoms, cutoff) / len(atoms)
+    # Images of the cell within the cutoff: its heights are 1 / the norms of the reciprocal vectors.
+    per_height = np.linalg.norm(np.linalg.inv(cell), axis=0)
+    per_atom = len(atoms) * float(np.where(atoms.pbc, 2 * cutoff * per_height + 1, 1.0).prod())
+    # The sphere of one cutoff may hold a few ten thousand atoms, not millions.
     if per_atom > 1e6 and per_atom > 50 * len(atoms):
         raise ValueError(
             f"a cutoff of {cutoff:g} Å in this cell gives every atom up to {per_atom:.1e} "
@@ -110,13 +107,20 @@ def check_size(atoms: Atoms, cutoff: float) -> None:
 
 
 def neighbor_pairs(atoms: Atoms, cutoff: float) -> NeighborPairs:
-    """All ordered pairs within ``cutoff`` (Å).
+    """All ordered pairs within ``cutoff`` (Å), sorted by the first atom.
 
     Raises
     ------
     ValueError
         If two atoms are closer than :data:`CLOSEST`, or the list would not fit into memory.
     """
+    if len(atoms) <= SMALL and not atoms.pbc.any():
+        # Searching in bins takes longer than all of the rest for a small molecule.
+        squares = ((atoms.positions - atoms.positions[:, None]) ** 2).sum(axis=2)
+        squares.flat[:: len(atoms) + 1] = np.inf
+        if squares.min() > CLOSEST**2:
+            first, second = np.nonzero(squares < cutoff**2)
+            return NeighborPairs(first, second, np.zeros((len(first), 3), dtype=np.intp))
     box = boxed(atoms)
     check_size(box, cutoff)
     first, second, distance, shift = neighbour_list("ijdS", box, float(cutoff))

@@ -6,7 +6,7 @@ from ase.build import molecule
 from ase.optimize import BFGS
 from tblite.ase import TBLite
 
-from ase_sensitivity import QUIPDescriptor, SensitivityObserver
+from ase_sensitivity import SOAP, SensitivityObserver
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--fmax", type=float, default=0.01)
@@ -17,7 +17,7 @@ atoms.positions[0] = atoms.positions[1:].mean(axis=0)
 atoms.positions[0, 2] += 1e-3
 atoms.calc = TBLite(method="GFN2-xTB", verbosity=0)
 optimizer = BFGS(atoms, logfile=None)
-soap = QUIPDescriptor("soap cutoff=4 n_max=8 l_max=6 atom_sigma=0.5", species=["N", "H"])
+soap = SOAP(species=["N", "H"], cutoff=4.0, n_max=8, l_max=6)
 observer = SensitivityObserver(optimizer, soap, logfile="-", threshold=0.01, on_singular="log")
 optimizer.attach(observer)
 optimizer.run(fmax=fmax)

@@ -14,7 +14,7 @@ from ase.calculators.emt import EMT
 from ase.io import read
 from ase.md.langevin import Langevin
 
-from ase_sensitivity import QUIPDescriptor, SensitivityObserver, read_log
+from ase_sensitivity import SOAP, SensitivityObserver, read_log
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--steps", type=int, default=200)
@@ -40,7 +40,7 @@ hot.run(steps)
 crystal = bulk("Cu", cubic=True) * 2
 crystal.rattle(0.05, rng=rng)
 cold = dynamics(crystal, 300)
-soap = QUIPDescriptor("soap cutoff=4 n_max=6 l_max=4 atom_sigma=0.5", species=["Cu"])
+soap = SOAP(species=["Cu"], cutoff=4.0, n_max=6, l_max=4)
 folder = Path(tempfile.mkdtemp())
 with SensitivityObserver(
     cold,

@@ -4,16 +4,13 @@ import argparse
 
 from ase.build import molecule
 
-from ase_sensitivity import QUIPDescriptor, analyze
+from ase_sensitivity import SOAP, analyze
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("molecules", nargs="*", default=["H2O", "NH3", "CH4", "C2H4", "CO2"])
 for name in parser.parse_args().molecules:
     atoms = molecule(name)
-    soap = QUIPDescriptor(
-        "soap cutoff=8 n_max=8 l_max=8 atom_sigma=0.5",
-        species=sorted(set(atoms.get_chemical_symbols())),
-    )
+    soap = SOAP(atoms.get_chemical_symbols(), cutoff=8.0, n_max=8, l_max=8)
     symmetric = analyze(atoms, soap)
     atoms.rattle(0.05, seed=0)
     displaced = analyze(atoms, soap)

@@ -297,3 +297,12 @@ def test_nothing_is_said_beside_the_error(still, capfd):
                 SensitivityObserver(still, Told(), **settings)
     captured = capfd.readouterr()
     assert captured.out == captured.err == ""
+
+
+def test_appending_to_what_is_not_a_log(tmp_path):
+    notes = tmp_path / "notes.txt"
+    notes.write_text("Groceries: milk\n")
+    dyn = Still(ammonia())
+    with pytest.raises(ValueError, match=r"notes.txt', which is not a log"):
+        SensitivityObserver(dyn, soap, logfile=notes, append=True)
+    assert notes.read_text() == "Groceries: milk\n"

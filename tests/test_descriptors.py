@@ -7,20 +7,22 @@ import pickle
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import molecule
+from ase.build import bulk, molecule
 
 from ase_sensitivity import (
+    SOAP,
     CostWarning,
     FeatureJacobian,
     FiniteDifferenceDescriptor,
     QUIPDescriptor,
+    StreamedJacobian,
     analyze,
 )
 from ase_sensitivity.testing import check_descriptor
-from tests.structures import BOUNDARIES, isolated, periodic
+from tests.structures import BOUNDARIES, isolated, periodic, rattled
 
 SPECIES = ["C", "H", "O"]
-SOAP = "soap cutoff=3.2 n_max=3 l_max=2 atom_sigma=0.5"
+SOAP_STRING = "soap cutoff=3.2 n_max=3 l_max=2 atom_sigma=0.5"
 TURBO = (
     "soap_turbo l_max=3 rcut_hard=3.2 rcut_soft=2.7 basis=poly3gauss scaling_mode=polynomial "
     "radial_enhancement=1 alpha_max={3 3 3} atom_sigma_r={0.5 0.5 0.5} atom_sigma_t={0.5 0.5 0.5} "
@@ -29,16 +31,16 @@ TURBO = (
     "n_species=3 species_Z={6 1 8}"
 )
 WITH_SPECIES = {
-    "soap": SOAP,
-    "soap normalise": SOAP + " normalise=F central_weight=0.3",
-    "soap average": SOAP + " average=T",
-    "soap nu_R": SOAP + " nu_R=1 nu_S=2",
-    "soap nu_S": SOAP + " nu_R=2 nu_S=0",
-    "soap nu": SOAP + " nu_R=0 nu_S=0",
-    "soap Z_mix": SOAP + " Z_mix=T K=2",
-    "soap R_mix": SOAP + " R_mix=T K=2",
-    "soap coupling": SOAP + " coupling=F",
-    "soap diagonal_radial": SOAP + " diagonal_radial=T",
+    "soap": SOAP_STRING,
+    "soap normalise": SOAP_STRING + " normalise=F central_weight=0.3",
+    "soap average": SOAP_STRING + " average=T",
+    "soap nu_R": SOAP_STRING + " nu_R=1 nu_S=2",
+    "soap nu_S": SOAP_STRING + " nu_R=2 nu_S=0",
+    "soap nu": SOAP_STRING + " nu_R=0 nu_S=0",
+    "soap Z_mix": SOAP_STRING + " Z_mix=T K=2",
+    "soap R_mix": SOAP_STRING + " R_mix=T K=2",
+    "soap coupling": SOAP_STRING + " coupling=F",
+    "soap diagonal_radial": SOAP_STRING + " diagonal_radial=T",
     "soap centres": "soap cutoff=3.2 n_max=3 l_max=2 atom_sigma=0.5 n_Z=1 Z=1",
 }
 AS_THEY_ARE = {
@@ -60,13 +62,29 @@ ALL = [(name, SPECIES) for name in WITH_SPECIES] + [(name, None) for name in AS_
 
 
 def quip(name: str, species: list[str] | None) -> QUIPDescriptor:
-    return QUIPDescriptor((WITH_SPECIES | AS_THEY_ARE)[name], species=species)
+    return QUIPDescriptor((WITH_SPECIES | AS_THEY_ARE)[name], species=species, native=False)
+
+
+OURS = {
+    "SOAP": SOAP(SPECIES, 3.2, 3, 2),
+    "SOAP as it is": SOAP(SPECIES, 3.2, 3, 2, normalise=False, central_weight=0.3),
+    "SOAP gto": SOAP(SPECIES, 3.2, 3, 2, radial_basis="gto"),
+    "SOAP nu = 1": SOAP(SPECIES, 3.2, 3, 2, body_order=2),
+    "SOAP nu = 3": SOAP(SPECIES, 3.2, 2, 2, body_order=4),
+    "SOAP centres": SOAP(SPECIES, 3.2, 3, 2, centers=["H"]),
+}
 
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)
 @pytest.mark.parametrize(("name", "species"), ALL, ids=[name for name, _ in ALL])
 def test_contract(name, species, boundary):
     check_descriptor(quip(name, species), BOUNDARIES[boundary]())
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+@pytest.mark.parametrize("name", OURS)
+def test_contract_of_ours(name, boundary):
+    check_descriptor(OURS[name], BOUNDARIES[boundary]())
 
 
 def gaussians(atoms: Atoms) -> np.ndarray:
@@ -92,7 +110,7 @@ class TestContractFindsBrokenDescriptors:
 
     class Broken(QUIPDescriptor):
         def __init__(self, change):
-            super().__init__(SOAP, species=SPECIES)
+            super().__init__(SOAP_STRING, species=SPECIES)
             self.change = change
 
         def jacobian(self, atoms):
@@ -139,13 +157,13 @@ class TestQUIP:
     def test_features_are_those_of_quippy(self):
         from quippy.descriptors import Descriptor
 
-        mine = QUIPDescriptor(SOAP, species=SPECIES)
+        mine = QUIPDescriptor(SOAP_STRING, species=SPECIES, native=False)
         expected = Descriptor(mine.specification[0]).calc(isolated())["data"]
         np.testing.assert_allclose(mine.features(isolated()), expected, rtol=0, atol=1e-14)
 
     def test_species_fill_what_is_missing_only(self):
-        assert QUIPDescriptor(SOAP, species=["C", "H"]).specification == (
-            SOAP + " n_species=2 species_Z={6 1} n_Z=2 Z={6 1}",
+        assert QUIPDescriptor(SOAP_STRING, species=["C", "H"]).specification == (
+            SOAP_STRING + " n_species=2 species_Z={6 1} n_Z=2 Z={6 1}",
         )
         given = QUIPDescriptor(WITH_SPECIES["soap centres"], species=["C", "H"])
         assert given.specification == (
@@ -154,11 +172,41 @@ class TestQUIP:
         assert given.species == ("C", "H")
         assert set(given.jacobian(isolated()).centers) == {2, 3, 4, 5} - {1}
 
+    def test_species_of_several_strings(self):
+        both = QUIPDescriptor([SOAP_STRING, "distance_2b cutoff=3 Z1=6 Z2=1"], species=SPECIES)
+        assert both.specification[1] == "distance_2b cutoff=3 Z1=6 Z2=1"
+        symbols = isolated().get_chemical_symbols()
+        repeated = QUIPDescriptor(SOAP_STRING, species=np.array(symbols))
+        assert repeated.species == ("C", "O", "H")
+
+    @pytest.mark.parametrize("name", ["power_so3", "power_so4", "bispectrum_so3", "bispectrum_so4"])
+    def test_species_with_equal_weights(self, name):
+        """As without species: all are seen, none is told from another."""
+        plain = QUIPDescriptor(AS_THEY_ARE[name])
+        given = QUIPDescriptor(AS_THEY_ARE[name], species=SPECIES)
+        np.testing.assert_allclose(
+            given.features(isolated()), plain.features(isolated()), rtol=1e-9, atol=1e-12
+        )
+
     def test_atoms_that_are_not_told_apart_have_no_blocks(self):
-        only_h = QUIPDescriptor(SOAP + " n_Z=1 Z=6 n_species=1 species_Z=1")
+        only_h = QUIPDescriptor(SOAP_STRING + " n_Z=1 Z=6 n_species=1 species_Z=1")
         jacobian = only_h.jacobian(isolated())
         assert list(jacobian.centers) == [0]
         assert set(jacobian.atom) == {0, 2, 3, 4, 5}
+
+    def test_plain_soaps_are_left_to_our_kernel(self):
+        """The same features and derivatives, with no action of the user."""
+        native = QUIPDescriptor(SOAP_STRING, species=SPECIES).jacobian(periodic())
+        quips = QUIPDescriptor(SOAP_STRING, species=SPECIES, native=False).jacobian(periodic())
+        assert native.blocks.flags.c_contiguous
+        assert not np.array_equal(native.blocks, quips.blocks)
+        np.testing.assert_allclose(native.features, quips.features, rtol=0, atol=1e-12)
+        J, K = (j.dense(j.atom, 2) for j in (native, quips))
+        np.testing.assert_allclose(J, K, rtol=0, atol=1e-9 * np.abs(K).max())
+
+    def test_options_that_ours_lacks_go_to_quip(self):
+        compressed = QUIPDescriptor(SOAP_STRING + " nu_R=1 nu_S=1", species=SPECIES)
+        assert compressed.features(isolated()).shape == (6, 28)
 
     @pytest.mark.parametrize("name", ["soap", "soap average", "distance_2b"])
     def test_pickle(self, name):
@@ -169,11 +217,13 @@ class TestQUIP:
     def test_nothing_is_printed(self, capfd):
         QUIPDescriptor("bispectrum_so3 cutoff=3 n_max=3 l_max=3").features(isolated())
         with pytest.raises(ValueError, match="QUIP does not accept"):
-            QUIPDescriptor("soap cutoff=3 l_max=2 atom_sigma=0.5 n_Z=1 Z=1 n_species=1 species_Z=1")
+            QUIPDescriptor(
+                "soap cutoff=3 n_max=60 l_max=2 atom_sigma=0.5", species=["H"], native=False
+            )
         assert capfd.readouterr() == ("", "")
 
     def test_no_center_in_the_structure(self):
-        descriptor = QUIPDescriptor(SOAP, species=["Si"])
+        descriptor = QUIPDescriptor(SOAP_STRING, species=["Si"])
         assert descriptor.features(isolated()).shape == (0, 19)
         with pytest.raises(ValueError, match="no atom of CH4O is a centre"):
             analyze(isolated(), descriptor)
@@ -181,14 +231,40 @@ class TestQUIP:
     def test_touches_neither_atoms_nor_calculator(self):
         atoms = periodic()
         before = atoms.copy()
-        QUIPDescriptor(SOAP, species=SPECIES).jacobian(atoms)
+        QUIPDescriptor(SOAP_STRING, species=SPECIES).jacobian(atoms)
         assert atoms == before
         assert set(atoms.arrays) == set(before.arrays)
 
 
+class TestStream:
+    def test_pieces_make_the_whole(self, monkeypatch):
+        """Whatever the size of the pieces, the same singular values in every scope."""
+        atoms = rattled(bulk("Si", cubic=True) * 2, 0.1)
+        soap = SOAP(["Si"], 4.0, 4, 3)
+        whole = [
+            analyze(atoms, soap, scope=scope) for scope in ("structure", "environment", "atom")
+        ]
+        assert isinstance(soap.stream(atoms), FeatureJacobian)
+        monkeypatch.setattr("ase_sensitivity.descriptors.soap.soap.CHUNK", 2**17)
+        stream = soap.stream(atoms)
+        assert isinstance(stream, StreamedJacobian)
+        parts = list(stream.parts)
+        assert len(parts) > 5
+        assert np.concatenate([part.centers for part in parts]).tolist() == list(range(64))
+        for expected in whole:
+            found = analyze(atoms, soap, scope=expected.scope)
+            np.testing.assert_allclose(found.singular_values, expected.singular_values, rtol=1e-9)
+            assert found.center == expected.center
+
+    def test_null_count_of_a_stream(self, monkeypatch):
+        monkeypatch.setattr("ase_sensitivity.descriptors.soap.soap.CHUNK", 2**18)
+        atoms = bulk("Si", cubic=True) * 2
+        assert analyze(atoms, SOAP(["Si"], 5.0, 8, 6)).n_null == 103
+
+
 class TestFiniteDifference:
     def test_equals_analytic(self):
-        soap = QUIPDescriptor(SOAP, species=SPECIES)
+        soap = QUIPDescriptor(SOAP_STRING, species=SPECIES)
         analytic = analyze(isolated(), soap, k=None)
         numeric = analyze(isolated(), FiniteDifferenceDescriptor(soap.features, cutoff=3.2), k=None)
         np.testing.assert_allclose(
@@ -202,6 +278,15 @@ class TestFiniteDifference:
         found = analyze(molecule("CH4"), FiniteDifferenceDescriptor(soap.features))
         assert (found.n_trivial, found.n_null) == (6, 2)
 
+    def test_a_function_that_moves_atoms_moves_a_copy(self):
+        def moves(atoms):
+            atoms.positions += 1.0
+            return gaussians(atoms)
+
+        atoms = isolated()
+        FiniteDifferenceDescriptor(moves).jacobian(atoms)
+        assert atoms == isolated()
+
     def test_warns_about_cost(self):
         chain = Atoms("H33", np.random.default_rng(0).normal(size=(33, 3)) * 4)
         with pytest.warns(CostWarning, match="slow for many atoms"):
@@ -210,7 +295,8 @@ class TestFiniteDifference:
     @pytest.mark.parametrize(
         ("function", "message"),
         [
-            (lambda atoms: np.zeros(3), r"shape \(3,\)"),
+            (lambda atoms: np.zeros(3), r"shape \(3,\).*vector\[None, :\]"),
+            (lambda atoms: None, "returned None"),
             (lambda atoms: np.full((6, 2), np.nan), "not finite"),
             (lambda atoms: np.zeros((4, 2)), "`centers`"),
         ],

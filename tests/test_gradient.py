@@ -9,6 +9,7 @@ from ase.build import bulk, molecule
 
 from ase_sensitivity import (
     QUIPDescriptor,
+    SizeIndependent,
     analyze,
     singular_value_gradient,
     size_independent,
@@ -105,4 +106,6 @@ def test_size_independent_refuses():
 
 
 def test_null_direction_is_at_distance_zero():
-    assert size_independent(molecule("CH4"), soap()).distance_per_atom == 0.0
+    assert size_independent(molecule("CH4"), soap()) == SizeIndependent(0.0, 0.0)
+    copper = QUIPDescriptor("soap cutoff=4 n_max=4 l_max=4 atom_sigma=0.5", species=["Cu"])
+    assert size_independent(bulk("Cu", cubic=True), copper) == SizeIndependent(0.0, 0.0)

@@ -19,7 +19,7 @@ import pytest
 from ase.io.extxyz import XYZError
 
 from ase_sensitivity import EvaluationWarning, SensitivityObserver, analyze, read_log
-from ase_sensitivity.dynamics.log import header, line
+from ase_sensitivity.dynamics.log import columns, line
 from tests.conftest import Still, Told, ammonia
 
 FULL = Path("/dev/full")
@@ -37,7 +37,7 @@ def complete_frames(path):
 class TestFormat:
     def test_columns_stay_where_they_are(self):
         found = analyze(ammonia(), Told([0.123456789]), k=3)
-        head = header(3)
+        head = columns(3)
         for step, when in ((0, 0.0), (123456789, 1234567.8901), (7, math.nan)):
             for result, state in ((found, "singular"), (None, "failed")):
                 text = line(step, when, 3, result, state)
@@ -48,7 +48,7 @@ class TestFormat:
                 assert all(text[i] != " " and text[i + 1] == " " for i in ends)
 
     def test_units_are_in_the_header(self):
-        assert header(2).split() == [
+        assert columns(2).split() == [
             "Step",
             "Time[fs]",
             "sigma_1[1/A]",
@@ -79,7 +79,7 @@ class TestFormat:
         assert lines[0] == "# Told"
         assert "scope=atom, center=2, k=3" in lines[1]
         assert lines[1].endswith("threshold=0.01")
-        assert lines[2] == header(3).rstrip("\n")
+        assert lines[2] == columns(3).rstrip("\n")
 
     def test_no_header_on_request(self, still, tmp_path):
         log = tmp_path / "log"

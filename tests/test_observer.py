@@ -757,7 +757,9 @@ class TestFailures:
         good = still.atoms.copy()
         observer()
         spoil(still.atoms)
-        with pytest.warns(EvaluationWarning, match="^the sensitivity could not be .*see the log$"):
+        with pytest.warns(
+            EvaluationWarning, match="^the sensitivity could not be .*of the observer$"
+        ):
             still.play(observer, 2)
         still.atoms = good
         still.play(observer, 1)

@@ -15,6 +15,7 @@ from scipy.stats import ortho_group
 from ase_sensitivity import (
     ConstraintWarning,
     FeatureJacobian,
+    FiniteDifferenceDescriptor,
     QUIPDescriptor,
     Sensitivity,
     analyze,
@@ -127,6 +128,13 @@ class TestNullCounts:
         found = analyze(copper, soap(copper), scope=scope)
         assert found.n_null == found.n_coordinates - found.n_trivial
         assert found.ratio == 0
+
+    def test_nothing_is_seen_at_all(self):
+        blind = FiniteDifferenceDescriptor(lambda atoms: np.ones((len(atoms), 2)))
+        found = analyze(isolated(), blind)
+        assert (found.n_null, found.sigma_max, found.ratio) == (12, 0, 0)
+        modes = found.modes.reshape(len(found.modes), -1)
+        np.testing.assert_allclose(modes @ modes.T, np.eye(6), atol=1e-12)
 
     def test_more_coordinates_than_features(self):
         """One feature cannot resolve more than one direction."""

@@ -15,6 +15,7 @@ from ase_sensitivity.descriptors.base import (
     FeatureJacobian,
     Floats,
     Ints,
+    Range,
     StreamedJacobian,
 )
 from ase_sensitivity.spectrum.rigid import fragments
@@ -132,18 +133,18 @@ def sights(view: View, atoms: Atoms, descriptor: Descriptor, tolerance: float) -
     parts = [None] * len(ranges) if streamed else list(view.jacobian.parts)
     default = [(descriptor.body_order, descriptor.species)] * len(ranges)
     found = []
-    for part, (cutoff, centers), (order, told) in zip(
+    for part, known, (order, told) in zip(
         parts, ranges, getattr(descriptor, "correlations", default), strict=True
     ):
         species = None if told is None else tuple(told)
-        if not np.isfinite(cutoff) and atoms.pbc.any():
+        if not np.isfinite(known.cutoff) and atoms.pbc.any():
             raise ValueError(
                 "causes in a periodic structure need a descriptor whose cutoff is finite"
             )
-        around = _of_centers(view, atoms, cutoff - tolerance, centers)
+        around = _of_centers(view, atoms, known, tolerance)
         resolved = [environment.seen_by(species) for environment in around]
         if part is not None and (part.centers < 0).any():
-            whole = _whole(view, atoms, cutoff, centers)
+            whole = _whole(view, atoms, known)
             found.append(
                 Sight(whole or around, [_on_top(resolved)], order, symmetry_known=bool(whole))
             )
@@ -155,9 +156,9 @@ def sights(view: View, atoms: Atoms, descriptor: Descriptor, tolerance: float) -
     return found
 
 
-def _whole(view: View, atoms: Atoms, cutoff: float, centers: Ints) -> list[Environment]:
+def _whole(view: View, atoms: Atoms, known: Range) -> list[Environment]:
     """The structure about its centroid; nothing if it is no isolated object."""
-    pieces = fragments(atoms, [(cutoff, centers)])
+    pieces = fragments(atoms, [known])
     if atoms.pbc.any() and (len(pieces) > 1 or len(pieces[0].axes)):
         return []
     positions = np.concatenate([piece.positions for piece in pieces])
@@ -183,11 +184,12 @@ def _column_of(view: View, n_atoms: int) -> Ints:
     return column
 
 
-def _of_centers(view: View, atoms: Atoms, cutoff: float, centers: Ints) -> list[Environment]:
+def _of_centers(view: View, atoms: Atoms, known: Range, tolerance: float) -> list[Environment]:
     """The environment of each centre, all species included."""
+    cutoff = known.cutoff - tolerance
     if view.displacements is not None:
         distance = np.linalg.norm(view.displacements, axis=1)
-        if view.center is None or view.center not in centers:
+        if view.center is None or view.center not in known.centers:
             return []
         inside = np.flatnonzero((distance < cutoff) & (distance > 1e-9))
         return [
@@ -200,16 +202,18 @@ def _of_centers(view: View, atoms: Atoms, cutoff: float, centers: Ints) -> list[
         ]
     column = _column_of(view, len(atoms))
     if np.isfinite(cutoff):
-        pairs = neighbor_pairs(atoms, cutoff)
+        pairs = known.pairs or neighbor_pairs(atoms, known.cutoff)
         first, second = pairs.first, pairs.second
         vectors = atoms.positions[second] - atoms.positions[first] + pairs.shift @ atoms.cell.array
+        inside = np.linalg.norm(vectors, axis=1) < cutoff
+        first, second, vectors = first[inside], second[inside], vectors[inside]
     else:
         first, second = np.nonzero(~np.eye(len(atoms), dtype=bool))
         vectors = atoms.positions[second] - atoms.positions[first]
     order = np.argsort(first, kind="stable")
     bounds = np.searchsorted(first[order], np.arange(len(atoms) + 1))
     found = []
-    for i in centers.tolist():
+    for i in known.centers.tolist():
         chosen = order[bounds[i] : bounds[i + 1]]
         found.append(
             Environment(

@@ -20,7 +20,6 @@ INTERRUPTED = 130
 app = typer.Typer(
     name="ase-sensitivity",
     help="Find where the descriptor of a machine-learned potential goes blind.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -65,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     That is 0, or 2 with one line about the error, or 130 after an interrupt.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
         status = app(
             given,

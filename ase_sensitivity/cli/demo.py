@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from ase_sensitivity.descriptors.base import Floats, Ints
-from ase_sensitivity.descriptors.quip import QUIPDescriptor
+from ase_sensitivity.descriptors.soap.soap import SOAP
 from ase_sensitivity.dynamics.log import SensitivityLog, read_log
 from ase_sensitivity.dynamics.observer import SensitivityObserver
 
@@ -32,6 +32,8 @@ def run(directory: Path, *, steps: int, seed: int) -> None:
         raise ImportError(
             'the demo needs tblite for its forces: pip install "ase-sensitivity[demo]"'
         ) from None
+    if directory.exists() and not directory.is_dir():
+        raise ValueError(f"`--directory` is {str(directory)!r}, which is not a directory")
     directory.mkdir(parents=True, exist_ok=True)
     console = Console()
     rng = np.random.default_rng(seed)
@@ -45,10 +47,10 @@ def run(directory: Path, *, steps: int, seed: int) -> None:
         fixcm=False,
         rng=rng,
     )
-    soap = QUIPDescriptor("soap cutoff=4 n_max=8 l_max=6 atom_sigma=0.5", species=["N", "H"])
-    console.print(
-        f"NH3, GFN2-xTB, {TEMPERATURE:g} K, {steps} steps of 0.5 fs; {soap.specification[0]}"
-    )
+    soap = SOAP(species=["N", "H"], cutoff=4.0, n_max=8, l_max=6)
+    console.print(f"NH3, GFN2-xTB, {TEMPERATURE:g} K, {steps} steps of 0.5 fs, SOAP up to 4 Å")
+    with console.status("Compiling SOAP's kernels, the first time only"):
+        soap.jacobian(atoms)
     heights: list[float] = []
     logfile, frames = directory / "sensitivity.log", directory / "flagged.xyz"
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
@@ -141,7 +143,7 @@ def _report(console: Console, log: SensitivityLog, heights: Floats) -> None:
         )
     console.print(table)
     crossings = int((np.diff(np.sign(heights)) != 0).sum())
-    console.print(f"N passed through the plane {crossings} times.")
+    console.print(f"Passages of N through the plane: {crossings}.")
     near = np.abs(heights) < 0.05
     if near.sum() > 1:
         slope = log.ratio[near] / np.abs(heights[near])

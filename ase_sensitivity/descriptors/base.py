@@ -12,11 +12,32 @@ import scipy.linalg
 from ase import Atoms
 from numpy.typing import NDArray
 
+from ase_sensitivity.structure import NeighborPairs
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Range:
+    """How far which centres see: what makes the graph of neighbours.
+
+    Attributes
+    ----------
+    cutoff
+        In Å; infinite if unknown.
+    centers
+        The atoms that are centres, of shape (n_centers,).
+    pairs
+        All pairs of atoms within the cutoff, if the descriptor has listed them.
+    """
+
+    cutoff: float
+    centers: Ints
+    pairs: NeighborPairs | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class FeatureJacobian:
     """Derivatives of atom-centred features, a dense block for each row and neighbour image.
 
@@ -46,6 +67,8 @@ class FeatureJacobian:
         All atoms that are centres, where ``centers`` does not tell (rows of the whole structure).
     precision
         Relative accuracy of the blocks; 1e-15 for analytic derivatives.
+    pairs
+        All pairs of atoms within the cutoff, if they are known: nobody has to list them again.
     """
 
     features: Floats
@@ -58,6 +81,7 @@ class FeatureJacobian:
     cutoff: float
     center_atoms: Ints = field(default_factory=lambda: np.empty(0, dtype=np.intp))
     precision: float = 1e-15
+    pairs: NeighborPairs | None = None
 
     def __post_init__(self) -> None:
         n_blocks, n_rows, n_features = len(self.row), len(self.centers), self.features.shape[1]
@@ -84,9 +108,9 @@ class FeatureJacobian:
         return (self,)
 
     @property
-    def ranges(self) -> tuple[tuple[float, Ints], ...]:
-        """Cutoff in Å and centres, which make the graph of neighbours."""
-        return ((self.cutoff, self.center_atoms),)
+    def ranges(self) -> tuple[Range, ...]:
+        """How far which centres see."""
+        return (Range(self.cutoff, self.center_atoms, self.pairs),)
 
     def of_rows(self, start: int, stop: int) -> FeatureJacobian:
         """The part that belongs to a range of rows."""
@@ -119,7 +143,7 @@ class FeatureJacobian:
                 row = first if name == "feature" else int(self.row[first])
                 raise ValueError(f"the descriptor gave a {name} of row {row} that is not finite")
 
-    def row_blocks(self, column: Ints) -> Iterator[tuple[Ints, Floats, float]]:
+    def row_blocks(self, column: Ints) -> Iterator[tuple[Ints, Floats, float | None]]:
         """Per row of features: its columns (atoms) and the dense transposed Jacobian over them.
 
         Parameters
@@ -135,23 +159,37 @@ class FeatureJacobian:
         block
             Derivatives of shape (3 m, n_features).
         square
-            Sum of the squares of all derivatives before images were summed.
+            Sum of the squares of all derivatives before images were summed; None if none were.
         """
-        chosen = np.flatnonzero(column >= 0)
-        starts = np.flatnonzero(np.diff(self.row[chosen], prepend=-1))
-        for part in np.split(chosen, starts[1:]):
-            if len(part) == 0:
+        from ase_sensitivity.spectrum.accumulate import sum_blocks  # loads numba
+
+        bounds = np.searchsorted(self.row, np.arange(len(self.features) + 1))
+        repeated = self._rows_with_repeated(column)
+        left_out = np.zeros(len(self.features), dtype=bool)
+        left_out[self.row[column < 0]] = True
+        for row, (start, stop) in enumerate(pairwise(bounds.tolist())):
+            columns, blocks = column[start:stop], self.blocks[start:stop]
+            if left_out[row]:
+                kept = columns >= 0
+                columns, blocks = columns[kept], blocks[kept]
+            if len(columns) == 0:
                 continue
-            columns, where = np.unique(column[part], return_inverse=True)
-            blocks = self.blocks[part]
-            square = float(np.vdot(blocks, blocks))
-            if len(columns) == len(part):
-                blocks = blocks[np.argsort(where)]
-            else:
-                summed = np.zeros((len(columns), 3, self.features.shape[1]))
-                np.add.at(summed, where, blocks)
+            square = None
+            if repeated[row]:
+                square = float(np.vdot(blocks, blocks))
+                columns, where = np.unique(columns, return_inverse=True)
+                summed = np.zeros((len(columns), 3 * self.features.shape[1]))
+                sum_blocks(blocks.reshape(len(where), -1), where, summed)
                 blocks = summed
             yield columns, blocks.reshape(3 * len(columns), -1), square
+
+    def _rows_with_repeated(self, column: Ints) -> NDArray[np.bool_]:
+        """Whether a row has several blocks of one column, of shape (n_rows,)."""
+        key = self.row * (column.max(initial=0) + 1) + column
+        key = np.sort(key[column >= 0])
+        repeated = np.zeros(len(self.features), dtype=bool)
+        repeated[key[1:][np.diff(key) == 0] // (column.max(initial=0) + 1)] = True
+        return repeated
 
     def add_gram(self, column: Ints, total: Floats) -> float:
         """Add J^T J, row by row of features, and return the sum of squares of all derivatives.
@@ -161,15 +199,15 @@ class FeatureJacobian:
         column
             As in :meth:`row_blocks`.
         total
-            Of shape (n_columns, 3, n_columns, 3).
+            Of shape (3 n_columns, 3 n_columns).
         """
+        from ase_sensitivity.spectrum.accumulate import add_at  # loads numba
+
         squares = 0.0
         for columns, block, square in self.row_blocks(column):
-            m = len(columns)
-            total[columns[:, None], :, columns] += (
-                (block @ block.T).reshape(m, 3, m, 3).transpose(0, 2, 1, 3)
-            )
-            squares += square
+            product = block @ block.T
+            add_at(total, columns, product)
+            squares += float(product.trace()) if square is None else square
         return squares
 
     def r_factors(self, column: Ints) -> Iterator[tuple[Ints, Floats]]:
@@ -191,7 +229,7 @@ class FeatureJacobian:
         return total.reshape(len(self.features) * n_features, 3 * n_columns)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StackedJacobian:
     """Jacobians of several descriptors of one structure, seen together as one map.
 
@@ -217,8 +255,8 @@ class StackedJacobian:
         return max(part.precision for part in self.parts)
 
     @property
-    def ranges(self) -> tuple[tuple[float, Ints], ...]:
-        """Cutoff in Å and centres of each part."""
+    def ranges(self) -> tuple[Range, ...]:
+        """How far which centres see, of each part."""
         return tuple(entry for part in self.parts for entry in part.ranges)
 
 
@@ -231,7 +269,7 @@ class StreamedJacobian:
         ``compute(start, stop)`` gives the Jacobian of a range of rows.
     bounds
         Ascending row numbers: the ends of the ranges, the first one 0.
-    n_atoms, cutoff, center_atoms, precision
+    n_atoms, cutoff, center_atoms, precision, pairs
         As in :class:`FeatureJacobian`.
     """
 
@@ -244,12 +282,13 @@ class StreamedJacobian:
         cutoff: float,
         center_atoms: Ints,
         precision: float = 1e-15,
+        pairs: NeighborPairs | None = None,
     ) -> None:
         self._compute = compute
         self._bounds = tuple(bounds)
         self.n_atoms = n_atoms
         self.precision = precision
-        self.ranges = ((cutoff, center_atoms),)
+        self.ranges = (Range(cutoff, center_atoms, pairs),)
 
     @property
     def parts(self) -> Iterator[FeatureJacobian]:

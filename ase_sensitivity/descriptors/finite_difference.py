@@ -138,11 +138,13 @@ class FiniteDifferenceDescriptor:
         return jacobian
 
     def _call(self, atoms: Atoms) -> Floats:
-        features = np.array(self.function(atoms), dtype=float)
+        result = self.function(atoms.copy())
+        features = np.array(result, dtype=float)
         if features.ndim != 2 or features.size == 0:
+            what = f"an array of shape {features.shape}" if features.ndim else repr(result)
             raise ValueError(
-                f"`function` returned an array of shape {features.shape}; "
-                "it must be (n_rows, n_features)"
+                f"`function` returned {what} but must return (n_rows, n_features); "
+                "make one row of a vector by `vector[None, :]`"
             )
         if not np.isfinite(features).all():
             raise ValueError("`function` returned features that are not finite")

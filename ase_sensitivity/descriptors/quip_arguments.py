@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from collections.abc import Sequence
@@ -26,8 +27,11 @@ BODY_ORDER = {
 """The QUIP descriptors that have a centre and gradients, and the order of their correlations."""
 
 SPECIES_AS_CENTERS = {"soap"}
-SPECIES_AS_NEIGHBORS = {"soap", "soap_turbo", "bispectrum_so3", "bispectrum_so4"}
-SPECIES_AS_NEIGHBORS |= {"power_so3", "power_so4"}
+SPECIES_BY_WEIGHT = {"bispectrum_so3", "bispectrum_so4", "power_so3", "power_so4"}
+SPECIES_AS_NEIGHBORS = {"soap", "soap_turbo"} | SPECIES_BY_WEIGHT
+
+MANDATORY = {"soap": ("cutoff", "n_max", "l_max", "atom_sigma"), "soap_turbo": (), "behler": ()}
+"""What QUIP cannot do without; a `cutoff` for all others, whose default is to see nothing."""
 
 # QUIP ends the process, or writes where it must not, outside of these. The upper bounds are far
 # beyond use and keep it from asking for more memory than there is.
@@ -57,6 +61,22 @@ POSITIVE = {
 }
 NOT_NEGATIVE = {"cutoff_transition_width", "transition_width", "min_cutoff"}
 FINITE = {"central_weight", "covariance_sigma0", "atom_sigma_r_scaling", "atom_sigma_t_scaling"}
+
+# QUIP ignores options that it does not know. These it does know, beside the ones above; an unknown
+# one that is spelt almost like a known one is a mistake.
+OTHER_OPTIONS = {
+    "Z", "Z1", "Z2", "Z_map", "Z_mix", "R_mix", "sym_mix", "add_species", "amplitude_scaling",
+    "average", "basis", "basis_error_exponent", "behler_file", "central_reference_all_species",
+    "compress_file", "compress_mode", "config_type_n_sparse", "coupling", "covariance_type",
+    "cutoff_dexp", "cutoff_rate", "cutoff_scale", "delta", "diagonal_radial", "energy_scale",
+    "exponents", "f0", "global", "mix_shift", "n_sparse", "normalise", "only_inter", "only_intra",
+    "print_sparse_index", "prior_mean", "r_max", "r_min", "radial_basis", "resid_name",
+    "scaling_mode", "sparse_file", "sparse_method", "species", "species_Z", "tail_exponent",
+    "tail_range", "theta_fac", "theta_file", "theta_uniform", "unique_hash_tolerance", "w",
+    "xml_version", "zeta", "z0",
+}  # fmt: skip
+
+ALIASES = {"normalize": "normalise", "atom_gaussian_width": "atom_sigma"}
 
 _TOKEN = re.compile(r"([^\s={}\"]+)\s*(?:=\s*(?:\{([^{}]*)\}|\"([^\"]*)\"|([^\s{}\"]+)))?")
 
@@ -100,7 +120,7 @@ class QUIPArguments:
             key, *values = match.groups()
             given = [value for value in values if value is not None]
             if given:
-                arguments[key] = given[0].strip()
+                arguments[ALIASES.get(key, key)] = given[0].strip()
             elif "=" in match.group():
                 raise ValueError(f"`{key}` has no value in the QUIP descriptor {text[:200]!r}")
             else:
@@ -122,16 +142,15 @@ class QUIPArguments:
     def with_species(self, species: Sequence[str]) -> QUIPArguments:
         """Fill in ``species_Z``, ``n_species`` and, for soap, ``Z``, ``n_Z`` unless given.
 
+        Bispectra and power spectra get equal weights ``w``: all species are seen, none is told
+        from another.
+
         Raises
         ------
         ValueError
             If a symbol is unknown or listed twice, or this descriptor has no such arguments.
         """
-        if isinstance(species, str):
-            raise TypeError(f'`species` must be a list such as ["H", "C"], not {species!r}')
-        unknown = [symbol for symbol in species if symbol not in atomic_numbers or symbol == "X"]
-        if unknown or not species or len(set(species)) != len(species):
-            raise ValueError(f"`species` must be distinct chemical symbols, not {list(species)}")
+        species = chemical_species("species", species)
         if self.kind not in SPECIES_AS_NEIGHBORS:
             raise ValueError(
                 f"`species` cannot be filled in for {self.kind}; give Z, Z1, Z2 in the string"
@@ -140,6 +159,8 @@ class QUIPArguments:
         filled = dict(self.arguments)
         if "species_Z" not in filled:
             filled |= {"n_species": str(len(species)), "species_Z": numbers}
+            if self.kind in SPECIES_BY_WEIGHT and "w" not in filled:
+                filled["w"] = " ".join(["1"] * len(species))
         if self.kind in SPECIES_AS_CENTERS and "Z" not in filled:
             filled |= {"n_Z": str(len(species)), "Z": numbers}
         completed = replace(self, arguments=filled)
@@ -158,7 +179,13 @@ class QUIPArguments:
         """Whether there is one row of features for the whole structure."""
         return self.arguments.get("average", "F").strip(".").upper().startswith("T")
 
+    @property
+    def takes_species(self) -> bool:
+        """Whether :meth:`with_species` has something to fill in."""
+        return self.kind in SPECIES_AS_NEIGHBORS
+
     def _check(self) -> None:
+        self._check_names()
         for key, (lowest, highest) in INTEGER_RANGE.items():
             for word in self.arguments.get(key, "").split():
                 if not re.fullmatch(r"[+-]?\d{1,9}", word) or not lowest <= int(word) <= highest:
@@ -176,6 +203,16 @@ class QUIPArguments:
                     if not (math.isfinite(value) and holds(value)):
                         raise ValueError(f"`{key}` is {word} but must be {rule}")
         self._check_species_lists()
+
+    def _check_names(self) -> None:
+        for key in MANDATORY.get(self.kind, ("cutoff",)):
+            if key not in self.arguments:
+                raise ValueError(f"`{key}` is missing in the QUIP descriptor {str(self)[:200]!r}")
+        known = OTHER_OPTIONS | INTEGER_RANGE.keys() | POSITIVE | NOT_NEGATIVE | FINITE
+        for key in self.arguments.keys() - known:
+            similar = difflib.get_close_matches(key, known, n=1, cutoff=0.85)
+            if similar and key.lower() not in map(str.lower, known):
+                raise ValueError(f"`{key}` is no option of QUIP; did you mean `{similar[0]}`?")
 
     def _check_species_lists(self) -> None:
         for count, listed in (("n_species", "species_Z"), ("n_Z", "Z")):
@@ -195,6 +232,24 @@ class QUIPArguments:
         mixing = {"Z_mix", "R_mix", "sym_mix"} & self.arguments.keys()
         if mixing and "K" not in self.arguments:
             raise ValueError(f"`{sorted(mixing)[0]}` needs `K`, the number of mixed channels")
+
+
+def chemical_species(name: str, symbols: Sequence[str]) -> tuple[str, ...]:
+    """Chemical symbols without repetitions.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``symbols``, given as the argument ``name``, is anything else.
+    """
+    if isinstance(symbols, str):
+        raise TypeError(f'`{name}` must be a list such as ["H", "C"], not {symbols!r}')
+    listed = tuple(dict.fromkeys(symbols))
+    unknown = [s for s in listed if not isinstance(s, str) or s not in atomic_numbers or s == "X"]
+    if unknown or not listed:
+        what = repr(unknown[0]) if unknown else "an empty list"
+        raise ValueError(f'`{name}` must be chemical symbols such as ["H", "C"], not {what}')
+    return tuple(str(symbol) for symbol in listed)
 
 
 def _real(key: str, word: str) -> float:

@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.io import Trajectory
-from ase.io.extxyz import write_extxyz
 
 from ase_sensitivity.dynamics.log import LineFile
 from ase_sensitivity.sensitivity import Sensitivity
@@ -54,6 +52,8 @@ class FrameFile:
         self._trajectory: Any = None
         self._waiting: list[Atoms] = []
         if suffix == ".traj":
+            from ase.io import Trajectory  # loads much, and only .traj needs it
+
             mode = "a" if append else "w"
             self._trajectory = Trajectory(path, mode, master=comm.rank == 0, comm=comm)
         else:
@@ -64,6 +64,8 @@ class FrameFile:
     def write(self, frame: Atoms) -> None:
         """Append one frame of :func:`flagged_frame`."""
         if self._lines is not None:
+            from ase.io.extxyz import write_extxyz
+
             text = io.StringIO()
             write_extxyz(text, [frame])
             self._lines.write(text.getvalue())

@@ -121,6 +121,16 @@ def check_file(file: object) -> None:
         raise TypeError(f"`logfile` is {file!r} but must be a path, an open text file or None")
 
 
+def check_is_log(file: object) -> None:
+    """Raise ValueError if ``file`` is a path to something else than a log, to append to."""
+    if file == "-" or not isinstance(file, str | os.PathLike) or not os.path.isfile(file):
+        return
+    with open(file, encoding="utf-8", errors="replace") as stream:
+        words = stream.readline().split()
+    if words and not words[0].startswith("#") and words[0] != "Step" and _parse(words) is None:
+        raise ValueError(f"`logfile` is {str(file)!r}, which is not a log, to append to")
+
+
 def _ends_line(path: str | os.PathLike[str]) -> bool:
     """Whether a file that is not empty ends with a newline."""
     with open(path, "rb") as file:
@@ -128,7 +138,7 @@ def _ends_line(path: str | os.PathLike[str]) -> bool:
         return file.read() == b"\n"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SensitivityLog:
     """A log as arrays, one entry per call of the observer.
 
@@ -161,11 +171,18 @@ class SensitivityLog:
     worst_atom: NDArray[np.int64]
     state: NDArray[np.str_]
 
+    def __repr__(self) -> str:
+        return f"SensitivityLog({len(self)} calls, smallest ratio {self._smallest():.3g})"
+
+    def _smallest(self) -> float:
+        known = self.ratio[np.isfinite(self.ratio)]
+        return float(known.min()) if len(known) else float("nan")
+
     def __len__(self) -> int:
         return len(self.step)
 
 
-def header(k: int) -> str:
+def columns(k: int) -> str:
     """Column names with their units."""
     sigma = "".join(f" {f'sigma_{i + 1}[1/A]':>13}" for i in range(k))
     return (

@@ -17,7 +17,7 @@ from ase.parallel import world
 from ase_sensitivity.analysis import Scope, analyze, check_arguments
 from ase_sensitivity.descriptors.base import Descriptor
 from ase_sensitivity.dynamics.frames import FrameFile, check_path, flagged_frame
-from ase_sensitivity.dynamics.log import LineFile, check_file, header, line
+from ase_sensitivity.dynamics.log import LineFile, check_file, check_is_log, columns, line
 from ase_sensitivity.notices import (
     EvaluationWarning,
     SingularConfiguration,
@@ -97,7 +97,9 @@ class SensitivityObserver:
     sensitivity
         Result of the last successful call, or None.
     halted
-        Why the run was halted last, or None.
+        Why the run was halted, or None if it was not or went on.
+    error
+        The last error of an evaluation, or None.
     n_calls, n_singular, n_failed
         Numbers of calls, of those in a singular state, and of those that failed.
     n_unwritten
@@ -165,6 +167,7 @@ class SensitivityObserver:
     ) -> None:
         self.sensitivity: Sensitivity | None = None
         self.halted: str | None = None
+        self.error: Exception | None = None
         self.n_calls = self.n_singular = self.n_failed = self.n_unwritten = 0
         self._atoms = atoms
         self.dyn: Any = _checked_dyn(dyn)
@@ -193,11 +196,13 @@ class SensitivityObserver:
         self.threshold, self._n_calibration = self._start_threshold(threshold, calibration)
         # Opening a file empties it: only once everything else is known to be right.
         _check_files(logfile, trajectory, comm)
+        if append:
+            check_is_log(logfile)
         self._log = LineFile(logfile, append, comm)
         if trajectory is not None:
             self._frames = FrameFile(trajectory, append, comm)
-        if header and self._log.empty:
-            self._write_line(self._header())
+        if header:
+            self._write_line(self._header() + (columns(k) if self._log.empty else ""))
 
     def __enter__(self) -> SensitivityObserver:
         return self
@@ -238,6 +243,7 @@ class SensitivityObserver:
         """Look at the present configuration and act on it."""
         atoms, step, time = self.atoms, int(self.dyn.nsteps), self._time()
         self.n_calls += 1
+        self.halted = None  # the run goes on
         try:
             # A copy: a descriptor that moves atoms, or calls their calculator, changes no run.
             found = analyze(
@@ -247,7 +253,10 @@ class SensitivityObserver:
             self._failed(step, time, error)
             if self._on_failure == "raise":
                 raise
-            self._warn("the sensitivity could not be evaluated: see the log", EvaluationWarning)
+            self._warn(
+                "the sensitivity could not be evaluated: see the log, or `error` of the observer",
+                EvaluationWarning,
+            )
             return
         self.sensitivity = found
         state = self._state(found.ratio)
@@ -310,6 +319,7 @@ class SensitivityObserver:
 
     def _failed(self, step: int, time: float, error: Exception) -> None:
         self.n_failed += 1
+        self.error = error
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         # Once aloud: where logging is not set up, Python prints warnings to the terminal.
         level = logging.WARNING if self.n_failed == 1 else logging.INFO
@@ -346,7 +356,7 @@ class SensitivityObserver:
         settings = ", ".join(f"{name}={value}" for name, value in self._settings.items())
         described = " ".join(repr(self._descriptor).split())
         threshold = "auto" if self._n_calibration else self.threshold
-        return f"# {described}\n# {settings}, threshold={threshold}\n{header(self._k)}"
+        return f"# {described}\n# {settings}, threshold={threshold}\n"
 
     def _check_can_halt(self) -> None:
         if "halt" not in self._actions:

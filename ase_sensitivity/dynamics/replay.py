@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-import ase.io
 from ase import Atoms
 from ase.units import fs
 
@@ -43,9 +42,11 @@ class Replay:
 
 def _read(path: str) -> Iterator[Atoms]:
     """Frames of a file, with an error that names it: ASE's need not."""
+    from ase.io import iread  # loads much
+
     number = -1
     try:
-        for frame in ase.io.iread(path, index=None if "@" in path else ":"):
+        for frame in iread(path, index=None if "@" in path else ":"):
             number += 1
             yield frame
     except FileNotFoundError:

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 from ase import Atoms
-from numpy.typing import NDArray
-from scipy.sparse import coo_array
+from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 
-from ase_sensitivity.descriptors.base import Floats, Ints
+from ase_sensitivity.descriptors.base import Floats, Ints, Range
 from ase_sensitivity.structure import NeighborPairs, neighbor_pairs
 
 DEPENDENT = 1e-6
@@ -20,7 +19,7 @@ DEPENDENT = 1e-6
 the rotation of a linear molecule about its axis."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Fragment:
     """Atoms connected by paths of neighbours, and by nothing to the rest.
 
@@ -50,7 +49,7 @@ class Fragment:
         return np.array(motions)
 
 
-def fragments(atoms: Atoms, ranges: Iterable[tuple[float, Ints]]) -> list[Fragment]:
+def fragments(atoms: Atoms, ranges: Iterable[Range]) -> list[Fragment]:
     """Connected components of the graph of centres and their neighbours.
 
     Two atoms are neighbours if one is within the cutoff of the other and is a centre, whether or
@@ -62,23 +61,31 @@ def fragments(atoms: Atoms, ranges: Iterable[tuple[float, Ints]]) -> list[Fragme
     atoms
         The structure.
     ranges
-        Cutoff in Å and centres, for each part of a Jacobian.
+        How far which centres see, for each part of a Jacobian.
     """
     n_atoms = len(atoms)
-    edges = [_edges(atoms, cutoff, centers) for cutoff, centers in ranges]
+    edges = [_edges(atoms, part) for part in ranges]
     first = np.concatenate([pairs.first for pairs in edges])
     second = np.concatenate([pairs.second for pairs in edges])
     shift = np.concatenate([pairs.shift for pairs in edges])
-    graph = coo_array((np.ones(len(first)), (first, second)), shape=(n_atoms, n_atoms)).tocsr()
+    # One edge for each pair of atoms is enough for paths; in both directions, as they may go.
+    key, index = np.unique(
+        np.concatenate([first * n_atoms + second, second * n_atoms + first]), return_index=True
+    )
+    bounds = np.searchsorted(key, n_atoms * np.arange(n_atoms + 1))
+    graph = csr_array((np.ones(len(key)), key % n_atoms, bounds), shape=(n_atoms, n_atoms))
     _, component = connected_components(graph, directed=False)
-    offset = _offsets(n_atoms, first, second, shift, component)
+    offset = np.zeros((n_atoms, 3), dtype=np.intp)
+    if shift.any():
+        step = np.concatenate([shift, -shift])[index]
+        for root in np.unique(component, return_index=True)[1].tolist():
+            _follow(graph, root, key, step, offset)
     cycles = offset[first] + shift - offset[second]
     cell = atoms.cell.array
     found = []
     for label in range(component.max() + 1):
         members = np.flatnonzero(component == label)
-        own = np.unique(cycles[component[first] == label], axis=0)
-        own = own[own.any(axis=1)]
+        own = cycles[component[first] == label]
         found.append(
             Fragment(members, (atoms.positions + offset @ cell)[members], _independent(own @ cell))
         )
@@ -114,10 +121,12 @@ def trivial_modes(pieces: Iterable[Fragment], n_atoms: int, fixed: Ints | None =
     return np.concatenate(modes, axis=1)
 
 
-def _edges(atoms: Atoms, cutoff: float, centers: Ints) -> NeighborPairs:
-    if np.isfinite(cutoff):
-        pairs = neighbor_pairs(atoms, cutoff)
-        is_center = np.isin(pairs.first, centers)
+def _edges(atoms: Atoms, part: Range) -> NeighborPairs:
+    if np.isfinite(part.cutoff):
+        pairs = part.pairs or neighbor_pairs(atoms, part.cutoff)
+        if len(part.centers) == len(atoms):
+            return pairs
+        is_center = np.isin(pairs.first, part.centers)
         return NeighborPairs(
             pairs.first[is_center], pairs.second[is_center], pairs.shift[is_center]
         )
@@ -131,28 +140,16 @@ def _edges(atoms: Atoms, cutoff: float, centers: Ints) -> NeighborPairs:
     )
 
 
-def _offsets(n_atoms: int, first: Ints, second: Ints, shift: Ints, component: Ints) -> Ints:
-    """Lattice offset of every atom along a spanning tree of its fragment, of shape (n_atoms, 3)."""
-    offset: NDArray[np.intp] = np.zeros((n_atoms, 3), dtype=np.intp)
-    if not shift.any():
-        return offset
-    # One edge for each pair of atoms is enough for a tree; both directions, as a path may use them.
-    step: dict[tuple[int, int], Ints] = {}
-    for i, j, s in zip(first.tolist(), second.tolist(), shift, strict=True):
-        step.setdefault((i, j), s)
-        step.setdefault((j, i), -s)
-    rows, columns = np.array(list(step)).T
-    graph = coo_array((np.ones(len(rows)), (rows, columns)), shape=(n_atoms, n_atoms)).tocsr()
-    for root in np.unique(component, return_index=True)[1]:
-        order, before = breadth_first_order(graph, root, directed=True)
-        for atom in order[1:].tolist():
-            offset[atom] = offset[before[atom]] + step[int(before[atom]), atom]
-    return offset
+def _follow(graph: csr_array, root: int, key: Ints, step: Ints, offset: Ints) -> None:
+    """Put in the lattice offsets of a fragment's atoms, along a spanning tree from ``root``."""
+    order, before = breadth_first_order(graph, root, directed=True)
+    order = order[1:]
+    steps = step[np.searchsorted(key, before[order] * len(offset) + order)]
+    for atom, parent, taken in zip(order.tolist(), before[order].tolist(), steps, strict=True):
+        offset[atom] = offset[parent] + taken
 
 
 def _independent(vectors: Floats) -> Floats:
-    """A basis of the space of the lattice vectors given, of shape (rank, 3)."""
-    if len(vectors) == 0:
-        return np.empty((0, 3))
-    _, s, vt = np.linalg.svd(vectors, full_matrices=False)
-    return vt[s > 1e-9 * s[0]]
+    """Orthonormal basis of the span of the lattice vectors given, of shape (rank, 3)."""
+    squares, axes = np.linalg.eigh(vectors.T @ vectors)
+    return axes.T[squares > 1e-12 * max(squares[-1], 1e-300)]

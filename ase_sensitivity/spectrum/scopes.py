@@ -21,7 +21,7 @@ from ase_sensitivity.spectrum.rigid import Fragment, fragments, trivial_modes
 SCOPES = ("structure", "environment", "atom")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class View:
     """A part of a Jacobian whose singular values are wanted.
 
@@ -61,10 +61,10 @@ class View:
         or rows cancel.
         """
         n = self.n_columns
-        total = np.zeros((n, 3, n, 3))
+        total = np.zeros((3 * n, 3 * n))
         squares = sum(part.add_gram(self.column(part), total) for part in self.jacobian.parts)
         _check_finite(squares)
-        return total.reshape(3 * n, 3 * n), 1e-14 * math.sqrt(squares)
+        return total, 1e-14 * math.sqrt(squares)
 
     def r_factors(self) -> list[tuple[Ints, Floats]]:
         """Columns (m,) and R factor (any, 3 m) of every row."""
@@ -146,7 +146,7 @@ def environment_views(jacobian: Jacobian, atoms: Atoms, center: int | None) -> I
     """
     if isinstance(jacobian, StackedJacobian):
         # Rows of all parts that have the same centre belong together.
-        centers = np.unique(np.concatenate([known for _, known in jacobian.ranges]))
+        centers = np.unique(np.concatenate([known.centers for known in jacobian.ranges]))
         for i in centers.tolist() if center is None else [center]:
             pieces = tuple(_rows_of(part, i) for part in jacobian.parts)
             yield _environment_view(StackedJacobian(pieces), atoms, i)

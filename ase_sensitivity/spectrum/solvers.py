@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
-from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
+from scipy.linalg.lapack import dpotrf, dpotrs
+from scipy.sparse.linalg import ArpackError, eigsh
 
 from ase_sensitivity.descriptors.base import Floats, Ints
+from ase_sensitivity.spectrum.krylov import largest_eigenpairs
 from ase_sensitivity.spectrum.scopes import View
 
 GRAM_LIMIT = 1e-4
@@ -19,12 +21,15 @@ digits: their relative error is about 1e-15 / ratio^2, 1e-7 here."""
 NULL_TOLERANCE = 1e-10
 """Singular values below this fraction of the largest are zero."""
 
-CROSSOVER = 150
-"""Number of coordinates above which a few values by Lanczos cost less than all by `eigh`
+FEW = 100
+"""Number of coordinates above which a few values by `eigh` cost less than all."""
+
+MANY = 550
+"""Number of coordinates above which Krylov subspaces cost less than `eigh`
 (benchmarks/solvers.py)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Spectrum:
     """Non-trivial singular values of a view.
 
@@ -41,7 +46,7 @@ class Spectrum:
     n_null
         Number of all singular values that are zero.
     method
-        ``"gram"``, ``"lanczos"`` or ``"refined"``: which route gave them.
+        ``"gram"``, ``"krylov"`` or ``"refined"``: which route gave them.
     """
 
     singular_values: Floats
@@ -75,7 +80,7 @@ def spectrum(
     k
         How many; None for all.
     start
-        Modes of a similar view, of shape (3 n_columns, any): Lanczos starts from them.
+        Modes of a similar view, of shape (3 n_columns, any), to start from.
     null_tolerance
         Singular values below this fraction of the largest are zero.
     """
@@ -83,16 +88,21 @@ def spectrum(
     _deflate(gram, view.trivial)
     n_values = len(gram) - view.trivial.shape[1]
     wanted = n_values if k is None else min(k, n_values)
+    if rounding == 0:
+        nothing = np.zeros(n_values)
+        modes = scipy.linalg.qr(view.trivial)[0][:, view.trivial.shape[1] :]
+        return Spectrum(
+            nothing[:wanted], modes[:, :wanted], 0.0, view.trivial.shape[1], n_values, "gram"
+        )
     found = None
-    if len(gram) > CROSSOVER and wanted <= n_values // 4:
-        # Two more than wanted, so that a cluster at the end is not torn.
-        found = _by_lanczos(gram, view.trivial, wanted + 2, start)
+    if len(gram) > FEW and wanted <= n_values // 4:
+        found = _by_few(gram, view.trivial, wanted, start)
     if found is None:
         found = _by_eigh(gram, view.trivial)
     # Blocks may cancel altogether: every atom of a perfect fcc crystal is a centre of inversion.
-    trusted = rounding == 0 or found.sigma_max * GRAM_LIMIT > rounding
+    trusted = found.sigma_max * GRAM_LIMIT > rounding
     if n_values and not (trusted and found.ratio > GRAM_LIMIT):
-        if found.method == "lanczos":
+        if len(found.singular_values) < n_values:
             found = _by_eigh(gram, view.trivial)
         found = _refined(view, found, null_tolerance, rounding)
     return Spectrum(
@@ -119,46 +129,44 @@ def _by_eigh(gram: Floats, t: Floats) -> Spectrum:
     gram -= max(gram.diagonal().max(initial=0.0), 1e-300) * (t @ t.T)
     values, vectors = scipy.linalg.eigh(gram, overwrite_a=True, check_finite=False)
     values = np.sqrt(values[n_trivial:].clip(0.0))
-    n_null = 0 if values.any() else len(values)
     sigma_max = float(values.max(initial=0.0))
-    return Spectrum(values, vectors[:, n_trivial:], sigma_max, n_trivial, n_null, "gram")
+    return Spectrum(values, vectors[:, n_trivial:], sigma_max, n_trivial, 0, "gram")
 
 
-def _by_lanczos(gram: Floats, t: Floats, k: int, start: Floats | None) -> Spectrum | None:
-    """The k smallest by shift-invert Lanczos; None if G has a null space beyond rigid motions."""
-    n = len(gram)
-    scale = float(gram.diagonal().max())
-    if scale <= 0:
-        return None
-    # The trivial modes go to the middle of the spectrum, the shift keeps Cholesky from zero.
+def _by_few(gram: Floats, t: Floats, k: int, start: Floats | None) -> Spectrum | None:
+    """The k smallest and the largest; None if G has a null space beyond rigid motions."""
+    # The trivial modes go above the k smallest: those are below 4/3 of the mean of all.
+    scale = 2.0 * float(gram.diagonal().max())
     shifted = gram + scale * (t @ t.T)
-    shifted[np.diag_indices(n)] += 1e-14 * scale
-    first = _start(start, n)
     try:
-        factor = scipy.linalg.cho_factor(shifted, lower=True, check_finite=False)
-        inverse = LinearOperator(
-            (n, n),
-            matvec=lambda x: scipy.linalg.cho_solve(factor, x, check_finite=False),
-            dtype=float,
-        )
-        largest, vectors = eigsh(inverse, k=k, which="LA", v0=first, tol=1e-10)
-        top = eigsh(gram, k=1, which="LA", tol=1e-10, v0=_start(None, n), return_eigenvectors=False)
+        if len(gram) > MANY:
+            vectors = _by_inverse(shifted, k, start)
+            method = "krylov"
+        else:
+            _, vectors = scipy.linalg.eigh(
+                shifted, subset_by_index=(0, k - 1), overwrite_a=True, check_finite=False
+            )
+            method = "gram"
+        # One vector at a time: products of G with a few are no faster than that many with one.
+        first = np.random.default_rng(0).normal(size=len(gram))
+        top = eigsh(gram, k=1, which="LA", v0=first, tol=1e-6, return_eigenvectors=False)
     except (scipy.linalg.LinAlgError, ArpackError):
         return None
-    order = np.argsort(-largest)
-    vectors = vectors[:, order]
     # Rayleigh quotients are free of the shift.
-    values = np.sqrt(np.einsum("ij,ij->j", vectors, gram @ vectors).clip(0.0))
-    return Spectrum(values, vectors, float(np.sqrt(top[0])), t.shape[1], 0, "lanczos")
+    squares = np.einsum("ij,ij->j", vectors, gram @ vectors).clip(0.0)
+    order = np.argsort(squares)
+    values, vectors = np.sqrt(squares[order]), vectors[:, order]
+    return Spectrum(values, vectors, float(np.sqrt(top[0])), t.shape[1], 0, method)
 
 
-def _start(modes: Floats | None, n: int) -> Floats:
-    """A start vector with a part along each of the modes, and along everything else."""
-    rng = np.random.default_rng(0)
-    start = rng.normal(size=n) / np.sqrt(n)
-    if modes is not None and len(modes) == n:
-        start = 0.1 * start + modes.sum(axis=1)
-    return start
+def _by_inverse(matrix: Floats, k: int, start: Floats | None) -> Floats:
+    """Eigenvectors of the k smallest eigenvalues, from Krylov subspaces of the inverse."""
+    n = len(matrix)
+    matrix[np.diag_indices(n)] += 1e-14 * matrix.diagonal().max()  # keeps Cholesky from zero
+    factor, failed = dpotrf(matrix.T, lower=True, overwrite_a=True, clean=False)
+    if failed:
+        raise scipy.linalg.LinAlgError("the Gram matrix is singular")
+    return largest_eigenpairs(lambda x: dpotrs(factor, x, lower=True)[0], n, k, start=start)[1]
 
 
 def _refined(view: View, first: Spectrum, null_tolerance: float, rounding: float) -> Spectrum:

@@ -1,0 +1,140 @@
+"""The environments of the centres: who is seen from where, in the form that kernels read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+from ase.data import atomic_numbers
+
+from ase_sensitivity.descriptors.base import FeatureJacobian, Floats, Ints
+from ase_sensitivity.structure import NeighborPairs, check_atoms, neighbor_pairs
+
+ALL_SPECIES = -2
+"""Stands for the species of a centre that contributes to every species' density."""
+
+
+@dataclass(frozen=True, eq=False)
+class Environments:
+    """Neighbours of all centres, sorted by centre.
+
+    Attributes
+    ----------
+    n_atoms
+        Number of atoms of the structure.
+    pairs
+        All pairs of atoms of the structure, seen or not.
+    centers
+        Atom at the centre of each row, of shape (n_rows,).
+    center_species
+        Index of its species, -1 if it has none of them, of shape (n_rows,).
+    starts
+        First pair of each row, of shape (n_rows + 1,).
+    atom
+        The neighbour in each pair, of shape (n_pairs,).
+    species
+        Index of its species, of shape (n_pairs,).
+    vectors
+        From the centre to it, in Å, of shape (n_pairs, 3).
+    """
+
+    n_atoms: int
+    pairs: NeighborPairs
+    centers: Ints
+    center_species: Ints
+    starts: Ints
+    atom: Ints
+    species: Ints
+    vectors: Floats
+
+    @classmethod
+    def of(
+        cls, atoms: Atoms, cutoff: float, species: Sequence[str], centers: Sequence[str]
+    ) -> Environments:
+        """Environments within ``cutoff`` (Å) of the atoms that are one of ``centers``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the structure is unusable; see :func:`ase_sensitivity.structure.check_atoms`.
+        """
+        check_atoms(atoms)
+        index = np.full(119, -1, dtype=np.intp)
+        index[[atomic_numbers[symbol] for symbol in species]] = np.arange(len(species))
+        of_atom = index[atoms.numbers]
+        center_numbers = np.zeros(119, dtype=bool)
+        center_numbers[[atomic_numbers[symbol] for symbol in centers]] = True
+        is_center = center_numbers[atoms.numbers]
+        chosen = np.flatnonzero(is_center)
+        pairs = neighbor_pairs(atoms, cutoff)
+        first, second = pairs.first, pairs.second
+        vectors = atoms.positions[second] - atoms.positions[first]
+        if atoms.pbc.any():
+            vectors += pairs.shift @ atoms.cell.array
+        if len(chosen) < len(atoms) or (of_atom < 0).any():
+            seen = is_center[first] & (of_atom[second] >= 0)
+            first, second, vectors = first[seen], second[seen], vectors[seen]
+        count = np.bincount(first, minlength=len(atoms))[chosen]
+        starts = np.concatenate(([0], np.cumsum(count))).astype(np.intp)
+        return cls(
+            len(atoms), pairs, chosen, of_atom[chosen], starts, second, of_atom[second], vectors
+        )
+
+    def rows(self, start: int, stop: int) -> Environments:
+        """The environments of some centres."""
+        own = slice(self.starts[start], self.starts[stop])
+        return Environments(
+            self.n_atoms,
+            self.pairs,
+            self.centers[start:stop],
+            self.center_species[start:stop],
+            self.starts[start : stop + 1] - self.starts[start],
+            self.atom[own],
+            self.species[own],
+            self.vectors[own],
+        )
+
+    def bounds(self, most: int) -> list[int]:
+        """Ends of ranges of rows with about ``most`` blocks each, from 0 on."""
+        before = self.starts + np.arange(len(self.starts))
+        n_ranges = -(-self.n_blocks // most)
+        ends = np.searchsorted(before, np.linspace(0, self.n_blocks, n_ranges + 1)[1:-1])
+        return sorted({0, *ends.tolist(), len(self.centers)})
+
+    @property
+    def row(self) -> Ints:
+        """The row of each pair, of shape (n_pairs,)."""
+        return np.repeat(np.arange(len(self.centers)), np.diff(self.starts))
+
+    @property
+    def own(self) -> Ints:
+        """Which block is each row's own: the first of its row, of shape (n_rows,)."""
+        return self.starts[:-1] + np.arange(len(self.centers))
+
+    @property
+    def n_blocks(self) -> int:
+        """One block per pair and one per centre."""
+        return len(self.atom) + len(self.centers)
+
+    def jacobian(self, features: Floats, blocks: Floats, cutoff: float) -> FeatureJacobian:
+        """Say which block is whose; blocks of a row begin with the centre's own."""
+        n_rows, own = len(self.centers), self.own
+        row = np.repeat(np.arange(n_rows), np.diff(self.starts) + 1)
+        pair = np.arange(len(self.atom)) + self.row + 1
+        atom = np.empty(self.n_blocks, dtype=np.intp)
+        atom[own], atom[pair] = self.centers, self.atom
+        displacement = np.zeros((self.n_blocks, 3))
+        displacement[pair] = self.vectors
+        return FeatureJacobian(
+            features=features,
+            centers=self.centers,
+            row=row,
+            atom=atom,
+            displacement=displacement,
+            blocks=blocks,
+            n_atoms=self.n_atoms,
+            cutoff=cutoff,
+            pairs=self.pairs,
+        )

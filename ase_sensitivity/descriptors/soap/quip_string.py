@@ -1,0 +1,116 @@
+"""QUIP's argument string of a soap, as arguments of ours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from ase.data import chemical_symbols
+
+from ase_sensitivity.descriptors.quip_arguments import QUIPArguments
+
+REALS = ("cutoff", "cutoff_transition_width", "atom_sigma", "central_weight")
+INTEGERS = ("n_max", "l_max")
+SWITCHES = ("normalise", "central_reference_all_species")
+SPECIES = ("n_species", "species_Z", "n_Z", "Z")
+NOT_OF_FEATURES = {
+    "add_species", "config_type_kernel_regularisation", "config_type_n_sparse",
+    "covariance_type", "delta", "energy_scale", "f0", "mark_sparse_atoms", "n_sparse",
+    "n_sparse_file", "print_sparse_index", "prior_mean", "sparse_file", "sparse_method",
+    "theta_fac", "theta_file", "theta_uniform", "unique_descriptor_tolerance",
+    "unique_hash_tolerance", "zeta",
+}  # fmt: skip
+"""What a GAP adds for its kernel and its fit; it does not change features."""
+
+
+def _symbols(words: str) -> list[str]:
+    return [chemical_symbols[int(word)] for word in words.split()]
+
+
+def _real(key: str, word: str) -> float:
+    try:
+        return float(re.sub(r"(?<=[\d.])[dD](?=[+-]?\d)", "e", word))
+    except ValueError:
+        raise ValueError(f"`{key}` is {word!r}, not a number") from None
+
+
+def _switch(key: str, word: str) -> bool:
+    letter = word.strip(".").upper()[:1]
+    if letter not in ("T", "F"):
+        raise ValueError(f"`{key}` is {word!r} but must be T or F")
+    return letter == "T"
+
+
+def _equals(value: float) -> Callable[[str], bool]:
+    return lambda word: _real("option", word) == value
+
+
+def _off(word: str) -> bool:
+    return word.strip(".").upper().startswith("F")
+
+
+NEUTRAL: dict[str, tuple[str, Callable[[str], bool]]] = {
+    "K": ("0", _equals(0)),
+    "R_mix": ("F", _off),
+    "Z_mix": ("F", _off),
+    "average": ("F", _off),
+    "basis_error_exponent": ("10", _equals(10)),
+    "coupling": ("T", lambda word: word.strip(".").upper().startswith("T")),
+    "covariance_sigma0": ("0", _equals(0)),
+    "cutoff_dexp": ("0", _equals(0)),
+    "diagonal_radial": ("F", _off),
+    "mix_shift": ("0", _equals(0)),
+    "nu_R": ("2", _equals(2)),
+    "nu_S": ("2", _equals(2)),
+    "radial_basis": ("EQUISPACED_GAUSS", lambda word: word.upper() == "EQUISPACED_GAUSS"),
+    "sym_mix": ("F", _off),
+    # Older strings mean something else in places, newer ones have another radial basis.
+    "xml_version": (
+        "1426512068 to 1987654320",
+        lambda word: 1426512068 <= _real("xml_version", word) <= 1987654320,
+    ),
+}
+"""Options that we have at one value only: that value, and whether a word says it."""
+
+
+def soap_arguments(text: str) -> dict[str, Any]:
+    """Arguments of :class:`ase_sensitivity.SOAP` for a QUIP string.
+
+    Raises
+    ------
+    ValueError
+        If it is malformed, is not a soap, or has an option that ours lacks.
+    """
+    parsed = QUIPArguments.parse(text)
+    if parsed.kind != "soap":
+        raise ValueError(f"SOAP.from_quip reads soap strings, not {parsed.kind}")
+    given = dict(parsed.arguments)
+    for key, (neutral, holds) in NEUTRAL.items():
+        if key in given and not holds(given.pop(key)):
+            raise ValueError(
+                f"SOAP lacks QUIP's option `{key}` other than {neutral}; use QUIPDescriptor"
+            )
+    arguments: dict[str, Any] = {}
+    for key in (*INTEGERS, "cutoff", "atom_sigma", "species_Z", "Z"):
+        if key not in given:
+            raise ValueError(
+                f"SOAP needs `{key}`, which the QUIP string {text[:200]!r} does not give"
+            )
+    known = {*REALS, *INTEGERS, *SWITCHES, *SPECIES, *NOT_OF_FEATURES}
+    lacking = [key for key in given if key not in known]
+    if lacking:
+        raise ValueError(
+            f"SOAP lacks QUIP's option `{lacking[0]}={given[lacking[0]]}`; use QUIPDescriptor"
+        )
+    for key in REALS:
+        if key in given:
+            arguments[key] = _real(key, given[key])
+    for key in INTEGERS:
+        arguments[key] = int(given[key])
+    for key in SWITCHES:
+        if key in given:
+            arguments[key] = _switch(key, given[key])
+    arguments["species"] = _symbols(given["species_Z"])
+    arguments["centers"] = _symbols(given["Z"])
+    return arguments

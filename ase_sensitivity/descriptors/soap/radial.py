@@ -1,0 +1,176 @@
+"""Radial functions of SOAP: what a Gaussian at distance r projects onto, tabulated once.
+
+Every radial basis ends as one table of polynomials, which the kernels evaluate: they need to know
+neither exponentials nor Bessel functions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.polynomial import chebyshev
+from scipy.special import erf, roots_legendre
+
+from ase_sensitivity.descriptors.base import Floats
+
+DEGREE = 10
+"""Of the polynomials on intervals of a quarter of ``atom_sigma``.
+
+Truncation is below rounding: values are right to 1e-15 and derivatives to 1e-13 of the largest.
+"""
+
+
+def scaled_bessel(l_max: int, z: Floats) -> Floats:
+    """exp(-z) i_l(z), i_l the modified spherical Bessel function, of shape (l_max + 1, *z.shape).
+
+    Ratios of successive orders come from the downward recursion, all terms of which are positive,
+    so every digit is right. The upward recursion loses them all where l exceeds z.
+    """
+    # Far enough up for the ratios to have forgotten their start at the largest argument.
+    start = l_max + 30 + int(np.sqrt(80.0 * z.max(initial=0.0)))
+    ratio = np.zeros((l_max + 1, *z.shape))
+    current = np.zeros_like(z)
+    for order in range(start, -1, -1):
+        current = z / (2 * order + 3 + z * current)
+        if order <= l_max:
+            ratio[order] = current
+    tiny = z < 1e-300
+    values = np.empty((l_max + 1, *z.shape))
+    safe = np.where(tiny, 1.0, z)
+    values[0] = np.where(tiny, 1.0, -np.expm1(-2.0 * safe) / (2.0 * safe))
+    for order in range(1, l_max + 1):
+        values[order] = values[order - 1] * ratio[order - 1]
+    return values
+
+
+def projected_gaussians(r: Floats, points: Floats, sigma: float, l_max: int) -> Floats:
+    """exp(-(r² + s²) / 2 sigma²) i_l(r s / sigma²) at distances r and radial points s.
+
+    Parameters
+    ----------
+    r
+        In Å, of shape (m,).
+    points
+        In Å, of shape (k,).
+    sigma
+        Width of the Gaussians in Å.
+    l_max
+        Highest order.
+
+    Returns
+    -------
+    values
+        Of shape (l_max + 1, m, k).
+    """
+    difference = r[:, None] - points
+    product = r[:, None] * points / sigma**2
+    return scaled_bessel(l_max, product) * np.exp(-0.5 * (difference / sigma) ** 2)
+
+
+def quip_basis(cutoff: float, n_max: int, sigma: float) -> tuple[Floats, Floats]:
+    """Radial points (n_max,) in Å and the weights (n_max, n_max) that turn them into the basis.
+
+    QUIP's basis: Gaussians of the atoms' own width at equal distances up to a radius where the
+    Gaussian of an atom at the cutoff has fallen to 1e-10, orthonormalised by Cholesky.
+    """
+    alpha = 0.5 / sigma**2
+    points = np.arange(n_max) * (cutoff + sigma * np.sqrt(20.0 * np.log(10.0))) / n_max
+    difference, total = points[:, None] - points, points[:, None] + points
+    squares = points[:, None] ** 2 + points**2
+    overlap = np.exp(-alpha * squares) * np.sqrt(2.0) * alpha**1.5 * total
+    overlap += (
+        (alpha * np.sqrt(np.pi))
+        * np.exp(-0.5 * alpha * difference**2)
+        * (1.0 + alpha * total**2)
+        * (1.0 + erf(np.sqrt(alpha / 2.0) * total))
+    )
+    try:
+        factor = np.linalg.cholesky(overlap / np.sqrt(128.0 * alpha**5))
+    except np.linalg.LinAlgError:
+        raise _dependent(n_max) from None
+    return points, np.linalg.solve(np.exp(-alpha * difference**2), factor)
+
+
+def gto_basis(cutoff: float, n_max: int, sigma: float) -> tuple[Floats, Floats]:
+    """Quadrature points (k,) in Å and weights (k, n_max) of orthonormal Gaussian-type orbitals.
+
+    The primitive functions are r^n exp(-r² / 2 s_n²), s_n = max(sqrt(n), 1) cutoff / n_max,
+    n = 0 .. n_max - 1, orthonormalised symmetrically (Löwdin) with the weight r² dr on the whole
+    half line, and projected on a density of Gaussians whose squares are normalised to 1.
+    """
+    order = np.arange(n_max)
+    width = np.maximum(np.sqrt(order), 1.0) * cutoff / n_max
+    # Products with r² are Gaussians in disguise: beyond ten widths past their maxima they vanish.
+    end = float((np.sqrt(order + 2.0) * width).max() + 10.0 * width.max())
+    count = 60 + int(12 * end / min(sigma, float(width.min())))
+    nodes, weights = roots_legendre(count)
+    points, weights = 0.5 * end * (nodes + 1.0), 0.5 * end * weights
+    primitive = points[:, None] ** order * np.exp(-0.5 * (points[:, None] / width) ** 2)
+    measure = weights * points**2
+    primitive /= np.sqrt(measure @ primitive**2)
+    values, vectors = np.linalg.eigh(primitive.T @ (measure[:, None] * primitive))
+    basis = primitive @ (vectors / np.sqrt(values)) @ vectors.T
+    if values[0] < 1e-14 * values[-1]:
+        raise _dependent(n_max)
+    density = 4.0 * np.pi / (np.pi * sigma**2) ** 0.75
+    return points, density * measure[:, None] * basis
+
+
+def _dependent(n_max: int) -> ValueError:
+    return ValueError(
+        f"{n_max} radial functions are linearly dependent in double precision; "
+        "`n_max` must be smaller, or `atom_sigma` with the quip basis"
+    )
+
+
+@dataclass(frozen=True)
+class RadialTable:
+    """Radial functions g_nl(r) on [0, cutoff] as polynomials on equal intervals.
+
+    Attributes
+    ----------
+    coefficients
+        Of shape (n_intervals, degree + 1, n_max, l_padded), ascending powers of a variable that
+        runs from -1 to 1 on each interval; zero beyond l_max.
+    per_length
+        Number of intervals per Å.
+    at_zero
+        g_n0(0) of shape (n_max,): what an atom at the centre contributes.
+    """
+
+    coefficients: Floats
+    per_length: float
+    at_zero: Floats
+
+    @classmethod
+    def build(
+        cls,
+        basis: str,
+        cutoff: float,
+        n_max: int,
+        l_max: int,
+        sigma: float,
+        l_padded: int,
+    ) -> RadialTable:
+        """Tabulate a basis, ``"quip"`` or ``"gto"``; lengths in Å."""
+        points, weights = (quip_basis if basis == "quip" else gto_basis)(cutoff, n_max, sigma)
+        # The functions vary on the scale of the Gaussians, whatever the basis.
+        n_intervals = max(1, int(np.ceil(4.0 * cutoff / sigma)))
+        nodes = np.cos(np.pi * (np.arange(DEGREE + 1) + 0.5) / (DEGREE + 1))
+        to_chebyshev = np.linalg.inv(chebyshev.chebvander(nodes, DEGREE))
+        to_powers = np.zeros((DEGREE + 1, DEGREE + 1))
+        for k in range(DEGREE + 1):
+            to_powers[: k + 1, k] = chebyshev.cheb2poly(np.eye(DEGREE + 1)[k])[: k + 1]
+        coefficients = np.zeros((n_intervals, DEGREE + 1, n_max, l_padded))
+        at_once = max(1, 20_000 // (len(nodes) * len(points)))
+        for first in range(0, n_intervals, at_once):
+            interval = np.arange(first, min(first + at_once, n_intervals))
+            r = (interval[:, None] + 0.5 * (nodes + 1.0)) * cutoff / n_intervals
+            values = projected_gaussians(r.ravel(), points, sigma, l_max) @ weights
+            values = values.reshape(l_max + 1, *r.shape, n_max)
+            # Two steps: their product is a matrix of large numbers that cancel.
+            fit = np.einsum("kx,lqxn->qknl", to_chebyshev, values)
+            coefficients[interval, :, :, : l_max + 1] = np.einsum("pk,qknl->qpnl", to_powers, fit)
+        at_zero = projected_gaussians(np.zeros(1), points, sigma, 0)[0, 0] @ weights
+        return cls(coefficients, n_intervals / cutoff, at_zero)

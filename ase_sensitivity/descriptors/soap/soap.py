@@ -1,0 +1,297 @@
+"""SOAP: QUIP's features, and body orders beside it, computed by kernels of our own."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from ase import Atoms
+
+from ase_sensitivity.descriptors.base import FeatureJacobian, Floats, StreamedJacobian
+from ase_sensitivity.descriptors.quip_arguments import chemical_species
+from ase_sensitivity.descriptors.soap.basis import Basis
+from ase_sensitivity.descriptors.soap.environments import ALL_SPECIES, Environments
+from ase_sensitivity.descriptors.soap.quip_string import soap_arguments
+
+CHUNK = 2**25
+"""Bytes of derivatives that `stream` computes at a time."""
+
+
+class SOAP:
+    r"""Smooth overlap of atomic positions, with analytic Jacobian.
+
+    The neighbours of a centre, smeared by Gaussians, are expanded in radial functions and
+    spherical harmonics, c_nlm for each species, and correlated into features that rotations leave
+    alone. With the default ``radial_basis`` and ``body_order`` these are QUIP's ``soap`` features,
+    element by element.
+
+    Parameters
+    ----------
+    species
+        Chemical symbols of the neighbours seen, in the order of the features.
+    cutoff
+        Radius in Å.
+    n_max, l_max
+        Number of radial functions, 1 or more, and highest l, 0 or more.
+    atom_sigma
+        Width of the Gaussians in Å.
+    cutoff_transition_width
+        Å over which a neighbour fades out before the cutoff.
+    central_weight
+        Weight of the centre's own Gaussian.
+    normalise
+        Divide each feature vector by its norm. A vector of zeros stays what it is.
+    centers
+        Chemical symbols of the atoms that carry features; the same as ``species`` by default.
+    central_reference_all_species
+        Whether the centre's own Gaussian stands in the density of every species, or only in its
+        own. As in QUIP, by default with one species only.
+    radial_basis
+        ``"quip"``: Gaussians at equal distances, orthonormalised by Cholesky, l-independent.
+        ``"gto"``: r^n exp(-r² / 2 s_n²) with s_n = max(sqrt(n), 1) cutoff / n_max,
+        n = 0 .. n_max - 1, orthonormalised symmetrically (Löwdin) on the half line with weight r²,
+        l-independent, against Gaussians whose squares are normalised to 1: featomic's "Gto" with
+        ``max_radial = n_max - 1``. (featomic's power spectrum differs by (-1)^l, and lists both
+        (a, b) and (b, a) instead of the factor sqrt 2.)
+    body_order
+        2: radial spectrum, c_n00. 3: power spectrum. 4: bispectrum, with only its O(3)-invariant
+        (parity-even) part; slow, for small bases.
+    threads
+        Number of threads that share the centres; by default what ``NUMBA_NUM_THREADS`` says, or
+        one per processor. Results do not depend on it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument makes no sense.
+
+    Notes
+    -----
+    Features for ``body_order=3``: p_ab^l = (2 - delta_ab)^(1/2) / (2 l + 1)^(1/2)
+    sum_m c_alm c_blm with a = (species, n) species-major, b <= a, l fastest; with ``"quip"`` a zero
+    follows, the place of QUIP's ``covariance_sigma0``.
+
+    The first call in a process loads compiled kernels; the first call ever compiles them, which
+    takes some seconds.
+
+    Examples
+    --------
+    >>> from ase.build import molecule
+    >>> soap = SOAP(["C", "H"], cutoff=4.0, n_max=6, l_max=4)
+    >>> soap.features(molecule("CH4")).shape
+    (5, 391)
+    """
+
+    def __init__(
+        self,
+        species: Sequence[str],
+        cutoff: float,
+        n_max: int,
+        l_max: int,
+        atom_sigma: float = 0.5,
+        cutoff_transition_width: float = 0.5,
+        central_weight: float = 1.0,
+        normalise: bool = True,
+        centers: Sequence[str] | None = None,
+        *,
+        central_reference_all_species: bool | None = None,
+        radial_basis: Literal["quip", "gto"] = "quip",
+        body_order: int = 3,
+        threads: int | None = None,
+    ) -> None:
+        self._species = chemical_species("species", species)
+        self._centers = self._species if centers is None else chemical_species("centers", centers)
+        self._cutoff = _number("cutoff", cutoff, "positive")
+        self._n_max = _integer("n_max", n_max, 1)
+        self._l_max = _integer("l_max", l_max, 0)
+        self._sigma = _number("atom_sigma", atom_sigma, "positive")
+        self._width = _number("cutoff_transition_width", cutoff_transition_width, "not negative")
+        self._central_weight = _number("central_weight", central_weight, "finite")
+        self._normalise = bool(normalise)
+        if central_reference_all_species is None:
+            central_reference_all_species = len(self._species) == 1
+        self._everywhere = bool(central_reference_all_species)
+        if radial_basis not in ("quip", "gto"):
+            raise ValueError(f'`radial_basis` is {radial_basis!r} but must be "quip" or "gto"')
+        self._radial_basis = radial_basis
+        if body_order not in (2, 3, 4):
+            raise ValueError(f"`body_order` is {body_order!r} but must be 2, 3 or 4")
+        self._body_order = int(body_order)
+        self._threads = None if threads is None else _integer("threads", threads, 1)
+
+    @classmethod
+    def from_quip(cls, text: str, *, threads: int | None = None) -> SOAP:
+        """Read a QUIP string such as ``"soap cutoff=5 n_max=8 ..."``.
+
+        The string has to say ``species_Z`` and ``Z``.
+
+        Raises
+        ------
+        ValueError
+            If it is malformed, or has an option that is lacking here; the message names it.
+        """
+        return cls(**soap_arguments(text), threads=threads)
+
+    @property
+    def species(self) -> tuple[str, ...]:
+        """Chemical symbols of the neighbours seen."""
+        return self._species
+
+    @property
+    def centers(self) -> tuple[str, ...]:
+        """Chemical symbols of the atoms that carry features."""
+        return self._centers
+
+    @property
+    def cutoff(self) -> float:
+        """Radius in Å beyond which nothing is seen."""
+        return self._cutoff
+
+    @property
+    def body_order(self) -> int:
+        """Nu + 1 for features that correlate nu neighbours with the centre."""
+        return self._body_order
+
+    @property
+    def n_features(self) -> int:
+        """Length of a feature vector."""
+        channels = len(self._species) * self._n_max
+        if self._body_order == 2:
+            return channels
+        if self._body_order == 4:
+            from ase_sensitivity.descriptors.soap.bispectrum import Bispectrum
+
+            return Bispectrum.of(channels, self._l_max).n_features
+        pairs = channels * (channels + 1) // 2
+        return pairs * (self._l_max + 1) + (self._radial_basis == "quip")
+
+    def __repr__(self) -> str:
+        return (
+            f"SOAP({list(self._species)}, cutoff={self._cutoff:g}, n_max={self._n_max}, "
+            f"l_max={self._l_max}, atom_sigma={self._sigma:g}, "
+            f"cutoff_transition_width={self._width:g}, central_weight={self._central_weight:g}, "
+            f"normalise={self._normalise}, centers={list(self._centers)}, "
+            f"central_reference_all_species={self._everywhere}, "
+            f"radial_basis={self._radial_basis!r}, body_order={self._body_order})"
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tables are made anew where they are needed: cheaper than sending them.
+        return {key: value for key, value in self.__dict__.items() if key != "_basis"}
+
+    def features(self, atoms: Atoms) -> Floats:
+        """Features of shape (n_rows, n_features), one row per centre.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the structure is unusable.
+        """
+        return self._calculate(self._environments(atoms), gradients=False)[0]
+
+    def jacobian(self, atoms: Atoms) -> FeatureJacobian:
+        """Features and their derivatives, one row per centre, in 1/Å times the features' unit.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the structure is unusable, or the derivatives would not fit into memory.
+        """
+        environments = self._environments(atoms)
+        _check_memory(environments.n_blocks, self.n_features)
+        return self._jacobian(environments)
+
+    def stream(self, atoms: Atoms) -> FeatureJacobian | StreamedJacobian:
+        """The Jacobian some centres at a time, computed when asked for, if it is large.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the structure is unusable.
+        """
+        environments = self._environments(atoms)
+        most = max(1, CHUNK // (3 * self.n_features * 8))  # blocks
+        if environments.n_blocks <= most:
+            return self._jacobian(environments)
+        return StreamedJacobian(
+            lambda start, stop: self._jacobian(environments.rows(start, stop)),
+            environments.bounds(most),
+            n_atoms=len(atoms),
+            cutoff=self._cutoff,
+            center_atoms=environments.centers,
+            pairs=environments.pairs,
+        )
+
+    @cached_property
+    def _basis(self) -> Basis:
+        return Basis.build(
+            self._radial_basis,
+            len(self._species),
+            self._cutoff,
+            self._width,
+            self._n_max,
+            0 if self._body_order == 2 else self._l_max,
+            self._sigma,
+            self._central_weight,
+        )
+
+    def _environments(self, atoms: Atoms) -> Environments:
+        environments = Environments.of(atoms, self._cutoff, self._species, self._centers)
+        if self._everywhere:
+            environments.center_species[:] = ALL_SPECIES
+        return environments
+
+    def _jacobian(self, environments: Environments) -> FeatureJacobian:
+        features, blocks = self._calculate(environments, gradients=True)
+        return environments.jacobian(features, blocks, self._cutoff)
+
+    def _calculate(self, environments: Environments, gradients: bool) -> tuple[Floats, Floats]:
+        n_blocks = environments.n_blocks if gradients else 0
+        features = np.empty((len(environments.centers), self.n_features))
+        blocks = np.empty((n_blocks, 3, self.n_features))
+        if self._body_order == 2:
+            from ase_sensitivity.descriptors.soap.radial_spectrum import radial_spectrum
+
+            radial_spectrum(self._basis, environments, self._normalise, features, blocks)
+        elif self._body_order == 3:
+            # Not before now: importing numba takes longer than the rest of the package.
+            from ase_sensitivity.descriptors.soap.power_spectrum import power_spectrum
+
+            power_spectrum(
+                self._basis, environments, self._normalise, features, blocks, self._threads
+            )
+        else:
+            from ase_sensitivity.descriptors.soap.bispectrum import bispectrum
+
+            bispectrum(self._basis, environments, self._normalise, features, blocks)
+        return features, blocks
+
+
+def _number(name: str, value: float, rule: str) -> float:
+    number = float(value)
+    holds = {"positive": number > 0.0, "not negative": number >= 0.0, "finite": True}[rule]
+    if not (math.isfinite(number) and holds):
+        raise ValueError(f"`{name}` is {value} but must be {rule}")
+    return number
+
+
+def _integer(name: str, value: int, lowest: int) -> int:
+    if isinstance(value, bool) or int(value) != value or not lowest <= value <= 200:
+        raise ValueError(f"`{name}` is {value} but must be an integer from {lowest} to 200")
+    return int(value)
+
+
+def _check_memory(n_blocks: int, n_features: int) -> None:
+    needed = n_blocks * 3 * n_features * 8
+    if not hasattr(os, "sysconf"):
+        return
+    present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > 0.8 * present:
+        raise ValueError(
+            f"the Jacobian has {n_blocks} blocks of 3 x {n_features} numbers and needs "
+            f"{needed / 1e9:.1f} GB, more than this machine has; reduce the cutoff or the basis"
+        )

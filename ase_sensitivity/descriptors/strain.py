@@ -1,0 +1,40 @@
+"""How features answer to a strain of the structure, from the blocks of their Jacobian."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ase_sensitivity.descriptors.base import FeatureJacobian, Floats
+
+
+def strain_derivative(jacobian: FeatureJacobian) -> Floats:
+    """Differentiate the features by a homogeneous strain of positions and cell.
+
+    Parameters
+    ----------
+    jacobian
+        Of a descriptor whose rows have a centre; see :class:`FeatureJacobian`.
+
+    Returns
+    -------
+    derivative
+        d features / d strain[a, b] of shape (n_rows, 3, 3, n_features), in the features' unit,
+        where positions and cell vectors r become r + strain @ r. Symmetric in a and b because
+        features do not change with rotations.
+
+    Raises
+    ------
+    ValueError
+        If rows belong to the whole structure: their blocks have no displacements.
+    """
+    if (jacobian.centers < 0).any():
+        raise ValueError("rows of the whole structure have no displacements to strain")
+    n_rows, n_features = jacobian.features.shape
+    derivative = np.zeros((n_rows, 3, 3, n_features))
+    bounds = np.searchsorted(jacobian.row, np.arange(n_rows + 1))
+    for row in range(n_rows):
+        part = slice(bounds[row], bounds[row + 1])
+        blocks = jacobian.blocks[part]
+        product = jacobian.displacement[part].T @ blocks.reshape(len(blocks), -1)
+        derivative[row] = product.reshape(3, 3, n_features).transpose(1, 0, 2)
+    return derivative

@@ -1,0 +1,102 @@
+"""What an observer costs a run: the same dynamics of Si64 with and without it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ase import units
+from ase.md.verlet import VelocityVerlet
+
+from ase_sensitivity import SOAP, SensitivityObserver
+from benchmarks.cases import BASIS, CUTOFF, silicon
+from benchmarks.timing import paired
+
+INTERVAL = 10
+
+
+def stillinger_weber() -> Any:
+    """QUIP's Stillinger-Weber potential."""
+    from quippy.potential import Potential
+
+    return Potential("IP SW", param_str=SW)
+
+
+def mace() -> Any:
+    """A small MACE model with random weights: what is timed does not depend on them."""
+    import numpy as np
+    import torch
+    from e3nn import o3
+    from mace import modules
+    from mace.calculators import MACECalculator
+    from mace.tools import AtomicNumberTable
+
+    torch.set_default_dtype(torch.float32)
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    table = AtomicNumberTable([14])
+    model = modules.ScaleShiftMACE(
+        r_max=CUTOFF,
+        num_bessel=8,
+        num_polynomial_cutoff=5,
+        max_ell=3,
+        interaction_cls=modules.interaction_classes["RealAgnosticResidualInteractionBlock"],
+        interaction_cls_first=modules.interaction_classes["RealAgnosticResidualInteractionBlock"],
+        num_interactions=2,
+        num_elements=1,
+        hidden_irreps=o3.Irreps("64x0e"),
+        MLP_irreps=o3.Irreps("16x0e"),
+        gate=torch.nn.functional.silu,
+        atomic_energies=np.zeros(1),
+        avg_num_neighbors=28,
+        atomic_numbers=table.zs,
+        correlation=3,
+        atomic_inter_scale=1e-3,
+        atomic_inter_shift=0.0,
+    )
+    return MACECalculator(models=model, device="cpu", default_dtype="float32")
+
+
+def measure(budget: float) -> list[dict[str, Any]]:
+    """A row for each potential that is installed."""
+    rows = []
+    potentials: dict[str, tuple[Callable[[], Any], int]] = {
+        "quippy, Stillinger-Weber": (stillinger_weber, 100),
+        "mace-torch, 64x0e, float32": (mace, 10),
+    }
+    for name, (prepare, steps) in potentials.items():
+        try:
+            calculator = prepare()
+        except ImportError:
+            continue
+
+        def run(observed: bool, calculator: Any = calculator, steps: int = steps) -> None:
+            atoms = silicon(64)
+            atoms.calc = calculator
+            dyn = VelocityVerlet(atoms, 1.0 * units.fs)
+            if observed:
+                soap = SOAP(["Si"], CUTOFF, *BASIS, threads=1)
+                dyn.attach(SensitivityObserver(dyn, soap, on_singular="log"), interval=INTERVAL)
+            dyn.run(steps)
+
+        with_it, without, _ = paired(lambda: run(True), lambda: run(False), budget)
+        rows.append(
+            {
+                "potential": name,
+                "steps": steps,
+                "without / ms a step": round(1e3 * without / steps, 2),
+                "with / ms a step": round(1e3 * with_it / steps, 2),
+                "overhead / %": round(100 * (with_it / without - 1), 1),
+            }
+        )
+    return rows
+
+
+SW = """
+<SW_params n_types="1"><comment>Stillinger and Weber, Phys. Rev. B 31, 5262 (1985)</comment>
+<per_type_data type="1" atomic_num="14" />
+<per_pair_data atnum_i="14" atnum_j="14" AA="7.049556277" BB="0.6022245584"
+ p="4" q="0" a="1.80" sigma="2.0951" eps="2.1675" />
+<per_triplet_data atnum_c="14" atnum_j="14" atnum_k="14" lambda="21.0" gamma="1.20" eps="2.1675" />
+</SW_params>
+"""
