@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 from ase import Atoms
 
+from ase_sensitivity.causes.attribution import NEAR, attribute
+from ase_sensitivity.causes.symmetry import TOLERANCE
 from ase_sensitivity.descriptors.base import (
     Descriptor,
     Floats,
@@ -44,6 +47,8 @@ def analyze(
     apply_constraints: bool = False,
     null_tolerance: float = NULL_TOLERANCE,
     previous: Sensitivity | None = None,
+    causes: bool = False,
+    tolerance: float = TOLERANCE,
 ) -> Sensitivity:
     """Find the displacements of ``atoms`` that ``descriptor`` sees least.
 
@@ -69,6 +74,10 @@ def analyze(
         Singular values below this fraction of the largest are zero.
     previous
         Result for a similar configuration of the same atoms: large systems are faster with it.
+    causes
+        Find out why singular values vanish: fills ``counts``, ``causes`` and ``n_near_null``.
+    tolerance
+        With ``causes``, the geometry is symmetric, and distances are equal, up to this, in Å.
 
     Returns
     -------
@@ -80,7 +89,8 @@ def analyze(
     TypeError
         If ``atoms`` or ``descriptor`` is something else.
     ValueError
-        If an argument is out of range, the structure is unusable or has no centre.
+        If an argument is out of range, the structure is unusable or has no centre; with ``causes``
+        also if environments are too large for the body order of the descriptor.
 
     Examples
     --------
@@ -92,11 +102,15 @@ def analyze(
     Smallest singular values: ...   largest: ...
     sigma_min / sigma_max = ...
     2 directions are invisible to the descriptor: to first order no feature changes along them...
+    >>> analyze(molecule("CH4"), soap, causes=True).counts
+    {'fragment': 0, 'symmetry': 2, 'incompleteness': 0, 'truncation': 0}
     """
     check_atoms(atoms)
     check_arguments(
         atoms, descriptor, scope=scope, center=center, k=k, null_tolerance=null_tolerance
     )
+    if not 0 < tolerance <= 0.01:
+        raise ValueError(f"`tolerance` is {tolerance} but must be positive and at most 0.01 Å")
     fixed = _fixed(atoms) if apply_constraints else np.empty(0, dtype=np.intp)
     jacobian = jacobian_of(descriptor, atoms)
     if jacobian.n_atoms != len(atoms):
@@ -108,16 +122,17 @@ def analyze(
             f"no atom of {atoms.get_chemical_formula()} is a centre of {descriptor!r}; "
             "check its species"
         )
-    tolerance = max(null_tolerance, 10 * jacobian.precision)
+    null = max(null_tolerance, 10 * jacobian.precision)
     worst: tuple[View, Spectrum] | None = None
     for view in _views(jacobian, atoms, scope, center, fixed):
-        found = spectrum(view, k, start=_start(view, previous), null_tolerance=tolerance)
+        found = spectrum(view, k, start=_start(view, previous), null_tolerance=null)
         # A nan ratio means nothing but rigid motions: anything else is worse.
         if worst is None or found.ratio < worst[1].ratio or np.isnan(worst[1].ratio):
             worst = view, found
     if worst is None:
         raise ValueError("there are no atoms that could move")
-    return _result(*worst, scope=scope, n_atoms=len(atoms))
+    result = _result(*worst, scope=scope, n_atoms=len(atoms))
+    return _explained(result, *worst, atoms, descriptor, null, tolerance) if causes else result
 
 
 def check_arguments(
@@ -192,6 +207,29 @@ def _start(view: View, previous: Sensitivity | None) -> Floats | None:
         return None
     modes: Floats = previous.modes[:, np.isin(previous.atoms, view.atoms)]
     return modes.reshape(len(modes), -1).T if len(modes) else None
+
+
+def _explained(
+    result: Sensitivity,
+    view: View,
+    found: Spectrum,
+    atoms: Atoms,
+    descriptor: Descriptor,
+    null_tolerance: float,
+    tolerance: float,
+) -> Sensitivity:
+    """The result with the causes of its small values."""
+    if found.ratio <= NEAR * tolerance:  # then all of them are wanted, not only the first k
+        found = spectrum(view, None, null_tolerance=null_tolerance)
+    why = attribute(view, found, atoms, descriptor, tolerance=tolerance)
+    k = len(result.singular_values)
+    found = replace(found, singular_values=found.singular_values[:k], modes=why.modes[:, :k])
+    return replace(
+        _result(view, found, scope=result.scope, n_atoms=len(atoms)),
+        counts=why.counts,
+        causes=why.causes[:k],
+        n_near_null=why.n_near_null,
+    )
 
 
 def _result(view: View, found: Spectrum, *, scope: str, n_atoms: int) -> Sensitivity:

@@ -12,6 +12,15 @@ from ase_sensitivity.descriptors.base import Floats, Ints
 NEARLY = 1e-3
 """Ratio below which the summary calls a direction nearly invisible."""
 
+MEANING = {
+    "fragment": "parts move rigidly against each other, out of sight of every centre",
+    "symmetry": "harmless, the true force along them vanishes as well",
+    "incompleteness": "no basis of this body order would see them from these centres",
+    "truncation": "a larger basis would see them",
+    "unknown": "what the descriptor could see is not known",
+}
+"""What each cause says of the directions it owns."""
+
 
 @dataclass(frozen=True, eq=False)
 class Sensitivity:
@@ -44,6 +53,15 @@ class Sensitivity:
         The centre (environment scope) or atom (atom scope) whose ratio is smallest, else None.
     method
         ``"gram"``, ``"krylov"`` or ``"refined"``: how the values were computed.
+    counts
+        Number of null and near-null directions for each cause: "fragment", "symmetry",
+        "incompleteness", "truncation", and "unknown" where the last two cannot be told apart
+        (docs/causes). They add up to ``n_null + n_near_null``. None unless asked for.
+    causes
+        The cause of each of the k modes, None for those that are not small; of length k. None
+        unless asked for.
+    n_near_null
+        Directions that are invisible but for small errors of the geometry. None unless asked for.
     """
 
     scope: str
@@ -57,6 +75,9 @@ class Sensitivity:
     n_null: int
     center: int | None
     method: str
+    counts: dict[str, int] | None = None
+    causes: tuple[str | None, ...] | None = None
+    n_near_null: int | None = None
 
     @property
     def ratio(self) -> float:
@@ -103,6 +124,8 @@ class Sensitivity:
             values[name] = np.asarray(values[name], dtype=kind).reshape(shape)
         if values["displacements"] is not None:
             values["displacements"] = np.asarray(values["displacements"], dtype=float)
+        if values.get("causes") is not None:
+            values["causes"] = tuple(values["causes"])
         return cls(**values)
 
     def summary(self) -> str:
@@ -141,6 +164,16 @@ class Sensitivity:
             )
         else:
             lines.append("No direction is invisible to the descriptor.")
+        if self.n_near_null:
+            lines.append(
+                f"{self.n_near_null} more would be but for small errors of the geometry "
+                "(near-null)."
+            )
+        lines += [
+            f"{count} because of {cause}: {MEANING[cause]}."
+            for cause, count in (self.counts or {}).items()
+            if count
+        ]
         lines.append(f"Atom {self.worst_atom} moves most in the softest mode.")
         return "\n".join(lines)
 

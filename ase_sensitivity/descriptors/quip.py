@@ -147,6 +147,11 @@ class QUIPDescriptor:
         """The largest body order of the strings."""
         return max(BODY_ORDER[arguments.kind] for arguments in self._arguments)
 
+    @property
+    def correlations(self) -> tuple[tuple[int, tuple[str, ...] | None], ...]:
+        """Body order and species of each string, in the order of the Jacobian's parts."""
+        return tuple((BODY_ORDER[words.kind], words.species) for words in self._arguments)
+
     def __repr__(self) -> str:
         texts = self.specification
         return f"QUIPDescriptor({texts[0] if len(texts) == 1 else list(texts)!r})"

@@ -1,0 +1,1 @@
+"""Why a singular value is zero: fragments, symmetry, incompleteness or truncation."""

@@ -1,0 +1,246 @@
+"""The surroundings of every centre, and how displacements of a view's columns change them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import scipy.linalg
+from ase import Atoms
+from ase.data import atomic_numbers
+
+from ase_sensitivity.descriptors.base import (
+    Descriptor,
+    FeatureJacobian,
+    Floats,
+    Ints,
+    Range,
+    StreamedJacobian,
+)
+from ase_sensitivity.spectrum.rigid import fragments
+from ase_sensitivity.spectrum.scopes import View
+from ase_sensitivity.structure import neighbor_pairs
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Points about a centre, and the columns of a view that move them.
+
+    Attributes
+    ----------
+    numbers
+        Atomic numbers of the points, of shape (n,).
+    displacements
+        From the centre to the points in Å, of shape (n, 3). Images of one atom are several points.
+    columns
+        The column that moves each point, of shape (n,); -1 for a point that stays in place.
+    center_columns
+        The same of the centre from which each point is seen, of shape (n,). It is one centre,
+        unless environments are laid on top of each other.
+    about_centroid
+        The centre is no atom but the centroid of the points.
+    """
+
+    numbers: Ints
+    displacements: Floats
+    columns: Ints
+    center_columns: Ints
+    about_centroid: bool = False
+
+    def relative(self, modes: Floats) -> Floats:
+        """Displacements of the points relative to the centre, of shape (3 n, m).
+
+        Parameters
+        ----------
+        modes
+            Displacements of the columns, of shape (n_columns, 3, m).
+        """
+        padded = np.concatenate([modes, np.zeros((1, *modes.shape[1:]))])  # column -1 stays
+        moved: Floats = padded[self.columns]
+        if self.about_centroid:
+            moved = moved - moved.mean(axis=0)
+        else:
+            moved = moved - padded[self.center_columns]
+        return moved.reshape(-1, modes.shape[2])
+
+    def internal(self, modes: Floats, tolerance: float) -> Floats:
+        """What remains of :meth:`relative` without the rotations about the centre, (3 n, m)."""
+        moved = self.relative(modes)
+        turns = np.cross(np.eye(3)[:, None], self.displacements[None]).reshape(3, -1).T
+        u, s, _ = scipy.linalg.svd(turns, full_matrices=False)
+        u = u[:, s > tolerance * np.sqrt(len(self.numbers))]  # not about the axis of a line
+        return moved - u @ (u.T @ moved)
+
+    def seen_by(self, species: tuple[str, ...] | None) -> Environment:
+        """The points of the species told apart; None: of all of them, taken for one species."""
+        if species is None:
+            return replace(self, numbers=np.zeros_like(self.numbers))
+        seen = np.isin(self.numbers, [atomic_numbers[symbol] for symbol in species])
+        return replace(
+            self,
+            numbers=self.numbers[seen],
+            displacements=self.displacements[seen],
+            columns=self.columns[seen],
+            center_columns=self.center_columns[seen],
+        )
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What one part of a descriptor looks at.
+
+    Attributes
+    ----------
+    environments
+        Those whose symmetry the features have.
+    resolved
+        Those whose tuples of neighbours enter the features, with the points that the features see.
+    body_order
+        Nu + 1, or None.
+    symmetry_known
+        False for a row of the whole structure that is periodic, as its symmetry is a space group.
+    """
+
+    environments: list[Environment]
+    resolved: list[Environment]
+    body_order: int | None
+    symmetry_known: bool = True
+
+
+def sights(view: View, atoms: Atoms, descriptor: Descriptor, tolerance: float) -> list[Sight]:
+    """What each part of the Jacobian of ``view`` looks at.
+
+    Parameters
+    ----------
+    view
+        A view of the Jacobian of ``atoms``.
+    atoms
+        The structure.
+    descriptor
+        Where the Jacobian is from.
+    tolerance
+        Points nearer to the cutoff than this (Å) are left out: they have no weight, and rounding
+        would decide which of several equivalent ones are inside.
+
+    Raises
+    ------
+    ValueError
+        If the structure is periodic and the cutoff unknown.
+    """
+    ranges = view.jacobian.ranges
+    streamed = isinstance(view.jacobian, StreamedJacobian)
+    parts = [None] * len(ranges) if streamed else list(view.jacobian.parts)
+    default = [(descriptor.body_order, descriptor.species)] * len(ranges)
+    found = []
+    for part, known, (order, told) in zip(
+        parts, ranges, getattr(descriptor, "correlations", default), strict=True
+    ):
+        species = None if told is None else tuple(told)
+        if not np.isfinite(known.cutoff) and atoms.pbc.any():
+            raise ValueError(
+                "causes in a periodic structure need a descriptor whose cutoff is finite"
+            )
+        around = _of_centers(view, atoms, known, tolerance)
+        resolved = [environment.seen_by(species) for environment in around]
+        if part is not None and (part.centers < 0).any():
+            whole = _whole(view, atoms, known)
+            found.append(
+                Sight(whole or around, [_on_top(resolved)], order, symmetry_known=bool(whole))
+            )
+            continue
+        if part is not None and len(np.unique(part.centers)) < len(part.centers):
+            # Rows of pairs or triplets: each sees its own points, and no sum is taken over them.
+            resolved = _of_rows(view, part, atoms)
+        found.append(Sight(around, resolved, order))
+    return found
+
+
+def _whole(view: View, atoms: Atoms, known: Range) -> list[Environment]:
+    """The structure about its centroid; nothing if it is no isolated object."""
+    pieces = fragments(atoms, [known])
+    if atoms.pbc.any() and (len(pieces) > 1 or len(pieces[0].axes)):
+        return []
+    positions = np.concatenate([piece.positions for piece in pieces])
+    order = np.concatenate([piece.atoms for piece in pieces])
+    column = _column_of(view, len(atoms))[order]
+    relative = positions - positions.mean(axis=0)
+    return [Environment(atoms.numbers[order], relative, column, np.full_like(column, -1), True)]
+
+
+def _on_top(environments: Sequence[Environment]) -> Environment:
+    """All environments about one centre: averages of QUIP are over the neighbour densities."""
+    return Environment(
+        numbers=np.concatenate([environment.numbers for environment in environments]),
+        displacements=np.concatenate([environment.displacements for environment in environments]),
+        columns=np.concatenate([environment.columns for environment in environments]),
+        center_columns=np.concatenate([environment.center_columns for environment in environments]),
+    )
+
+
+def _column_of(view: View, n_atoms: int) -> Ints:
+    column = np.full(n_atoms, -1, dtype=np.intp)
+    column[view.atoms] = np.arange(view.n_columns)
+    return column
+
+
+def _of_centers(view: View, atoms: Atoms, known: Range, tolerance: float) -> list[Environment]:
+    """The environment of each centre, all species included."""
+    cutoff = known.cutoff - tolerance
+    if view.displacements is not None:
+        distance = np.linalg.norm(view.displacements, axis=1)
+        if view.center is None or view.center not in known.centers:
+            return []
+        inside = np.flatnonzero((distance < cutoff) & (distance > 1e-9))
+        return [
+            Environment(
+                numbers=atoms.numbers[view.atoms[inside]],
+                displacements=view.displacements[inside],
+                columns=inside,
+                center_columns=np.full_like(inside, distance.argmin()),
+            )
+        ]
+    column = _column_of(view, len(atoms))
+    if np.isfinite(cutoff):
+        pairs = known.pairs or neighbor_pairs(atoms, known.cutoff)
+        first, second = pairs.first, pairs.second
+        vectors = atoms.positions[second] - atoms.positions[first] + pairs.shift @ atoms.cell.array
+        inside = np.linalg.norm(vectors, axis=1) < cutoff
+        first, second, vectors = first[inside], second[inside], vectors[inside]
+    else:
+        first, second = np.nonzero(~np.eye(len(atoms), dtype=bool))
+        vectors = atoms.positions[second] - atoms.positions[first]
+    order = np.argsort(first, kind="stable")
+    bounds = np.searchsorted(first[order], np.arange(len(atoms) + 1))
+    found = []
+    for i in known.centers.tolist():
+        chosen = order[bounds[i] : bounds[i + 1]]
+        found.append(
+            Environment(
+                numbers=atoms.numbers[second[chosen]],
+                displacements=vectors[chosen],
+                columns=column[second[chosen]],
+                center_columns=column[first[chosen]],
+            )
+        )
+    return found
+
+
+def _of_rows(view: View, part: FeatureJacobian, atoms: Atoms) -> list[Environment]:
+    """The points that each row of features depends on."""
+    columns = view.column(part)
+    bounds = np.searchsorted(part.row, np.arange(len(part.centers) + 1))
+    distance = np.linalg.norm(part.displacement, axis=1)
+    found = []
+    for row in range(len(part.centers)):
+        blocks = np.arange(bounds[row], bounds[row + 1])
+        middle, points = blocks[distance[blocks] < 1e-9], blocks[distance[blocks] >= 1e-9]
+        found.append(
+            Environment(
+                numbers=atoms.numbers[part.atom[points]],
+                displacements=part.displacement[points],
+                columns=columns[points],
+                center_columns=np.full_like(points, columns[middle[0]] if len(middle) else -1),
+            )
+        )
+    return found
