@@ -414,6 +414,30 @@ class TestAnalyze:
         with pytest.raises(ValueError, match="whole structure"):
             analyze(atoms, averaged, scope="environment")
 
+    @pytest.mark.parametrize("pbc", [False, True])
+    def test_averaged_features_of_several_fragments(self, pbc):
+        """QUIP averages densities: fragments turned against each other change the features."""
+        other = rattled(molecule("CH4"), seed=2)
+        other.positions += (0, 0, 12)
+        atoms = isolated() + other
+        atoms.set_cell([24, 24, 24])
+        atoms.pbc = pbc
+        averaged = QUIPDescriptor(
+            "soap cutoff=4 n_max=6 l_max=4 atom_sigma=0.5 average=T", species=["C", "H", "O"]
+        )
+        found = analyze(atoms, averaged, k=None)
+        view = structure_view(averaged.jacobian(atoms), atoms)
+        assert np.abs(view.dense() @ view.trivial).max() < 1e-12 * found.sigma_max
+        assert found.n_trivial == 9
+        assert found.n_trivial + found.n_null == dense_null_count(view)
+
+    def test_averaged_features_of_a_crystal(self):
+        silicon = bulk("Si")
+        averaged = QUIPDescriptor(
+            "soap cutoff=5 n_max=4 l_max=3 atom_sigma=0.5 average=T", species=["Si"]
+        )
+        assert analyze(silicon, averaged).n_null == 3
+
     def test_concatenation_resolves_no_less(self):
         atoms = molecule("CH4")
         pairs = "distance_2b cutoff=4 Z1=1 Z2=1"

@@ -30,11 +30,16 @@ class Range:
         The atoms that are centres, of shape (n_centers,).
     pairs
         All pairs of atoms within the cutoff, if the descriptor has listed them.
+    whole
+        Whether a row belongs to the whole structure. It may combine what different centres see
+        before it becomes invariant, as QUIP's ``average=T`` does: a fragment turned against the
+        others changes it then, and only all of them turned alike do not.
     """
 
     cutoff: float
     centers: Ints
     pairs: NeighborPairs | None = None
+    whole: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +115,8 @@ class FeatureJacobian:
     @property
     def ranges(self) -> tuple[Range, ...]:
         """How far which centres see."""
-        return (Range(self.cutoff, self.center_atoms, self.pairs),)
+        whole = bool((self.centers < 0).any())
+        return (Range(self.cutoff, self.center_atoms, self.pairs, whole),)
 
     def of_rows(self, start: int, stop: int) -> FeatureJacobian:
         """The part that belongs to a range of rows."""

@@ -288,8 +288,7 @@ class _QUIPPart:
             blocks = np.array(raw.grad_data, dtype=float).transpose(2, 1, 0)[present]
             displacement = np.array(raw.pos).T[present] - box.positions[center_atoms[0]]
             if whole:
-                atom, blocks = _sum_by_atom(atom, blocks)
-                displacement = np.zeros((len(atom), 3))
+                displacement[:] = 0.0
         return {
             "center": -1 if whole else center_atoms[0],
             "center_atoms": center_atoms if whole else center_atoms[:1],
@@ -320,14 +319,6 @@ class _QUIPPart:
             n_atoms=n_atoms,
             cutoff=self.cutoff,
         )
-
-
-def _sum_by_atom(atom: Ints, blocks: Floats) -> tuple[Ints, Floats]:
-    """Sum the blocks of each atom, for rows that belong to the whole structure."""
-    atoms, where = np.unique(atom, return_inverse=True)
-    total = np.zeros((len(atoms), *blocks.shape[1:]))
-    np.add.at(total, where, blocks)
-    return atoms, total
 
 
 @contextmanager

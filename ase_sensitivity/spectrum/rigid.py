@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,7 +92,9 @@ def fragments(atoms: Atoms, ranges: Iterable[Range]) -> list[Fragment]:
     return found
 
 
-def trivial_modes(pieces: Iterable[Fragment], n_atoms: int, fixed: Ints | None = None) -> Floats:
+def trivial_modes(
+    pieces: Sequence[Fragment], n_atoms: int, fixed: Ints | None = None, *, jointly: bool = False
+) -> Floats:
     """Orthonormal rigid motions of all fragments, of shape (3 n_atoms, n_trivial).
 
     Parameters
@@ -104,21 +106,58 @@ def trivial_modes(pieces: Iterable[Fragment], n_atoms: int, fixed: Ints | None =
     fixed
         Atoms that may not move: only rigid motions that leave them in place are trivial then. Their
         rows are zero.
+    jointly
+        Fragments may move apart but turn only all alike, as rows of the whole structure see it.
     """
-    modes: list[Floats] = []
-    for piece in pieces:
-        generators = piece.generators().reshape(-1, 3 * len(piece.atoms)).T
-        if fixed is not None:
-            held = np.repeat(np.isin(piece.atoms, fixed), 3)
-            if held.any():
-                generators = generators @ scipy.linalg.null_space(generators[held], rcond=DEPENDENT)
-                generators[held] = 0.0
-        u, s, _ = np.linalg.svd(generators, full_matrices=False)
-        independent = u[:, s > DEPENDENT * np.sqrt(len(piece.atoms))]
-        wide = np.zeros((n_atoms, 3, independent.shape[1]))
-        wide[piece.atoms] = independent.reshape(len(piece.atoms), 3, -1)
-        modes.append(wide.reshape(3 * n_atoms, -1))
+    if jointly and len(pieces) > 1:
+        return _orthonormal(_joint_generators(pieces, n_atoms), np.arange(n_atoms), n_atoms, fixed)
+    modes = [
+        _orthonormal(
+            piece.generators().reshape(-1, 3 * len(piece.atoms)).T, piece.atoms, n_atoms, fixed
+        )
+        for piece in pieces
+    ]
     return np.concatenate(modes, axis=1)
+
+
+def _orthonormal(generators: Floats, atoms: Ints, n_atoms: int, fixed: Ints | None) -> Floats:
+    """Modes of shape (3 n_atoms, any) spanned by generators (3 m, any) of some atoms (m,)."""
+    if fixed is not None:
+        held = np.repeat(np.isin(atoms, fixed), 3)
+        if held.any():
+            generators = generators @ scipy.linalg.null_space(generators[held], rcond=DEPENDENT)
+            generators[held] = 0.0
+    u, s, _ = np.linalg.svd(generators, full_matrices=False)
+    independent = u[:, s > DEPENDENT * np.sqrt(len(atoms))]
+    wide = np.zeros((n_atoms, 3, independent.shape[1]))
+    wide[atoms] = independent.reshape(len(atoms), 3, -1)
+    return wide.reshape(3 * n_atoms, -1)
+
+
+def _joint_generators(pieces: Sequence[Fragment], n_atoms: int) -> Floats:
+    """Translations of every fragment, and rotations of all by the same angle, as columns."""
+    motions = []
+    turns = np.zeros((3, n_atoms, 3))
+    for piece in pieces:
+        for e in np.eye(3):
+            shift = np.zeros((n_atoms, 3))
+            shift[piece.atoms] = e
+            motions.append(shift)
+        relative = piece.positions - piece.positions.mean(axis=0)
+        turns[:, piece.atoms] = np.cross(np.eye(3)[:, None], relative)
+    # Every fragment has to allow the rotation: a wire that about its axis, a crystal none.
+    forbidden = np.zeros((3, 3))
+    for piece in pieces:
+        if len(piece.axes) == 1:
+            axis = piece.axes[0] / np.linalg.norm(piece.axes[0])
+            forbidden += np.eye(3) - np.outer(axis, axis)
+        elif len(piece.axes) > 1:
+            forbidden += np.eye(3)
+    weights, axes = np.linalg.eigh(forbidden)
+    for axis in axes.T[weights < DEPENDENT]:
+        turn = np.einsum("k,kij->ij", axis, turns)
+        motions.append(turn / (np.linalg.norm(turn) / np.sqrt(n_atoms) or 1.0))
+    return np.array(motions).reshape(len(motions), -1).T
 
 
 def _edges(atoms: Atoms, part: Range) -> NeighborPairs:

@@ -81,7 +81,9 @@ class View:
 def structure_view(jacobian: Jacobian, atoms: Atoms, fixed: Ints | None = None) -> View:
     """All rows against the coordinates of all atoms that are not ``fixed``."""
     held = np.empty(0, dtype=np.intp) if fixed is None else fixed
-    trivial = trivial_modes(fragments(atoms, jacobian.ranges), len(atoms), held)
+    jointly = any(known.whole for known in jacobian.ranges)
+    pieces = fragments(atoms, jacobian.ranges)
+    trivial = trivial_modes(pieces, len(atoms), held, jointly=jointly)
     free = np.setdiff1d(np.arange(len(atoms)), held)
     column_of = np.full(len(atoms), -1, dtype=np.intp)
     column_of[free] = np.arange(len(free))
