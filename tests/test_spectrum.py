@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import ortho_group
 
 from ase_sensitivity import (
+    SOAP,
     ConstraintWarning,
     FeatureJacobian,
     FiniteDifferenceDescriptor,
@@ -20,6 +21,7 @@ from ase_sensitivity import (
     Sensitivity,
     analyze,
 )
+from ase_sensitivity.spectrum.banded import banded_inverse
 from ase_sensitivity.spectrum.rigid import fragments, trivial_modes
 from ase_sensitivity.spectrum.scopes import View, environment_views, structure_view
 from ase_sensitivity.spectrum.solvers import spectrum
@@ -225,6 +227,27 @@ class TestValues:
         clear = (expected < 5e-11) | (expected > 2e-10)
         if clear.all():
             assert found.n_null == (expected < 1e-10).sum()
+
+    def test_long_structures_have_a_band(self, monkeypatch):
+        """The routes to a few values agree: all by eigh, Krylov with a dense factor and a band."""
+        tube = rattled(bulk("Si", cubic=True).repeat((1, 1, 24)), 0.05)
+        view = structure_view(SOAP(["Si"], 4.0, 4, 3).jacobian(tube), tube)
+        assert banded_inverse(view.gram()[0], view.trivial) is not None
+        expected = spectrum(view)
+        assert expected.method == "gram"
+        for long in (10**6, 100):
+            monkeypatch.setattr("ase_sensitivity.spectrum.solvers.LONG", long)
+            found = spectrum(view, 6)
+            assert found.method == "krylov"
+            np.testing.assert_allclose(
+                found.singular_values, expected.singular_values[:6], rtol=1e-9
+            )
+            assert found.sigma_max == pytest.approx(expected.sigma_max, rel=1e-9)
+
+    def test_a_crystal_has_none(self):
+        silicon = rattled(bulk("Si", cubic=True) * 2)
+        view = structure_view(SOAP(["Si"], 4.0, 4, 3).jacobian(silicon), silicon)
+        assert banded_inverse(view.gram()[0], view.trivial) is None
 
     def test_route_changes_at_the_limit_of_the_gram_matrix(self):
         assert analyze(isolated(), soap(isolated())).method == "gram"

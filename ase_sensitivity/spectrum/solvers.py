@@ -11,6 +11,7 @@ from scipy.linalg.lapack import dpotrf, dpotrs
 from scipy.sparse.linalg import ArpackError, eigsh
 
 from ase_sensitivity.descriptors.base import Floats, Ints
+from ase_sensitivity.spectrum.banded import banded_inverse
 from ase_sensitivity.spectrum.krylov import largest_eigenpairs
 from ase_sensitivity.spectrum.scopes import View
 
@@ -27,6 +28,9 @@ FEW = 100
 MANY = 550
 """Number of coordinates above which Krylov subspaces cost less than `eigh`
 (benchmarks/solvers.py)."""
+
+LONG = 1500
+"""Number of coordinates above which it is looked for a band in the matrix."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,16 +139,13 @@ def _by_eigh(gram: Floats, t: Floats) -> Spectrum:
 
 def _by_few(gram: Floats, t: Floats, k: int, start: Floats | None) -> Spectrum | None:
     """The k smallest and the largest; None if G has a null space beyond rigid motions."""
-    # The trivial modes go above the k smallest: those are below 4/3 of the mean of all.
-    scale = 2.0 * float(gram.diagonal().max())
-    shifted = gram + scale * (t @ t.T)
     try:
         if len(gram) > MANY:
-            vectors = _by_inverse(shifted, k, start)
+            vectors = _by_inverse(gram, t, k, start)
             method = "krylov"
         else:
             _, vectors = scipy.linalg.eigh(
-                shifted, subset_by_index=(0, k - 1), overwrite_a=True, check_finite=False
+                _lifted(gram, t), subset_by_index=(0, k - 1), overwrite_a=True, check_finite=False
             )
             method = "gram"
         # One vector at a time: products of G with a few are no faster than that many with one.
@@ -159,14 +160,26 @@ def _by_few(gram: Floats, t: Floats, k: int, start: Floats | None) -> Spectrum |
     return Spectrum(values, vectors, float(np.sqrt(top[0])), t.shape[1], 0, method)
 
 
-def _by_inverse(matrix: Floats, k: int, start: Floats | None) -> Floats:
+def _lifted(gram: Floats, t: Floats) -> Floats:
+    """G with the trivial modes above the k smallest: those are below 4/3 of the mean of all."""
+    return gram + 2.0 * float(gram.diagonal().max()) * (t @ t.T)
+
+
+def _by_inverse(gram: Floats, t: Floats, k: int, start: Floats | None) -> Floats:
     """Eigenvectors of the k smallest eigenvalues, from Krylov subspaces of the inverse."""
-    n = len(matrix)
-    matrix[np.diag_indices(n)] += 1e-14 * matrix.diagonal().max()  # keeps Cholesky from zero
-    factor, failed = dpotrf(matrix.T, lower=True, overwrite_a=True, clean=False)
-    if failed:
-        raise scipy.linalg.LinAlgError("the Gram matrix is singular")
-    return largest_eigenpairs(lambda x: dpotrs(factor, x, lower=True)[0], n, k, start=start)[1]
+    n = len(gram)
+    inverse = banded_inverse(gram, t) if n > LONG else None
+    if inverse is None:
+        matrix = _lifted(gram, t)
+        matrix[np.diag_indices(n)] += 1e-14 * matrix.diagonal().max()  # keeps Cholesky from zero
+        factor, failed = dpotrf(matrix.T, lower=True, overwrite_a=True, clean=False)
+        if failed:
+            raise scipy.linalg.LinAlgError("the Gram matrix is singular")
+
+        def inverse(x: Floats) -> Floats:
+            return dpotrs(factor, x, lower=True)[0]
+
+    return largest_eigenpairs(inverse, n, k, start=start)[1]
 
 
 def _refined(view: View, first: Spectrum, null_tolerance: float, rounding: float) -> Spectrum:
