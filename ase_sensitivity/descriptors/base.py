@@ -167,7 +167,7 @@ class FeatureJacobian:
         square
             Sum of the squares of all derivatives before images were summed; None if none were.
         """
-        from ase_sensitivity.spectrum.accumulate import sum_blocks  # loads numba
+        from ase_sensitivity.descriptors.accumulate import sum_blocks  # loads numba
 
         bounds = np.searchsorted(self.row, np.arange(len(self.features) + 1))
         repeated = self._rows_with_repeated(column)
@@ -207,7 +207,7 @@ class FeatureJacobian:
         total
             Of shape (3 n_columns, 3 n_columns).
         """
-        from ase_sensitivity.spectrum.accumulate import add_at  # loads numba
+        from ase_sensitivity.descriptors.accumulate import add_at  # loads numba
 
         squares = 0.0
         for columns, block, square in self.row_blocks(column):

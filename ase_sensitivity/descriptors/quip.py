@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
-import threading
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +22,11 @@ from ase_sensitivity.descriptors.base import (
     WholeJacobian,
 )
 from ase_sensitivity.descriptors.quip_arguments import BODY_ORDER, QUIPArguments
+from ase_sensitivity.descriptors.quip_library import quip_calls, reset_clebsch_gordan
 from ase_sensitivity.descriptors.soap.soap import SOAP
 from ase_sensitivity.structure import boxed, check_atoms, neighbor_pairs
 
 logger = logging.getLogger(__name__)
-
-# QUIP keeps an error stack and output units of its own: one caller at a time.
-_QUIP = threading.Lock()
 
 
 class QUIPDescriptor:
@@ -209,7 +204,7 @@ class _QUIPPart:
     def _connect(self) -> None:
         from quippy.descriptors import Descriptor
 
-        with _quip_calls(f"QUIP does not accept {str(self.arguments)!r}"):
+        with quip_calls(f"QUIP does not accept {str(self.arguments)!r}"):
             self._quip = Descriptor(str(self.arguments))
             self.cutoff = float(self._quip.cutoff())
             self.n_features = int(self._quip.dimensions())
@@ -233,7 +228,7 @@ class _QUIPPart:
         pairs = neighbor_pairs(atoms, self.cutoff)
         self._check_memory(len(pairs.first) + len(atoms))
         box = boxed(atoms)
-        with _quip_calls("QUIP failed on this structure"):
+        with quip_calls("QUIP failed on this structure"):
             rows = self._rows(box, gradients)
         if not rows:
             return self._empty(len(atoms))
@@ -258,7 +253,7 @@ class _QUIPPart:
         import quippy.convert
 
         if self.arguments.kind.startswith("bispectrum"):
-            _reset_clebsch_gordan()
+            reset_clebsch_gordan()
         quip_atoms = quippy.convert.ase_to_quip(box)
         self._quip._calc_connect(quip_atoms)
         raw = self._quip._quip_descriptor.calc(
@@ -319,73 +314,3 @@ class _QUIPPart:
             n_atoms=n_atoms,
             cutoff=self.cutoff,
         )
-
-
-@contextmanager
-def _quip_calls(what: str) -> Iterator[None]:
-    """Call QUIP: nothing it prints reaches the terminal, and its errors become a ValueError."""
-    with _QUIP, _silent_output():
-        try:
-            yield
-        except RuntimeError as error:
-            raise ValueError(f"{what}: {_fortran_message(error)}") from None
-
-
-@contextmanager
-def _silent_output() -> Iterator[None]:
-    """Send what Fortran writes to the standard output and error to nowhere.
-
-    Fortran writes to the file descriptors, behind the back of `sys.stdout`.
-    """
-    saved: list[tuple[int, int]] = []
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        for stream in (1, 2):
-            with suppress(OSError):  # a daemon may have closed it
-                saved.append((os.dup(stream), stream))
-                os.dup2(nowhere, stream)
-        yield
-    finally:
-        _flush_fortran()
-        os.close(nowhere)
-        for copy, stream in saved:
-            os.dup2(copy, stream)
-            os.close(copy)
-
-
-def _flush_fortran() -> None:
-    """Empty Fortran's own buffers, which it would else write when the process ends."""
-    with suppress(OSError, AttributeError):  # another compiler's run-time library
-        _quip_library()._gfortran_flush_i4(None)
-
-
-def _reset_clebsch_gordan() -> None:
-    """Make QUIP tabulate its Clebsch-Gordan coefficients anew.
-
-    bispectrum_so3 (integer momenta) and bispectrum_so4 (half-integer ones) share one table, which
-    QUIP renews only to enlarge it: the features of whichever comes second are wrong otherwise.
-    """
-    try:
-        _quip_library().__getattr__("__angular_functions_module_MOD_cg_finalise")()
-    except (OSError, AttributeError):
-        raise ValueError(
-            "this build of QUIP does not let its Clebsch-Gordan table be renewed, without which "
-            "bispectrum features can be wrong"
-        ) from None
-
-
-def _quip_library() -> ctypes.CDLL:
-    import quippy._quippy
-
-    return ctypes.CDLL(quippy._quippy.__file__)
-
-
-def _fortran_message(error: RuntimeError) -> str:
-    """The sentence in QUIP's traceback, which is padded with blanks and stray bytes."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    sentences = [
-        line for line in lines if not line.lstrip().startswith(("Traceback", 'File "'))
-    ] or lines
-    text = sentences[0].strip() if sentences else "no reason given"
-    text = text.split("   ")[0]
-    return "".join(character for character in text if character.isprintable())[:300]

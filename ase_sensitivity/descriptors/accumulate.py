@@ -1,10 +1,13 @@
-"""Compiled loop of the Gram matrix: add a small matrix at scattered places of a large one."""
+"""Compiled loops of the Gram matrix: add small pieces at scattered places of a large one."""
 
 from __future__ import annotations
 
+import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
-from ase_sensitivity.descriptors.base import Floats, Ints
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
 
 
 @njit(cache=True, nogil=True)
