@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial import KDTree
 
 from ase_sensitivity.causes.clusters import clusters
 from ase_sensitivity.descriptors.base import Floats, Ints
@@ -169,6 +168,8 @@ def _confirmed(d: Floats, shell: Ints, candidates: Floats, tolerance: float) -> 
     """The candidates that map all points, fitted to them, and their permutations."""
     g, n = len(candidates), len(d)
     # Shells are told apart by a fourth coordinate.
+    from scipy.spatial import KDTree  # loads much
+
     tree = KDTree(np.column_stack([d, 10.0 * shell]))
     moved = np.einsum("hij,nj->hni", candidates, d)
     where = np.concatenate([moved, np.broadcast_to(10.0 * shell[:, None], (g, n, 1))], axis=2)

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.singlepoint import SinglePointCalculator
 
 from ase_sensitivity.dynamics.log import LineFile
 from ase_sensitivity.sensitivity import Sensitivity
@@ -145,6 +144,8 @@ def flagged_frame(atoms: Atoms, found: Sensitivity, step: int, time: float) -> A
         frame.info["sigma_min"] = float(found.singular_values[0])
     known = _cached(atoms)
     if known:
+        from ase.calculators.singlepoint import SinglePointCalculator  # loads much
+
         frame.calc = SinglePointCalculator(frame, **known)
     return frame
 

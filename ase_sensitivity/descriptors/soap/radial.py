@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.polynomial import chebyshev
-from scipy.special import erf, roots_legendre
 
 from ase_sensitivity.descriptors.base import Floats
 
@@ -74,6 +73,8 @@ def quip_basis(cutoff: float, n_max: int, sigma: float) -> tuple[Floats, Floats]
     QUIP's basis: Gaussians of the atoms' own width at equal distances up to a radius where the
     Gaussian of an atom at the cutoff has fallen to 1e-10, orthonormalised by Cholesky.
     """
+    from scipy.special import erf  # loads much
+
     alpha = 0.5 / sigma**2
     points = np.arange(n_max) * (cutoff + sigma * np.sqrt(20.0 * np.log(10.0))) / n_max
     difference, total = points[:, None] - points, points[:, None] + points
@@ -99,6 +100,8 @@ def gto_basis(cutoff: float, n_max: int, sigma: float) -> tuple[Floats, Floats]:
     n = 0 .. n_max - 1, orthonormalised symmetrically (Löwdin) with the weight r² dr on the whole
     half line, and projected on a density of Gaussians whose squares are normalised to 1.
     """
+    from scipy.special import roots_legendre
+
     order = np.arange(n_max)
     width = np.maximum(np.sqrt(order), 1.0) * cutoff / n_max
     # Products with r² are Gaussians in disguise: beyond ten widths past their maxima they vanish.
