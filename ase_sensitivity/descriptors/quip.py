@@ -43,7 +43,7 @@ class QUIPDescriptor:
         takes all elements for one.
     native
         Compute a soap that :class:`~ase_sensitivity.SOAP` has all the options of with that: the
-        same features, more than ten times as fast. False leaves everything to QUIP.
+        same features, 5 to 30 times as fast. False leaves everything to QUIP.
 
     Raises
     ------
