@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -11,7 +12,7 @@ from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 
-from ase_sensitivity import FeatureJacobian, QUIPDescriptor
+from ase_sensitivity import FeatureJacobian, QUIPDescriptor, SensitivityWarning
 
 SMALL_SOAP = "soap cutoff=3 n_max=3 l_max=2 atom_sigma=0.5"
 
@@ -141,3 +142,8 @@ def soap() -> QUIPDescriptor:
 @pytest.fixture(scope="session")
 def copper_soap() -> QUIPDescriptor:
     return QUIPDescriptor(SMALL_SOAP, species=["Cu"])
+
+
+def ours(caught: Iterable[warnings.WarningMessage]) -> list[warnings.WarningMessage]:
+    """Those of the package: others warn of each other's deprecations."""
+    return [warning for warning in caught if issubclass(warning.category, SensitivityWarning)]

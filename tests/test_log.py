@@ -20,7 +20,7 @@ from ase.io.extxyz import XYZError
 
 from ase_sensitivity import EvaluationWarning, SensitivityObserver, analyze, read_log
 from ase_sensitivity.dynamics.log import columns, line
-from tests.conftest import Still, Told, ammonia
+from tests.conftest import Still, Told, ammonia, ours
 
 FULL = Path("/dev/full")
 
@@ -281,7 +281,7 @@ class TestFullDisk:
         if room < 5_000:
             with pytest.warns(EvaluationWarning, match="could not be written") as caught:
                 still.play(observer, 3)
-            assert len(caught) == 1
+            assert len(ours(caught)) == 1
             assert observer.n_unwritten > 0
         else:
             still.play(observer, 3)
@@ -316,7 +316,7 @@ class TestFullDisk:
         with pytest.warns(EvaluationWarning, match="could not be written") as caught:
             observer = SensitivityObserver(still, Told([1e-5]), logfile=FULL, on_singular="halt")
         still.play(observer, 5)
-        assert len(caught) == 1
+        assert len(ours(caught)) == 1
         assert still.nsteps == 1
         assert observer.halted
         assert observer.n_unwritten == 2
