@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ase_sensitivity.descriptors.base import Floats, Ints
+from ase_sensitivity.spectrum.solvers import ratio_of
 
 NEARLY = 1e-3
 """Ratio below which the summary calls a direction nearly invisible."""
@@ -82,9 +83,7 @@ class Sensitivity:
     @property
     def ratio(self) -> float:
         """sigma_min / sigma_max: nan if only rigid motions exist, 0 if nothing is seen at all."""
-        if len(self.singular_values) == 0:
-            return float("nan")
-        return float(self.singular_values[0]) / self.sigma_max if self.sigma_max > 0 else 0.0
+        return ratio_of(self.singular_values, self.sigma_max)
 
     @property
     def worst_atom(self) -> int:

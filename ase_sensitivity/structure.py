@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,6 +104,19 @@ def check_size(atoms: Atoms, cutoff: float) -> None:
         raise ValueError(
             f"a cutoff of {cutoff:g} Å in this cell gives every atom up to {per_atom:.1e} "
             "neighbours; reduce the cutoff, or check the cell"
+        )
+
+
+def check_memory(n_blocks: int, n_features: int, copies: int = 1) -> None:
+    """Raise ValueError if a Jacobian of so many blocks does not fit into this machine's memory."""
+    if not hasattr(os, "sysconf"):
+        return
+    needed = copies * n_blocks * 3 * n_features * 8
+    present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > 0.8 * present:
+        raise ValueError(
+            f"the Jacobian has {n_blocks} blocks of 3 x {n_features} numbers and needs "
+            f"{needed / 1e9:.1f} GB, more than this machine has; reduce the cutoff or the basis"
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +23,7 @@ from ase_sensitivity.descriptors.base import (
 from ase_sensitivity.descriptors.quip_arguments import BODY_ORDER, QUIPArguments
 from ase_sensitivity.descriptors.quip_library import quip_calls, reset_clebsch_gordan
 from ase_sensitivity.descriptors.soap.soap import SOAP
-from ase_sensitivity.structure import boxed, check_atoms, neighbor_pairs
+from ase_sensitivity.structure import boxed, check_atoms, check_memory, neighbor_pairs
 
 logger = logging.getLogger(__name__)
 
@@ -198,12 +197,9 @@ class _QUIPPart:
     """One QUIP string. The Fortran object is made anew after unpickling."""
 
     def __init__(self, arguments: QUIPArguments) -> None:
-        self.arguments = arguments
-        self._connect()
-
-    def _connect(self) -> None:
         from quippy.descriptors import Descriptor
 
+        self.arguments = arguments
         with quip_calls(f"QUIP does not accept {str(self.arguments)!r}"):
             self._quip = Descriptor(str(self.arguments))
             self.cutoff = float(self._quip.cutoff())
@@ -226,7 +222,8 @@ class _QUIPPart:
     def _calculate(self, atoms: Atoms, gradients: bool) -> FeatureJacobian:
         check_atoms(atoms)
         pairs = neighbor_pairs(atoms, self.cutoff)
-        self._check_memory(len(pairs.first) + len(atoms))
+        # QUIP's copy and ours
+        check_memory(len(pairs.first) + len(atoms), self.n_features, copies=2)
         box = boxed(atoms)
         with quip_calls("QUIP failed on this structure"):
             rows = self._rows(box, gradients)
@@ -245,6 +242,7 @@ class _QUIPPart:
             n_atoms=len(atoms),
             cutoff=self.cutoff,
             center_atoms=center_atoms,
+            pairs=pairs,
         )
         jacobian.check_finite()
         return jacobian
@@ -292,15 +290,6 @@ class _QUIPPart:
             "displacement": displacement,
             "blocks": blocks,
         }
-
-    def _check_memory(self, n_blocks: int) -> None:
-        needed = 2 * n_blocks * 3 * self.n_features * 8  # QUIP's copy and ours
-        present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        if needed > 0.8 * present:
-            raise ValueError(
-                f"the Jacobian has {n_blocks} blocks of 3 x {self.n_features} numbers and needs "
-                f"{needed / 1e9:.1f} GB, more than this machine has; reduce the cutoff or the basis"
-            )
 
     def _empty(self, n_atoms: int) -> FeatureJacobian:
         none: Ints = np.empty(0, dtype=np.intp)

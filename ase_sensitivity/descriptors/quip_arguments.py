@@ -199,7 +199,7 @@ class QUIPArguments:
         ):
             for key in sorted(keys & self.arguments.keys()):
                 for word in self.arguments[key].split():
-                    value = _real(key, word)
+                    value = real_number(key, word)
                     if not (math.isfinite(value) and holds(value)):
                         raise ValueError(f"`{key}` is {word} but must be {rule}")
         self._check_species_lists()
@@ -252,7 +252,8 @@ def chemical_species(name: str, symbols: Sequence[str]) -> tuple[str, ...]:
     return tuple(str(symbol) for symbol in listed)
 
 
-def _real(key: str, word: str) -> float:
+def real_number(key: str, word: str) -> float:
+    """A number as Fortran writes it, of the argument ``key``; ValueError if it is none."""
     try:
         return float(re.sub(r"(?<=[\d.])[dD](?=[+-]?\d)", "e", word))
     except ValueError:

@@ -114,18 +114,18 @@ def atom_ratios(jacobian: Jacobian) -> Floats:
 
     The cost is linear in the number of atoms, and so is the memory.
     """
+    from ase_sensitivity.descriptors.accumulate import sum_blocks  # loads numba
+
     squares = np.zeros((jacobian.n_atoms, 3, 3))
     for part in jacobian.parts:
         # Images of an atom in a row move together.
         key = part.row * part.n_atoms + part.atom
         pairs, where = np.unique(key, return_inverse=True)
-        blocks = part.blocks
+        blocks, atom = part.blocks, part.atom
         if len(pairs) < len(key):
-            blocks = np.zeros((len(pairs), *part.blocks.shape[1:]))
-            np.add.at(blocks, where, part.blocks)
-            atom = pairs % part.n_atoms
-        else:
-            atom = part.atom
+            summed = np.zeros((len(pairs), blocks[:1].size))
+            sum_blocks(blocks.reshape(len(key), -1), where, summed)
+            blocks, atom = summed.reshape(-1, *blocks.shape[1:]), pairs % part.n_atoms
         np.add.at(squares, atom, np.matmul(blocks, blocks.transpose(0, 2, 1)))
     _check_finite(float(squares.sum()))
     values = np.linalg.eigvalsh(squares).clip(0.0)

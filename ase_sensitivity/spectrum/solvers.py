@@ -63,9 +63,14 @@ class Spectrum:
     @property
     def ratio(self) -> float:
         """Smallest over largest singular value: nan without any, 0 if all are zero."""
-        if len(self.singular_values) == 0:
-            return float("nan")
-        return float(self.singular_values[0]) / self.sigma_max if self.sigma_max > 0 else 0.0
+        return ratio_of(self.singular_values, self.sigma_max)
+
+
+def ratio_of(singular_values: Floats, sigma_max: float) -> float:
+    """Smallest over largest singular value: nan without any, 0 if all are zero."""
+    if len(singular_values) == 0:
+        return float("nan")
+    return float(singular_values[0]) / sigma_max if sigma_max > 0 else 0.0
 
 
 def spectrum(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
 from ase.data import chemical_symbols
 
-from ase_sensitivity.descriptors.quip_arguments import QUIPArguments
+from ase_sensitivity.descriptors.quip_arguments import QUIPArguments, real_number
 
 REALS = ("cutoff", "cutoff_transition_width", "atom_sigma", "central_weight")
 INTEGERS = ("n_max", "l_max")
@@ -28,13 +27,6 @@ def _symbols(words: str) -> list[str]:
     return [chemical_symbols[int(word)] for word in words.split()]
 
 
-def _real(key: str, word: str) -> float:
-    try:
-        return float(re.sub(r"(?<=[\d.])[dD](?=[+-]?\d)", "e", word))
-    except ValueError:
-        raise ValueError(f"`{key}` is {word!r}, not a number") from None
-
-
 def _switch(key: str, word: str) -> bool:
     letter = word.strip(".").upper()[:1]
     if letter not in ("T", "F"):
@@ -43,7 +35,7 @@ def _switch(key: str, word: str) -> bool:
 
 
 def _equals(value: float) -> Callable[[str], bool]:
-    return lambda word: _real("option", word) == value
+    return lambda word: real_number("option", word) == value
 
 
 def _off(word: str) -> bool:
@@ -68,7 +60,7 @@ NEUTRAL: dict[str, tuple[str, Callable[[str], bool]]] = {
     # Older strings mean something else in places, newer ones have another radial basis.
     "xml_version": (
         "1426512068 to 1987654320",
-        lambda word: 1426512068 <= _real("xml_version", word) <= 1987654320,
+        lambda word: 1426512068 <= real_number("xml_version", word) <= 1987654320,
     ),
 }
 """Options that we have at one value only: that value, and whether a word says it."""
@@ -105,7 +97,7 @@ def soap_arguments(text: str) -> dict[str, Any]:
         )
     for key in REALS:
         if key in given:
-            arguments[key] = _real(key, given[key])
+            arguments[key] = real_number(key, given[key])
     for key in INTEGERS:
         arguments[key] = int(given[key])
     for key in SWITCHES:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Literal
@@ -16,6 +15,7 @@ from ase_sensitivity.descriptors.quip_arguments import chemical_species
 from ase_sensitivity.descriptors.soap.basis import Basis
 from ase_sensitivity.descriptors.soap.environments import ALL_SPECIES, Environments
 from ase_sensitivity.descriptors.soap.quip_string import soap_arguments
+from ase_sensitivity.structure import check_memory
 
 CHUNK = 2**25
 """Bytes of derivatives that `stream` computes at a time."""
@@ -202,7 +202,7 @@ class SOAP:
             If the structure is unusable, or the derivatives would not fit into memory.
         """
         environments = self._environments(atoms)
-        _check_memory(environments.n_blocks, self.n_features)
+        check_memory(environments.n_blocks, self.n_features)
         return self._jacobian(environments)
 
     def stream(self, atoms: Atoms) -> FeatureJacobian | StreamedJacobian:
@@ -283,15 +283,3 @@ def _integer(name: str, value: int, lowest: int) -> int:
     if isinstance(value, bool) or int(value) != value or not lowest <= value <= 200:
         raise ValueError(f"`{name}` is {value} but must be an integer from {lowest} to 200")
     return int(value)
-
-
-def _check_memory(n_blocks: int, n_features: int) -> None:
-    needed = n_blocks * 3 * n_features * 8
-    if not hasattr(os, "sysconf"):
-        return
-    present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > 0.8 * present:
-        raise ValueError(
-            f"the Jacobian has {n_blocks} blocks of 3 x {n_features} numbers and needs "
-            f"{needed / 1e9:.1f} GB, more than this machine has; reduce the cutoff or the basis"
-        )
