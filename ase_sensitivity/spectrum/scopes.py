@@ -150,17 +150,17 @@ def environment_views(jacobian: Jacobian, atoms: Atoms, center: int | None) -> I
         # Rows of all parts that have the same centre belong together.
         centers = np.unique(np.concatenate([known.centers for known in jacobian.ranges]))
         for i in centers.tolist() if center is None else [center]:
-            pieces = tuple(_rows_of(part, i) for part in jacobian.parts)
+            pieces = tuple(rows_of(part, i) for part in jacobian.parts)
             yield _environment_view(StackedJacobian(pieces), atoms, i)
         return
     for part in jacobian.parts:
         wanted = np.unique(part.centers) if center is None else [center]
         for i in wanted:
             if i in part.centers:
-                yield _environment_view(_rows_of(part, int(i)), atoms, int(i))
+                yield _environment_view(rows_of(part, int(i)), atoms, int(i))
 
 
-def _rows_of(part: FeatureJacobian, center: int) -> FeatureJacobian:
+def rows_of(part: FeatureJacobian, center: int) -> FeatureJacobian:
     """The rows of a centre, which need not be next to each other."""
     rows = np.flatnonzero(part.centers == center)
     if len(rows) and rows[-1] - rows[0] == len(rows) - 1:
