@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import scipy.linalg
 from ase import Atoms
 
-from ase_sensitivity.analysis import check_arguments
-from ase_sensitivity.descriptors.base import Descriptor, Floats, Ints, StackedJacobian
+from ase_sensitivity.analysis import Scope
+from ase_sensitivity.approach.nearest import NearestSingular, nearest_singular
+from ase_sensitivity.approach.subject import subject
+from ase_sensitivity.descriptors.base import Descriptor, FeatureJacobian, Floats, Ints
 from ase_sensitivity.explore.matching import Match, best_match
-from ase_sensitivity.spectrum.scopes import environment_views, structure_view
-from ase_sensitivity.structure import check_atoms, neighbor_pairs
+from ase_sensitivity.structure import neighbor_pairs
 
 CONTACT = 0.7
 """Two atoms nearer than this (Å) are nothing that a structure has."""
@@ -26,18 +28,23 @@ class Place:
     ----------
     positions
         In Å, of shape (n, 3).
-    features
-        All of them, of shape (n_features,).
+    parts
+        Features and derivatives, part by part.
     jacobian
-        Their derivatives of shape (n_features, 3 n), in 1/Å times their unit.
+        All derivatives, of shape (n_features, 3 n), in 1/Å times the features' unit.
     trivial
         Orthonormal rigid motions of shape (3 n, n_trivial).
     """
 
     positions: Floats
-    features: Floats
+    parts: tuple[FeatureJacobian, ...]
     jacobian: Floats
     trivial: Floats
+
+    @cached_property
+    def features(self) -> Floats:
+        """All features, of shape (n_features,)."""
+        return np.concatenate([part.features.ravel() for part in self.parts])
 
     def internal(self) -> tuple[Floats, Floats]:
         """Singular values, ascending, and modes (3 n, any), rigid motions left out."""
@@ -52,7 +59,7 @@ class Place:
 
 
 class FeatureMap:
-    """Features and their derivatives at any positions of the atoms of a structure.
+    """Features and their derivatives at any positions of the points of a subject.
 
     Parameters
     ----------
@@ -60,17 +67,20 @@ class FeatureMap:
         The structure; its constraints play no part.
     descriptor
         The descriptor.
+    scope
+        ``"structure"`` or ``"environment"``.
     center
-        Only the features of this centre; of all by default.
+        The centre of the environment; by default that with the smallest sigma_min / sigma_max.
 
     Attributes
     ----------
     center
-        The centre, also if it is the only one; None if there are several.
+        The only centre of all features, None if there are several.
     seen
-        Atoms that the features depend on, of shape (m,).
+        Points that the features depend on, of shape (m,).
     start
-        The structure as it was given.
+        The subject as it was given: the structure, or in environment scope the centre and then its
+        neighbours as a cluster.
     n_evaluations
         Number of Jacobians so far.
 
@@ -80,31 +90,28 @@ class FeatureMap:
         If an argument makes no sense, or no feature depends on the positions.
     """
 
-    def __init__(self, atoms: Atoms, descriptor: Descriptor, center: int | None = None) -> None:
-        check_atoms(atoms)
-        scope = "structure" if center is None else "environment"
-        check_arguments(atoms, descriptor, scope=scope, center=center, k=None)
-        self._atoms = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-        self._descriptor = descriptor
+    def __init__(
+        self, atoms: Atoms, descriptor: Descriptor, scope: Scope, center: int | None
+    ) -> None:
+        if scope == "atom":
+            raise ValueError('`scope` is "atom" but must be "structure" or "environment"')
+        self._subject = subject(atoms, descriptor, scope, center)
+        points = self._subject.start
+        self._atoms = Atoms(points.numbers, points.positions, cell=points.cell, pbc=points.pbc)
         self.n_evaluations = 0
-        self.center = None if center is None else int(center)
-        parts = descriptor.jacobian(self._atoms).parts
-        centers = np.unique(np.concatenate([part.centers for part in parts]))
-        if center is not None and center not in centers:
-            raise ValueError(f"`center` is {center} ({atoms.symbols[center]}) but no centre")
-        if len(centers) == 1 and centers[0] >= 0:
-            self.center = int(centers[0])
         self.start = self.at(self._atoms.positions)
-        column = np.linalg.norm(self.start.jacobian.reshape(-1, len(atoms), 3), axis=(0, 2))
+        centers = np.unique(np.concatenate([part.centers for part in self.start.parts]))
+        self.center = int(centers[0]) if len(centers) == 1 and centers[0] >= 0 else None
+        column = np.linalg.norm(self.start.jacobian.reshape(-1, len(points), 3), axis=(0, 2))
         if not column.max(initial=0.0) > 0:
             raise ValueError(
                 f"no feature of {atoms.get_chemical_formula()} depends on the positions of its "
-                "atoms; check the species and the cutoff of `descriptor`, and `center`"
+                f"atoms; check the species and the cutoff of {descriptor!r}"
             )
         self.seen: Ints = np.flatnonzero(column > 1e-12 * column.max())
 
     def atoms(self, positions: Floats) -> Atoms:
-        """The structure at positions of shape (n, 3), without calculator or constraints."""
+        """The points at positions of shape (n, 3), without calculator or constraints."""
         moved = self._atoms.copy()
         moved.positions = positions
         return moved
@@ -119,16 +126,63 @@ class FeatureMap:
         """
         moved = self.atoms(positions)
         self.n_evaluations += 1
-        jacobian = self._descriptor.jacobian(moved)
-        if self.center is not None:
-            # What this centre does not see belongs to other fragments: it moves as it likes.
-            own = np.array([self.center])
-            rows = next(environment_views(jacobian, moved, self.center)).jacobian
-            parts = tuple(replace(part, center_atoms=own, pairs=None) for part in rows.parts)
-            jacobian = parts[0] if len(parts) == 1 else StackedJacobian(parts)
-        view = structure_view(jacobian, moved)
-        features = np.concatenate([part.features.ravel() for part in jacobian.parts])
-        return Place(moved.positions, features, view.dense(), view.trivial)
+        jacobian = self._subject.jacobian(moved)
+        view = self._subject.view(jacobian, moved)
+        return Place(moved.positions, jacobian.parts, view.dense(), view.trivial)
+
+    @property
+    def start_atoms(self) -> Atoms:
+        """The subject as it was given."""
+        return self.atoms(self.start.positions)
+
+    def displaced(
+        self, rng: np.random.Generator, length: float, here: Floats | None = None
+    ) -> Floats:
+        """Positions after a random displacement of a length in Å, without rigid motions.
+
+        It starts ``here``, by default at the start, and is shorter where atoms would be in contact.
+        """
+        here = self.start.positions if here is None else here
+        trivial = self.start.trivial if here is self.start.positions else self.at(here).trivial
+        way = rng.normal(size=here.size)
+        way -= trivial @ (trivial.T @ way)
+        for _ in range(100):
+            moved = here + (length / np.linalg.norm(way) * way).reshape(-1, 3)
+            if self.allowed(moved):
+                return moved
+            length *= 0.9
+        return here
+
+    def redirected(self, rng: np.random.Generator) -> Floats:
+        """The start with some points in other directions from the centre, or the centroid."""
+        movable = self.seen[self.seen != self.center] if self.center is not None else self.seen
+        relative = self._from_origin(self.start.positions)
+        origin = self.start.positions - relative
+        for _ in range(1000):
+            guess = relative.copy()
+            chosen = rng.choice(movable, rng.integers(1, len(movable) + 1), replace=False)
+            way = rng.normal(size=(len(chosen), 3))
+            way /= np.linalg.norm(way, axis=1)[:, None]
+            guess[chosen] = np.linalg.norm(relative[chosen], axis=1)[:, None] * way
+            if self.allowed(origin + guess):
+                return origin + guess
+        return self.displaced(rng, 0.5)
+
+    def walk(self, positions: Floats, max_distance: float) -> tuple[Floats, NearestSingular]:
+        """Walk to a singular configuration: its positions, of shape (n, 3), and what was found."""
+        environment = self._subject.scope == "environment"
+        found = nearest_singular(
+            self.atoms(positions),
+            self._subject.descriptor,
+            scope=self._subject.scope,
+            center=0 if environment else None,
+            max_distance=max_distance,
+            closest=CONTACT,
+        )
+        self.n_evaluations += found.n_jacobians
+        end = positions.copy()
+        end[found.points] = found.atoms.positions
+        return end, found
 
     def allowed(self, positions: Floats) -> bool:
         """No two atoms are nearer than :data:`CONTACT`, or than the nearest were at the start."""

@@ -9,6 +9,7 @@ import numpy as np
 import scipy.linalg
 from ase import Atoms
 
+from ase_sensitivity.analysis import Scope
 from ase_sensitivity.descriptors.base import Descriptor, Floats
 from ase_sensitivity.explore.feature_map import FeatureMap, Place
 
@@ -28,8 +29,8 @@ class Manifold:
     Attributes
     ----------
     frames
-        Structures along the path, the first one the given one. ``info`` of each has its numbers of
-        the arrays below.
+        Structures along the path, the first one the given one; in environment scope clusters, the
+        centre first. ``info`` of each has its numbers of the arrays below.
     length
         Norm of all atoms' displacements from the start in Å, without rigid motions; (n_frames,).
     rmsd
@@ -71,6 +72,7 @@ def trace_manifold(
     atoms: Atoms,
     descriptor: Descriptor,
     *,
+    scope: Scope = "structure",
     center: int | None = None,
     length: float = 0.3,
     step: float = 0.05,
@@ -87,8 +89,8 @@ def trace_manifold(
         The structure. It is not changed; its constraints are ignored.
     descriptor
         The descriptor.
-    center
-        Only the features of this centre count; by default those of all.
+    scope, center
+        As in :func:`~ase_sensitivity.analyze`; not ``"atom"``.
     length
         Where to end: the norm of all atoms' displacements in Å.
     step
@@ -134,7 +136,7 @@ def trace_manifold(
             raise ValueError(f"`{name}` is {value} but must be a positive length in Å")
     if n_random < 1:
         raise ValueError(f"`n_random` is {n_random} but must be positive")
-    features = FeatureMap(atoms, descriptor, center)
+    features = FeatureMap(atoms, descriptor, scope, center)
     start = features.start
     modes = start.internal()[1]
     if modes.shape[1] < 2:
