@@ -9,7 +9,16 @@ import numpy as np
 from ase import Atoms, units
 
 from ase_sensitivity.analysis import Scope, fixed_atoms
-from ase_sensitivity.approach.label import HELD, NEARLY, WIDEST, harmless, held, hinged, label
+from ase_sensitivity.approach.label import (
+    BLIND_NEARBY,
+    HELD,
+    NEARLY,
+    WIDEST,
+    harmless,
+    held,
+    hinged,
+    label,
+)
 from ase_sensitivity.approach.nearest import cause_of
 from ase_sensitivity.approach.subject import Subject, subject
 from ase_sensitivity.approach.walk import Estimate, Place, estimate, place, walk
@@ -23,7 +32,7 @@ SUSPICIOUS = 0.1
 """Ratio below which the distance is estimated. Incompleteness 0.1 Å away shows as ratios up to
 0.07, and as 0.03 in most directions."""
 
-STEEPER = 3.0
+STEEPER = 1.5
 """A singular value may fall this much more steeply than any did before in the run."""
 
 NEAR = 2.0
@@ -186,7 +195,7 @@ class Watch:
             return label(this, here, here.found.modes[:, : here.found.n_null]), 0.0
         mode = here.found.modes[:, [number]]
         tolerance = float(np.clip(4 * nearby.distances[number], 0.05, WIDEST))
-        score = held(mode, harmless(this, here, tolerance))
+        score = held(mode, harmless(this, here, tolerance, BLIND_NEARBY))
         if score >= NEARLY:
             return ("symmetry" if score > HELD else "near-symmetric"), None
         if held(mode, hinged(this, here)) > HELD:
