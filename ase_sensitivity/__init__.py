@@ -2,6 +2,7 @@
 
 from ase_sensitivity.analysis import analyze
 from ase_sensitivity.approach.gradient import Gradient, gradient
+from ase_sensitivity.approach.nearest import NearestSingular, nearest_singular
 from ase_sensitivity.descriptors.base import (
     Descriptor,
     FeatureJacobian,
@@ -36,6 +37,7 @@ __all__ = [
     "FeatureJacobian",
     "FiniteDifferenceDescriptor",
     "Gradient",
+    "NearestSingular",
     "QUIPDescriptor",
     "Sensitivity",
     "SensitivityLog",
@@ -48,6 +50,7 @@ __all__ = [
     "StreamedJacobian",
     "analyze",
     "gradient",
+    "nearest_singular",
     "read_log",
     "replay",
     "size_independent",
