@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -10,14 +10,28 @@ import scipy.linalg
 from ase import Atoms
 
 from ase_sensitivity.analysis import Scope
-from ase_sensitivity.approach.nearest import NearestSingular, nearest_singular
+from ase_sensitivity.approach.nearest import NearestSingular, cause_of, nearest_singular
 from ase_sensitivity.approach.subject import subject
+from ase_sensitivity.approach.walk import Walk, place
 from ase_sensitivity.descriptors.base import Descriptor, FeatureJacobian, Floats, Ints
 from ase_sensitivity.explore.matching import Match, best_match
 from ase_sensitivity.structure import neighbor_pairs
 
 CONTACT = 0.7
 """Two atoms nearer than this (Å) are nothing that a structure has."""
+
+ARRIVED = 1e-8
+"""The ratio that walks go on to: at larger ones they may be too far from where they lead to tell
+the cause."""
+
+SINGULAR = 1e-5
+"""The largest ratio of a configuration that is called singular."""
+
+MAX_STEPS = 60
+"""The most steps of a walk."""
+
+AGAIN = 6
+"""How often a walk is taken up at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +114,7 @@ class FeatureMap:
         self._atoms = Atoms(points.numbers, points.positions, cell=points.cell, pbc=points.pbc)
         self.n_evaluations = 0
         self.start = self.at(self._atoms.positions)
+        self._least = min(CONTACT, 0.999 * self.closest(self.start.positions))
         centers = np.unique(np.concatenate([part.centers for part in self.start.parts]))
         self.center = int(centers[0]) if len(centers) == 1 and centers[0] >= 0 else None
         column = np.linalg.norm(self.start.jacobian.reshape(-1, len(points), 3), axis=(0, 2))
@@ -169,24 +184,47 @@ class FeatureMap:
         return self.displaced(rng, 0.5)
 
     def walk(self, positions: Floats, max_distance: float) -> tuple[Floats, NearestSingular]:
-        """Walk to a singular configuration: its positions, of shape (n, 3), and what was found."""
-        environment = self._subject.scope == "environment"
-        found = nearest_singular(
-            self.atoms(positions),
-            self._subject.descriptor,
-            scope=self._subject.scope,
-            center=0 if environment else None,
-            max_distance=max_distance,
-            closest=CONTACT,
-        )
-        self.n_evaluations += found.n_jacobians
-        end = positions.copy()
-        end[found.points] = found.atoms.positions
-        return end, found
+        """Walk to a singular configuration: its positions, of shape (n, 3), and what was found.
+
+        A walk that ends early is taken up again from there: it is drawn back to where it starts.
+        """
+        this = self._subject
+        center = 0 if this.scope == "environment" else None
+        end, last = positions, np.inf
+        for _ in range(AGAIN):
+            found = nearest_singular(
+                self.atoms(end),
+                this.descriptor,
+                scope=this.scope,
+                center=center,
+                max_distance=max_distance,
+                max_steps=MAX_STEPS,
+                closest=CONTACT,
+                arrived=ARRIVED,
+            )
+            self.n_evaluations += found.n_jacobians
+            end = end.copy()
+            end[found.points] = found.atoms.positions
+            if found.ratio < ARRIVED or not found.ratio < 0.5 * last:
+                break
+            last = found.ratio
+        distance = float(np.linalg.norm(end - positions))
+        if found.ratio > SINGULAR or distance > max_distance:
+            return end, replace(found, found=False, cause=None, distance=distance)
+        return end, replace(found, found=True, cause=self._cause(found), distance=distance)
+
+    def _cause(self, found: NearestSingular) -> str:
+        """The cause at the end of a walk, whatever the walk started from."""
+        this = self._subject
+        center = 0 if this.scope == "environment" else None
+        there = subject(found.atoms, this.descriptor, this.scope, center)
+        self.n_evaluations += 1
+        end = place(there, there.start)
+        return cause_of(there, end, Walk(end, 0, 0.0, True, found.message, 0, 1))
 
     def allowed(self, positions: Floats) -> bool:
         """No two atoms are nearer than :data:`CONTACT`, or than the nearest were at the start."""
-        return self.closest(positions) >= min(CONTACT, 0.999 * self.closest(self.start.positions))
+        return self.closest(positions) >= self._least
 
     def closest(self, positions: Floats) -> float:
         """The shortest distance between two atoms in Å; infinite if none is below 2 Å."""

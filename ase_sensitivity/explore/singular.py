@@ -23,6 +23,10 @@ CAUSES = ("symmetry", "fragment", "incompleteness", "truncation", "unknown")
 REACH = 1.0
 """How far a walk may go, in Å."""
 
+LEAST = 0.25
+"""Displacements are at least this fraction of the largest: small ones find what is near to the
+start, such as configurations next to a symmetric one."""
+
 
 @dataclass(frozen=True, eq=False)
 class SingularPoint:
@@ -140,8 +144,8 @@ def find_singular(
         Walks from each start: the second and further ones from where the one before ended,
         displaced again by half as much.
     displacement
-        Norm of the displacements in Å. Where they would bring atoms into contact or above the
-        energy ceiling, they are made smaller.
+        Largest norm of the displacements in Å; a quarter of it is the smallest. Where they would
+        bring atoms into contact or above the energy ceiling, they are made smaller.
     rng
         Seed or generator of the displacements.
     min_distance
@@ -282,7 +286,8 @@ def _walks(
     for start in range(n_starts):
         here, length = features.start.positions, displacement
         for _ in range(n_walks):
-            begin = _displaced(features, energy, ceiling, here, length, generator)
+            amount = length * generator.uniform(LEAST, 1.0)
+            begin = _displaced(features, energy, ceiling, here, amount, generator)
             end, point = _walked(features, energy, begin)
             yield start, (end, point)
             low = point is not None and (point.energy is None or point.energy <= ceiling)
@@ -313,9 +318,6 @@ def _walked(
 ) -> tuple[Floats, SingularPoint | None]:
     """Where a walk ends, and what is there, if it is singular."""
     end, found = features.walk(begin, REACH)
-    if found.found and found.cause == "near-symmetric":
-        # That is said of the start. The end has a cause of its own.
-        end, found = features.walk(end, REACH)
     if not found.found or found.cause is None:
         return end, None
     mode = np.zeros_like(end)
