@@ -24,7 +24,7 @@ def polar(u: float, v: float) -> np.ndarray:
 
 
 def line(u: float) -> Atoms:
-    """Points on the degenerate line D(u), which folds at u = pi: u and -u have the same features."""
+    """Points on the degenerate line D(u), folded at u = pi: u and -u have equal features."""
     pi = np.pi
     fixed = [polar(pi, -3 * pi / 8), polar(pi / 5, -pi / 6), polar(-pi / 5, pi / 6)]
     return around_carbon([*fixed, polar(u, 0)])

@@ -176,14 +176,14 @@ def find_singular(
 
     Examples
     --------
-    Ammonia that is made planar, seen from all of its atoms:
+    Methane with features on carbon only:
 
     >>> from ase.build import molecule
     >>> from ase_sensitivity import SOAP
-    >>> soap = SOAP(["N", "H"], cutoff=4, n_max=6, l_max=4)
-    >>> search = find_singular(molecule("NH3"), soap, cause="symmetry", n_starts=3)
-    >>> search.found, search.n_successful
-    (True, 3)
+    >>> soap = SOAP(["H"], cutoff=3, n_max=8, l_max=8, atom_sigma=0.3, centers=["C"])
+    >>> search = find_singular(molecule("CH4"), soap, cause="incompleteness", n_starts=4)
+    >>> search.found, search.points[0].cause
+    (True, 'incompleteness')
     """
     if cause is not None and cause not in CAUSES:
         raise ValueError(f"`cause` is {cause!r} but must be one of {', '.join(CAUSES)}, or None")
