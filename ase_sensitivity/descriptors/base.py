@@ -149,7 +149,9 @@ class FeatureJacobian:
                 row = first if name == "feature" else int(self.row[first])
                 raise ValueError(f"the descriptor gave a {name} of row {row} that is not finite")
 
-    def row_blocks(self, column: Ints) -> Iterator[tuple[Ints, Floats, float | None]]:
+    def row_blocks(
+        self, column: Ints, rows: Ints | None = None
+    ) -> Iterator[tuple[Ints, Floats, float | None]]:
         """Per row of features: its columns (atoms) and the dense transposed Jacobian over them.
 
         Parameters
@@ -157,6 +159,8 @@ class FeatureJacobian:
         column
             The column of each block, of shape (n_blocks,); -1 leaves the block out. Blocks of a row
             with the same column (images of one atom) are summed.
+        rows
+            The rows wanted, of shape (any,); by default all.
 
         Yields
         ------
@@ -167,13 +171,14 @@ class FeatureJacobian:
         square
             Sum of the squares of all derivatives before images were summed; None if none were.
         """
-        from ase_sensitivity.descriptors.accumulate import sum_blocks  # loads numba
+        from ase_sensitivity.descriptors.accumulate import rows_with_repeated, sum_blocks
 
-        bounds = np.searchsorted(self.row, np.arange(len(self.features) + 1))
-        repeated = self._rows_with_repeated(column)
+        bounds = self._bounds
+        repeated = rows_with_repeated(bounds, column, column.max(initial=-1) + 1)
         left_out = np.zeros(len(self.features), dtype=bool)
         left_out[self.row[column < 0]] = True
-        for row, (start, stop) in enumerate(pairwise(bounds.tolist())):
+        for row in range(len(self.features)) if rows is None else rows.tolist():
+            start, stop = bounds[row], bounds[row + 1]
             columns, blocks = column[start:stop], self.blocks[start:stop]
             if left_out[row]:
                 kept = columns >= 0
@@ -189,28 +194,38 @@ class FeatureJacobian:
                 blocks = summed
             yield columns, blocks.reshape(3 * len(columns), -1), square
 
-    def _rows_with_repeated(self, column: Ints) -> NDArray[np.bool_]:
-        """Whether a row has several blocks of one column, of shape (n_rows,)."""
-        key = self.row * (column.max(initial=0) + 1) + column
-        key = np.sort(key[column >= 0])
-        repeated = np.zeros(len(self.features), dtype=bool)
-        repeated[key[1:][np.diff(key) == 0] // (column.max(initial=0) + 1)] = True
-        return repeated
+    @property
+    def _bounds(self) -> Ints:
+        """First block of each row, of shape (n_rows + 1,)."""
+        return np.searchsorted(self.row, np.arange(len(self.features) + 1))
 
     def add_gram(self, column: Ints, total: Floats) -> float:
-        """Add J^T J, row by row of features, and return the sum of squares of all derivatives.
+        """Add J^T J, row by row of features, and return the sum of the squares of all blocks.
 
         Parameters
         ----------
         column
             As in :meth:`row_blocks`.
         total
-            Of shape (3 n_columns, 3 n_columns).
+            Of shape (3 n_columns, 3 n_columns). Only its lower triangle means anything afterwards.
         """
-        from ase_sensitivity.descriptors.accumulate import add_at  # loads numba
+        from ase_sensitivity.descriptors.accumulate import (
+            LARGE,
+            add_at,
+            add_products,
+            rows_with_repeated,
+        )
 
-        squares = 0.0
-        for columns, block, square in self.row_blocks(column):
+        bounds, length = self._bounds, self.features.shape[1]
+        apart = rows_with_repeated(bounds, column, len(total) // 3)
+        apart |= 4.5 * np.diff(bounds) ** 2 * length > LARGE
+        if not self.blocks.flags.c_contiguous:
+            apart[:] = True
+        rows = np.flatnonzero(~apart)
+        squares: float = 0.0
+        if len(rows):
+            squares = add_products(self.blocks.reshape(-1), length, bounds, rows, column, total)
+        for columns, block, square in self.row_blocks(column, np.flatnonzero(apart)):
             product = block @ block.T
             add_at(total, columns, product)
             squares += float(product.trace()) if square is None else square

@@ -60,10 +60,13 @@ class View:
         The second is about how large a singular value can be that is zero because blocks of images
         or rows cancel.
         """
+        from ase_sensitivity.descriptors.accumulate import mirror  # loads numba
+
         n = self.n_columns
         total = np.zeros((3 * n, 3 * n))
         squares = sum(part.add_gram(self.column(part), total) for part in self.jacobian.parts)
         _check_finite(squares)
+        mirror(total)
         return total, 1e-14 * math.sqrt(squares)
 
     def r_factors(self) -> list[tuple[Ints, Floats]]:
