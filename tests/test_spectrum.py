@@ -10,6 +10,8 @@ from ase.collections import g2
 from ase.constraints import FixAtoms, FixBondLength
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 from scipy.stats import ortho_group
 
 from ase_sensitivity import (
@@ -22,6 +24,7 @@ from ase_sensitivity import (
     analyze,
 )
 from ase_sensitivity.spectrum.banded import banded_inverse
+from ase_sensitivity.spectrum.paths import connect
 from ase_sensitivity.spectrum.rigid import fragments, trivial_modes
 from ase_sensitivity.spectrum.scopes import View, environment_views, structure_view
 from ase_sensitivity.spectrum.solvers import spectrum
@@ -322,6 +325,25 @@ class TestTrivialModes:
     def test_chain_on_its_axis_does_not_rotate(self):
         chain = Atoms("CH", [(0, 0, 0), (1.2, 0, 0)], cell=(2.4, 0, 0), pbc=(1, 0, 0))
         assert self.count(chain) == 3
+
+    def test_paths(self):
+        """Random pairs: the classes are those of SciPy, and a tree of pairs has no cycles."""
+        rng = np.random.default_rng(0)
+        first, second = rng.integers(0, 60, (2, 45))
+        shift = rng.integers(-2, 3, (45, 3))
+        root, offset = connect(first, second, shift, 60)
+        graph = coo_array((np.ones(45), (first, second)), shape=(60, 60))
+        n_classes, expected = connected_components(graph, directed=False)
+        assert 1 < len(np.unique(root)) == n_classes
+        assert len(set(zip(root.tolist(), expected.tolist(), strict=True))) == n_classes
+        tree = minimum_spanning_tree(graph).tocoo()
+        taken = {(i, j): s for i, j, s in zip(first, second, shift.tolist(), strict=True)}
+        pairs = np.array(list(zip(*tree.coords, strict=True)), dtype=np.intp)
+        steps = np.array([taken[tuple(pair)] for pair in pairs])
+        root, offset = connect(*pairs.T, steps, 60)
+        assert len(np.unique(root)) == n_classes
+        np.testing.assert_array_equal(offset[pairs[:, 0]] + steps, offset[pairs[:, 1]])
+        assert not offset[root].any()
 
     def test_molecule_across_the_boundary_of_its_cell(self):
         atoms = molecule("CH3OH", vacuum=5)
