@@ -101,7 +101,7 @@ class FeatureJacobian:
                 raise ValueError(
                     f"`{name}` has shape {getattr(self, name).shape} but must be {shape}"
                 )
-        if n_blocks and (np.diff(self.row) < 0).any():
+        if (self.row[1:] < self.row[:-1]).any():
             raise ValueError("`row` must be in ascending order")
         if len(self.center_atoms) == 0:
             known = np.unique(self.centers[self.centers >= 0])
@@ -225,10 +225,11 @@ class FeatureJacobian:
         squares: float = 0.0
         if len(rows):
             squares = add_products(self.blocks.reshape(-1), length, bounds, rows, column, total)
-        for columns, block, square in self.row_blocks(column, np.flatnonzero(apart)):
-            product = block @ block.T
-            add_at(total, columns, product)
-            squares += float(product.trace()) if square is None else square
+        if len(rows) < len(apart):
+            for columns, block, square in self.row_blocks(column, np.flatnonzero(apart)):
+                product = block @ block.T
+                add_at(total, columns, product)
+                squares += float(product.trace()) if square is None else square
         return squares
 
     def r_factors(self, column: Ints) -> Iterator[tuple[Ints, Floats]]:

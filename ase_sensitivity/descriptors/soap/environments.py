@@ -120,21 +120,21 @@ class Environments:
 
     def jacobian(self, features: Floats, blocks: Floats, cutoff: float) -> FeatureJacobian:
         """Say which block is whose; blocks of a row begin with the centre's own."""
-        n_rows, own = len(self.centers), self.own
-        row = np.repeat(np.arange(n_rows), np.diff(self.starts) + 1)
-        pair = np.arange(len(self.atom)) + self.row + 1
-        atom = np.empty(self.n_blocks, dtype=np.intp)
-        atom[own], atom[pair] = self.centers, self.atom
+        neighbors = np.ones(self.n_blocks, dtype=bool)
+        neighbors[self.own] = False
+        atom = np.repeat(self.centers, np.diff(self.starts) + 1)
+        atom[neighbors] = self.atom
         displacement = np.zeros((self.n_blocks, 3))
-        displacement[pair] = self.vectors
+        displacement[neighbors] = self.vectors
         return FeatureJacobian(
             features=features,
             centers=self.centers,
-            row=row,
+            row=np.repeat(np.arange(len(self.centers)), np.diff(self.starts) + 1),
             atom=atom,
             displacement=displacement,
             blocks=blocks,
             n_atoms=self.n_atoms,
             cutoff=cutoff,
+            center_atoms=self.centers,
             pairs=self.pairs,
         )
