@@ -225,8 +225,13 @@ class SOAP:
         chunk = CACHED if self._body_order == 3 and self._one_thread else CHUNK
         if environments.n_blocks * per_block <= max(KEPT, chunk):
             return self._jacobian(environments)
+
+        def compute(start: int, stop: int) -> FeatureJacobian:
+            features, blocks = self._calculate(environments.rows(start, stop), gradients=True)
+            return environments.jacobian(features, blocks, self._cutoff, start)
+
         return StreamedJacobian(
-            lambda start, stop: self._jacobian(environments.rows(start, stop)),
+            compute,
             environments.bounds(max(1, chunk // per_block)),
             n_atoms=len(atoms),
             cutoff=self._cutoff,
