@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-import scipy.linalg
+import scipy
 from ase import Atoms
 from numpy.typing import NDArray
 

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
-from scipy.linalg.lapack import dormqr, dpotrf, dpotrs, dsytrd
-from scipy.sparse.linalg import ArpackError, eigsh
+import scipy
 
 from ase_sensitivity.descriptors.base import Floats, Ints
 from ase_sensitivity.spectrum.banded import banded_inverse
@@ -149,12 +147,14 @@ def _by_few(gram: Floats, t: Floats, k: int, start: Floats | None) -> Spectrum |
             vectors = _by_inverse(gram, t, k, start)
             # One vector at a time: products of G with a few are no faster than that many with one.
             first = np.random.default_rng(0).normal(size=len(gram))
-            top = eigsh(gram, k=1, which="LA", v0=first, tol=1e-6, return_eigenvectors=False)[0]
+            top = scipy.sparse.linalg.eigsh(
+                gram, k=1, which="LA", v0=first, tol=1e-6, return_eigenvectors=False
+            )[0]
             method = "krylov"
         else:
             vectors, top = _both_ends(gram, t, k)
             method = "gram"
-    except (scipy.linalg.LinAlgError, ArpackError):
+    except (scipy.linalg.LinAlgError, scipy.sparse.linalg.ArpackError):
         return None
     # Rayleigh quotients are free of the shift.
     squares = np.einsum("ij,ij->j", vectors, gram @ vectors).clip(0.0)
@@ -170,13 +170,16 @@ def _lift(gram: Floats) -> float:
 
 def _both_ends(gram: Floats, t: Floats, k: int) -> tuple[Floats, float]:
     """Eigenvectors of the k smallest eigenvalues and the largest one, from one tridiagonal form."""
+    lapack = scipy.linalg.lapack
     n, lift = len(gram), _lift(gram)
     matrix = gram + lift * (t @ t.T)
-    reflectors, diagonal, beside, scales, _ = dsytrd(matrix.T, lower=1, lwork=32 * n, overwrite_a=1)
+    reflectors, diagonal, beside, scales, _ = lapack.dsytrd(
+        matrix.T, lower=1, lwork=32 * n, overwrite_a=1
+    )
     _, vectors = scipy.linalg.eigh_tridiagonal(
         diagonal, beside, select="i", select_range=(0, k - 1), check_finite=False
     )
-    vectors[1:] = dormqr("L", "N", reflectors[1:, :-1], scales, vectors[1:], 64 * n)[0]
+    vectors[1:] = lapack.dormqr("L", "N", reflectors[1:, :-1], scales, vectors[1:], 64 * n)[0]
     high = (n - 1 - t.shape[1], n - 1)
     last = scipy.linalg.eigvalsh_tridiagonal(
         diagonal, beside, select="i", select_range=high, check_finite=False
@@ -187,17 +190,18 @@ def _both_ends(gram: Floats, t: Floats, k: int) -> tuple[Floats, float]:
 
 def _by_inverse(gram: Floats, t: Floats, k: int, start: Floats | None) -> Floats:
     """Eigenvectors of the k smallest eigenvalues, from Krylov subspaces of the inverse."""
+    lapack = scipy.linalg.lapack
     n = len(gram)
     inverse = banded_inverse(gram, t) if n > LONG else None
     if inverse is None:
         matrix = gram + _lift(gram) * (t @ t.T)
         matrix[np.diag_indices(n)] += 1e-14 * matrix.diagonal().max()  # keeps Cholesky from zero
-        factor, failed = dpotrf(matrix.T, lower=True, overwrite_a=True, clean=False)
+        factor, failed = lapack.dpotrf(matrix.T, lower=True, overwrite_a=True, clean=False)
         if failed:
             raise scipy.linalg.LinAlgError("the Gram matrix is singular")
 
         def inverse(x: Floats) -> Floats:
-            return dpotrs(factor, x, lower=True)[0]
+            return lapack.dpotrs(factor, x, lower=True)[0]
 
     return largest_eigenpairs(inverse, n, k, start=start)[1]
 
