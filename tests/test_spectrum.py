@@ -27,6 +27,7 @@ from ase_sensitivity.spectrum.banded import banded_inverse
 from ase_sensitivity.spectrum.paths import connect
 from ase_sensitivity.spectrum.rigid import fragments, trivial_modes
 from ase_sensitivity.spectrum.scopes import View, environment_views, structure_view
+from ase_sensitivity.spectrum.screening import bounds_of, softest_environments
 from ase_sensitivity.spectrum.solvers import spectrum
 from tests.structures import (
     BOUNDARIES,
@@ -419,6 +420,38 @@ class TestAnalyze:
         found = analyze(atoms, soap(atoms), scope="environment")
         assert found.center == np.argmin(ratios)
         assert found.ratio == min(ratios)
+
+    @pytest.mark.parametrize("boundary", ["isolated", "periodic", "wire", "chain", "single"])
+    def test_environments_that_need_no_closer_look(self, boundary):
+        """Bounds from stacked matrices hold the ratio of every environment, linear ones as well."""
+        if boundary == "chain":
+            atoms = Atoms("OCOCHe", [(0, 0, z) for z in (0, 1.2, 2.3, 3.7, 30.0)])
+        elif boundary == "single":
+            atoms = rattled(bulk("Si", cubic=True), 0.1)
+        else:
+            atoms = BOUNDARIES[boundary]()
+        descriptor = soap(atoms, 3.2)
+        jacobian = descriptor.jacobian(atoms)
+        low, high = bounds_of(jacobian)
+        exact = np.array(
+            [spectrum(view, 1).ratio for view in environment_views(jacobian, atoms, None)]
+        )
+        assert np.isinf(low[np.isnan(exact)]).all()
+        known = ~np.isnan(exact)
+        assert known.any()
+        assert (low[known] <= exact[known] ** 2).all()
+        assert (exact[known] ** 2 <= high[known] + 1e-9 * exact[known] ** 2).all()
+        assert (high[known] - low[known]).max() < 1e-12
+        wanted = softest_environments(jacobian)
+        assert np.nanargmin(exact) in wanted
+        if high[known].min() > 1e-11:  # not all of them zero
+            assert len(wanted) < len(atoms)
+        assert analyze(atoms, descriptor, scope="environment").center == np.nanargmin(exact)
+
+    def test_environments_of_several_rows_are_not_screened(self):
+        atoms = isolated()
+        pairs = QUIPDescriptor("distance_2b cutoff=3 Z1=6 Z2=1").jacobian(atoms)
+        assert softest_environments(pairs) is None
 
     def test_environment_moves_images_apart(self):
         atoms = BOUNDARIES["periodic"]()

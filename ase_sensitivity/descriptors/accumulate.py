@@ -106,6 +106,18 @@ def _add_product(flat, p, q, length, begin, end, total, row, column):
 
 
 @njit(**OPTIONS)
+def stacked_products(flat, length, bounds, rows, grams):
+    """Put J^T J of each of some rows, every block a column, in the lower triangle of ``grams``."""
+    for k in range(len(rows)):
+        first = bounds[rows[k]]
+        count = bounds[rows[k] + 1] - first
+        own = flat[3 * length * first : 3 * length * (first + count)]
+        add_products(
+            own, length, np.array([0, count]), np.zeros(1, np.intp), np.arange(count), grams[k]
+        )
+
+
+@njit(**OPTIONS)
 def add_at(total: Floats, columns: Ints, product: Floats) -> None:
     """Add ``product`` (3 m, 3 m) to the rows and columns of ``total`` that belong to m points."""
     for i in range(len(columns)):

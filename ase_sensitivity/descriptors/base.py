@@ -140,6 +140,11 @@ class FeatureJacobian:
         """Atom at the centre of each block's row, of shape (n_blocks,)."""
         return self.centers[self.row]
 
+    @property
+    def keys(self) -> Ints:
+        """Atom and image of each block as integers: images are a lattice vector from each other."""
+        return np.column_stack([self.atom, np.rint(self.displacement / 1e-3)]).astype(np.intp)
+
     def check_finite(self) -> None:
         """Raise ValueError if a feature or a derivative is not a finite number."""
         for name, array in (("feature", self.features), ("derivative", self.blocks)):
