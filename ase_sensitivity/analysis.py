@@ -29,6 +29,7 @@ from ase_sensitivity.spectrum.scopes import (
     environment_views,
     structure_view,
 )
+from ase_sensitivity.spectrum.screening import softest_environments
 from ase_sensitivity.spectrum.solvers import NULL_TOLERANCE, Spectrum, spectrum
 from ase_sensitivity.structure import check_atoms
 
@@ -193,7 +194,9 @@ def _views(
         centers = np.unique(np.concatenate([known.centers for known in jacobian.ranges]))
         if center is not None and center not in centers:
             raise ValueError(f"atom {center} ({atoms.symbols[center]}) is not a centre")
-        yield from environment_views(jacobian, atoms, None if center is None else int(center))
+        # The others need no closer look.
+        wanted = softest_environments(jacobian) if center is None else int(center)
+        yield from environment_views(jacobian, atoms, wanted)
     elif center is not None:
         yield atom_view(jacobian, int(center))
     elif len(fixed) < len(atoms):
