@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 from ase.geometry import complete_cell, wrap_positions
-from matscipy.neighbours import neighbour_list
 from numpy.typing import NDArray
 
 CLOSEST = 0.01
@@ -135,6 +134,9 @@ def neighbor_pairs(atoms: Atoms, cutoff: float) -> NeighborPairs:
         if squares.min() > CLOSEST**2:
             first, second = np.nonzero(squares < cutoff**2)
             return NeighborPairs(first, second, np.zeros((len(first), 3), dtype=np.intp))
+    # Here, so that ASE can list the package as a plugin where matscipy is broken.
+    from matscipy.neighbours import neighbour_list
+
     box = boxed(atoms)
     check_size(box, cutoff)
     first, second, distance, shift = neighbour_list("ijdS", box, float(cutoff))
