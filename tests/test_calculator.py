@@ -639,9 +639,9 @@ def test_adapter_for_wfl():
     namespace = {"AbortSimBase": AbortSimBase}
     code = code_of_docs("wfl").replace("from wfl.generate.md.abort_base import AbortSimBase\n", "")
     exec(code, namespace)
-    abort = namespace["AbortOnSingular"](soap(), threshold=0.2, n_failed_steps=2)
+    abort = namespace["AbortOnSingular"](soap(), threshold=0.05, n_failed_steps=2)
     far, near = ammonia(), molecule("NH3")
-    near.positions[0, 2] = near.positions[1, 2] + 0.05
+    near.positions[0, 2] = near.positions[1, 2] + 0.01
     far.calc = near.calc = EMT()  # any calculator will do
     assert [bool(abort.stop(atoms)) for atoms in (far, near, far, near, near)] == [0, 0, 0, 0, 1]
 
