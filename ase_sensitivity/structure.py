@@ -146,7 +146,8 @@ def neighbor_pairs(atoms: Atoms, cutoff: float) -> NeighborPairs:
         if squares.min() > CLOSEST**2:
             first, second = np.nonzero(squares < cutoff**2)
             return NeighborPairs(first, second, np.zeros((len(first), 3), dtype=np.intp))
-    from matscipy.neighbours import neighbour_list  # loads much
+    # Here, as it loads much, and for ASE to list the package as a plugin where it is broken.
+    from matscipy.neighbours import neighbour_list
 
     cell, positions, moved = _box(atoms)
     _check_size(cell, atoms.pbc, len(atoms), cutoff)
