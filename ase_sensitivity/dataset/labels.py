@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from ase import Atoms
 
 from ase_sensitivity.causes.symmetry import point_group
-from ase_sensitivity.dataset.forces import unit_factors
 from ase_sensitivity.dataset.overlay import overlay
 from ase_sensitivity.dataset.pairs import Conflict, Pair
-from ase_sensitivity.dataset.surroundings import Labels, Surroundings
+from ase_sensitivity.dataset.surroundings import Surroundings
 from ase_sensitivity.descriptors.base import Floats
 
 SAME = 1e-3
@@ -21,30 +19,6 @@ compared: bonds pull with some 10 eV/Å²."""
 BEYOND = 0.3
 """Å beyond twice the cutoff up to which a gap between atoms is looked for, to compare those before
 it."""
-
-
-def labels_reader(forces_key: str | None, energy_key: str | None, units: str = "eV") -> Labels:
-    """A function that gives the reference energy and forces of a structure in eV and eV/Å.
-
-    Parameters
-    ----------
-    forces_key, energy_key
-        Names of an array and of an entry of ``info``; by default results of the calculator.
-    units
-        Unit of the labels.
-    """
-    per_energy, per_force = unit_factors(units)
-
-    def labels(atoms: Atoms) -> tuple[float | None, Floats | None]:
-        results = {} if atoms.calc is None else getattr(atoms.calc, "results", {})
-        energy = results.get("energy") if energy_key is None else atoms.info.get(energy_key)
-        forces = results.get("forces") if forces_key is None else atoms.arrays.get(forces_key)
-        return (
-            None if energy is None else float(energy) * per_energy,
-            None if forces is None else np.array(forces, dtype=float) * per_force,
-        )
-
-    return labels
 
 
 def energy_difference(around: Surroundings, i: int, j: int) -> float | None:

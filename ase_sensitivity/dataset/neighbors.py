@@ -7,16 +7,17 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ase_sensitivity.dataset.forces import unit_factors
 from ase_sensitivity.dataset.labels import (
     energy_conflicts,
     energy_difference,
     force_conflicts,
     force_difference,
-    labels_reader,
 )
 from ase_sensitivity.dataset.overlay import Overlay, overlay
 from ase_sensitivity.dataset.pairs import Pair, PairResult
 from ase_sensitivity.dataset.reading import Frames, check_frames, read_frames
+from ase_sensitivity.dataset.scan import _tasks as read_tasks
 from ase_sensitivity.dataset.surroundings import Surroundings
 from ase_sensitivity.dataset.whole_structures import whole_structures
 from ase_sensitivity.descriptors.base import Descriptor, Floats, Ints
@@ -45,7 +46,7 @@ def find_pairs(
     across_species: bool = False,
     max_environments: int | None = None,
     max_pairs: int = 10_000,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> PairResult:
     """Find environments that a descriptor takes for the same.
 
@@ -61,12 +62,8 @@ def find_pairs(
     delta
         Structures are different if in their best match over rotation, reflection and permutation
         a point misses its partner by more than this, in Å.
-    forces_key, energy_key
-        Names of the array and of the entry of ``info`` with reference forces and energies; by
-        default those of the calculator that ASE's readers attach.
-    units
-        Unit of the reference energies, as :func:`~ase_sensitivity.dataset.forces.unit_factors`
-        takes it.
+    forces_key, energy_key, units
+        As in :func:`~ase_sensitivity.scan`.
     energy_tolerance, force_tolerance
         Labels differ by more than this in eV per atom and in eV/Å.
     across_species
@@ -120,8 +117,8 @@ def find_pairs(
     """
     _check(epsilon, delta, energy_tolerance, force_tolerance, max_environments, max_pairs)
     check_frames(frames)
-    labels = labels_reader(forces_key, energy_key, units)
-    around = Surroundings(read_frames(frames), descriptor, labels, max_environments, progress)
+    tasks = read_tasks(read_frames(frames), forces_key, energy_key, unit_factors(units), first=True)
+    around = Surroundings(tasks, descriptor, max_environments, progress)
     search = _Search(around, epsilon, delta, max_pairs)
     numbers = np.zeros_like(around.number) if across_species else around.number
     for number in np.unique(numbers):
@@ -206,7 +203,8 @@ class _Search:
             if identical[i]:
                 continue
             radius = around.norm[i] * (self.epsilon / (1 - self.epsilon) + 1e-14)
-            others = group[tree.query_ball_point(around.projected[i], radius)]
+            ball = tree.query_ball_point(around.projected[i], radius, return_sorted=True)
+            others = group[ball]
             first = self.copy_of[i] < 0
             if first:
                 self.copy_of[i] = i
@@ -235,7 +233,7 @@ class _Search:
         self.copy_of[rest] = rest
 
     def _near(self, i: int, others: Ints) -> tuple[Ints, Floats]:
-        """Those whose full features are the same, nearest first, and how far they are."""
+        """Those whose full features are the same, in order, and how far they are."""
         around = self.around
         own = around.features(np.array([i]))[0]
         found = [np.empty(0)]
@@ -245,9 +243,8 @@ class _Search:
             larger = np.maximum(around.norm[some], around.norm[i])
             found.append(distance / np.where(larger > 0, larger, 1.0))
         distances = np.concatenate(found)
-        order = np.argsort(distances, kind="stable")
-        order = order[distances[order] <= self.epsilon]
-        return others[order], distances[order]
+        same = distances <= self.epsilon
+        return others[same], distances[same]
 
     def _overlay(self, i: int, j: int) -> Overlay:
         around = self.around

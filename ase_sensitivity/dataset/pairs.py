@@ -155,7 +155,7 @@ class PairResult:
             worst = max(self.degenerate, key=_force)
             lines.append(
                 f"{_many(len(self.degenerate), 'degenerate pair')}: same features, different "
-                "structure. No model on these features can give them different energies."
+                "structure. No model on these features can tell them apart."
             )
             said = (
                 ""

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import scipy.linalg
 from ase import Atoms
 
+from ase_sensitivity.dataset.evaluation import Task
 from ase_sensitivity.dataset.pairs import Place
-from ase_sensitivity.dataset.reading import Frame
 from ase_sensitivity.descriptors.base import Descriptor, Floats, Ints, rows_of
 from ase_sensitivity.structure import neighbor_pairs
 
@@ -29,32 +28,16 @@ LISTED = 256
 Points = tuple[Ints, Floats]
 """Atomic numbers of shape (n,) and displacements from the centre in Å, of shape (n, 3)."""
 
-Labels = Callable[[Atoms], tuple[float | None, Floats | None]]
-"""Energy in eV and forces in eV/Å, of shape (n_atoms, 3), of a structure; None where unknown."""
-
-
-@dataclass(frozen=True, eq=False)
-class Structure:
-    """A structure without its calculator, where it is from, and its labels."""
-
-    source: str
-    index: int
-    atoms: Atoms
-    energy: float | None
-    forces: Floats | None
-
 
 class Surroundings:
     """The environments of a descriptor's centres in many structures.
 
     Parameters
     ----------
-    frames
-        The structures; read once.
+    tasks
+        Structures with their labels; read once.
     descriptor
         With one row of features per centre, or one per structure.
-    labels
-        Gives the reference energy and forces of a structure.
     limit
         Environments kept at most, chosen at random from all of them; None keeps all.
     progress
@@ -84,14 +67,13 @@ class Surroundings:
 
     def __init__(
         self,
-        frames: Iterable[Frame],
+        tasks: Iterable[Task],
         descriptor: Descriptor,
-        labels: Labels,
         limit: int | None = None,
-        progress: Callable[[int], None] | None = None,
+        progress: Callable[[int], object] | None = None,
     ) -> None:
         self.descriptor = descriptor
-        self.structures: dict[int, Structure] = {}
+        self.structures: dict[int, Task] = {}
         self.errors: list[tuple[Place, str]] = []
         self.n_frames = self.n_seen = 0
         self._axes: Floats | None = None
@@ -100,13 +82,13 @@ class Surroundings:
         self._points: OrderedDict[tuple[int, float], list[Points]] = OrderedDict()
         rng = np.random.default_rng(0)
         parts: list[tuple[Any, ...]] = []
-        for frame in frames:
+        for task in tasks:
             number = self.n_frames
             self.n_frames += 1
             try:
-                centers, features = self._read(number, frame, labels)
+                centers, features = self._read(number, task)
             except ValueError as error:
-                self.errors.append((Place(frame.index, None, frame.source), str(error)))
+                self.errors.append((Place(task.index, None, task.source), str(error)))
                 continue
             atomic = np.where(centers >= 0, self.structures[number].atoms.numbers[centers], 0)
             norm = np.linalg.norm(features, axis=1)
@@ -170,15 +152,13 @@ class Surroundings:
         center = int(self.center[environment])
         return None if forces is None or center < 0 else forces[center]
 
-    def _read(self, number: int, frame: Frame, labels: Labels) -> tuple[Ints, Floats]:
-        """Centres and features of a frame, which is put among the structures."""
-        if frame.atoms is None:
-            raise ValueError(frame.error)
-        atoms = frame.atoms
-        centers, features = self._rows(atoms)
+    def _read(self, number: int, task: Task) -> tuple[Ints, Floats]:
+        """Centres and features of a structure, which is put among the others."""
+        if task.error is not None:
+            raise ValueError(task.error)
+        centers, features = self._rows(task.atoms)
         self._axes_for(features)
-        bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-        self.structures[number] = Structure(frame.source, frame.index, bare, *labels(atoms))
+        self.structures[number] = task
         self._keep(number, centers, features)
         return centers, features
 
