@@ -12,12 +12,11 @@ import numpy as np
 from ase_sensitivity.analysis import Scope, check_arguments
 from ase_sensitivity.causes.symmetry import TOLERANCE
 from ase_sensitivity.dataset.evaluation import Settings, Task, evaluate
-from ase_sensitivity.dataset.forces import unit_factors
 from ase_sensitivity.dataset.nested import lower
 from ase_sensitivity.dataset.reading import Frames, check_frames, read_frames
 from ase_sensitivity.dataset.record import FrameRecord
 from ase_sensitivity.dataset.scan import NULL_TOLERANCE
-from ase_sensitivity.dataset.scan import _tasks as read_tasks
+from ase_sensitivity.dataset.tasks import tasks_of, unit_factors
 from ase_sensitivity.descriptors.base import Descriptor
 from ase_sensitivity.descriptors.quip import QUIPDescriptor
 from ase_sensitivity.descriptors.soap.soap import SOAP
@@ -165,7 +164,7 @@ def converge(
     # The number of modes is of no interest: with forces all of them are computed anyway.
     settings = Settings(scope, 1, True, False, null_tolerance, tolerance)
     totals: dict[Basis, _Total] = {}
-    tasks = read_tasks(read_frames(frames), forces_key, energy_key, unit_factors(units), first=True)
+    tasks = tasks_of(read_frames(frames), forces_key, energy_key, unit_factors(units), strict=True)
     for n_done, task in enumerate(tasks, 1):
         for n, row in zip(levels["n_max"], members, strict=True):
             found = _swept(row, settings, task)
@@ -211,12 +210,12 @@ def _swept(
     """Records of a structure and numbers of features, for descriptors with ascending l_max."""
     soaps = [_soap(member) for member in members]
     largest = soaps[-1]
-    if largest is None or task.error is not None:
+    if largest is None or len(task.atoms) == 0:
         return [_of_one(member, settings, task) for member in members]
     try:
         jacobian = largest.jacobian(task.atoms)
-    except ValueError as error:
-        logger.info("%s@%d failed: %s", task.source, task.index, error)
+    except Exception:  # each basis will say what is wrong
+        logger.info("%s@%d failed", task.source, task.index, exc_info=True)
         return [_of_one(member, settings, task) for member in members]
     found = []
     for member, soap in zip(members, soaps, strict=True):
