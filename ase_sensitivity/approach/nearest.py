@@ -67,6 +67,7 @@ def nearest_singular(
     max_distance: float = 0.5,
     max_steps: int = 25,
     closest: float = 0.7,
+    arrived: float = ARRIVED,
 ) -> NearestSingular:
     """Walk from a configuration to the nearest one that is singular, and tell its cause.
 
@@ -81,6 +82,10 @@ def nearest_singular(
     closest
         The walk ends when two atoms come closer than this, in Å, or than 0.9 times the shortest
         distance they start with.
+    arrived
+        The walk goes on until sigma_min / sigma_max is below this, or no step makes it any smaller.
+        Where it grows as the square of the distance, the default is reached 0.01 Å and more before
+        the singular configuration, and the cause may be taken for truncation: 1e-8 is safer there.
 
     Returns
     -------
@@ -108,7 +113,11 @@ def nearest_singular(
     >>> found.cause, round(found.distance, 3)  # half the square root of 3 times the height
     ('symmetry', 0.087)
     """
-    for name, value in (("max_distance", max_distance), ("closest", closest)):
+    for name, value in (
+        ("max_distance", max_distance),
+        ("closest", closest),
+        ("arrived", arrived),
+    ):
         if not value > 0:
             raise ValueError(f"`{name}` is {value!r} but must be positive")
     if not isinstance(max_steps, int | np.integer) or isinstance(max_steps, bool) or max_steps < 1:
@@ -129,6 +138,7 @@ def nearest_singular(
             max_distance=max_distance,
             max_steps=max_steps,
             closest=closest,
+            arrived=arrived,
         )
     mode = this.shift(went.mode)
     return NearestSingular(

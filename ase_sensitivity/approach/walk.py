@@ -153,6 +153,7 @@ def walk(
     max_distance: float = 0.5,
     max_steps: int = 25,
     closest: float = 0.7,
+    arrived: float = ARRIVED,
 ) -> Walk:
     """Follow a mode to where its singular value vanishes, by Levenberg-Marquardt steps.
 
@@ -173,6 +174,8 @@ def walk(
     closest
         Give up when two atoms come closer than this, in Å, or than 0.9 times the shortest distance
         of the start.
+    arrived
+        The ratio to go on to.
     """
     at, damping, n_steps, n_jacobians = start, 1e-2, 0, 0
     first = start.ratio(number)
@@ -180,11 +183,11 @@ def walk(
 
     def ended(message: str) -> Walk:
         ratio = at.ratio(number)
-        arrived = ratio < max(CLOSE_ENOUGH, first / 50) or ratio < ARRIVED
+        there = ratio < max(CLOSE_ENOUGH, first / 50) or ratio < ARRIVED
         distance = float(np.linalg.norm(at.atoms.positions - start.atoms.positions))
-        return Walk(at, number, distance, arrived, message, n_steps, n_jacobians)
+        return Walk(at, number, distance, there, message, n_steps, n_jacobians)
 
-    while at.ratio(number) > ARRIVED:
+    while at.ratio(number) > arrived:
         if n_steps == max_steps:
             return ended(f"not there after {max_steps} steps")
         if derivative is None:
