@@ -17,13 +17,11 @@ from ase.calculators.calculator import (
 from ase.outputs import Properties, all_outputs
 
 from ase_sensitivity.analysis import Scope, analyze, check_arguments
-from ase_sensitivity.approach.gradient import distances
-from ase_sensitivity.approach.subject import subject
+from ase_sensitivity.approach.nearest import singularity_distance
 from ase_sensitivity.descriptors.base import Descriptor
 from ase_sensitivity.dynamics.bias import BIASED, Attract, BiasTerm, Repel
 from ase_sensitivity.dynamics.old_style import OldStyleCalculator
 from ase_sensitivity.sensitivity import Sensitivity
-from ase_sensitivity.spectrum.solvers import spectrum
 
 
 class SensitivityCalculator(BaseCalculator):
@@ -253,7 +251,7 @@ class _Configuration:
     @cached_property
     def distance(self) -> float:
         descriptor, scope, *_ = self.settings
-        return _distance(self.atoms, descriptor, scope)
+        return singularity_distance(self.atoms, descriptor, scope=scope)
 
     @cached_property
     def term(self) -> BiasTerm:
@@ -291,19 +289,6 @@ def _modern(calc: Any) -> Any:
     if isinstance(calc, Atoms):
         raise TypeError("`calc` is an ase.Atoms but must be an ASE calculator")
     return calc if hasattr(calc, "get_property") else OldStyleCalculator(calc)
-
-
-def _distance(atoms: Atoms, descriptor: Descriptor, scope: Scope) -> float:
-    """First-order distance in Å to where one of the three softest modes becomes invisible."""
-    this = subject(atoms, descriptor, scope, None)
-    view = this.view(this.jacobian(this.start), this.start)
-    found = spectrum(view, 3)
-    if len(found.singular_values) == 0:
-        return float("nan")
-    if found.n_null:
-        return 0.0
-    derivatives = [this.derivative(this.start, mode) for mode in found.modes.T]
-    return float(distances(this, view, found, derivatives).min())
 
 
 if "sensitivity" not in getattr(registry, "external_calculators", {"sensitivity": None}):
