@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
+import scipy
 
 from ase_sensitivity.causes.symmetry import point_group
 from ase_sensitivity.dataset.surroundings import Points
@@ -101,6 +101,6 @@ def _laid(
     missed, image = KDTree(target).query(moved)
     if len(np.unique(image)) < len(image):
         cost = ((moved[:, None] - target) ** 2).sum(axis=2)
-        image = linear_sum_assignment(cost)[1]
+        image = scipy.optimize.linear_sum_assignment(cost)[1]
         missed = np.sqrt(cost[np.arange(len(image)), image])
     return float(missed.max()), rotation

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from math import gcd
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+import scipy
 
 from ase_sensitivity.dataset.labels import BEYOND, energy_difference
 from ase_sensitivity.dataset.overlay import overlay
@@ -39,8 +38,8 @@ def whole_structures(
     """
     n = len(around)
     first, second = np.array(list(links), dtype=np.intp).reshape(-1, 2).T
-    graph = coo_array((np.ones(len(links)), (first, second)), shape=(n, n))
-    seen_as = connected_components(graph, directed=False)[1][copy_of]
+    graph = scipy.sparse.coo_array((np.ones(len(links)), (first, second)), shape=(n, n))
+    seen_as = scipy.sparse.csgraph.connected_components(graph, directed=False)[1][copy_of]
     order = np.argsort(around.structure, kind="stable")
     numbers, starts = np.unique(around.structure[order], return_index=True)
     groups: dict[Key, dict[Key, list[int]]] = {}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-import scipy.linalg
+import scipy
 from ase import Atoms
 
 from ase_sensitivity.analysis import Scope

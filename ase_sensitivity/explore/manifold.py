@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
+import scipy
 from ase import Atoms
 
 from ase_sensitivity.analysis import Scope
