@@ -14,6 +14,10 @@ CORE = 16
 """Points up to which orientations are looked for with all of them. Of larger environments the
 nearest ones are laid on each other, and the rest follows."""
 
+SAME = 1e-3
+"""Points that miss each other by less than this (Å) are at the same place: no better match is
+looked for, and labels have to agree. Bonds pull with some 10 eV/Å²."""
+
 Overlay = tuple[float, Floats | None]
 """The largest distance between matched points in Å, infinite without a match, and the orthogonal
 matrix that puts the first environment on the second."""
@@ -21,7 +25,7 @@ matrix that puts the first environment on the second."""
 APART: Overlay = (np.inf, None)
 
 
-def overlay(a: Points, b: Points, nearest: float, farthest: float, enough: float) -> Overlay:
+def overlay(a: Points, b: Points, nearest: float, farthest: float) -> Overlay:
     """How well environment a can be put on b, by any element of O(3), permutation included.
 
     Parameters
@@ -32,8 +36,6 @@ def overlay(a: Points, b: Points, nearest: float, farthest: float, enough: float
         Points beyond ``nearest`` (Å) may be left out, as they weigh nothing; where both
         environments have as many points of each species, and the gap between points in and out is
         widest.
-    enough
-        A match with a largest distance below this (Å) is good: no better one is looked for.
     """
     common = _common(a, b, nearest, farthest)
     if common is None:
@@ -44,7 +46,7 @@ def overlay(a: Points, b: Points, nearest: float, farthest: float, enough: float
     best = APART
     for rotation in (np.eye(3), -np.eye(3)):  # the atoms of a crystal are turned alike
         best = min(best, _laid(numbers_a, points_a, numbers_b, points_b, rotation), key=_size)
-        if best[0] <= enough:
+        if best[0] <= SAME:
             return best
     if len(points_a) <= CORE:
         found = best_match(numbers_a, points_a, numbers_b, points_b)
@@ -59,7 +61,7 @@ def overlay(a: Points, b: Points, nearest: float, farthest: float, enough: float
     for turn in turns:
         trial = _laid(numbers_a, points_a, numbers_b, points_b, found.rotation @ turn)
         best = min(best, trial, key=_size)
-        if best[0] <= enough:
+        if best[0] <= SAME:
             break
     return best
 
