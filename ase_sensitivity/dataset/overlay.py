@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from ase_sensitivity.causes.symmetry import point_group
 from ase_sensitivity.dataset.surroundings import Points
 from ase_sensitivity.descriptors.base import Floats, Ints
-from ase_sensitivity.explore.matching import best_match
 
 CORE = 16
 """Points up to which orientations are looked for with all of them. Of larger environments the
@@ -37,6 +35,8 @@ def overlay(a: Points, b: Points, nearest: float, farthest: float) -> Overlay:
         environments have as many points of each species, and the gap between points in and out is
         widest.
     """
+    from ase_sensitivity.explore.matching import best_match  # loads much
+
     common = _common(a, b, nearest, farthest)
     if common is None:
         return APART
@@ -114,6 +114,8 @@ def _laid(
     target = np.column_stack([points_b, 100.0 * numbers_b])
     missed, image = KDTree(target).query(moved)
     if len(np.unique(image)) < len(image):
+        from scipy.optimize import linear_sum_assignment  # loads much
+
         cost = ((moved[:, None] - target) ** 2).sum(axis=2)
         image = linear_sum_assignment(cost)[1]
         missed = np.sqrt(cost[np.arange(len(image)), image])
