@@ -7,7 +7,8 @@ from ase_sensitivity.approach.nearest import (
     nearest_singular,
     singularity_distance,
 )
-from ase_sensitivity.dataset.converge import Convergence, converge
+from ase_sensitivity.dataset.bases import Convergence
+from ase_sensitivity.dataset.converge import converge
 from ase_sensitivity.dataset.neighbors import find_pairs
 from ase_sensitivity.dataset.pairs import PairResult
 from ase_sensitivity.dataset.result import ScanResult
