@@ -229,7 +229,7 @@ def test_where_quip_loses_digits_ours_are_right(r, sigma, lost):
 
 
 @pytest.mark.parametrize("body_order", [2, 3, 4])
-@pytest.mark.parametrize("radial_basis", ["quip", "gto"])
+@pytest.mark.parametrize("radial_basis", ["quip", "gto", "dscribe"])
 @pytest.mark.parametrize("normalise", [True, False])
 def test_jacobian_is_the_derivative(body_order, radial_basis, normalise):
     atoms = rattled(STRUCTURES["slab"], seed=4)
