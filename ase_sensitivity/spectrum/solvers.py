@@ -23,11 +23,11 @@ NULL_TOLERANCE = 1e-10
 """Singular values below this fraction of the largest are zero."""
 
 FEW = 60
-"""Number of coordinates above which a few values by `eigh` cost less than all."""
+"""Number of coordinates above which a few values cost less than all."""
 
-MANY = 550
-"""Number of coordinates above which Krylov subspaces cost less than `eigh`
-(benchmarks/solvers.py)."""
+MANY = 750
+"""Number of coordinates above which Krylov subspaces cost less than a tridiagonal form, with the
+previous modes to start from; without them it is 1000."""
 
 LONG = 1500
 """Number of coordinates above which the matrix is stored as a band if it has a narrow one."""
