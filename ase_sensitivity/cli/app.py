@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 import ase_sensitivity
+from ase_sensitivity.cli.analyze import analyze
 
 INTERRUPTED = 130
 
@@ -57,6 +58,9 @@ def demo(
     from ase_sensitivity.cli.demo import run
 
     run(directory, steps=steps, seed=seed)
+
+
+app.command()(analyze)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

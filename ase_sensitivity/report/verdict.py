@@ -1,0 +1,136 @@
+"""What a scan found, in words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ase_sensitivity.sensitivity import NEARLY
+
+HARMLESS = ("fragment", "symmetry")
+BLIND = ("incompleteness", "truncation", "unknown")
+CURE = {
+    "incompleteness": "no larger basis of the same body order cures that: take a higher body "
+    "order, other centers or a further descriptor",
+    "truncation": "a larger basis cures that",
+    "unknown": "the descriptor does not tell its body order, so the cure is not known",
+}
+LARGE = 0.01
+"""eV/Å: an irreducible force error that is worth a word."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A judgement.
+
+    Attributes
+    ----------
+    level
+        ``"good"``, ``"attention"`` or ``"bad"``.
+    headline
+        One sentence.
+    sentences
+        What it rests on.
+    """
+
+    level: str
+    headline: str
+    sentences: tuple[str, ...]
+
+
+def verdict(rows: Sequence[Mapping[str, Any]], irreducible: float | None) -> Verdict:
+    """Judge a scan.
+
+    Parameters
+    ----------
+    rows
+        One for each frame, as in a scan result.
+    irreducible
+        The irreducible force error over all frames in eV/Å, None without reference forces.
+    """
+    failed = [row for row in rows if row.get("error")]
+    done = [row for row in rows if not row.get("error")]
+    if not done:
+        text = "No frame could be analyzed." if rows else "There are no frames."
+        return Verdict("bad", text, tuple(_failures(failed, len(rows))))
+    causes = Counter(row["cause"] for row in done if row.get("cause"))
+    blind = sum(causes[cause] for cause in BLIND)
+    soft = sum(1 for row in done if not row.get("cause") and _below(row.get("ratio"), NEARLY))
+    sentences = [
+        f"{_frames(count, len(done))} {'has' if count == 1 else 'have'} directions that are "
+        f"invisible because of {cause}: {CURE[cause]}."
+        for cause in BLIND
+        if (count := causes[cause])
+    ]
+    sentences += [
+        f"{_frames(count, len(done))} {'has' if count == 1 else 'have'} directions that are "
+        f"invisible because of {cause}; that is harmless."
+        for cause in HARMLESS
+        if (count := causes[cause])
+    ]
+    if soft:
+        sentences.append(
+            f"{_frames(soft, len(done))} {'changes' if soft == 1 else 'change'} the features "
+            f"along some direction less than {NEARLY:g} times as much as along the stiffest."
+        )
+    if not sentences:
+        sentences.append("No direction of any frame is invisible to the descriptor.")
+    sentences += _of_forces(done, irreducible)
+    sentences += _failures(failed, len(rows))
+    lost = irreducible is not None and irreducible >= LARGE
+    if lost:
+        headline = f"No model on these features can have a force error below {irreducible:.3g} eV/Å."
+    elif blind and irreducible is not None:
+        headline = (
+            f"The features are blind to some motion in {_frames(blind, len(done))}; "
+            "the forces lost with it are small."
+        )
+    elif blind:
+        headline = f"The features are blind to some motion in {_frames(blind, len(done))}."
+    elif failed:
+        headline = f"The features see every motion, but {len(failed)} frames could not be analyzed."
+    else:
+        headline = "The features see every motion that matters."
+    level = "bad" if lost else "attention" if blind or failed or soft else "good"
+    return Verdict(level, headline, tuple(sentences))
+
+
+def _below(value: float | None, limit: float) -> bool:
+    return value is not None and value < limit
+
+
+def _frames(count: int, of: int) -> str:
+    if count == of:
+        return "The only frame" if of == 1 else f"all {of} frames"
+    return f"{count} of {of} frames"
+
+
+def _of_forces(rows: Sequence[Mapping[str, Any]], irreducible: float | None) -> list[str]:
+    if irreducible is None:
+        return ["There were no reference forces to tell what these directions cost."]
+    errors = [row["irreducible_force_error"] for row in rows if row.get("irreducible_force_error")]
+    text = f"The force error that no fit can avoid is {irreducible:.3g} eV/Å over all frames"
+    sentences = [f"{text}, {max(errors):.3g} eV/Å in the worst." if errors else f"{text}."]
+    slopes = [row["required_slope"] for row in rows if row.get("required_slope") is not None]
+    if slopes:
+        sentences.append(
+            f"The steepest model is needed where the required slope is {max(slopes):.4g} eV/Å "
+            f"(median {sorted(slopes)[len(slopes) // 2]:.4g})."
+        )
+    net = [row["net_force"] for row in rows if row.get("net_force") is not None]
+    if net and max(net) > LARGE:
+        sentences.append(
+            f"Reference forces do not add up to zero: up to {max(net):.3g} eV/Å in a frame."
+        )
+    return sentences
+
+
+def _failures(failed: Sequence[Mapping[str, Any]], total: int) -> list[str]:
+    if not failed:
+        return []
+    reason, count = Counter(row["error"] for row in failed).most_common(1)[0]
+    shown = reason if len(reason) < 200 else reason[:197] + "..."
+    most = "" if count == len(failed) else f", {count} of them"
+    return [f"{_frames(len(failed), total)} could not be analyzed{most}: {shown}."]
