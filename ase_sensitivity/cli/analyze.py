@@ -14,8 +14,8 @@ def analyze(
     file: Annotated[
         str,
         typer.Argument(
-            metavar="FILE[@i]",
-            help="Anything ASE reads. Without @i its last frame; @: for each one.",
+            metavar="FILE",
+            help="Anything ASE reads: its last frame, or the one that FILE@i says, or each of FILE@:.",
             show_default=False,
         ),
     ],
@@ -33,9 +33,7 @@ def analyze(
         ),
     ] = None,
     k: options.NumberOfValues = 6,
-    causes: Annotated[
-        bool, typer.Option("--causes/--no-causes", help="Find out why values vanish.")
-    ] = True,
+    causes: options.Causes = True,
     json: options.Json = False,
 ) -> None:
     """Tell what the descriptor sees least in a structure, and why."""

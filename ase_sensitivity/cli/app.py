@@ -15,6 +15,9 @@ from rich.logging import RichHandler
 
 import ase_sensitivity
 from ase_sensitivity.cli.analyze import analyze
+from ase_sensitivity.cli.output import Interrupted
+from ase_sensitivity.cli.report import report
+from ase_sensitivity.cli.scan import scan
 
 INTERRUPTED = 130
 
@@ -46,6 +49,10 @@ def _common(
     )
 
 
+for command in (analyze, scan, report):
+    app.command()(command)
+
+
 @app.command()
 def demo(
     directory: Annotated[
@@ -58,9 +65,6 @@ def demo(
     from ase_sensitivity.cli.demo import run
 
     run(directory, steps=steps, seed=seed)
-
-
-app.command()(analyze)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,6 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     except KeyboardInterrupt:
         status = INTERRUPTED
+    except Interrupted as interrupt:
+        return _error(f"interrupted: {interrupt}", INTERRUPTED)
     except (ValueError, TypeError, OSError, ImportError) as error:
         return _error(str(error))
     except Exception as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
 from ase_sensitivity.spectrum.scopes import SCOPES
 
 
@@ -92,4 +93,28 @@ EnergyKey = Annotated[
 ]
 Json = Annotated[
     bool, typer.Option("--json", help="Print JSON for programs, and nothing else.")
+]
+Units = Annotated[
+    str,
+    typer.Option(
+        "--units",
+        metavar="UNIT",
+        help="Unit of the energies in the files, with lengths in Å (eV, kcal/mol, kJ/mol, Ha), "
+        "or of the forces (Ha/Bohr). Results are in eV and Å.",
+    ),
+]
+Causes = Annotated[
+    bool, typer.Option("--causes/--no-causes", help="Find out why singular values vanish.")
+]
+Workers = Annotated[
+    int, typer.Option("--workers", metavar="N", help="Processes to share the work.", min=1)
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="A Dask cluster to use instead: tcp://host:8786.",
+        show_default=False,
+    ),
 ]

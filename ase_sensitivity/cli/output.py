@@ -11,6 +11,10 @@ from typing import Any
 import numpy as np
 
 
+class Interrupted(Exception):  # noqa: N818 (what the user wanted, not a mistake)
+    """A command was interrupted; the text says what is left of it."""
+
+
 def say(text: str) -> None:
     """Print a result."""
     print(text)  # noqa: T201

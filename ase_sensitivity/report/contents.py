@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ase_sensitivity.descriptors.base import Floats, Ints
+from ase_sensitivity.report.verdict import BLIND
 from ase_sensitivity.sensitivity import NEARLY
-from ase_sensitivity.spectrum.solvers import NULL_TOLERANCE
 
 if TYPE_CHECKING:
-    from ase_sensitivity.dataset.scan import ScanResult
+    from ase_sensitivity.dataset.record import FrameRecord
+    from ase_sensitivity.dataset.result import ScanResult
 
 MOST_ROWS = 100_000
 """Rows on the page; of more, the worst half and an even selection of the rest."""
@@ -29,21 +30,27 @@ MOST_COLUMNS = 400
 LABELS: dict[str, tuple[str, str]] = {
     "source": ("source", ""),
     "index": ("index", ""),
-    "time": ("time", "fs"),
     "formula": ("formula", ""),
+    "n_atoms": ("atoms", ""),
     "ratio": ("σ min / σ max", ""),
     "sigma_min": ("σ min", "1/Å"),
     "sigma_max": ("σ max", "1/Å"),
     "cause": ("cause", ""),
     "n_null": ("null", ""),
+    "n_near_null": ("near null", ""),
+    "n_fragment": ("fragment", ""),
     "n_symmetry": ("symmetry", ""),
     "n_incompleteness": ("incompleteness", ""),
     "n_truncation": ("truncation", ""),
+    "n_unknown": ("unknown", ""),
     "center": ("center", ""),
+    "worst_atom": ("softest atom", ""),
     "distance": ("distance", "Å"),
     "irreducible_force_error": ("irreducible error", "eV/Å"),
     "required_slope": ("required slope", "eV/Å"),
+    "rms_force": ("rms force", "eV/Å"),
     "net_force": ("net force", "eV/Å"),
+    "net_torque": ("net torque", "eV"),
     "error": ("error", ""),
 }
 """Columns of the table in order: what they are called and their unit."""
@@ -68,7 +75,8 @@ def contents(result: ScanResult, *, timestep: float | None = None) -> dict[str, 
     shown = [rows[number] for number in kept]
     columns = _columns(shown)
     structures, elements = _structures(result, worst, place)
-    curve = result.curve
+    thresholds, irreducible = result.curve
+    null = float(result.parameters["null_tolerance"])
     return {
         "n_rows": len(shown),
         "note": _note(len(kept), len(rows), len(structures)),
@@ -76,44 +84,37 @@ def contents(result: ScanResult, *, timestep: float | None = None) -> dict[str, 
         "quantities": [
             {"key": key, "label": LABELS[key][0], "unit": LABELS[key][1], "log": True}
             for key in QUANTITIES
-            if any(row.get(key) is not None for row in shown)
+            if any(row[key] is not None for row in shown)
         ],
         "thresholds": {
             "ratio": [
                 {"value": NEARLY, "label": f"nearly invisible below {NEARLY:g}"},
-                {"value": NULL_TOLERANCE, "label": "zero"},
+                {"value": null, "label": "zero"},
             ]
         },
-        "floor": NULL_TOLERANCE / 10,
+        "floor": null / 10,
         "x": _axis(shown, kept, timestep),
         "worst": [place[entry["number"]] for entry in structures],
         "structures": structures,
         "elements": elements,
         "curve": None
-        if curve is None
-        else {
-            "threshold": rounded(np.asarray(curve.thresholds)),
-            "irreducible": rounded(np.asarray(curve.irreducible)),
-        },
-        "species_loss": {
-            symbol: _number(value) for symbol, value in (result.species_loss or {}).items()
-        },
-        "spectrum": _spectrum(result, kept),
+        if np.isnan(irreducible).any()
+        else {"threshold": rounded(thresholds), "irreducible": rounded(irreducible)},
+        "species_loss": {symbol: _number(loss) for symbol, loss in result.species_loss.items()},
+        "spectrum": _spectrum(result, kept, null),
     }
 
 
 def severity(row: Mapping[str, Any]) -> tuple[float, int, float]:
     """Larger for what matters more: lost force, spurious null directions, small ratio."""
-    lost = row.get("irreducible_force_error") or 0.0
-    spurious = (row.get("n_incompleteness") or 0) + (row.get("n_truncation") or 0)
-    ratio = row.get("ratio")
-    small = ratio if ratio is not None and math.isfinite(ratio) else math.inf
-    return round(lost, 4), spurious, -small
+    lost = row["irreducible_force_error"] or 0.0
+    spurious = sum(row[f"n_{cause}"] or 0 for cause in BLIND)
+    return round(lost, 4), spurious, -row["ratio"]
 
 
 def worst_first(rows: Sequence[Mapping[str, Any]]) -> list[int]:
     """Numbers of the rows that could be analyzed, the worst first."""
-    done = [number for number, row in enumerate(rows) if not row.get("error")]
+    done = [number for number, row in enumerate(rows) if row["ratio"] is not None]
     return sorted(done, key=lambda number: severity(rows[number]), reverse=True)
 
 
@@ -143,7 +144,7 @@ def _number(value: float | None, digits: int = 5) -> float | None:
 def _columns(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     columns = []
     for key, (label, unit) in LABELS.items():
-        values = [row.get(key) for row in rows]
+        values = [row[key] for row in rows]
         if all(value is None for value in values):
             continue
         column: dict[str, Any] = {"key": key, "label": label, "unit": unit}
@@ -176,11 +177,11 @@ def _axis(
     rows: Sequence[Mapping[str, Any]], kept: Ints, timestep: float | None
 ) -> dict[str, Any]:
     if timestep is not None:
-        index = [row.get("index") or 0 for row in rows]
+        index = [row["index"] for row in rows]
         return {"label": "time (fs)", "values": [_number(i * timestep, 8) for i in index]}
-    sources = {row.get("source") for row in rows}
+    sources = {row["source"] for row in rows}
     if len(sources) == 1:
-        return {"label": "frame", "values": [row.get("index") for row in rows]}
+        return {"label": "frame", "values": [row["index"] for row in rows]}
     return {"label": "row of the results", "values": kept.tolist()}
 
 
@@ -199,8 +200,7 @@ def _structures(
         n_atoms += len(atoms)
         if found and n_atoms > MOST_ATOMS:
             break
-        values, scale = np.asarray(record.singular_values), record.sigma_max
-        modes = np.asarray(record.modes)[:MOST_MODES]
+        modes = record.modes[:MOST_MODES]
         loss = record.force_loss
         found.append(
             {
@@ -211,9 +211,9 @@ def _structures(
                 "cell": np.round(atoms.cell.array, 4).tolist(),
                 "pbc": atoms.pbc.tolist(),
                 "modes": np.round(modes, 4).tolist(),
-                "ratios": rounded(values[:MOST_MODES] / scale if scale else values[:MOST_MODES]),
+                "ratios": rounded(_relative(record)[:MOST_MODES]),
                 "causes": list(record.causes or [None] * len(modes))[:MOST_MODES],
-                "force_loss": None if loss is None else rounded(np.asarray(loss), 4),
+                "force_loss": None if loss is None else rounded(loss, 4),
             }
         )
         for z in set(atoms.numbers.tolist()) - elements.keys():
@@ -225,26 +225,27 @@ def _structures(
     return found, elements
 
 
+def _relative(record: FrameRecord) -> Floats:
+    """Singular values over the largest."""
+    return record.singular_values / (record.sigma_max or 1.0)
+
+
 def _color(colors: Floats, z: int) -> Floats:
     return colors[z] if z < len(colors) else np.array([0.5, 0.5, 0.5])
 
 
-def _spectrum(result: ScanResult, kept: Ints) -> dict[str, Any]:
+def _spectrum(result: ScanResult, kept: Ints, floor: float) -> dict[str, Any]:
     """Heat map of log10(sigma / sigma_max): of every so many frames, that of smallest ratio."""
     rows = result.rows
-    done = [i for i, number in enumerate(kept) if not rows[number].get("error")]
+    done = [i for i, number in enumerate(kept) if rows[number]["ratio"] is not None]
     chosen = []
     for some in np.array_split(np.array(done, dtype=np.intp), min(len(done), MOST_COLUMNS) or 1):
         if len(some):
-            ratios = [rows[kept[i]].get("ratio") for i in some]
-            finite = [math.inf if r is None or math.isnan(r) else r for r in ratios]
-            chosen.append(int(some[int(np.argmin(finite))]))
+            chosen.append(int(min(some, key=lambda i: rows[kept[i]]["ratio"])))
     spectra = []
     for i in chosen:
         record = result.record(int(kept[i]))
-        values = np.asarray(record.singular_values, dtype=float)
-        relative = values / record.sigma_max if record.sigma_max else values
-        spectra.append(np.log10(np.maximum(relative, NULL_TOLERANCE)))
+        spectra.append(np.log10(np.maximum(_relative(record), floor)))
     height = max((len(values) for values in spectra), default=0)
     table = np.full((height, len(spectra)), np.nan)
     for i, values in enumerate(spectra):

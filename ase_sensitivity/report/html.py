@@ -17,7 +17,7 @@ from ase_sensitivity.report.contents import contents
 from ase_sensitivity.report.verdict import verdict
 
 if TYPE_CHECKING:
-    from ase_sensitivity.dataset.scan import ScanResult
+    from ase_sensitivity.dataset.result import ScanResult
 
 logger = logging.getLogger(__name__)
 
@@ -89,13 +89,13 @@ def render(
     logger.info("the data of the page take %.1f MB", len(packed) / 1e6)
     safe = jinja2.utils.markupsafe.Markup
     rows = result.rows
-    sources = list(dict.fromkeys(str(row.get("source")) for row in rows))
+    sources = list(dict.fromkeys(row["source"] for row in rows))
     listed = ", ".join(sources[:3]) + (f" and {len(sources) - 3} more" if len(sources) > 3 else "")
     return template.render(
         title=title,
         subtitle=f"{len(rows)} frames of {listed}" if rows else "no frames",
         version=ase_sensitivity.__version__,
-        verdict=verdict(rows, irreducible_error(result)),
+        verdict=verdict(rows, result.irreducible_force_error, result.rms_force),
         parameters=[(name, str(value)) for name, value in result.parameters.items()],
         css=safe((files / "report.css").read_text(encoding="utf-8")),
         script=safe((files / "report.js").read_text(encoding="utf-8")),
@@ -103,10 +103,3 @@ def render(
         data=safe(packed),
     )
 
-
-def irreducible_error(result: ScanResult) -> float | None:
-    """Over all frames, at the smallest threshold of the curve, in eV/Å; None without forces."""
-    curve = result.curve
-    if curve is None or len(curve.irreducible) == 0:
-        return None
-    return float(curve.irreducible[0])

@@ -40,7 +40,9 @@ class Verdict:
     sentences: tuple[str, ...]
 
 
-def verdict(rows: Sequence[Mapping[str, Any]], irreducible: float | None) -> Verdict:
+def verdict(
+    rows: Sequence[Mapping[str, Any]], irreducible: float | None, rms_force: float | None
+) -> Verdict:
     """Judge a scan.
 
     Parameters
@@ -49,15 +51,17 @@ def verdict(rows: Sequence[Mapping[str, Any]], irreducible: float | None) -> Ver
         One for each frame, as in a scan result.
     irreducible
         The irreducible force error over all frames in eV/Å, None without reference forces.
+    rms_force
+        The root mean square of these forces in eV/Å.
     """
-    failed = [row for row in rows if row.get("error")]
-    done = [row for row in rows if not row.get("error")]
+    failed = [row for row in rows if row["ratio"] is None]
+    done = [row for row in rows if row["ratio"] is not None]
     if not done:
         text = "No frame could be analyzed." if rows else "There are no frames."
         return Verdict("bad", text, tuple(_failures(failed, len(rows))))
-    causes = Counter(row["cause"] for row in done if row.get("cause"))
+    causes = Counter(row["cause"] for row in done if row["cause"])
     blind = sum(causes[cause] for cause in BLIND)
-    soft = sum(1 for row in done if not row.get("cause") and _below(row.get("ratio"), NEARLY))
+    soft = sum(1 for row in done if not row["cause"] and row["ratio"] < NEARLY)
     sentences = [
         f"{_frames(count, len(done))} {'has' if count == 1 else 'have'} directions that are "
         f"invisible because of {cause}: {CURE[cause]}."
@@ -77,7 +81,7 @@ def verdict(rows: Sequence[Mapping[str, Any]], irreducible: float | None) -> Ver
         )
     if not sentences:
         sentences.append("No direction of any frame is invisible to the descriptor.")
-    sentences += _of_forces(done, irreducible)
+    sentences += _of_forces(done, irreducible, rms_force)
     sentences += _failures(failed, len(rows))
     lost = irreducible is not None and irreducible >= LARGE
     if lost:
@@ -97,34 +101,39 @@ def verdict(rows: Sequence[Mapping[str, Any]], irreducible: float | None) -> Ver
     return Verdict(level, headline, tuple(sentences))
 
 
-def _below(value: float | None, limit: float) -> bool:
-    return value is not None and value < limit
-
-
 def _frames(count: int, of: int) -> str:
     if count == of:
         return "The only frame" if of == 1 else f"all {of} frames"
     return f"{count} of {of} frames"
 
 
-def _of_forces(rows: Sequence[Mapping[str, Any]], irreducible: float | None) -> list[str]:
-    if irreducible is None:
+def _of_forces(
+    rows: Sequence[Mapping[str, Any]], irreducible: float | None, rms_force: float | None
+) -> list[str]:
+    if irreducible is None or rms_force is None:
         return ["There were no reference forces to tell what these directions cost."]
-    errors = [row["irreducible_force_error"] for row in rows if row.get("irreducible_force_error")]
-    text = f"The force error that no fit can avoid is {irreducible:.3g} eV/Å over all frames"
-    sentences = [f"{text}, {max(errors):.3g} eV/Å in the worst." if errors else f"{text}."]
-    slopes = [row["required_slope"] for row in rows if row.get("required_slope") is not None]
+    errors = _known(rows, "irreducible_force_error")
+    sentences = [
+        f"The force error that no fit can avoid is {irreducible:.3g} eV/Å over all frames, whose "
+        f"forces are {rms_force:.3g} eV/Å (root mean squares), and {max(errors):.3g} eV/Å in the "
+        "worst frame."
+    ]
+    slopes = _known(rows, "required_slope")
     if slopes:
         sentences.append(
             f"The steepest model is needed where the required slope is {max(slopes):.4g} eV/Å "
             f"(median {sorted(slopes)[len(slopes) // 2]:.4g})."
         )
-    net = [row["net_force"] for row in rows if row.get("net_force") is not None]
+    net = _known(rows, "net_force")
     if net and max(net) > LARGE:
         sentences.append(
             f"Reference forces do not add up to zero: up to {max(net):.3g} eV/Å in a frame."
         )
     return sentences
+
+
+def _known(rows: Sequence[Mapping[str, Any]], name: str) -> list[float]:
+    return [row[name] for row in rows if row[name] is not None]
 
 
 def _failures(failed: Sequence[Mapping[str, Any]], total: int) -> list[str]:
