@@ -15,6 +15,7 @@ from rich.logging import RichHandler
 
 import ase_sensitivity
 from ase_sensitivity.cli.analyze import analyze
+from ase_sensitivity.cli.check import check
 from ase_sensitivity.cli.output import Interrupted
 from ase_sensitivity.cli.report import report
 from ase_sensitivity.cli.scan import scan
@@ -49,7 +50,7 @@ def _common(
     )
 
 
-for command in (analyze, scan, report):
+for command in (analyze, scan, check, report):
     app.command()(command)
 
 

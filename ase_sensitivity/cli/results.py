@@ -15,6 +15,7 @@ def statistics(result: ScanResult) -> dict[str, Any]:
     causes: Counter[str] = Counter()
     total, failed, first_error = 0, 0, None
     worst: dict[str, dict[str, Any]] = {}
+    first: dict[str, str] = {}
     for row in result.rows:
         total += 1
         if row["ratio"] is None:
@@ -22,7 +23,9 @@ def statistics(result: ScanResult) -> dict[str, Any]:
             first_error = first_error or f"{row['source']}@{row['index']}: {row['error']}"
             continue
         for cause in CAUSES:
-            causes[cause] += bool(row[f"n_{cause}"]) or row["cause"] == cause
+            if row[f"n_{cause}"] or row["cause"] == cause:
+                causes[cause] += 1
+                first.setdefault(cause, f"first in {row['source']}@{row['index']}")
         for name, sign in EXTREMES.items():
             value = row[name]
             if value is None:
@@ -35,6 +38,7 @@ def statistics(result: ScanResult) -> dict[str, Any]:
         "n_failed": failed,
         "first_error": first_error,
         "causes": {cause: causes[cause] for cause in CAUSES},
+        "first": first,
         "irreducible_force_error": result.irreducible_force_error,
         "rms_force": result.rms_force,
         "species_loss": result.species_loss,

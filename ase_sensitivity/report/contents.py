@@ -69,7 +69,10 @@ def contents(result: ScanResult, *, timestep: float | None = None) -> dict[str, 
         Time between two frames in fs, for the axis of the frames.
     """
     rows = result.rows
-    kept = kept_rows(rows)
+    if len({row["source"] for row in rows}) == 1:  # resumed scans of slices are out of order
+        kept = np.array(sorted(kept_rows(rows), key=lambda number: rows[number]["index"]))
+    else:
+        kept = kept_rows(rows)
     place = {int(number): i for i, number in enumerate(kept)}
     worst = [number for number in worst_first(rows) if number in place]
     shown = [rows[number] for number in kept]

@@ -202,9 +202,14 @@ function drawStructure() {
     traces.push({ type: "scatter3d", mode: "lines", hoverinfo: "skip", line: { color: color("quiet"), width: 2 },
       ...named(coordinates(edgesOf(structure.cell))) });
   const hidden = { visible: false, showspikes: false };
+  // plotly makes the box of all points one in volume; keep all of a long one in sight
+  const corners = structure.positions.concat(edgesOf(structure.cell).filter(Boolean));
+  const sides = coordinates(structure.pbc.some(Boolean) ? corners : structure.positions)
+    .map((values) => 1.5 + values.reduce((most, v) => Math.max(most, v), -Infinity) - values.reduce((least, v) => Math.min(least, v), Infinity));
+  const far = 1.1 * Math.max(...sides) / Math.cbrt(sides[0] * sides[1] * sides[2]);
   Plotly.react("structure", traces, layout({ dragmode: "orbit", uirevision: selected, margin: { l: 0, r: 0, t: 0, b: 0 },
     scene: { xaxis: hidden, yaxis: hidden, zaxis: hidden, aspectmode: "data", uirevision: selected,
-      camera: { projection: { type: "perspective" }, eye: { x: 1, y: -1, z: .6 } } } }), turnable);
+      camera: { projection: { type: "perspective" }, eye: { x: .8 * far, y: -.8 * far, z: .5 * far } } } }), turnable);
 }
 const named = (values, names = "xyz") => Object.fromEntries([...names].map((name, k) => [name, values[k]]));
 
@@ -285,7 +290,7 @@ function drawForces() {
       yaxis: logarithmic("irreducible error (eV/Å)") }), zoomable);
   const symbols = Object.keys(data.species_loss);
   $("species").hidden = !symbols.length;
-  Plotly.react("species", [{ type: "bar", x: symbols, y: Object.values(data.species_loss), marker: { color: color("accent") },
+  Plotly.react("species", [{ type: "bar", x: symbols, y: Object.values(data.species_loss), width: .5, marker: { color: color("accent") },
     hovertemplate: "%{x}: %{y:.3g} eV/Å<extra></extra>" }],
     layout({ dragmode: false, xaxis: axis("species", { type: "category", gridcolor: "rgba(0,0,0,0)" }),
       yaxis: axis("lost force, rms (eV/Å)", { rangemode: "tozero", exponentformat: "power" }) }), config);
