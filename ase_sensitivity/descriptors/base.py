@@ -339,3 +339,18 @@ def jacobian_of(descriptor: Descriptor, atoms: Atoms) -> Jacobian:
     """The Jacobian, in pieces computed when needed if the descriptor has a method ``stream``."""
     stream: Callable[[Atoms], Jacobian] = getattr(descriptor, "stream", descriptor.jacobian)
     return stream(atoms)
+
+
+Rows = tuple[Floats, Ints]
+"""Features of shape (n_rows, n_features), and the atom at the centre of each row, (n_rows,)."""
+
+
+def rows_of(descriptor: Descriptor, atoms: Atoms) -> list[Rows]:
+    """Features and whose they are, of each part of the descriptor.
+
+    Descriptors that have a method ``rows`` are spared the derivatives.
+    """
+    rows: Callable[[Atoms], list[Rows]] | None = getattr(descriptor, "rows", None)
+    if rows is not None:
+        return rows(atoms)
+    return [(part.features, part.centers) for part in descriptor.jacobian(atoms).parts]

@@ -17,6 +17,7 @@ from ase_sensitivity.descriptors.base import (
     Floats,
     Ints,
     Jacobian,
+    Rows,
     StackedJacobian,
     WholeJacobian,
 )
@@ -158,7 +159,17 @@ class QUIPDescriptor:
         ValueError
             If the structure is unusable or QUIP refuses it.
         """
-        return scipy.linalg.block_diag(*(part.features(atoms) for part in self._parts))
+        return scipy.linalg.block_diag(*(features for features, _ in self.rows(atoms)))
+
+    def rows(self, atoms: Atoms) -> list[Rows]:
+        """Features and the atom at the centre of each row, for each string.
+
+        Raises
+        ------
+        ValueError
+            If the structure is unusable or QUIP refuses it.
+        """
+        return [rows for part in self._parts for rows in part.rows(atoms)]
 
     def jacobian(self, atoms: Atoms) -> WholeJacobian:
         """Features and their derivatives, in 1/Å times the features' unit.
@@ -213,8 +224,9 @@ class _QUIPPart:
     def __setstate__(self, arguments: QUIPArguments) -> None:
         self.__init__(arguments)  # type: ignore[misc]
 
-    def features(self, atoms: Atoms) -> Floats:
-        return self._calculate(atoms, gradients=False).features
+    def rows(self, atoms: Atoms) -> list[Rows]:
+        found = self._calculate(atoms, gradients=False)
+        return [(found.features, found.centers)]
 
     def jacobian(self, atoms: Atoms) -> FeatureJacobian:
         return self._calculate(atoms, gradients=True)

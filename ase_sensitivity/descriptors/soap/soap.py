@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from ase import Atoms
 
-from ase_sensitivity.descriptors.base import FeatureJacobian, Floats, StreamedJacobian
+from ase_sensitivity.descriptors.base import FeatureJacobian, Floats, Rows, StreamedJacobian
 from ase_sensitivity.descriptors.quip_arguments import chemical_species
 from ase_sensitivity.descriptors.soap.basis import Basis
 from ase_sensitivity.descriptors.soap.environments import ALL_SPECIES, Environments
@@ -191,7 +191,18 @@ class SOAP:
         TypeError, ValueError
             If the structure is unusable.
         """
-        return self._calculate(self._environments(atoms), gradients=False)[0]
+        return self.rows(atoms)[0][0]
+
+    def rows(self, atoms: Atoms) -> list[Rows]:
+        """Features and the atom at the centre of each row; one part.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the structure is unusable.
+        """
+        environments = self._environments(atoms)
+        return [(self._calculate(environments, gradients=False)[0], environments.centers)]
 
     def jacobian(self, atoms: Atoms) -> FeatureJacobian:
         """Features and their derivatives, one row per centre, in 1/Å times the features' unit.
