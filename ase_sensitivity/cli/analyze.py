@@ -15,7 +15,7 @@ def analyze(
         str,
         typer.Argument(
             metavar="FILE",
-            help="Anything ASE reads: its last frame, or the one that FILE@i says, or each of FILE@:.",
+            help="Anything ASE reads: its last frame, or FILE@i for another, FILE@: for each.",
             show_default=False,
         ),
     ],

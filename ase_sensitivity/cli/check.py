@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -72,12 +71,8 @@ def check(
     max_irreducible: Annotated[
         float | None, limit("Force error that no fit can avoid, over all frames.", "EV/Å")
     ] = None,
-    max_slope: Annotated[
-        float | None, limit("Required slope of any frame.", "EV/Å")
-    ] = None,
-    max_net_force: Annotated[
-        float | None, limit("Net force of any frame.", "EV/Å")
-    ] = None,
+    max_slope: Annotated[float | None, limit("Required slope of any frame.", "EV/Å")] = None,
+    max_net_force: Annotated[float | None, limit("Net force of any frame.", "EV/Å")] = None,
     max_incompleteness: Annotated[
         int | None, limit("Frames with directions invisible because of incompleteness.", "N")
     ] = None,
@@ -131,7 +126,7 @@ def check(
             f"(there are {', '.join('--max-' + name for name in limits)})"
         )
     seen = chosen(files, descriptor, gap, species)
-    labels = {"forces_key": forces_key, "energy_key": energy_key, "units": units}
+    labels: dict[str, Any] = {"forces_key": forces_key, "energy_key": energy_key, "units": units}
     result = run(
         files, seen, store=output, quiet=json, workers=workers, scheduler=scheduler, **labels
     )

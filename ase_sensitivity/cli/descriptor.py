@@ -51,7 +51,7 @@ def descriptor_of(
     ValueError, TypeError, OSError
         If that is none, or not exactly one descriptor.
     """
-    given = [text for text in texts or []]
+    given = list(texts or [])
     if bool(given) == (gap is not None):
         several = "only one of --descriptor and --gap can be given"
         raise ValueError(several if given else f"say which descriptor: {EXAMPLE}, or --gap XML")

@@ -91,9 +91,7 @@ EnergyKey = Annotated[
         show_default=False,
     ),
 ]
-Json = Annotated[
-    bool, typer.Option("--json", help="Print JSON for programs, and nothing else.")
-]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs, and nothing else.")]
 Units = Annotated[
     str,
     typer.Option(

@@ -43,7 +43,7 @@ def executor(workers: int, scheduler: str | None) -> Iterator[Executor | None]:
 def _processes(workers: int) -> Iterator[Executor]:
     # New processes read these when they load NumPy and numba; each has a core for itself.
     before = {name: os.environ.get(name) for name in ONE_THREAD}
-    os.environ |= {name: "1" for name in ONE_THREAD}
+    os.environ |= dict.fromkeys(ONE_THREAD, "1")
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_ignore_ctrl_c)
     try:
         yield pool

@@ -176,9 +176,7 @@ def _note(kept: int, total: int, structures: int) -> str:
     return " ".join(words)
 
 
-def _axis(
-    rows: Sequence[Mapping[str, Any]], kept: Ints, timestep: float | None
-) -> dict[str, Any]:
+def _axis(rows: Sequence[Mapping[str, Any]], kept: Ints, timestep: float | None) -> dict[str, Any]:
     if timestep is not None:
         index = [row["index"] for row in rows]
         return {"label": "time (fs)", "values": [_number(i * timestep, 8) for i in index]}

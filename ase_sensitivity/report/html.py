@@ -73,6 +73,7 @@ def render(
     """The text of the file that :func:`write_report` writes."""
     try:
         import jinja2
+        import markupsafe
         from plotly.offline import get_plotlyjs
     except ImportError as error:
         raise ImportError(
@@ -87,7 +88,7 @@ def render(
     data = json.dumps(contents(result, timestep=timestep), allow_nan=False, separators=(",", ":"))
     packed = base64.b64encode(gzip.compress(data.encode(), 6, mtime=0)).decode()
     logger.info("the data of the page take %.1f MB", len(packed) / 1e6)
-    safe = jinja2.utils.markupsafe.Markup
+    safe = markupsafe.Markup
     rows = result.rows
     sources = list(dict.fromkeys(row["source"] for row in rows))
     listed = ", ".join(sources[:3]) + (f" and {len(sources) - 3} more" if len(sources) > 3 else "")
@@ -102,4 +103,3 @@ def render(
         plotly=safe(get_plotlyjs()),
         data=safe(packed),
     )
-

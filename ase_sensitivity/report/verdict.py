@@ -85,7 +85,9 @@ def verdict(
     sentences += _failures(failed, len(rows))
     lost = irreducible is not None and irreducible >= LARGE
     if lost:
-        headline = f"No model on these features can have a force error below {irreducible:.3g} eV/Å."
+        headline = (
+            f"No model on these features can have a force error below {irreducible:.3g} eV/Å."
+        )
     elif blind and irreducible is not None:
         headline = (
             f"The features are blind to some motion in {_frames(blind, len(done))}; "
