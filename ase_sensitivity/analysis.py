@@ -219,7 +219,9 @@ def _explained(
     tolerance: float,
 ) -> Sensitivity:
     """The result with the causes of its small values."""
-    if found.ratio <= NEAR * tolerance:  # then all of them are wanted, not only the first k
+    n_values = 3 * view.n_columns - found.n_trivial
+    # Where some are small, all of them are wanted and not only the first k.
+    if found.ratio <= NEAR * tolerance and len(found.singular_values) < n_values:
         found = spectrum(view, None, null_tolerance=null_tolerance)
     why = attribute(view, found, atoms, descriptor, tolerance=tolerance)
     k = len(result.singular_values)

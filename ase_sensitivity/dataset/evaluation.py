@@ -92,10 +92,9 @@ def _record(descriptor: Descriptor, settings: Settings, task: Task) -> FrameReco
 
 def _fill(record: FrameRecord, descriptor: Descriptor, settings: Settings, task: Task) -> None:
     atoms, row = task.atoms, record.row
-    structure = settings.scope == "structure"
-    found = _sensitivity(
-        atoms, descriptor, settings, row, None if structure and task.forces is not None else settings.k
-    )
+    # Of the forces, every direction matters.
+    whole = settings.scope == "structure" and task.forces is not None
+    found = _sensitivity(atoms, descriptor, settings, row, None if whole else settings.k)
     if len(found.singular_values) == 0:
         raise ValueError("nothing can move but rigidly: there is nothing to resolve")
     _check_species(atoms, descriptor)
@@ -116,7 +115,7 @@ def _fill(record: FrameRecord, descriptor: Descriptor, settings: Settings, task:
     record.modes = np.array([found.mode_of_atoms(len(atoms), n) for n in range(k)])
     record.causes = None if found.causes is None else found.causes[:k]
     if task.forces is not None:
-        if not structure:
+        if not whole:
             found = analyze(atoms, descriptor, k=None, null_tolerance=settings.null_tolerance)
         loss = force_loss(atoms, task.forces, found)
         record.lost_forces, record.curve = loss.lost, loss.curve

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from ase import Atoms, units
+from ase import Atoms
 
 from ase_sensitivity.descriptors.base import Floats
 from ase_sensitivity.sensitivity import Sensitivity
@@ -13,43 +13,6 @@ from ase_sensitivity.spectrum.rigid import Fragment, trivial_modes
 
 THRESHOLDS = np.logspace(-10, 0, 41)
 """Values of sigma / sigma_max at which the curve is known, of shape (41,)."""
-
-ENERGIES = {
-    "ev": 1.0,
-    "mev": 1e-3,
-    "kcal/mol": units.kcal / units.mol,
-    "kj/mol": units.kJ / units.mol,
-    "ha": units.Hartree,
-    "hartree": units.Hartree,
-    "ry": units.Rydberg,
-}
-
-LENGTHS = {"å": 1.0, "a": 1.0, "ang": 1.0, "angstrom": 1.0, "nm": units.nm, "bohr": units.Bohr}
-
-
-def unit_factors(text: str) -> tuple[float, float]:
-    """Factors that turn energies into eV and forces into eV/Å.
-
-    Parameters
-    ----------
-    text
-        Unit of the energies, "eV", "meV", "kcal/mol", "kJ/mol", "Ha" or "Ry", when lengths are in
-        Å; or of the forces, such as "Ha/Bohr" or "kJ/mol/nm".
-
-    Raises
-    ------
-    ValueError
-        If it is something else.
-    """
-    energy, length = text.strip().lower(), "å"
-    if energy not in ENERGIES and "/" in energy:
-        energy, length = energy.rsplit("/", 1)
-    if energy not in ENERGIES or length not in LENGTHS:
-        raise ValueError(
-            f"`units` is {text!r} but must be eV, meV, kcal/mol, kJ/mol, Ha or Ry, or one of them "
-            "with a length, such as Ha/Bohr or kJ/mol/nm"
-        )
-    return ENERGIES[energy], ENERGIES[energy] / LENGTHS[length]
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ase import Atoms
 
@@ -16,7 +18,8 @@ MEMORY = "frames"
 Frames = str | Path | Iterable[str | Path | Atoms]
 
 
-class Frame(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Frame:
     """A frame, or why there is none.
 
     Attributes
@@ -34,7 +37,7 @@ class Frame(NamedTuple):
     source: str
     index: int
     atoms: Atoms | None
-    error: str | None
+    error: str | None = None
 
 
 def check_frames(frames: Frames) -> None:
@@ -79,7 +82,9 @@ def split_name(path: str | Path) -> tuple[str, slice | str]:
     return name, slice(None) if index is None else index
 
 
-def read_frames(frames: Frames, done: Mapping[str, Container[int]] | None = None) -> Iterator[Frame]:
+def read_frames(
+    frames: Frames, done: Mapping[str, Container[int]] | None = None
+) -> Iterator[Frame]:
     """Frames in order, those of files as they are read.
 
     Parameters
@@ -116,7 +121,7 @@ def _selected(name: str, query: str, done: Container[int]) -> Iterator[Frame]:
     try:
         for atoms in _iread(name, query):
             if number not in done:
-                yield Frame(name, number, atoms, None)
+                yield Frame(name, number, atoms)
             number += 1
     except Exception as error:
         yield Frame(name, number, None, _told(name, error))
@@ -131,22 +136,125 @@ def _of_file(name: str, chosen: slice, done: Container[int]) -> Iterator[Frame]:
     while number in done:
         number += step
     found = number != first
-    while not (first < 0 <= number or number < 0 <= first):
+    while (number < 0) == (first < 0):
         try:
             for atoms in _iread(name, slice(number, chosen.stop, chosen.step)):
                 found = True
                 if number not in done:
-                    yield Frame(name, number, atoms, None)
+                    yield Frame(name, number, atoms)
                 number += step
             break
         except Exception as error:
             found = True
-            yield Frame(name, number, None, _told(name, error))
-            if _is_unreadable(name):
-                return
-            number += step
+            if not _is_unreadable(name):  # it is only this frame
+                yield Frame(name, number, None, _told(name, error))
+                number += step
+            elif first >= 0 and step > 0 and _is_xyz(name):
+                rest = slice(number, chosen.stop, step)
+                yield from (frame for frame in _of_torn_xyz(name, rest) if frame.index not in done)
+                break
+            else:
+                yield Frame(name, number, None, _told(name, error))
+                break
     if not found:
         yield Frame(name, number, None, f"{name} has no frame {number}")
+
+
+def _is_xyz(name: str) -> bool:
+    from ase.io.formats import filetype  # loads much
+
+    try:
+        return filetype(name) in ("xyz", "extxyz")
+    except Exception:
+        return False
+
+
+def _of_torn_xyz(name: str, chosen: slice) -> Iterator[Frame]:
+    from ase.io import read  # loads much
+
+    texts = islice(enumerate(xyz_texts(name)), chosen.start, None)
+    for number, text in texts:
+        if chosen.stop is not None and 0 <= chosen.stop <= number:
+            return
+        if (number - chosen.start) % chosen.step:
+            continue
+        try:
+            (atoms,) = read(io.StringIO(text), index=":", format="extxyz")
+            yield Frame(name, number, atoms)
+        except Exception as error:
+            yield Frame(name, number, None, _told(name, error))
+
+
+def xyz_texts(name: str) -> Iterator[str]:
+    """Frames of an XYZ file as they stand there, also behind one that is torn.
+
+    A frame begins at a line with nothing but its number of atoms; what is neither part of a frame
+    nor one of these is given as a text of its own.
+    """
+    from ase.io.formats import open_with_compression  # loads much
+
+    with open_with_compression(name, "r") as file:
+        text: list[str] = []
+        missing = 0
+        for line in file:
+            is_comment = len(text) == 1 and missing > 0
+            is_header = line.strip().isdigit() and not is_comment
+            if is_header and text:
+                if "".join(text).strip():
+                    yield "".join(text)  # too short, or no frame at all
+                text = []
+            if not text:
+                missing = int(line) + 2 if is_header else 0
+            text.append(line)
+            missing -= 1
+            if missing == 0:
+                yield "".join(text)
+                text = []
+        if "".join(text).strip():
+            yield "".join(text)
+
+
+def count_frames(frames: Frames) -> int | None:
+    """How many frames there are, where that is known without reading them.
+
+    None for iterators and for files that are neither XYZ files, ASE trajectories nor ASE databases.
+    """
+    if isinstance(frames, str | Path):
+        frames = [frames]
+    if not isinstance(frames, list | tuple):
+        return None
+    total = 0
+    for item in frames:
+        if not isinstance(item, str | Path):
+            total += 1
+            continue
+        name, index = split_name(item)
+        try:
+            number = _length(name)
+        except Exception:  # to be told when it is read
+            number = None
+        if number is None or isinstance(index, str):
+            return None
+        total += len(range(*index.indices(number)))
+    return total
+
+
+def _length(name: str) -> int | None:
+    from ase.io.formats import filetype  # loads much
+
+    kind = filetype(name)
+    if kind in ("xyz", "extxyz"):
+        return sum(1 for _ in xyz_texts(name))
+    if kind == "traj":
+        from ase.io import Trajectory
+
+        with Trajectory(name) as trajectory:
+            return len(trajectory)
+    if kind in ("db", "postgresql"):
+        from ase.db import connect
+
+        return int(connect(name).count())
+    return None
 
 
 def _iread(name: str, index: Any) -> Iterator[Atoms]:

@@ -6,6 +6,7 @@ import csv
 from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,14 @@ from numpy.typing import NDArray
 from ase_sensitivity.dataset.forces import THRESHOLDS
 from ase_sensitivity.dataset.record import COLUMNS, FrameRecord
 from ase_sensitivity.dataset.store import DatabaseStore, Store
+from ase_sensitivity.dataset.totals import Totals
 from ase_sensitivity.descriptors.base import Floats
 
 TEXT = ("source", "formula", "cause", "error")
 WHOLE = ("index", "n_atoms", "center", "worst_atom")
+
+ROWS = 4096
+"""Rows that are turned into Parquet at a time."""
 
 
 class ScanResult:
@@ -82,9 +87,16 @@ class ScanResult:
         """A column of the table, of shape (n_frames,); nan, -1 or "" where missing."""
         if name not in COLUMNS:
             raise ValueError(f"`name` is {name!r} but must be one of {', '.join(COLUMNS)}")
-        missing: Any = "" if name in TEXT else -1 if name in WHOLE else np.nan
-        values = (row[name] for row in self._store.rows())
-        return np.array([missing if value is None else value for value in values])
+        return self._columns(name)[0]
+
+    def _columns(self, *names: str) -> list[NDArray[Any]]:
+        values: list[list[Any]] = [[] for _ in names]
+        missing = ["" if n in TEXT else -1 if n in WHOLE else np.nan for n in names]
+        for row in self._store.rows():
+            for name, without, column in zip(names, missing, values, strict=True):
+                column.append(without if row[name] is None else row[name])
+        kinds = [str if n in TEXT else np.int64 if n in WHOLE else np.float64 for n in names]
+        return [np.array(column, kind) for column, kind in zip(values, kinds, strict=True)]
 
     @cached_property
     def _sums(self) -> tuple[Floats, dict[str, float], dict[str, int], int]:
@@ -117,21 +129,23 @@ class ScanResult:
 
     @property
     def irreducible_force_error(self) -> float | None:
-        """Root mean square over all force components of the set, in eV/Å; None without forces."""
-        return self._over_components("irreducible_force_error")
+        """Root mean square over all force components of the set, in eV/Å; None without forces.
+
+        No model on these features can have a smaller error on these frames.
+        """
+        return self._totals.rms("irreducible_force_error")
 
     @property
     def rms_force(self) -> float | None:
         """Root mean square of all force components of the set, in eV/Å; None without forces."""
-        return self._over_components("rms_force")
+        return self._totals.rms("rms_force")
 
-    def _over_components(self, name: str) -> float | None:
-        total, n_atoms = 0.0, 0
+    @cached_property
+    def _totals(self) -> Totals:
+        totals = Totals()
         for row in self._store.rows():
-            if row[name] is not None:
-                total += row[name] ** 2 * row["n_atoms"]
-                n_atoms += row["n_atoms"]
-        return float(np.sqrt(total / n_atoms)) if n_atoms else None
+            totals.add(row)
+        return totals
 
     @property
     def species_loss(self) -> dict[str, float]:
@@ -141,43 +155,18 @@ class ScanResult:
 
     def summary(self) -> str:
         """What was found, in words."""
-        n_failed, n_null, n_seen, causes = 0, 0, 0, Counter[str]()
-        worst: dict[str, Any] | None = None
-        for row in self._store.rows():
-            n_failed += row["error"] is not None
-            if row["ratio"] is None:
-                continue
-            n_seen += 1
-            n_null += bool(row["n_null"])
-            if row["cause"]:
-                causes[row["cause"]] += 1
-            if worst is None or row["ratio"] < worst["ratio"]:
-                worst = row
-        lines = [f"{len(self)} frames, {n_failed} of them failed."]
-        if worst is not None:
-            lines += [
-                f"{n_null} of {n_seen} have directions that the descriptor does not see at all.",
-                f"Smallest sigma_min / sigma_max: {worst['ratio']:.2e}, {worst['source']} "
-                f"@{worst['index']}.",
-            ]
-        lines += [f"{n} frames: {cause}." for cause, n in causes.most_common()]
-        if self.irreducible_force_error is not None and self.rms_force is not None:
-            lines.append(
-                f"Irreducible force error {self.irreducible_force_error:.3g} eV/Å, of forces of "
-                f"{self.rms_force:.3g} eV/Å (root mean squares): no model on these features "
-                "can do better."
-            )
-        return "\n".join(lines)
+        return self._totals.summary()
 
     def __str__(self) -> str:
         return self.summary()
 
     def to_numpy(self) -> NDArray[np.void]:
-        """The table as a structured array, of shape (n_frames,)."""
-        columns = {name: self.column(name) for name in COLUMNS}
-        table = np.empty(len(self), dtype=[(name, c.dtype) for name, c in columns.items()])
-        for name, column in columns.items():
-            table[name] = column
+        """The table as a structured array, of shape (n_frames,); missing values as in a column."""
+        columns = self._columns(*COLUMNS)
+        kinds = [(name, array.dtype) for name, array in zip(COLUMNS, columns, strict=True)]
+        table = np.empty(len(columns[0]), dtype=kinds)
+        for name, array in zip(COLUMNS, columns, strict=True):
+            table[name] = array
         return table
 
     def to_csv(self, path: str | Path) -> None:
@@ -188,7 +177,7 @@ class ScanResult:
             writer.writerows(self._store.rows())
 
     def to_parquet(self, path: str | Path) -> None:
-        """Write the table in Parquet format.
+        """Write the table in Parquet format; nulls where a value is missing.
 
         Raises
         ------
@@ -198,4 +187,16 @@ class ScanResult:
         import pyarrow
         import pyarrow.parquet
 
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(self.rows), path)
+        kinds = [
+            pyarrow.string()
+            if name in TEXT
+            else pyarrow.int64()
+            if name in WHOLE or name.startswith("n_")
+            else pyarrow.float64()
+            for name in COLUMNS
+        ]
+        schema = pyarrow.schema(zip(COLUMNS, kinds, strict=True))
+        rows = self._store.rows()
+        with pyarrow.parquet.ParquetWriter(path, schema) as writer:
+            while some := list(islice(rows, ROWS)):
+                writer.write_table(pyarrow.Table.from_pylist(some, schema))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -10,7 +10,6 @@ from concurrent.futures import Executor, Future
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -19,14 +18,12 @@ import ase_sensitivity
 from ase_sensitivity.analysis import Scope, check_arguments
 from ase_sensitivity.causes.symmetry import TOLERANCE
 from ase_sensitivity.dataset.evaluation import Settings, Task, evaluate
-from ase_sensitivity.dataset.forces import unit_factors
 from ase_sensitivity.dataset.reading import Frame, Frames, check_frames, read_frames
 from ase_sensitivity.dataset.record import FrameRecord
 from ase_sensitivity.dataset.result import ScanResult
-from ase_sensitivity.dataset.store import DatabaseStore, MemoryStore
-from ase_sensitivity.descriptors.base import Descriptor, Floats
-
-logger = logging.getLogger(__name__)
+from ase_sensitivity.dataset.store import DatabaseStore, MemoryStore, Store
+from ase_sensitivity.dataset.tasks import tasks_of, unit_factors
+from ase_sensitivity.descriptors.base import Descriptor
 
 NULL_TOLERANCE = 1e-9
 """Singular values below this fraction of the largest are zero (docs/theory, fits)."""
@@ -40,8 +37,11 @@ MOST_FRAMES = 256
 MOST_ATOMS = 20_000
 """Atoms of a chunk, unless one frame has more."""
 
-Chunk = list[Task]
-Evaluate = Callable[[Chunk], tuple[list[FrameRecord], float]]
+SOME_WORKERS = 16
+"""Assumed of an executor that does not tell how many it has."""
+
+Evaluated = tuple[list[FrameRecord], float]
+Evaluate = Callable[[list[Task]], Evaluated]
 
 
 def scan(
@@ -130,7 +130,7 @@ def scan(
         Atoms("H"), descriptor, scope=scope, center=None, k=k, null_tolerance=null_tolerance
     )
     factors = unit_factors(units)
-    settings = Settings(scope, k, causes, distance, null_tolerance, tolerance)
+    settings = Settings(scope, int(k), causes, distance, float(null_tolerance), float(tolerance))
     parameters = {
         "descriptor": descriptor_text(descriptor),
         **asdict(settings),
@@ -139,28 +139,33 @@ def scan(
         "units": units,
         "version": ase_sensitivity.__version__,
     }
-    kept: DatabaseStore | MemoryStore
-    if store is None:
-        kept = MemoryStore(parameters)
-        done: dict[str, set[int]] = {}
-    else:
-        kept = DatabaseStore(store)
-        kept.begin(parameters)
-        done = kept.done()
+    kept: Store = MemoryStore(parameters)
+    done: dict[str, set[int]] = {}
+    n_done, last = 0, None
+    if store is not None:
+        kept = database = DatabaseStore(store)
+        database.begin(parameters)
+        done = database.done()
+        n_done = sum(map(len, done.values()))
+    if n_done:
+        last = database.last()
+        done[last.row["source"]].discard(last.row["index"])  # to be looked at once more
     read = read_frames(frames, done)
-    tasks = _tasks(read, forces_key, energy_key, factors, first=not done)
-    chunks = _Chunks(tasks)
+    if last is not None:
+        read = _unchanged(read, last)
+    chunks = _Chunks(tasks_of(read, forces_key, energy_key, factors, strict=not n_done))
     waiting: list[FrameRecord] = []
-    n_done, written = sum(map(len, done.values())), time.perf_counter()
+    written = time.perf_counter()
     try:
-        for chunk, records, elapsed in _computed(
+        for records, elapsed in _computed(
             partial(evaluate, descriptor, settings), chunks, executor
         ):
-            chunks.adapt(len(chunk), elapsed)
+            chunks.adapt(len(records), elapsed)
             waiting += records
             if time.perf_counter() - written > SECONDS:
-                kept.write(waiting)
-                waiting, written = [], time.perf_counter()
+                ready, waiting = waiting, []
+                kept.write(ready)
+                written = time.perf_counter()
             n_done += len(records)
             if progress is not None:
                 progress(n_done)
@@ -173,14 +178,29 @@ def scan(
 
 
 def descriptor_text(descriptor: Descriptor) -> str:
-    """What tells a descriptor from others: its ``repr``, unless that is a place in memory."""
-    text = repr(descriptor)
-    if " at 0x" not in text:
-        return text
-    kind = type(descriptor)
+    """What tells a descriptor from others: its ``repr``, but not where it is in memory."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(descriptor))
+
+
+def _unchanged(frames: Iterator[Frame], last: FrameRecord) -> Iterator[Frame]:
+    """Frames without the last one stored, which is there to see that the data are the same."""
+    key = last.row["source"], last.row["index"]
+    for frame in frames:
+        if (frame.source, frame.index) != key:
+            yield frame
+        elif frame.atoms is None or not _same(frame.atoms, last.atoms):
+            raise ValueError(
+                f"`store` has another structure for {frame.source}@{frame.index}: the data have "
+                "changed; scan them into another file"
+            )
+
+
+def _same(atoms: Atoms, other: Atoms) -> bool:
     return (
-        f"{kind.__module__}.{kind.__qualname__}, species={descriptor.species}, "
-        f"cutoff={descriptor.cutoff}, body_order={descriptor.body_order}"
+        np.array_equal(atoms.numbers, other.numbers)
+        and np.array_equal(atoms.positions, other.positions, equal_nan=True)
+        and np.array_equal(atoms.pbc, other.pbc)
+        and np.array_equal(atoms.cell.array, other.cell.array, equal_nan=True)
     )
 
 
@@ -194,137 +214,67 @@ class _Chunks:
     def adapt(self, n_frames: int, elapsed: float) -> None:
         """Learn from how long a chunk took, in s."""
         wanted = n_frames * SECONDS / max(elapsed, 1e-6)
-        self._size = float(np.clip(wanted, self._size / 2, 2 * self._size).clip(1, MOST_FRAMES))
+        wanted = min(max(wanted, self._size / 2), 2 * self._size)
+        self._size = min(max(wanted, 1.0), MOST_FRAMES)
 
-    def __iter__(self) -> Iterator[Chunk]:
-        chunk: Chunk = []
+    def __iter__(self) -> Iterator[list[Task]]:
+        chunk: list[Task] = []
+        n_atoms = 0
         for task in self._tasks:
             chunk.append(task)
-            full = sum(len(task.atoms) for task in chunk) >= MOST_ATOMS
-            if len(chunk) >= int(self._size) or full:
+            n_atoms += len(task.atoms)
+            if len(chunk) >= int(self._size) or n_atoms >= MOST_ATOMS:
                 yield chunk
-                chunk = []
+                chunk, n_atoms = [], 0
         if chunk:
             yield chunk
 
 
-def _computed(
-    compute: Evaluate, chunks: _Chunks, executor: Executor | None
-) -> Iterator[tuple[Chunk, list[FrameRecord], float]]:
-    """Chunks and their records, in order; only some are on their way at any time."""
+def _computed(compute: Evaluate, chunks: _Chunks, executor: Executor | None) -> Iterator[Evaluated]:
+    """Records of chunk after chunk, in order; only some are on their way at any time."""
     if executor is None:
-        for chunk in chunks:
-            yield chunk, *compute(chunk)
+        yield from map(compute, chunks)
         return
-    most = 2 * (getattr(executor, "_max_workers", None) or 16)
-    sent: deque[tuple[Chunk, Future[tuple[list[FrameRecord], float]]]] = deque()
+    most = 2 * _n_workers(executor)
+    sent: deque[tuple[list[Task], Future[Evaluated]]] = deque()
     try:
         for chunk in chunks:
-            sent.append((chunk, executor.submit(compute, chunk)))
+            sent.append((chunk, _submitted(executor, compute, chunk)))
             if len(sent) >= most:
-                chunk, future = sent.popleft()
-                yield chunk, *_outcome(chunk, future)
+                yield _outcome(*sent.popleft())
         while sent:
-            chunk, future = sent.popleft()
-            yield chunk, *_outcome(chunk, future)
+            yield _outcome(*sent.popleft())
     finally:
         for _, future in sent:
             future.cancel()
 
 
-def _outcome(
-    chunk: Chunk, future: Future[tuple[list[FrameRecord], float]]
-) -> tuple[list[FrameRecord], float]:
+def _n_workers(executor: Executor) -> int:
+    client = getattr(executor, "_client", None)  # of Dask
+    if client is not None:
+        return max(1, sum(client.ncores().values()))
+    return getattr(executor, "_max_workers", None) or SOME_WORKERS
+
+
+def _submitted(executor: Executor, compute: Evaluate, chunk: list[Task]) -> Future[Evaluated]:
+    try:
+        return executor.submit(compute, chunk)
+    except Exception as error:  # broken by an earlier chunk
+        raise _lost(chunk, error) from error
+
+
+def _outcome(chunk: list[Task], future: Future[Evaluated]) -> Evaluated:
     try:
         return future.result()
     except Exception as error:
-        first, last = chunk[0], chunk[-1]
-        raise RuntimeError(
-            f"a worker died, or was lost, at one of the frames {first.source}@{first.index} to "
-            f"{last.source}@{last.index}: {error}. The frames before are stored if there is a "
-            "`store`, and the same call goes on from there"
-        ) from error
+        raise _lost(chunk, error) from error
 
 
-def _tasks(
-    frames: Iterator[Frame],
-    forces_key: str | None,
-    energy_key: str | None,
-    factors: tuple[float, float],
-    *,
-    first: bool,
-) -> Iterator[Task]:
-    for frame in frames:
-        if frame.atoms is None:
-            yield Task(frame.source, frame.index, Atoms(), error=frame.error)
-            continue
-        atoms = frame.atoms
-        bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-        energy, forces, error = None, None, None
-        try:
-            energy = _energy(atoms, energy_key)
-            forces = _forces(atoms, forces_key)
-        except ValueError as problem:
-            if first:
-                raise
-            error = str(problem)
-        first = False
-        if energy is not None:
-            energy *= factors[0]
-        if forces is not None:
-            forces = forces * factors[1]
-        _attach(bare, energy, forces)
-        yield Task(frame.source, frame.index, bare, energy, forces, error)
-
-
-def _attach(atoms: Atoms, energy: float | None, forces: Floats | None) -> None:
-    known = {"energy": energy, "forces": forces}
-    known = {name: value for name, value in known.items() if value is not None}
-    if known:
-        from ase.calculators.singlepoint import SinglePointCalculator  # loads much
-
-        atoms.calc = SinglePointCalculator(atoms, **known)
-
-
-def _results(atoms: Atoms) -> dict[str, Any]:
-    """What a calculator knows already; nothing is computed."""
-    results = getattr(atoms.calc, "results", None)
-    return results if isinstance(results, dict) else {}
-
-
-def _energy(atoms: Atoms, key: str | None) -> float | None:
-    if key is not None and key not in atoms.info:
-        raise ValueError(
-            f"`energy_key` is {key!r} but the frame has only {', '.join(atoms.info) or 'nothing'}"
-        )
-    value = atoms.info[key] if key is not None else _results(atoms).get("energy")
-    if value is None:
-        return None
-    try:
-        value = float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"the energy is {value!r}, which is no number") from None
-    if not np.isfinite(value):
-        raise ValueError(f"the energy is {value}")
-    return value
-
-
-def _forces(atoms: Atoms, key: str | None) -> Floats | None:
-    results = _results(atoms)
-    value = results.get("forces")
-    if key is not None and (key != "forces" or value is None):
-        if key not in atoms.arrays:
-            there = [*atoms.arrays, *(["forces"] if value is not None else [])]
-            raise ValueError(
-                f"`forces_key` is {key!r} but the frame has only the arrays {', '.join(there)}"
-            )
-        value = atoms.arrays[key]
-    if value is None:
-        return None
-    forces = np.asarray(value, dtype=float)
-    if forces.shape != (len(atoms), 3):
-        raise ValueError(f"the forces have shape {forces.shape}, not {(len(atoms), 3)}")
-    if not np.isfinite(forces).all():
-        bad = int(np.flatnonzero(~np.isfinite(forces).all(axis=1))[0])
-        raise ValueError(f"the force on atom {bad} is {forces[bad]}, not finite")
-    return forces
+def _lost(chunk: list[Task], error: Exception) -> RuntimeError:
+    first, last = chunk[0], chunk[-1]
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return RuntimeError(
+        f"the workers did not compute {first.source}@{first.index} to {last.source}@{last.index}: "
+        f"{reason}. With a `store` the frames before these are safe, and the same call goes on "
+        "from there"
+    )

@@ -21,6 +21,9 @@ PAGE = 256
 KEY = "ase_sensitivity"
 """Where the parameters are in the metadata of a database."""
 
+TABLE = ["id", "numbers", "key_value_pairs", "natoms", "energy"]
+"""What an ASE database has to read for the table alone."""
+
 MAY_DIFFER = ("version",)
 """Parameters that another part of the same scan may have."""
 
@@ -103,19 +106,22 @@ class DatabaseStore:
     """
 
     def __init__(self, name: str | Path) -> None:
-        from ase.db import connect  # loads much
-
         self.name = os.fspath(name)
-        if not self.name.endswith(".db") and "://" not in self.name:
+        self._is_file = "://" not in self.name
+        if self._is_file and not self.name.endswith(".db"):
             raise ValueError(
                 f"`store` is {self.name!r} but must end in .db, or be the URL of a database such "
                 "as postgresql://user@host/name"
             )
-        # ASE's lock file would outlive a process that is killed, and block the next one for good.
-        self._database = connect(self.name, use_lock_file=False)
-        with _told(self.name):
-            self._metadata = self._database.metadata
         self._unread: dict[tuple[str, int], int] = {}
+        self._metadata: dict[str, Any] = {}
+        if not self._is_file or (os.path.exists(self.name) and os.path.getsize(self.name)):
+            self._open()
+
+    def _open(self) -> None:
+        with _told(self.name):
+            self._database = _connected(self.name)
+            self._metadata = self._database.metadata
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -138,13 +144,21 @@ class DatabaseStore:
         ValueError
             If the database is of a scan with other parameters, or of something else.
         """
-        if KEY not in self._metadata:
-            if len(self):
-                raise ValueError(f"{self.name} has rows that are not from a scan; use another file")
-            self._metadata |= {KEY: dict(parameters)}
+        fresh = {KEY: dict(parameters)}
+        if not hasattr(self, "_database"):
+            # Made under another name: a process that is killed must not leave half a database.
+            beside = f"{self.name}.new"
             with _told(self.name):
-                self._database.metadata = self._metadata
-            return
+                if os.path.exists(beside):
+                    os.remove(beside)
+                _connected(beside).metadata = fresh
+            os.replace(beside, self.name)
+            self._open()
+        elif len(self) == 0:
+            with _told(self.name):
+                self._database.metadata = self._metadata = self._metadata | fresh
+        elif KEY not in self._metadata:
+            raise ValueError(f"{self.name} has rows that are not from a scan; use another file")
         for name, value in self.parameters.items():
             if name not in MAY_DIFFER and parameters.get(name) != value:
                 raise ValueError(
@@ -165,6 +179,12 @@ class DatabaseStore:
             else:
                 self._unread[row.source, row.index] = row.id
         return known
+
+    def last(self) -> FrameRecord:
+        """The record, of those that could be read, that was added last."""
+        with _told(self.name):
+            (row,) = self._database.select("natoms>0", sort="-id", limit=1)
+        return _record(row)
 
     def __len__(self) -> int:
         with _told(self.name):
@@ -210,12 +230,26 @@ class DatabaseStore:
         while True:
             with _told(self.name), self._database:
                 page = list(
-                    self._database.select(f"id>{last}", sort="id", limit=PAGE, include_data=data)
+                    self._database.select(
+                        f"id>{last}",
+                        sort="id",
+                        limit=PAGE,
+                        include_data=data,
+                        columns="all" if data else TABLE,
+                    )
                 )
             if not page:
                 return
             yield from page
             last = page[-1].id
+
+
+def _connected(name: str) -> Any:
+    from ase.db import connect  # loads much
+
+    # ASE's lock file would outlive a process that is killed, and block the next one for good.
+    kind = "extract_from_name" if "://" in name else "db"
+    return connect(name, type=kind, use_lock_file=False)
 
 
 @contextmanager
@@ -241,7 +275,7 @@ def _as_row(record: FrameRecord) -> Any:
     from ase.db.core import now
     from ase.db.row import AtomsRow
 
-    row = AtomsRow(record.atoms)
+    row: Any = AtomsRow(record.atoms)
     key = f"{record.row['source']}@{record.row['index']}"
     row.unique_id = hashlib.sha256(key.encode()).hexdigest()[:32]
     row.ctime = now()
@@ -289,5 +323,3 @@ def _record(row: Any) -> FrameRecord:
         lost_forces=None if lost is None else lost.reshape(-1, 3).astype(float),
         curve=data.get("curve"),
     )
-
-
