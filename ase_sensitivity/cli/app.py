@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from ase_sensitivity.cli.report import report
 from ase_sensitivity.cli.scan import scan
 
 INTERRUPTED = 130
+CUT_OFF = 141
 
 app = typer.Typer(
     name="ase-sensitivity",
@@ -80,8 +82,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             standalone_mode=False,
             prog_name="ase-sensitivity",
         )
+        sys.stdout.flush()
     except KeyboardInterrupt:
         status = INTERRUPTED
+    except BrokenPipeError:  # as of `| head`: nobody wants the rest, nor hear of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CUT_OFF
     except Interrupted as interrupt:
         return _error(f"interrupted: {interrupt}", INTERRUPTED)
     except (ValueError, TypeError, OSError, ImportError) as error:

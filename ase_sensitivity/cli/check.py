@@ -149,7 +149,7 @@ def _of_scan(result: ScanResult, limits: dict[str, float]) -> list[Check]:
     from ase_sensitivity.cli.results import statistics
 
     found = statistics(result)
-    if found["n_failed"] == found["n_frames"]:
+    if found["n_analyzed"] == 0:
         raise ValueError(f"no frame could be analyzed; {found['first_error']}")
     worst = found["worst"]
     if found["rms_force"] is None and any(name in limits for name in FORCES):

@@ -159,7 +159,10 @@ def _from_toml(path: Path, source: _Species) -> Descriptor:
         raise ValueError(f"[soap] in {path} lacks {', '.join(lacking)}")
     if "species" not in arguments:
         arguments["species"] = source.known()
-    return SOAP(**arguments)
+    try:
+        return SOAP(**arguments)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"[soap] in {path}: {error}") from error
 
 
 def _text(path: Path, key: str, value: Any) -> str:

@@ -30,9 +30,9 @@ def read(name: str, index: str | None) -> Iterator[Atoms]:
         for atoms in iread(name, index=None if "@" in os.path.basename(name) else index):
             count += 1
             yield atoms
-    except OSError:
-        raise
     except Exception as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise  # it says all; other errors of ASE need not
         where = f" after {count} frames" if count else ""
         what = f"{type(error).__name__} {error}".strip()
         raise ValueError(f"ASE cannot read {name}{where}: {what}") from error

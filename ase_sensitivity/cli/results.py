@@ -13,15 +13,17 @@ CAUSES = ("fragment", "symmetry", "incompleteness", "truncation", "unknown")
 def statistics(result: ScanResult) -> dict[str, Any]:
     """Counts, extremes and means over all frames; force errors in eV/Å."""
     causes: Counter[str] = Counter()
-    total, failed, first_error = 0, 0, None
+    total, seen, failed, first_error = 0, 0, 0, None
     worst: dict[str, dict[str, Any]] = {}
     first: dict[str, str] = {}
     for row in result.rows:
         total += 1
-        if row["ratio"] is None:
+        if row["error"] is not None:
             failed += 1
             first_error = first_error or f"{row['source']}@{row['index']}: {row['error']}"
+        if row["ratio"] is None:
             continue
+        seen += 1
         for cause in CAUSES:
             if row[f"n_{cause}"] or row["cause"] == cause:
                 causes[cause] += 1
@@ -35,6 +37,7 @@ def statistics(result: ScanResult) -> dict[str, Any]:
                 worst[name] = {"value": value, "source": row["source"], "index": row["index"]}
     return {
         "n_frames": total,
+        "n_analyzed": seen,
         "n_failed": failed,
         "first_error": first_error,
         "causes": {cause: causes[cause] for cause in CAUSES},

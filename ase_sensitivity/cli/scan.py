@@ -81,7 +81,7 @@ def scan(
         distance=distance,
     )
     found = statistics(result)
-    if found["n_frames"] == found["n_failed"]:
+    if found["n_analyzed"] == 0:
         raise ValueError(f"no frame could be analyzed; {found['first_error']}")
     if write_table is not None:
         getattr(result, write_table)(table)

@@ -193,10 +193,11 @@ def xyz_texts(name: str) -> Iterator[str]:
     """
     from ase.io.formats import open_with_compression  # loads much
 
-    with open_with_compression(name, "r") as file:
+    with open_with_compression(name, "rb") as file:
         text: list[str] = []
         missing = 0
-        for line in file:
+        for raw in file:
+            line = raw.decode(errors="replace")
             is_comment = len(text) == 1 and missing > 0
             is_header = line.strip().isdigit() and not is_comment
             if is_header and text:

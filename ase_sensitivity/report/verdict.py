@@ -54,7 +54,7 @@ def verdict(
     rms_force
         The root mean square of these forces in eV/Å.
     """
-    failed = [row for row in rows if row["ratio"] is None]
+    failed = [row for row in rows if row["error"] is not None]
     done = [row for row in rows if row["ratio"] is not None]
     if not done:
         text = "No frame could be analyzed." if rows else "There are no frames."
