@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from ase_sensitivity.descriptors.base import Descriptor
 
 
+SUSPICIOUS = 15.0
+"""Root mean square forces in eV/Å that are more likely in other units."""
+
+
 def scan(
     files: options.Files,
     output: Annotated[
@@ -89,6 +93,11 @@ def scan(
         say(to_json({"output": output, "parameters": result.parameters} | found))
         return
     say(result.summary())
+    if units == "eV" and (found["rms_force"] or 0.0) > SUSPICIOUS:
+        remark(
+            f"Forces of {found['rms_force']:.3g} eV/Å are unusual; if the files have other units, "
+            "say so with --units."
+        )
     if found["first_error"]:
         remark(f"First failure: {found['first_error']}")
     remark(f"Results: {output}; look at them with: ase-sensitivity report {output}")
