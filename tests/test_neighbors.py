@@ -345,7 +345,7 @@ def test_a_broken_structure_is_told_and_left_out() -> None:
     broken.positions[2] = np.nan
     found = find_pairs([PLUS, broken, MINUS], CARBON_ONLY)
     assert [place for place, _ in found.errors] == [Place(1, None)]
-    assert "1 structure left out; frames@1" in found.summary()
+    assert "1 structure with errors; frames@1" in found.summary()
     assert found.degenerate[0].second == Place(2, 0)
     with pytest.raises(ValueError, match="not finite"):
         find_pairs([broken], CARBON_ONLY)
@@ -381,7 +381,7 @@ def test_the_list_of_pairs_is_bounded() -> None:
         ({"max_environments": 0}, "`max_environments` is 0"),
         ({"max_pairs": 1.5}, "`max_pairs` is 1.5"),
         ({"units": "furlong"}, "furlong"),
-        ({"forces_key": "none"}, "forces_key"),
+        ({"forces_key": "dft"}, "no forces 'dft'"),
     ],
 )
 def test_bad_arguments(options: dict, message: str) -> None:

@@ -47,7 +47,10 @@ def energy_conflicts(duplicates: Sequence[Pair], tolerance: float) -> list[Confl
 
 
 def force_conflicts(
-    around: Surroundings, copies: Sequence[tuple[int, int]], tolerance: float
+    around: Surroundings,
+    duplicates: Sequence[Pair],
+    copies: Sequence[tuple[int, int]],
+    tolerance: float,
 ) -> list[Conflict]:
     """Copies of environments whose forces differ by more than ``tolerance`` (eV/Å) without reason.
 
@@ -55,12 +58,9 @@ def force_conflicts(
     have to be the same up to twice the cutoff.
     """
     found = []
-    for i, j in copies:
+    for pair, (i, j) in zip(duplicates, copies, strict=True):
         first, second = around.force(i), around.force(j)
-        if first is None or second is None:
-            continue
-        # Whatever turns one into the other keeps the length of the force.
-        if max(np.linalg.norm(first), np.linalg.norm(second)) <= tolerance / 2:
+        if first is None or second is None or (pair.force_difference or 0.0) <= tolerance:
             continue
         difference = _least_difference(around, i, j, first, second)
         if difference is not None and difference > tolerance:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ase_sensitivity.dataset.forces import unit_factors
 from ase_sensitivity.dataset.labels import (
     energy_conflicts,
     energy_difference,
@@ -17,8 +16,8 @@ from ase_sensitivity.dataset.labels import (
 from ase_sensitivity.dataset.overlay import Overlay, overlay
 from ase_sensitivity.dataset.pairs import Pair, PairResult
 from ase_sensitivity.dataset.reading import Frames, check_frames, read_frames
-from ase_sensitivity.dataset.scan import _tasks as read_tasks
 from ase_sensitivity.dataset.surroundings import Surroundings
+from ase_sensitivity.dataset.tasks import tasks_of, unit_factors
 from ase_sensitivity.dataset.whole_structures import whole_structures
 from ase_sensitivity.descriptors.base import Descriptor, Floats, Ints
 
@@ -117,14 +116,14 @@ def find_pairs(
     """
     _check(epsilon, delta, energy_tolerance, force_tolerance, max_environments, max_pairs)
     check_frames(frames)
-    tasks = read_tasks(read_frames(frames), forces_key, energy_key, unit_factors(units), first=True)
+    tasks = tasks_of(read_frames(frames), forces_key, energy_key, unit_factors(units), strict=True)
     around = Surroundings(tasks, descriptor, max_environments, progress)
     search = _Search(around, epsilon, delta, max_pairs)
     numbers = np.zeros_like(around.number) if across_species else around.number
     for number in np.unique(numbers):
         search.run(np.flatnonzero(numbers == number))
     degenerate, duplicates = list(search.degenerate.values()), search.duplicates
-    conflicts = force_conflicts(around, search.copies, force_tolerance)
+    conflicts = force_conflicts(around, duplicates, search.copies, force_tolerance)
     if around.complete and around.center[0] >= 0:
         same, different = whole_structures(around, search.copy_of, search.degenerate, delta)
         degenerate, duplicates = degenerate + different, duplicates + same

@@ -98,7 +98,7 @@ class PairResult:
     complete
         Whether all environments were compared, and all pairs listed.
     errors
-        Structures that could not be read or described, and why.
+        Structures that could not be compared, or whose labels are missing, and why.
     """
 
     n_frames: int
@@ -180,7 +180,7 @@ class PairResult:
             )
         if self.errors:
             where, why = self.errors[0]
-            lines.append(f"{_many(len(self.errors), 'structure')} left out; {where}: {why}")
+            lines.append(f"{_many(len(self.errors), 'structure')} with errors; {where}: {why}")
         if not self.complete:
             lines.append("There may be more: not all was compared or listed.")
         return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -14,6 +15,8 @@ from ase_sensitivity.dataset.evaluation import Task
 from ase_sensitivity.dataset.pairs import Place
 from ase_sensitivity.descriptors.base import Descriptor, Floats, Ints, rows_of
 from ase_sensitivity.structure import neighbor_pairs
+
+logger = logging.getLogger(__name__)
 
 AXES = 16
 """Directions in feature space that are kept of every environment. A projection shortens distances,
@@ -51,7 +54,7 @@ class Surroundings:
         Of each environment the number of its structure, the atom at its centre (-1: the structure
         as a whole) and that atom's atomic number (0); each of shape (n,).
     errors
-        Where no environments could be had, and why.
+        Where environments or labels could not be had, and why.
     projected
         Features on a few orthonormal axes, of shape (n, at most 16).
     norm
@@ -87,9 +90,12 @@ class Surroundings:
             self.n_frames += 1
             try:
                 centers, features = self._read(number, task)
-            except ValueError as error:
-                self.errors.append((Place(task.index, None, task.source), str(error)))
+            except Exception as error:  # one structure must not stop the others
+                logger.info("%s@%d failed", task.source, task.index, exc_info=True)
+                self._failed(task, str(error) or type(error).__name__)
                 continue
+            if task.error is not None:
+                self._failed(task, task.error)
             atomic = np.where(centers >= 0, self.structures[number].atoms.numbers[centers], 0)
             norm = np.linalg.norm(features, axis=1)
             lot = rng.random(len(centers))
@@ -154,13 +160,16 @@ class Surroundings:
 
     def _read(self, number: int, task: Task) -> tuple[Ints, Floats]:
         """Centres and features of a structure, which is put among the others."""
-        if task.error is not None:
-            raise ValueError(task.error)
+        if len(task.atoms) == 0:
+            raise ValueError(task.error or "the frame has no atoms")
         centers, features = self._rows(task.atoms)
         self._axes_for(features)
         self.structures[number] = task
         self._keep(number, centers, features)
         return centers, features
+
+    def _failed(self, task: Task, why: str) -> None:
+        self.errors.append((Place(task.index, None, task.source), " ".join(why.split())))
 
     def _axes_for(self, features: Floats) -> Floats:
         """Orthonormal axes of shape (n_features, at most 16), chosen at random once."""

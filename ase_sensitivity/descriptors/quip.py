@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,7 @@ class QUIPDescriptor:
                 for arguments in parsed
             ]
         self._arguments = tuple(parsed)
+        self._native = native
         self._parts = tuple(_computer(arguments, native) for arguments in parsed)
 
     @classmethod
@@ -146,6 +148,25 @@ class QUIPDescriptor:
     def correlations(self) -> tuple[tuple[int, tuple[str, ...] | None], ...]:
         """Body order and species of each string, in the order of the Jacobian's parts."""
         return tuple((BODY_ORDER[words.kind], words.species) for words in self._arguments)
+
+    @property
+    def soap(self) -> SOAP | None:
+        """What computes a single string of a plain soap."""
+        one = len(self._parts) == 1 and isinstance(self._parts[0], SOAP)
+        return self._parts[0] if one else None  # type: ignore[return-value]
+
+    def with_basis(self, n_max: int, l_max: int) -> QUIPDescriptor:
+        """The same descriptors with another ``n_max`` and ``l_max`` of those that have both."""
+        other = QUIPDescriptor.__new__(QUIPDescriptor)
+        other._native = self._native
+        other._arguments = tuple(
+            replace(words, arguments={**words.arguments, "n_max": str(n_max), "l_max": str(l_max)})
+            if {"n_max", "l_max"} <= words.arguments.keys()
+            else words
+            for words in self._arguments
+        )
+        other._parts = tuple(_computer(words, self._native) for words in other._arguments)
+        return other
 
     def __repr__(self) -> str:
         texts = self.specification

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from ase import Atoms
 
-from ase_sensitivity.descriptors.base import FeatureJacobian, Floats, Rows, StreamedJacobian
+from ase_sensitivity.descriptors.base import FeatureJacobian, Floats, Ints, Rows, StreamedJacobian
 from ase_sensitivity.descriptors.quip_arguments import chemical_species
 from ase_sensitivity.descriptors.soap.basis import Basis
 from ase_sensitivity.descriptors.soap.environments import ALL_SPECIES, Environments
@@ -168,6 +168,43 @@ class SOAP:
             return Bispectrum.of(channels, self._l_max).n_features
         pairs = channels * (channels + 1) // 2
         return pairs * (self._l_max + 1) + (self._radial_basis == "quip")
+
+    @property
+    def normalise(self) -> bool:
+        """Whether feature vectors are divided by their norms."""
+        return self._normalise
+
+    @property
+    def orders(self) -> Ints:
+        """The lowest ``l_max`` that has each feature, of shape (n_features,).
+
+        The features for a lower ``l_max`` are those of its orders, before they are normalised. A
+        smaller ``n_max`` has other radial functions altogether.
+        """
+        channels = len(self._species) * self._n_max
+        if self._body_order == 2:
+            return np.zeros(channels, dtype=np.intp)
+        if self._body_order == 4:
+            from ase_sensitivity.descriptors.soap.bispectrum import Bispectrum
+
+            terms = Bispectrum.of(channels, self._l_max).terms
+            return np.repeat(
+                [max(term.orders) for term in terms], [len(term.chosen) for term in terms]
+            )
+        orders = np.tile(np.arange(self._l_max + 1), channels * (channels + 1) // 2)
+        return np.append(orders, 0) if self._radial_basis == "quip" else orders
+
+    @property
+    def basis_size(self) -> tuple[int, int]:
+        """``n_max`` and ``l_max``."""
+        return self._n_max, self._l_max
+
+    def with_basis(self, n_max: int, l_max: int) -> SOAP:
+        """The same descriptor with another number of radial functions and highest l."""
+        other = SOAP.__new__(SOAP)
+        other.__dict__ |= self.__getstate__()
+        other._n_max, other._l_max = _integer("n_max", n_max, 1), _integer("l_max", l_max, 0)
+        return other
 
     def __repr__(self) -> str:
         return (
