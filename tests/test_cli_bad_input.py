@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
-from ase.calculators.singlepoint import SinglePointCalculator
 
 from ase_sensitivity.cli import parallel
 from ase_sensitivity.cli.app import main
@@ -334,7 +333,6 @@ def without_forces() -> Atoms:
     return atoms
 
 
-
 # A frame among good ones, and words of its error.
 FRAMES: dict[str, tuple[Atoms, list[str]]] = {
     "nan": (moved(np.nan), ["atom 1", "not finite"]),
@@ -373,7 +371,10 @@ def test_a_bad_frame_costs_itself_only(case, capsys):
         assert word in rows[1]["error"]
         assert word in captured.err
     # and the gate does not let it pass
-    assert main(["check", "mixed.xyz", *GOOD, "--max-net-force", "100", "--forces-key", "reference"]) == 1
+    assert (
+        main(["check", "mixed.xyz", *GOOD, "--max-net-force", "100", "--forces-key", "reference"])
+        == 1
+    )
     assert main(["report", "results.db"]) == 0
     assert "1 of 3 frames could not be analyzed" in Path("report.html").read_text()
 
@@ -442,7 +443,10 @@ def test_the_standard_output_is_full():
     code = "import sys; from ase_sensitivity.cli.app import main; sys.exit(main())"
     with open("/dev/full", "w") as full:
         process = subprocess.run(
-            [sys.executable, "-c", code, "--version"], stdout=full, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-c", code, "--version"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
         )
     assert process.returncode == 2
     assert_one_line(process.stderr, ["space"])

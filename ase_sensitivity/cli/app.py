@@ -17,6 +17,7 @@ from rich.logging import RichHandler
 import ase_sensitivity
 from ase_sensitivity.cli.analyze import analyze
 from ase_sensitivity.cli.check import check
+from ase_sensitivity.cli.converge import converge
 from ase_sensitivity.cli.output import Interrupted
 from ase_sensitivity.cli.report import report
 from ase_sensitivity.cli.scan import scan
@@ -52,7 +53,7 @@ def _common(
     )
 
 
-for command in (analyze, scan, check, report):
+for command in (analyze, scan, check, converge, report):
     app.command()(command)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor
 from contextlib import contextmanager
-from multiprocessing import get_context
 
-ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+from ase_sensitivity.dataset.workers import processes
+
+ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 PATIENCE = 10
 """Seconds to wait for a scheduler."""
 
@@ -41,10 +41,10 @@ def executor(workers: int, scheduler: str | None) -> Iterator[Executor | None]:
 
 @contextmanager
 def _processes(workers: int) -> Iterator[Executor]:
-    # New processes read these when they load NumPy and numba; each has a core for itself.
+    # New processes read these when they load NumPy; each has a core for itself.
     before = {name: os.environ.get(name) for name in ONE_THREAD}
     os.environ |= dict.fromkeys(ONE_THREAD, "1")
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_ignore_ctrl_c)
+    pool = processes(workers)
     try:
         yield pool
     finally:
@@ -54,11 +54,6 @@ def _processes(workers: int) -> Iterator[Executor]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-def _ignore_ctrl_c() -> None:
-    """The terminal sends it to every process, but only the first one is to act on it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager
