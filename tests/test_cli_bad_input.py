@@ -220,6 +220,13 @@ ERRORS: dict[str, tuple[list[str] | Callable[[], list[str]], list[str]]] = {
     "k of zero": (["scan", "data.xyz", *GOOD, "--k", "0"], ["--k", "0"]),
     "k of two and a half": (["analyze", "data.xyz", *GOOD, "-k", "2.5"], ["-k", "2.5"]),
     "unknown scope": (["scan", "data.xyz", *GOOD, "--scope", "world"], ["world", "structure"]),
+    "no list of n_max": (["converge", "data.xyz", *GOOD, "--n-max", "2,x"], ["--n-max", "2,x"]),
+    "empty range of l_max": (["converge", "data.xyz", *GOOD, "--l-max", "4-2"], ["--l-max", "4-2"]),
+    "n_max of zero to try": (["converge", "data.xyz", *GOOD, "--n-max", "0,2"], ["n_max"]),
+    "nothing to sweep": (
+        ["converge", "data.xyz", "-d", "rdf cutoff=3 r_min=0 r_max=3 n_gauss=4 Z=8"],
+        ["n_max"],
+    ),
     "center out of range": (
         ["analyze", "data.xyz", *GOOD, "--scope", "atom", "--center", "9"],
         ["center", "9"],
@@ -250,7 +257,10 @@ ERRORS: dict[str, tuple[list[str] | Callable[[], list[str]], list[str]]] = {
     "output of others": (other_database, ["other.db"]),
     "table of unknown kind": (["scan", "data.xyz", *GOOD, "--table", "a.xls"], [".csv"]),
     "table nowhere": (["scan", "data.xyz", *GOOD, "--table", "none/a.csv"], ["none/a.csv"]),
-    "other descriptor": (lambda: scanned("-d", "soap cutoff=2 n_max=1 l_max=0 atom_sigma=1"), ["results.db", "descriptor"]),
+    "other descriptor": (
+        lambda: scanned("-d", "soap cutoff=2 n_max=1 l_max=0 atom_sigma=1"),
+        ["results.db", "descriptor"],
+    ),
     "other scope": (lambda: scanned("--scope", "atom"), ["results.db", "scope"]),
     "other forces": (lambda: scanned("--forces-key", "reference"), ["results.db", "forces_key"]),
     # the report

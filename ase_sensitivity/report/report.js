@@ -55,6 +55,7 @@ for (const entry of data.quantities) quantity.add(new Option(entry.label, entry.
 
 const position = (row) => data.x.values ? data.x.values[row] : row;
 function drawOverview() {
+  if (!data.quantities.length) return;
   const chosen = data.quantities.find((entry) => entry.key === quantity.value);
   const kind = n > FEW ? "scattergl" : "scatter";
   const floor = chosen.log ? FLOOR : -Infinity;
@@ -298,6 +299,7 @@ function drawForces() {
 
 function drawSpectrum() {
   const map = data.spectrum;
+  if (!map.z.length) return;
   $("spectrum-note").textContent = map.note;
   Plotly.react("spectrum", [{ type: "heatmap", z: map.z, x: map.rows.map(position), y: map.z.map((_, i) => i + 1),
     colorscale: "Viridis", zmax: 0, zmin: map.zmin, customdata: map.z.map(() => map.rows),
@@ -390,7 +392,7 @@ $("csv").onclick = () => {
 
 // All of it --------------------------------------------------------------------------------------
 function draw() {
-  if (data.quantities.length) drawOverview();
+  drawOverview();
   drawForces();
   drawSpectrum();
 }
