@@ -107,10 +107,14 @@ def analyze(
     """
     check_atoms(atoms)
     check_arguments(
-        atoms, descriptor, scope=scope, center=center, k=k, null_tolerance=null_tolerance
+        atoms,
+        descriptor,
+        scope=scope,
+        center=center,
+        k=k,
+        null_tolerance=null_tolerance,
+        tolerance=tolerance,
     )
-    if not 0 < tolerance <= 0.01:
-        raise ValueError(f"`tolerance` is {tolerance} but must be positive and at most 0.01 Å")
     fixed = _fixed(atoms) if apply_constraints else np.empty(0, dtype=np.intp)
     jacobian = jacobian_of(descriptor, atoms)
     if jacobian.n_atoms != len(atoms):
@@ -143,6 +147,7 @@ def check_arguments(
     center: int | None,
     k: int | None,
     null_tolerance: float = NULL_TOLERANCE,
+    tolerance: float = TOLERANCE,
 ) -> None:
     """Raise TypeError or ValueError for what :func:`analyze` would not take."""
     # A class has all the names that its instances have.
@@ -157,6 +162,8 @@ def check_arguments(
         raise ValueError(f"`k` is {k!r} but must be a positive integer or None")
     if not 0 < null_tolerance < 1:
         raise ValueError(f"`null_tolerance` is {null_tolerance} but must be between 0 and 1")
+    if not 0 < tolerance <= 0.01:
+        raise ValueError(f"`tolerance` is {tolerance} but must be positive and at most 0.01 Å")
     if center is not None:
         if scope == "structure":
             raise ValueError('`center` has no meaning with scope="structure"')

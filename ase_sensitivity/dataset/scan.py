@@ -126,9 +126,19 @@ def scan(
     [2, 6]
     """
     check_frames(frames)
+    if k is None:
+        raise ValueError("`k` is None but must be a positive integer")
     check_arguments(
-        Atoms("H"), descriptor, scope=scope, center=None, k=k, null_tolerance=null_tolerance
+        Atoms("H"),
+        descriptor,
+        scope=scope,
+        center=None,
+        k=k,
+        null_tolerance=null_tolerance,
+        tolerance=tolerance,
     )
+    if not (executor is None or hasattr(executor, "submit")):
+        raise TypeError(f"`executor` is {executor!r} but must be a concurrent.futures.Executor")
     factors = unit_factors(units)
     settings = Settings(scope, int(k), causes, distance, float(null_tolerance), float(tolerance))
     parameters = {

@@ -318,7 +318,7 @@ def _record(row: Any) -> FrameRecord:
         row=_row(row),
         atoms=atoms,
         singular_values=data["singular_values"].reshape(-1),
-        modes=data["modes"].reshape(data["singular_values"].size, len(atoms), 3).astype(float),
+        modes=data["modes"].reshape(len(data["singular_values"]), len(atoms), 3).astype(float),
         causes=None if causes is None else tuple(causes),
         lost_forces=None if lost is None else lost.reshape(-1, 3).astype(float),
         curve=data.get("curve"),
