@@ -1,6 +1,8 @@
 """Tells an ASE simulation where the descriptor of a machine-learned potential goes blind."""
 
 from ase_sensitivity.analysis import analyze
+from ase_sensitivity.approach.gradient import Gradient, gradient
+from ase_sensitivity.approach.nearest import NearestSingular, nearest_singular
 from ase_sensitivity.descriptors.base import (
     Descriptor,
     FeatureJacobian,
@@ -14,11 +16,6 @@ from ase_sensitivity.descriptors.strain import strain_derivative
 from ase_sensitivity.dynamics.log import SensitivityLog, read_log
 from ase_sensitivity.dynamics.observer import SensitivityObserver
 from ase_sensitivity.dynamics.replay import replay
-from ase_sensitivity.gradient import (
-    SizeIndependent,
-    singular_value_gradient,
-    size_independent,
-)
 from ase_sensitivity.notices import (
     ConstraintWarning,
     CostWarning,
@@ -28,6 +25,7 @@ from ase_sensitivity.notices import (
     SingularWarning,
 )
 from ase_sensitivity.sensitivity import Sensitivity
+from ase_sensitivity.size import SizeIndependent, size_independent
 
 __version__ = "0.1.0"
 __all__ = [
@@ -38,6 +36,8 @@ __all__ = [
     "EvaluationWarning",
     "FeatureJacobian",
     "FiniteDifferenceDescriptor",
+    "Gradient",
+    "NearestSingular",
     "QUIPDescriptor",
     "Sensitivity",
     "SensitivityLog",
@@ -49,9 +49,10 @@ __all__ = [
     "StackedJacobian",
     "StreamedJacobian",
     "analyze",
+    "gradient",
+    "nearest_singular",
     "read_log",
     "replay",
-    "singular_value_gradient",
     "size_independent",
     "strain_derivative",
 ]

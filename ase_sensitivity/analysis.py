@@ -29,6 +29,7 @@ from ase_sensitivity.spectrum.scopes import (
     environment_views,
     structure_view,
 )
+from ase_sensitivity.spectrum.screening import softest_environments
 from ase_sensitivity.spectrum.solvers import NULL_TOLERANCE, Spectrum, spectrum
 from ase_sensitivity.structure import check_atoms
 
@@ -115,7 +116,7 @@ def analyze(
         null_tolerance=null_tolerance,
         tolerance=tolerance,
     )
-    fixed = _fixed(atoms) if apply_constraints else np.empty(0, dtype=np.intp)
+    fixed = fixed_atoms(atoms) if apply_constraints else np.empty(0, dtype=np.intp)
     jacobian = jacobian_of(descriptor, atoms)
     if jacobian.n_atoms != len(atoms):
         raise ValueError(
@@ -173,7 +174,8 @@ def check_arguments(
             )
 
 
-def _fixed(atoms: Atoms) -> Ints:
+def fixed_atoms(atoms: Atoms) -> Ints:
+    """Atoms held by FixAtoms; a warning for other constraints."""
     from ase.constraints import FixAtoms  # loads half of SciPy, and few need it
 
     fixed: list[int] = []
@@ -199,7 +201,9 @@ def _views(
         centers = np.unique(np.concatenate([known.centers for known in jacobian.ranges]))
         if center is not None and center not in centers:
             raise ValueError(f"atom {center} ({atoms.symbols[center]}) is not a centre")
-        yield from environment_views(jacobian, atoms, None if center is None else int(center))
+        # The others need no closer look.
+        wanted = softest_environments(jacobian) if center is None else int(center)
+        yield from environment_views(jacobian, atoms, wanted)
     elif center is not None:
         yield atom_view(jacobian, int(center))
     elif len(fixed) < len(atoms):

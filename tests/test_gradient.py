@@ -1,4 +1,4 @@
-"""Derivatives of singular values, and measures that do not depend on the size of the cell."""
+"""Derivatives of singular values by positions and strain."""
 
 from __future__ import annotations
 
@@ -7,105 +7,131 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 
-from ase_sensitivity import (
-    QUIPDescriptor,
-    SizeIndependent,
-    analyze,
-    singular_value_gradient,
-    size_independent,
-)
+from ase_sensitivity import SOAP, QUIPDescriptor, analyze, gradient
 from tests.structures import BOUNDARIES, rattled
 
 SPECIES = ["C", "H", "O"]
+SOAP_3 = SOAP(species=SPECIES, cutoff=3.2, n_max=4, l_max=4)
+H = 1e-4
 
 
-def soap(species=SPECIES, cutoff=3.2) -> QUIPDescriptor:
-    return QUIPDescriptor(f"soap cutoff={cutoff} n_max=4 l_max=4 atom_sigma=0.5", species=species)
+def values_of(atoms, descriptor, scope, center):
+    return analyze(atoms, descriptor, scope=scope, center=center, k=None).singular_values
 
 
+def numeric(evaluate):
+    """Derivative of ``evaluate(size)`` by central differences of fourth order."""
+    near = evaluate(H) - evaluate(-H)
+    far = evaluate(2 * H) - evaluate(-2 * H)
+    return (8 * near - far) / (12 * H)
+
+
+@pytest.mark.parametrize("scope", ["structure", "atom", "environment"])
 @pytest.mark.parametrize("boundary", BOUNDARIES)
-@pytest.mark.parametrize("index", [0, 1])
-def test_gradient_is_that_of_the_singular_value(boundary, index):
+@pytest.mark.parametrize("index", [0, 2])
+def test_gradient_is_that_of_the_singular_value(boundary, index, scope):
     atoms = BOUNDARIES[boundary]()
-    sigma, gradient = singular_value_gradient(atoms, soap(), index=index)
-    direction = np.random.default_rng(0).normal(size=gradient.shape)
+    center = None if scope == "structure" else 1
+    sigma = values_of(atoms, SOAP_3, scope, center)
+    index += int(np.searchsorted(sigma, 1e-3 * sigma[-1]))  # neighbors at the cutoff have no weight
+    index = min(index, len(sigma) - 1)
+    found = gradient(atoms, SOAP_3, scope=scope, center=center, index=index)
+    assert found.members == (index,)
+    direction = np.random.default_rng(0).normal(size=(len(atoms), 3))
     direction /= np.linalg.norm(direction)
-    values = []
-    for sign in (1, -1):
-        moved = atoms.copy()
-        moved.positions += sign * 1e-4 * direction
-        values.append(analyze(moved, soap(), k=None).singular_values[index])
-    numeric = (values[0] - values[1]) / 2e-4
-    assert abs(numeric) > 1e-4 * np.linalg.norm(gradient)
-    assert numeric == pytest.approx((gradient * direction).sum(), rel=1e-5)
-    assert sigma == analyze(atoms, soap(), k=None).singular_values[index]
-    np.testing.assert_allclose(gradient.sum(axis=0), 0, atol=1e-9 * np.abs(gradient).max())
+    strain = np.random.default_rng(1).normal(size=(3, 3)) / 3
+
+    def moved(size):
+        shifted = atoms.copy()
+        shifted.positions += size * direction
+        return values_of(shifted, SOAP_3, scope, center)[index]
+
+    def strained(size):
+        deformed = atoms.copy()
+        deformed.set_cell(atoms.cell.array @ (np.eye(3) + size * strain).T)
+        deformed.positions = atoms.positions @ (np.eye(3) + size * strain).T
+        return values_of(deformed, SOAP_3, scope, center)[index]
+
+    analytic = (found.positions * direction[found.points]).sum()
+    assert abs(analytic) > 1e-5 * np.linalg.norm(found.positions)
+    assert analytic == pytest.approx(numeric(moved), rel=1e-5)
+    analytic = (found.strain * strain).sum()
+    assert abs(analytic) > 1e-4 * np.linalg.norm(found.strain)
+    assert analytic == pytest.approx(numeric(strained), rel=1e-5)
+    assert found.value == pytest.approx(values_of(atoms, SOAP_3, scope, center)[index], rel=1e-9)
+    size = np.abs(found.positions).max()
+    np.testing.assert_allclose(found.positions.sum(axis=0), 0, atol=1e-8 * size)
+
+
+@pytest.mark.parametrize("name", ["CH4", "NH3", "C2H6"])
+def test_values_that_meet_are_differentiated_together(name):
+    """Their root mean square is smooth where each has a kink."""
+    atoms = molecule(name)
+    soap = SOAP(species=["C", "N", "H"], cutoff=3.5, n_max=5, l_max=4)
+    sigma = values_of(atoms, soap, "structure", None)
+    checked = 0
+    for index in range(len(sigma)):
+        if sigma[index] < 1e-3 * sigma[-1]:
+            continue
+        found = gradient(atoms, soap, index=index, tolerance=1e-3)
+        members = list(found.members)
+        assert index in members
+        assert sigma[members] == pytest.approx(found.value, rel=1e-2)
+        if len(members) == 1:
+            continue
+        checked += 1
+        direction = found.positions / np.linalg.norm(found.positions)
+        if np.linalg.norm(found.positions) < 1e-6 * sigma[-1]:
+            direction = rattled(atoms, 1.0).positions - atoms.positions
+
+        def mean_square(size, members=members, direction=direction):
+            moved = atoms.copy()
+            moved.positions += size * direction
+            return np.sqrt((values_of(moved, soap, "structure", None)[members] ** 2).mean())
+
+        analytic = (found.positions * direction).sum()
+        assert analytic == pytest.approx(numeric(mean_square), rel=1e-5, abs=1e-7 * sigma[-1])
+    assert checked
+
+
+def test_images_move_together_or_apart():
+    """Environment scope gives every image its own derivative, structure scope none."""
+    copper = rattled(bulk("Cu", cubic=True), 0.1)
+    soap = SOAP(species=["Cu"], cutoff=3.2, n_max=5, l_max=4)
+    apart = gradient(copper, soap, scope="environment", center=0)
+    assert len(apart.points) > len(copper)
+    assert apart.points[0] == 0
+    together = gradient(copper, soap)
+    assert together.positions.shape == (4, 3)
+    assert together.strain == pytest.approx(together.strain.T)
+
+
+def test_stacked_descriptors():
+    atoms = rattled(molecule("CH3OH"))
+    pair = QUIPDescriptor(
+        ["soap cutoff=3 n_max=3 l_max=2 atom_sigma=0.5", "distance_2b cutoff=3"], species=SPECIES
+    )
+    found = gradient(atoms, pair)
+    direction = np.random.default_rng(0).normal(size=(len(atoms), 3))
+
+    def moved(size):
+        shifted = atoms.copy()
+        shifted.positions += size * direction
+        return values_of(shifted, pair, "structure", None)[0]
+
+    assert (found.positions * direction).sum() == pytest.approx(numeric(moved), rel=1e-5)
 
 
 def test_gradient_where_there_is_none():
     with pytest.raises(ValueError, match="is zero, where it has no gradient"):
-        singular_value_gradient(molecule("CH4"), soap())
+        gradient(molecule("CH4"), SOAP_3)
     with pytest.raises(ValueError, match="there are 3 singular values"):
-        singular_value_gradient(rattled(molecule("H2O")), soap(), index=3)
-
-
-def test_size_independent_measures_do_not_fall_with_the_cell():
-    """The ratio falls to a quarter from 2x2x2 to 2x2x12 (docs/theory, size)."""
-    silicon = QUIPDescriptor("soap cutoff=5 n_max=4 l_max=4 atom_sigma=0.5", species=["Si"])
-    found, ratios = [], []
-    for length in (2, 8):
-        atoms = rattled(bulk("Si", cubic=True).repeat((1, 1, length)), 0.08)
-        found.append(size_independent(atoms, silicon))
-        ratios.append(analyze(atoms, silicon, k=1).ratio)
-    assert ratios[1] < 0.5 * ratios[0]
-    assert found[1].gamma == pytest.approx(found[0].gamma, rel=0.2)
-    assert found[1].distance_per_atom == pytest.approx(found[0].distance_per_atom, rel=0.35)
-
-
-def test_gamma_by_dense_algebra():
-    """The definition, with explicit loops over centres, neighbours and rotations."""
-    atoms = rattled(molecule("CH3OH"))
-    descriptor = soap(cutoff=2.0)
-    jacobian = descriptor.jacobian(atoms)
-    J = jacobian.dense(jacobian.atom, len(atoms))
-    rows = []
-    for i in range(len(atoms)):
-        d = atoms.positions - atoms.positions[i]
-        r = np.linalg.norm(d, axis=1)
-        near = [j for j in range(len(atoms)) if j != i and r[j] < 2.0]
-        f = [1.0 if r[j] < 1.5 else 0.5 * (1 + np.cos(np.pi * (r[j] - 1.5) / 0.5)) for j in near]
-        C = np.zeros((len(near), 3, len(atoms), 3))
-        turn = np.zeros((3, len(near), 3))
-        for n, j in enumerate(near):
-            C[n, :, j] += f[n] * np.eye(3)
-            C[n, :, i] -= f[n] * np.eye(3)
-            turn[:, n] = f[n] * np.cross(np.eye(3), d[j])
-        C = C.reshape(3 * len(near), -1)
-        basis = np.linalg.svd(turn.reshape(3, -1), full_matrices=False)
-        span = basis[2][basis[1] > 1e-9]
-        rows.append(C - span.T @ (span @ C))
-    C = np.concatenate(rows)
-    # Minimise |J v| / |C v| where C v is not zero.
-    _, s, vt = np.linalg.svd(C, full_matrices=False)
-    assert (s < 1e-9).sum() == 6
-    whitened = J @ (vt[:-6].T / s[:-6])
-    smallest = np.linalg.svd(whitened, compute_uv=False)[-1]
-    expected = smallest / np.sqrt((J**2).sum() / (C**2).sum())
-    assert size_independent(atoms, descriptor).gamma == pytest.approx(expected, rel=1e-6)
-    assert 0 < expected < 1
-
-
-def test_size_independent_refuses():
-    averaged = QUIPDescriptor(
-        "soap cutoff=4 n_max=4 l_max=3 atom_sigma=0.5 average=T", species=SPECIES
-    )
-    with pytest.raises(ValueError, match="no environments"):
-        size_independent(rattled(molecule("CH3OH")), averaged)
-    with pytest.raises(ValueError, match="nothing but rigid motions"):
-        size_independent(Atoms("C"), soap())
-
-
-def test_null_direction_is_at_distance_zero():
-    assert size_independent(molecule("CH4"), soap()) == SizeIndependent(0.0, 0.0)
-    copper = QUIPDescriptor("soap cutoff=4 n_max=4 l_max=4 atom_sigma=0.5", species=["Cu"])
-    assert size_independent(bulk("Cu", cubic=True), copper) == SizeIndependent(0.0, 0.0)
+        gradient(rattled(molecule("H2O")), SOAP_3, index=3)
+    with pytest.raises(ValueError, match="`index` is -1"):
+        gradient(rattled(molecule("H2O")), SOAP_3, index=-1)
+    with pytest.raises(ValueError, match="`tolerance` is 1"):
+        gradient(rattled(molecule("H2O")), SOAP_3, tolerance=1)
+    with pytest.raises(ValueError, match="`step` is 0"):
+        gradient(rattled(molecule("H2O")), SOAP_3, step=0)
+    with pytest.raises(TypeError, match="Descriptor"):
+        gradient(Atoms("H2O"), "soap")

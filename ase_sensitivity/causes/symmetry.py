@@ -6,8 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+import scipy
 
 from ase_sensitivity.causes.clusters import clusters
 from ase_sensitivity.descriptors.base import Floats, Ints
@@ -15,6 +14,9 @@ from ase_sensitivity.descriptors.base import Floats, Ints
 TOLERANCE = 1e-5
 """An operation maps every point of an environment to within this distance (Å) of another one.
 Geometries printed with six decimals are symmetric to a few 1e-6 Å."""
+
+SMALL = 30
+"""Number of points up to which the orbits of a group are not worth telling apart."""
 
 ROUGH = 100.0
 """Candidates, which rest on two points only, may miss by this many tolerances before they are
@@ -67,16 +69,20 @@ class PointGroup:
             for sign, permutation in zip(signs, self.permutations, strict=True):
                 average[permutation, np.arange(n)] += sign / g
             return along @ _range(average)
+        if n <= SMALL:
+            average = np.zeros((n, n, 3, 3))
+            np.add.at(average, (self.permutations, np.arange(n)), self.matrices[:, None] / g)
+            return _range(average.transpose(0, 2, 1, 3).reshape(3 * n, 3 * n))
         points = np.arange(n)
-        graph = coo_array(
+        graph = scipy.sparse.coo_array(
             (np.ones(g * n), (self.permutations.ravel(), np.tile(points, g))), shape=(n, n)
         )
-        n_orbits, orbit = connected_components(graph, directed=False)
+        n_orbits, orbit = scipy.sparse.csgraph.connected_components(graph, directed=False)
         row = 3 * self.permutations[:, :, None, None] + np.arange(3)[:, None]
         column = np.broadcast_to(3 * points[:, None, None] + np.arange(3), (*row.shape[:2], 3, 3))
         row = np.broadcast_to(row, column.shape)
         data = np.broadcast_to(self.matrices[:, None] / g, column.shape)
-        average = coo_array(
+        average = scipy.sparse.coo_array(
             (data.ravel(), (row.ravel(), column.ravel())), shape=(3 * n, 3 * n)
         ).toarray()
         found = []

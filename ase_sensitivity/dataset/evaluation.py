@@ -12,19 +12,17 @@ import numpy as np
 from ase import Atoms
 
 from ase_sensitivity.analysis import Scope, analyze
+from ase_sensitivity.approach.subject import subject
+from ase_sensitivity.approach.walk import estimate, place
 from ase_sensitivity.dataset.forces import force_loss
 from ase_sensitivity.dataset.record import FrameRecord, row_of
 from ase_sensitivity.descriptors.base import Descriptor, Floats, jacobian_of
-from ase_sensitivity.gradient import singular_value_gradient
 from ase_sensitivity.sensitivity import Sensitivity
 
 logger = logging.getLogger(__name__)
 
 SEVERITY = ("incompleteness", "truncation", "unknown", "fragment", "symmetry")
 """Causes of a frame's null and near-null directions; the first one found is that of the frame."""
-
-CROSSING = 3
-"""Lowest modes whose distances are compared, because modes cross."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,8 @@ def _fill(record: FrameRecord, descriptor: Descriptor, settings: Settings, task:
             "net_torque": loss.net_torque,
         }
     if settings.distance:
-        row["distance"] = _distance(atoms, descriptor, settings.null_tolerance)
+        this = subject(atoms, descriptor, settings.scope, row["center"])
+        row["distance"] = float(estimate(this, place(this, this.start)).distances.min())
 
 
 def _sensitivity(
@@ -162,17 +161,3 @@ def _check_species(atoms: Atoms, descriptor: Descriptor) -> None:
         unknown -= set(atoms.symbols[centers])
     if unknown:
         raise ValueError(f"the descriptor does not know {', '.join(sorted(unknown))}")
-
-
-def _distance(atoms: Atoms, descriptor: Descriptor, null_tolerance: float) -> float | None:
-    """First-order distance to a singular configuration in Å (docs/theory, distance)."""
-    found = analyze(atoms, descriptor, k=CROSSING, null_tolerance=null_tolerance)
-    if found.n_null:
-        return 0.0
-    distances = []
-    for index in range(len(found.singular_values)):
-        sigma, gradient = singular_value_gradient(atoms, descriptor, index=index)
-        steepness = float(np.linalg.norm(gradient))
-        if steepness > 0:
-            distances.append(sigma / steepness)
-    return min(distances, default=None)

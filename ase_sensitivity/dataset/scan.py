@@ -92,8 +92,8 @@ def scan(
     causes
         Find out why singular values vanish; costs nothing for frames where none does.
     distance
-        Estimate the distance to the nearest singular configuration, with six to nine more
-        Jacobians.
+        Estimate the distance to the nearest singular configuration, to first order, with up to
+        four more Jacobians.
     null_tolerance
         Singular values below this fraction of the largest are zero.
     tolerance

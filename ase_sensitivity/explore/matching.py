@@ -9,7 +9,6 @@ from itertools import permutations, product
 from math import factorial, prod
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from ase_sensitivity.descriptors.base import Floats, Ints
 
@@ -145,6 +144,8 @@ def _over_all(a: Floats, b: Floats, counts: tuple[int, ...]) -> Ints:
 
 def _over_orientations(a: Floats, b: Floats, species: Ints) -> Ints:
     """The best permutation found from many orientations."""
+    from scipy.optimize import linear_sum_assignment  # loads half of SciPy
+
     apart = species[:, None] != species
     # Lower bounds of the assignments' costs tell which orientations are worth more.
     rotations = np.concatenate([_principal(a, b), *_paired(a, b, species)])

@@ -17,8 +17,15 @@ from ase_sensitivity.descriptors.soap.environments import ALL_SPECIES, Environme
 from ase_sensitivity.descriptors.soap.quip_string import soap_arguments
 from ase_sensitivity.structure import check_memory
 
+KEPT = 2**23
+"""Bytes of derivatives that `stream` gives as a whole: what looks twice does not compute twice."""
+
 CHUNK = 2**25
-"""Bytes of derivatives that `stream` computes at a time."""
+"""Bytes of derivatives that it computes at a time beyond that, so that threads have enough to do.
+"""
+
+CACHED = 2**20
+"""The same for a single thread: what a processor's cache holds until it is used."""
 
 
 class SOAP:
@@ -262,17 +269,31 @@ class SOAP:
             If the structure is unusable.
         """
         environments = self._environments(atoms)
-        most = max(1, CHUNK // (3 * self.n_features * 8))  # blocks
-        if environments.n_blocks <= most:
+        per_block = 3 * self.n_features * 8
+        chunk = CACHED if self._body_order == 3 and self._one_thread else CHUNK
+        if environments.n_blocks * per_block <= max(KEPT, chunk):
             return self._jacobian(environments)
+
+        def compute(start: int, stop: int) -> FeatureJacobian:
+            features, blocks = self._calculate(environments.rows(start, stop), gradients=True)
+            return environments.jacobian(features, blocks, self._cutoff, start)
+
         return StreamedJacobian(
-            lambda start, stop: self._jacobian(environments.rows(start, stop)),
-            environments.bounds(most),
+            compute,
+            environments.bounds(max(1, chunk // per_block)),
             n_atoms=len(atoms),
             cutoff=self._cutoff,
             center_atoms=environments.centers,
             pairs=environments.pairs,
         )
+
+    @property
+    def _one_thread(self) -> bool:
+        if self._threads is None:
+            import numba
+
+            return int(numba.config.NUMBA_NUM_THREADS) == 1
+        return self._threads == 1
 
     @cached_property
     def _basis(self) -> Basis:

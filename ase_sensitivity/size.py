@@ -1,28 +1,19 @@
-"""How a singular value changes with the positions, and what does not depend on the size."""
+"""Measures of sensitivity that do not depend on the size of a periodic cell."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
+import scipy
 from ase import Atoms
 
-from ase_sensitivity.analysis import check_arguments
-from ase_sensitivity.descriptors.base import (
-    Descriptor,
-    FeatureJacobian,
-    Floats,
-    Jacobian,
-    jacobian_of,
-)
+from ase_sensitivity.approach.gradient import derivative_of_square
+from ase_sensitivity.approach.subject import STEP, subject
+from ase_sensitivity.descriptors.base import Descriptor, FeatureJacobian, Floats
 from ase_sensitivity.spectrum.krylov import largest_eigenpairs
-from ase_sensitivity.spectrum.scopes import View, structure_view
+from ase_sensitivity.spectrum.scopes import View
 from ase_sensitivity.spectrum.solvers import spectrum
-from ase_sensitivity.structure import check_atoms
-
-STEP = 1e-4
-"""Displacement along the mode in Å for the directional derivative of the Jacobian."""
 
 
 @dataclass(frozen=True)
@@ -42,53 +33,6 @@ class SizeIndependent:
 
     gamma: float
     distance_per_atom: float
-
-
-def singular_value_gradient(
-    atoms: Atoms, descriptor: Descriptor, *, index: int = 0
-) -> tuple[float, Floats]:
-    """A singular value (structure scope) and its derivative with respect to the positions.
-
-    Parameters
-    ----------
-    atoms
-        The structure.
-    descriptor
-        The descriptor.
-    index
-        Which non-trivial singular value, counted from the smallest.
-
-    Returns
-    -------
-    sigma
-        The singular value in 1/Å times the unit of the features.
-    gradient
-        d sigma / d r of shape (n_atoms, 3), per Å. It means nothing for a value that is degenerate
-        or zero, where sigma has a kink.
-
-    Raises
-    ------
-    ValueError
-        If there is no such singular value, or it is zero.
-
-    Notes
-    -----
-    d sigma / d x = u^T (J(x + h v) - J(x - h v)) / 2h (docs/theory, gradient): two more Jacobians.
-    """
-    check_atoms(atoms)
-    check_arguments(atoms, descriptor, scope="structure", center=None, k=index + 1)
-    jacobian, view = _structure(atoms, descriptor)
-    found = spectrum(view, index + 1)
-    if len(found.singular_values) <= index:
-        raise ValueError(
-            f"`index` is {index} but there are {len(found.singular_values)} singular values"
-        )
-    if found.n_null > index:
-        raise ValueError(f"singular value {index} is zero, where it has no gradient")
-    sigma = float(found.singular_values[index])
-    mode = found.modes[:, index].reshape(len(atoms), 3)
-    gradient = _gradient(atoms, descriptor, jacobian, view, sigma, mode)
-    return sigma, gradient
 
 
 def size_independent(
@@ -114,56 +58,18 @@ def size_independent(
     -----
     docs/theory, size. Nearly separated fragments make both measures small.
     """
-    check_atoms(atoms)
-    check_arguments(atoms, descriptor, scope="structure", center=None, k=1)
-    jacobian, view = _structure(atoms, descriptor)
+    this = subject(atoms, descriptor, "structure", None)
+    jacobian = this.jacobian(atoms)
+    view = this.view(jacobian, atoms)
     if 3 * view.n_columns <= view.trivial.shape[1]:
         raise ValueError("there is nothing but rigid motions: no measure of sensitivity")
     found = spectrum(view, 1)
-    sigma = float(found.singular_values[0])
     gamma = _gamma(view, cutoff_transition_width)
     if found.n_null:
         return SizeIndependent(0.0, 0.0)
-    mode = found.modes[:, 0].reshape(len(atoms), 3)
-    gradient = _gradient(atoms, descriptor, jacobian, view, sigma, mode)
-    return SizeIndependent(gamma, sigma / float(np.linalg.norm(gradient, axis=1).sum()))
-
-
-def _structure(atoms: Atoms, descriptor: Descriptor) -> tuple[Jacobian, View]:
-    jacobian = jacobian_of(descriptor, atoms)
-    return jacobian, structure_view(jacobian, atoms)
-
-
-def _gradient(
-    atoms: Atoms,
-    descriptor: Descriptor,
-    jacobian: Jacobian,
-    view: View,
-    sigma: float,
-    mode: Floats,
-) -> Floats:
-    left = [_along(part, mode) / sigma for part in jacobian.parts]
-    gradient = np.zeros((len(atoms), 3))
-    for sign in (1, -1):
-        moved = atoms.copy()
-        moved.set_constraint()
-        moved.positions += sign * STEP * mode
-        for u, part, before in zip(
-            left, jacobian_of(descriptor, moved).parts, jacobian.parts, strict=True
-        ):
-            if not np.array_equal(part.centers, before.centers):
-                raise ValueError("rows of features appear or vanish with the displacement")
-            pull = np.einsum("pkf,pf->pk", part.blocks, u[part.row])
-            np.add.at(gradient, part.atom, sign / (2 * STEP) * pull)
-    flat = gradient.ravel()
-    return (flat - view.trivial @ (view.trivial.T @ flat)).reshape(-1, 3)
-
-
-def _along(part: FeatureJacobian, mode: Floats) -> Floats:
-    """J v, of shape (n_rows, n_features)."""
-    change = np.zeros_like(part.features)
-    np.add.at(change, part.row, np.einsum("pkf,pk->pf", part.blocks, mode[part.atom]))
-    return change
+    slope, _ = derivative_of_square(this, view, found.modes[:, 0], STEP)
+    total = float(np.linalg.norm(slope, axis=1).sum())  # of 2 sigma times its gradient
+    return SizeIndependent(gamma, 2 * float(found.singular_values[0]) ** 2 / total)
 
 
 def _gamma(view: View, width: float) -> float:

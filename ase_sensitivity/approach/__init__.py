@@ -1,0 +1,1 @@
+"""How near a singular configuration is, in which direction, and of which kind."""

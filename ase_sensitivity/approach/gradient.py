@@ -1,0 +1,179 @@
+"""How singular values change with the positions and with strain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+
+from ase_sensitivity.analysis import Scope
+from ase_sensitivity.approach.subject import STEP, Subject, along, pull, subject
+from ase_sensitivity.descriptors.base import Descriptor, FeatureJacobian, Floats, Ints
+from ase_sensitivity.spectrum.scopes import View
+from ase_sensitivity.spectrum.solvers import NULL_TOLERANCE, Spectrum, spectrum
+
+DEGENERATE = 1e-4
+"""Singular values that differ by less than this fraction are taken together."""
+
+
+@dataclass(frozen=True, eq=False)
+class Gradient:
+    """A singular value, or the root mean square of several close ones, and its derivatives.
+
+    Attributes
+    ----------
+    value
+        In 1/Å times the unit of the features.
+    members
+        Which non-trivial singular values it is made of, counted from the smallest.
+    positions
+        Derivative with respect to the position of each point, of shape (n_points, 3), per Å.
+    points
+        The atom that each point belongs to, of shape (n_points,): in structure and atom scope all
+        atoms, in environment scope the centre and then every neighbour image.
+    strain
+        Derivative with respect to a strain of positions and cell, symmetric, of shape (3, 3).
+    """
+
+    value: float
+    members: tuple[int, ...]
+    positions: Floats
+    points: Ints
+    strain: Floats
+
+    @property
+    def distance(self) -> float:
+        """Distance to where the value vanishes, to first order, in Å."""
+        steepness = float(np.linalg.norm(self.positions))
+        return self.value / steepness if steepness > 0 else float("inf")
+
+
+def gradient(
+    atoms: Atoms,
+    descriptor: Descriptor,
+    *,
+    scope: Scope = "structure",
+    center: int | None = None,
+    index: int = 0,
+    tolerance: float = DEGENERATE,
+    step: float = STEP,
+) -> Gradient:
+    """Differentiate a singular value by positions and strain.
+
+    Where singular values meet, each has a kink, but the root mean square of all that meet is
+    smooth. It is what is returned for values closer than ``tolerance``.
+
+    Parameters
+    ----------
+    atoms, descriptor, scope, center
+        As in :func:`~ase_sensitivity.analyze`.
+    index
+        Which non-trivial singular value, counted from the smallest.
+    tolerance
+        Values that differ by less than this fraction belong together.
+    step
+        Displacement in Å along the modes for the derivative of the Jacobian.
+
+    Returns
+    -------
+    Gradient
+        The value and its derivatives. Add up ``positions`` over the images of an atom by
+        ``points`` in environment scope.
+
+    Raises
+    ------
+    TypeError
+        If ``atoms`` or ``descriptor`` is something else.
+    ValueError
+        If there is no such singular value, or it is zero, where it has a kink.
+
+    Notes
+    -----
+    d sigma / d x = u^T (J(x + h v) - J(x - h v)) / 2h (docs/theory, gradient): two more Jacobians
+    for each singular value. The error is of order ``step`` squared.
+
+    Examples
+    --------
+    >>> from ase.build import molecule
+    >>> from ase_sensitivity import SOAP
+    >>> ammonia = molecule("NH3")
+    >>> soap = SOAP(species=["N", "H"], cutoff=4.0, n_max=8, l_max=6)
+    >>> found = gradient(ammonia, soap)
+    >>> found.members, f"{found.distance:.2f} Å from planarity to first order"
+    ((0, 1), ...)
+    """
+    if not isinstance(index, int | np.integer) or isinstance(index, bool) or index < 0:
+        raise ValueError(f"`index` is {index!r} but must be an integer from 0 on")
+    if not 0 <= tolerance < 1:
+        raise ValueError(f"`tolerance` is {tolerance} but must be at least 0 and below 1")
+    if not 0 < step <= 0.1:
+        raise ValueError(f"`step` is {step} but must be positive and at most 0.1 Å")
+    this = subject(atoms, descriptor, scope, center)
+    jacobian = this.jacobian(this.start)
+    view = this.view(jacobian, this.start)
+    found = spectrum(view, null_tolerance=max(NULL_TOLERANCE, 10 * jacobian.precision))
+    sigma = found.singular_values
+    if len(sigma) <= index:
+        raise ValueError(f"`index` is {index} but there are {len(sigma)} singular values")
+    members = _meeting(found, int(index), tolerance)
+    value = float(np.sqrt((sigma[members] ** 2).mean()))
+    if members[0] < found.n_null:
+        raise ValueError(f"singular value {index} is zero, where it has no gradient")
+    positions, strain = np.zeros((len(this.points), 3)), np.zeros((3, 3))
+    for number in members.tolist():
+        by_position, by_strain = derivative_of_square(this, view, found.modes[:, number], step)
+        positions += by_position
+        strain += by_strain
+    scale = 1 / (2 * value * len(members))
+    return Gradient(
+        value=value,
+        members=tuple(members.tolist()),
+        positions=scale * positions,
+        points=this.points,
+        strain=scale * (strain + strain.T) / 2,
+    )
+
+
+def _meeting(found: Spectrum, index: int, tolerance: float) -> Ints:
+    """All values that are linked to one by gaps below a fraction."""
+    sigma = found.singular_values
+    part = np.concatenate([[0], np.cumsum(np.diff(sigma) > tolerance * sigma[1:])])
+    return np.flatnonzero(part == part[index])
+
+
+def derivative_of_square(
+    this: Subject, view: View, mode: Floats, step: float
+) -> tuple[Floats, Floats]:
+    """Derivatives of |J v|^2 at fixed v, by positions (n_points, 3) and by strain (3, 3)."""
+    rows = [along(part, view.column(part), mode) for part in view.jacobian.parts]
+    positions, strain = np.zeros((len(this.start), 3)), np.zeros((3, 3))
+    for sign in (1, -1):
+        moved = this.jacobian(this.displaced(this.start, sign * step * mode))
+        for w, part, before in zip(rows, moved.parts, view.jacobian.parts, strict=True):
+            if not np.array_equal(part.centers, before.centers):
+                raise ValueError("rows of features appear or vanish with the displacement")
+            forces = np.einsum("pkf,pf->pk", part.blocks, w[part.row])
+            np.add.at(positions, part.atom, sign / step * forces)
+            strain += sign / step * np.einsum("pa,pb->ab", forces, part.displacement)
+    # The mode stays what it is while positions are strained.
+    for w, part in zip(rows, view.jacobian.parts, strict=True):
+        strain -= 2 * pull(part, w).T @ this.shift(mode)
+    return positions, strain
+
+
+def slope(this: Subject, view: View, mode: Floats, derivative: Sequence[FeatureJacobian]) -> Floats:
+    """Half the derivative of |J v|^2 at fixed v, by the points that may move, (n_columns, 3).
+
+    Parameters
+    ----------
+    this, view, mode
+        The subject, its view, and v.
+    derivative
+        Of the Jacobian along v (:meth:`Subject.derivative`).
+    """
+    total = np.zeros((len(this.start), 3))
+    for part, here in zip(derivative, view.jacobian.parts, strict=True):
+        total += pull(part, along(here, view.column(here), mode))
+    return total[this.moving]

@@ -1,0 +1,169 @@
+"""The nearest singular configuration, its distance and its cause."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+
+from ase_sensitivity.analysis import Scope
+from ase_sensitivity.approach.label import BLIND_NEARBY, NEARLY, WIDEST, harmless, held, label
+from ase_sensitivity.approach.subject import Subject, subject
+from ase_sensitivity.approach.walk import ARRIVED, Place, Walk, estimate, place, walk
+from ase_sensitivity.descriptors.base import Descriptor, Floats, Ints
+
+
+@dataclass(frozen=True, eq=False)
+class NearestSingular:
+    """Where the walk to a singular configuration ended.
+
+    Attributes
+    ----------
+    atoms
+        The configuration. In environment scope the centre and then its neighbours, as a cluster
+        without a cell.
+    points
+        The atom of the given structure that each of these belongs to, of shape (n_points,).
+    distance
+        From the given configuration in Å: the square root of the sum of all squared displacements.
+    estimate
+        The distance to first order, before the walk, in Å.
+    cause
+        "symmetry", "near-symmetric" (the given geometry nearly is symmetric, and next to it there
+        are singular configurations of every kind), "fragment", "incompleteness", "truncation",
+        "unknown" if the body order of the descriptor is not known; None if nothing was found.
+    found
+        Whether the configuration is singular.
+    message
+        Why the walk ended.
+    mode
+        The displacement that is invisible there, of shape (n_points, 3), normalised.
+    ratio
+        sigma_min / sigma_max of the configuration.
+    n_steps, n_jacobians
+        Numbers of steps, and of Jacobians that were computed in all.
+    """
+
+    atoms: Atoms
+    points: Ints
+    distance: float
+    estimate: float
+    cause: str | None
+    found: bool
+    message: str
+    mode: Floats
+    ratio: float
+    n_steps: int
+    n_jacobians: int
+
+
+def nearest_singular(
+    atoms: Atoms,
+    descriptor: Descriptor,
+    *,
+    scope: Scope = "structure",
+    center: int | None = None,
+    max_distance: float = 0.5,
+    max_steps: int = 25,
+    closest: float = 0.7,
+    arrived: float = ARRIVED,
+) -> NearestSingular:
+    """Walk from a configuration to the nearest one that is singular, and tell its cause.
+
+    Parameters
+    ----------
+    atoms, descriptor, scope, center
+        As in :func:`~ase_sensitivity.analyze`.
+    max_distance
+        How far the walk may go, in Å.
+    max_steps
+        How many steps it may take.
+    closest
+        The walk ends when two atoms come closer than this, in Å, or than 0.9 times the shortest
+        distance they start with.
+    arrived
+        The walk goes on until sigma_min / sigma_max is below this, or no step makes it any smaller.
+        Where it grows as the square of the distance, the default is reached 0.01 Å and more before
+        the singular configuration, and the cause may be taken for truncation: 1e-8 is safer there.
+
+    Returns
+    -------
+    NearestSingular
+        ``found`` is False, and ``message`` tells why, where the walk gave up.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is out of place.
+
+    Notes
+    -----
+    Levenberg-Marquardt steps towards J v = 0 from the mode among the lowest three whose distance to
+    first order is smallest (docs/causes, approach). It finds the nearest configuration on that way;
+    others may be nearer.
+
+    Examples
+    --------
+    >>> from ase.build import molecule
+    >>> from ase_sensitivity import SOAP
+    >>> atoms = molecule("NH3")
+    >>> atoms.positions[0, 2] = atoms.positions[1, 2] + 0.1
+    >>> found = nearest_singular(atoms, SOAP(species=["N", "H"], cutoff=4.0, n_max=8, l_max=6))
+    >>> found.cause, round(found.distance, 3)  # half the square root of 3 times the height
+    ('symmetry', 0.087)
+    """
+    for name, value in (
+        ("max_distance", max_distance),
+        ("closest", closest),
+        ("arrived", arrived),
+    ):
+        if not value > 0:
+            raise ValueError(f"`{name}` is {value!r} but must be positive")
+    if not isinstance(max_steps, int | np.integer) or isinstance(max_steps, bool) or max_steps < 1:
+        raise ValueError(f"`max_steps` is {max_steps!r} but must be a positive integer")
+    this = subject(atoms, descriptor, scope, center)
+    here = place(this, this.start)
+    if len(here.found.singular_values) == 0:
+        raise ValueError("there is nothing but rigid motions: nothing can become singular")
+    nearby = estimate(this, here)
+    went = Walk(here, 0, 0.0, True, "the configuration is singular already", 0, 0)
+    if nearby.derivatives:
+        number = nearby.nearest
+        went = walk(
+            this,
+            here,
+            number,
+            nearby.derivatives[number],
+            max_distance=max_distance,
+            max_steps=max_steps,
+            closest=closest,
+            arrived=arrived,
+        )
+    mode = this.shift(went.mode)
+    return NearestSingular(
+        atoms=went.end.atoms,
+        points=this.points,
+        distance=went.distance,
+        estimate=float(nearby.distances[nearby.nearest]),
+        cause=cause_of(this, here, went) if went.arrived else None,
+        found=went.arrived,
+        message=went.message,
+        mode=mode,
+        ratio=went.end.ratio(went.number),
+        n_steps=went.n_steps,
+        n_jacobians=1 + len(nearby.derivatives) + went.n_jacobians,
+    )
+
+
+def cause_of(this: Subject, start: Place, went: Walk) -> str:
+    """The cause of the configuration that a walk arrived at."""
+    found = went.end.found
+    limit = max(ARRIVED * found.sigma_max, 2 * found.singular_values[went.number])
+    vanishing = found.singular_values <= limit
+    cause = label(this, went.end, found.modes[:, vanishing])
+    if cause in ("symmetry", "fragment") or went.end is start:
+        return cause
+    roughly = harmless(this, start, WIDEST, BLIND_NEARBY)
+    beginning = start.found.modes[:, [start.mode_like(went.mode)]]
+    return "near-symmetric" if held(beginning, roughly) > NEARLY else cause

@@ -1,0 +1,217 @@
+"""What is moved when a singular configuration is approached: a structure, or one environment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+
+from ase_sensitivity.analysis import Scope, analyze, check_arguments
+from ase_sensitivity.descriptors.base import (
+    Descriptor,
+    FeatureJacobian,
+    Floats,
+    Ints,
+    StackedJacobian,
+)
+from ase_sensitivity.spectrum.rigid import Fragment, trivial_modes
+from ase_sensitivity.spectrum.scopes import (
+    View,
+    atom_view,
+    environment_views,
+    rows_of,
+    structure_view,
+)
+from ase_sensitivity.structure import check_atoms
+
+STEP = 1e-4
+"""Displacement in Å for the derivative of the Jacobian along a mode."""
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """Points that move, and the rows of features that look at them.
+
+    Attributes
+    ----------
+    start
+        The points as they are given. In environment scope a cluster, the centre first, in which
+        every neighbour image is an atom of its own; the structure in all other scopes.
+    descriptor
+        The descriptor.
+    scope
+        As in :func:`~ase_sensitivity.analyze`.
+    center
+        The centre of the cluster, which is 0, or the atom of the atom scope.
+    points
+        The atom of the structure that each point belongs to, of shape (n_points,).
+    moving
+        The points that may move, of shape (n_columns,).
+    """
+
+    start: Atoms
+    descriptor: Descriptor
+    scope: Scope
+    center: int | None
+    points: Ints
+    moving: Ints
+
+    def jacobian(self, atoms: Atoms) -> StackedJacobian:
+        """The rows that belong to the subject, at other positions of its points."""
+        parts: Sequence[FeatureJacobian] = self.descriptor.jacobian(atoms).parts
+        if self.scope == "environment":
+            parts = [rows_of(part, 0) for part in parts if 0 in part.centers]
+        return StackedJacobian(tuple(parts))
+
+    def view(self, jacobian: StackedJacobian, atoms: Atoms) -> View:
+        """Those rows against the coordinates that may move."""
+        if self.scope == "structure":
+            fixed = np.setdiff1d(np.arange(len(atoms)), self.moving)
+            return structure_view(jacobian, atoms, fixed)
+        if self.scope == "atom":
+            assert self.center is not None
+            return atom_view(jacobian, self.center)
+        points, positions = np.arange(len(atoms)), atoms.positions
+        return View(
+            jacobian=jacobian,
+            column=lambda part: part.atom,
+            atoms=points,
+            displacements=positions - positions[0],
+            trivial=trivial_modes([Fragment(points, positions, np.empty((0, 3)))], len(atoms)),
+            center=0,
+        )
+
+    def displaced(self, atoms: Atoms, displacement: Floats) -> Atoms:
+        """A copy of the points, moved by a displacement of the view's columns (3 n_columns,)."""
+        moved = atoms.copy()
+        moved.set_constraint()
+        moved.positions += self.shift(displacement)
+        return moved
+
+    def shift(self, displacement: Floats) -> Floats:
+        """Displacements of all points, of shape (n_points, 3), from those of the columns."""
+        shift = np.zeros((len(self.start), 3))
+        shift[self.moving] = displacement.reshape(-1, 3)
+        return shift
+
+    def derivative(
+        self,
+        atoms: Atoms,
+        mode: Floats,
+        *,
+        here: StackedJacobian | None = None,
+        step: float = STEP,
+    ) -> tuple[FeatureJacobian, ...]:
+        """Differentiate the Jacobian along a mode.
+
+        Parameters
+        ----------
+        atoms
+            The points.
+        mode
+            Displacement of the view's columns, of shape (3 n_columns,).
+        here
+            The Jacobian at ``atoms``: then only one more is needed, and the error is of the first
+            order in ``step`` instead of the second.
+        step
+            In Å.
+
+        Raises
+        ------
+        ValueError
+            If rows appear or vanish with the displacement.
+        """
+        ahead = self.jacobian(self.displaced(atoms, step * mode))
+        behind, length = here, step
+        if behind is None:
+            behind, length = self.jacobian(self.displaced(atoms, -step * mode)), 2 * step
+        return tuple(
+            _difference(a, b, length) for a, b in zip(ahead.parts, behind.parts, strict=True)
+        )
+
+
+def subject(
+    atoms: Atoms,
+    descriptor: Descriptor,
+    scope: Scope,
+    center: int | None,
+    fixed: Ints | None = None,
+) -> Subject:
+    """Check the arguments, and choose the worst centre or atom where none is given.
+
+    Parameters
+    ----------
+    atoms, descriptor, scope, center
+        As in :func:`~ase_sensitivity.analyze`.
+    fixed
+        Atoms that may not move (structure scope).
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`~ase_sensitivity.analyze`.
+    """
+    check_atoms(atoms)
+    check_arguments(atoms, descriptor, scope=scope, center=center, k=1)
+    everything = np.arange(len(atoms))
+    if scope == "structure":
+        moving = everything if fixed is None else np.setdiff1d(everything, fixed)
+        return Subject(atoms, descriptor, scope, None, everything, moving)
+    if center is None:
+        center = analyze(atoms, descriptor, scope=scope, k=1).center
+        assert center is not None
+    if scope == "atom":
+        return Subject(atoms, descriptor, scope, int(center), everything, np.array([center]))
+    view = next(environment_views(descriptor.jacobian(atoms), atoms, int(center)), None)
+    if view is None or view.displacements is None:
+        raise ValueError(f"atom {center} ({atoms.symbols[center]}) is not a centre")
+    order = np.argsort(np.linalg.norm(view.displacements, axis=1), kind="stable")
+    points = view.atoms[order]
+    cluster = Atoms(atoms.numbers[points], atoms.positions[center] + view.displacements[order])
+    return Subject(cluster, descriptor, scope, 0, points, np.arange(len(points)))
+
+
+def along(part: FeatureJacobian, column: Ints, mode: Floats) -> Floats:
+    """J v of shape (n_rows, n_features), for a displacement of the columns (3 n_columns,)."""
+    padded = np.concatenate([mode.reshape(-1, 3), np.zeros((1, 3))])  # column -1 stays
+    change = np.zeros_like(part.features)
+    np.add.at(change, part.row, np.einsum("pkf,pk->pf", part.blocks, padded[column]))
+    return change
+
+
+def pull(part: FeatureJacobian, rows: Floats) -> Floats:
+    """The transposed of J on all atoms: J^T w of shape (n_atoms, 3), w (n_rows, n_features)."""
+    total = np.zeros((part.n_atoms, 3))
+    np.add.at(total, part.atom, np.einsum("pkf,pf->pk", part.blocks, rows[part.row]))
+    return total
+
+
+def _difference(ahead: FeatureJacobian, behind: FeatureJacobian, length: float) -> FeatureJacobian:
+    if not np.array_equal(ahead.centers, behind.centers):
+        raise ValueError("rows of features appear or vanish with the displacement")
+    same = len(ahead.row) == len(behind.row)
+    if same and (ahead.row == behind.row).all() and (ahead.atom == behind.atom).all():
+        fields = ahead.row, ahead.atom, ahead.displacement, (ahead.blocks - behind.blocks) / length
+    else:  # neighbours cross the cutoff: keep both, which are summed wherever blocks are used
+        row = np.concatenate([ahead.row, behind.row])
+        order = np.argsort(row, kind="stable")
+        fields = (
+            row[order],
+            np.concatenate([ahead.atom, behind.atom])[order],
+            np.concatenate([ahead.displacement, behind.displacement])[order],
+            np.concatenate([ahead.blocks / length, behind.blocks / -length])[order],
+        )
+    row, atom, displacement, blocks = fields
+    return FeatureJacobian(
+        features=(ahead.features - behind.features) / length,
+        centers=ahead.centers,
+        row=row,
+        atom=atom,
+        displacement=displacement,
+        blocks=blocks,
+        n_atoms=ahead.n_atoms,
+        cutoff=ahead.cutoff,
+        center_atoms=ahead.center_atoms,
+    )

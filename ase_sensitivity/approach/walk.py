@@ -1,0 +1,288 @@
+"""The walk to the nearest singular configuration (docs/causes, approach)."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+
+from ase_sensitivity.approach.gradient import slope
+from ase_sensitivity.approach.subject import Subject
+from ase_sensitivity.descriptors.base import FeatureJacobian, Floats, Ints, StackedJacobian
+from ase_sensitivity.spectrum.scopes import View
+from ase_sensitivity.spectrum.solvers import NULL_TOLERANCE, Spectrum, spectrum
+
+logger = logging.getLogger(__name__)
+
+Derivative = tuple[FeatureJacobian, ...]
+
+LOWEST = 3
+"""Modes that are asked for their distance: the one with the smallest singular value need not be
+the nearest to zero."""
+
+MAX_STEP = 0.2
+"""The longest step in Å."""
+
+ARRIVED = 1e-5
+"""A configuration is singular where the ratio is below this."""
+
+CLOSE_ENOUGH = 2e-4
+"""The walk has also arrived if no step gets it any nearer and the ratio is below this, or has
+fallen to a fiftieth."""
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """A configuration on the walk.
+
+    Attributes
+    ----------
+    atoms
+        The points.
+    jacobian, view, found
+        The Jacobian there, what is looked at, and its spectrum, complete.
+    """
+
+    atoms: Atoms
+    jacobian: StackedJacobian
+    view: View
+    found: Spectrum
+
+    def mode_like(self, mode: Floats) -> int:
+        """Which of the lowest modes is most like another one."""
+        overlap: Floats = mode @ self.found.modes[:, : LOWEST + 1]
+        return int(np.abs(overlap).argmax())
+
+    def ratio(self, number: int) -> float:
+        """A singular value relative to the largest."""
+        return float(self.found.singular_values[number]) / self.found.sigma_max
+
+
+def place(this: Subject, atoms: Atoms) -> Place:
+    """Evaluate a configuration."""
+    jacobian = this.jacobian(atoms)
+    view = this.view(jacobian, atoms)
+    null = max(NULL_TOLERANCE, 10 * jacobian.precision)
+    return Place(atoms, jacobian, view, spectrum(view, null_tolerance=null))
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """Distances to first order.
+
+    Attributes
+    ----------
+    distances
+        To where each of the lowest modes becomes singular, in Å, of shape (m,).
+    slopes
+        Derivatives of their singular values, of shape (m, n_columns, 3), per Å.
+    derivatives
+        Of the Jacobian along each of them. As the slopes, none if the first mode is singular.
+    """
+
+    distances: Floats
+    slopes: Floats
+    derivatives: list[Derivative]
+
+    @property
+    def nearest(self) -> int:
+        """Which mode has the smallest distance."""
+        return int(self.distances.argmin())
+
+
+def estimate(this: Subject, here: Place, lowest: int = LOWEST) -> Estimate:
+    """Estimate the distance by one further Jacobian for each mode."""
+    found, n_columns = here.found, here.view.n_columns
+    if found.n_null or len(found.singular_values) == 0:
+        return Estimate(np.zeros(min(1, found.n_null)), np.empty((0, n_columns, 3)), [])
+    modes = found.modes.T[:lowest]
+    derivatives = [this.derivative(here.atoms, mode, here=here.jacobian) for mode in modes]
+    sigma = found.singular_values[: len(modes)]
+    slopes = np.array(
+        [
+            slope(this, here.view, mode, derivative) / value
+            for mode, derivative, value in zip(modes, derivatives, sigma, strict=True)
+        ]
+    )
+    steepness = np.linalg.norm(slopes.reshape(len(modes), -1), axis=1)
+    return Estimate(sigma / np.maximum(steepness, 1e-300), slopes, derivatives)
+
+
+@dataclass(frozen=True, eq=False)
+class Walk:
+    """Where a walk ended.
+
+    Attributes
+    ----------
+    end
+        The last configuration.
+    number
+        Which mode was followed, counted from the smallest singular value at the end.
+    distance
+        From the start in Å.
+    arrived
+        Whether the end is singular.
+    message
+        Why the walk ended.
+    n_steps, n_jacobians
+        Numbers of accepted steps and of Jacobians.
+    """
+
+    end: Place
+    number: int
+    distance: float
+    arrived: bool
+    message: str
+    n_steps: int
+    n_jacobians: int
+
+    @property
+    def mode(self) -> Floats:
+        """The mode that was followed, of shape (3 n_columns,)."""
+        return self.end.found.modes[:, self.number]
+
+
+def walk(
+    this: Subject,
+    start: Place,
+    number: int,
+    derivative: Derivative | None = None,
+    *,
+    max_distance: float = 0.5,
+    max_steps: int = 25,
+    closest: float = 0.7,
+    arrived: float = ARRIVED,
+) -> Walk:
+    """Follow a mode to where its singular value vanishes, by Levenberg-Marquardt steps.
+
+    Parameters
+    ----------
+    this
+        What is moved.
+    start
+        Where to start from.
+    number
+        The mode to follow, counted from the smallest singular value.
+    derivative
+        Of the Jacobian along it, if known.
+    max_distance
+        Give up beyond this, in Å.
+    max_steps
+        Give up after so many steps.
+    closest
+        Give up when two atoms come closer than this, in Å, or than 0.9 times the shortest distance
+        of the start.
+    arrived
+        The ratio to go on to.
+    """
+    at, damping, n_steps, n_jacobians = start, 1e-2, 0, 0
+    first = start.ratio(number)
+    closest = min(closest, 0.9 * _shortest(start.atoms))
+
+    def ended(message: str) -> Walk:
+        ratio = at.ratio(number)
+        there = ratio < max(CLOSE_ENOUGH, first / 50) or ratio < ARRIVED
+        distance = float(np.linalg.norm(at.atoms.positions - start.atoms.positions))
+        return Walk(at, number, distance, there, message, n_steps, n_jacobians)
+
+    while at.ratio(number) > arrived:
+        if n_steps == max_steps:
+            return ended(f"not there after {max_steps} steps")
+        if derivative is None:
+            derivative = this.derivative(at.atoms, at.found.modes[:, number], here=at.jacobian)
+            n_jacobians += 1
+        normal, downhill = _normal_equations(this, at, number, derivative)
+        values, vectors = np.linalg.eigh(normal)
+        # Damped towards the start: along what stays singular the walk slides back to its foot.
+        back = (start.atoms.positions - at.atoms.positions)[at.view.atoms].ravel()
+        back = vectors.T @ _without(at.view.trivial, back)
+        for _ in range(6):
+            penalty = max(damping, 1e-14) * values[-1]
+            inverse = 1 / (values.clip(0.0) + penalty)
+            step = vectors @ (inverse * (penalty * back - vectors.T @ downhill))
+            step = _without(at.view.trivial, step)
+            step *= min(1.0, MAX_STEP / max(float(np.linalg.norm(step)), 1e-12))
+            moved = this.displaced(at.atoms, step)
+            if _shortest(moved) < closest:
+                if damping > 1e2:
+                    return ended("atoms come too close to each other")
+                damping *= 4
+                continue
+            if np.linalg.norm(moved.positions - start.atoms.positions) > max_distance:
+                return ended(f"nothing singular within {max_distance:g} Å on this way")
+            trial = place(this, moved)
+            n_jacobians += 1
+            followed = trial.mode_like(at.found.modes[:, number])
+            if trial.ratio(followed) < 0.9 * at.ratio(number):
+                at, number, damping = trial, followed, max(damping / 4, 1e-8)
+                derivative = None
+                n_steps += 1
+                break
+            damping *= 4
+        else:
+            return ended("no step makes the singular value smaller")
+    return ended("a singular configuration")
+
+
+def _normal_equations(
+    this: Subject, at: Place, number: int, derivative: Derivative
+) -> tuple[Floats, Floats]:
+    """M^T M and M^T u sigma, with M = (1 - U_r U_r^T) H (1 - T T^T).
+
+    U_r are all left singular vectors but u, T the trivial modes, H the derivative of J along v.
+    """
+    found, t, n = at.found, at.view.trivial, 3 * at.view.n_columns
+    total = np.zeros((2 * n, 2 * n))
+    for here, change in zip(at.jacobian.parts, derivative, strict=True):
+        both, columns = _side_by_side(here, change, at.view)
+        both.add_gram(columns, total)
+    cross, square = total[:n, n:], total[n:, n:]
+    sigma = found.singular_values
+    rest = sigma > 1e-8 * found.sigma_max
+    rest[number] = False
+    held = (found.modes[:, rest].T @ cross) / sigma[rest, None]
+    normal = square - held.T @ held
+    downhill = slope(this, at.view, found.modes[:, number], derivative).ravel()
+    return _without(t, _without(t, normal).T), _without(t, downhill)
+
+
+def _without(t: Floats, x: Floats) -> Floats:
+    return x - t @ (t.T @ x)
+
+
+def _side_by_side(
+    here: FeatureJacobian, change: FeatureJacobian, view: View
+) -> tuple[FeatureJacobian, Ints]:
+    """J and its derivative as one Jacobian of twice as many columns."""
+    row = np.concatenate([here.row, change.row])
+    order = np.argsort(row, kind="stable")
+    own, other = view.column(here), view.column(change)
+    columns = np.concatenate([own, np.where(other < 0, -1, other + view.n_columns)])[order]
+    both = FeatureJacobian(
+        features=here.features,
+        centers=here.centers,
+        row=row[order],
+        atom=np.concatenate([here.atom, change.atom])[order],
+        displacement=np.concatenate([here.displacement, change.displacement])[order],
+        blocks=np.concatenate([here.blocks, change.blocks])[order],
+        n_atoms=here.n_atoms,
+        cutoff=here.cutoff,
+        center_atoms=here.center_atoms,
+    )
+    return both, columns
+
+
+def _shortest(atoms: Atoms) -> float:
+    """The shortest distance between two atoms or their images, in Å."""
+    if len(atoms) < 2 and not atoms.pbc.any():
+        return float("inf")
+    if not atoms.pbc.any():
+        from scipy.spatial.distance import pdist  # loads much
+
+        return float(pdist(atoms.positions).min())
+    from matscipy.neighbours import neighbour_list
+
+    found = neighbour_list("d", atoms, 3.0)
+    return float(found.min(initial=np.inf))

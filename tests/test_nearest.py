@@ -1,0 +1,211 @@
+"""The walk to the nearest singular configuration, its distance and its cause."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import molecule
+from scipy.optimize import minimize
+
+from ase_sensitivity import SOAP, FiniteDifferenceDescriptor, analyze, nearest_singular
+from tests.structures import rattled
+
+# Reference environments: carbon at the origin, neighbours in Å.
+S1 = [(1, 0, 0.5), (-1, 0, 0.5), (0.9, 0, -0.7), (0, 1.2, 0.3)]
+S2 = [(1, 0, 0.5), (-1, 0, 0.5), (0.6, 0.8, -0.5), (0, 0, 1.2)]
+S3 = [(1, 0, 0.4), (-0.6, 0.8, 0.4), (5 / 13, -12 / 13, 0.4), (0, 0, 1.2)]
+T = [(1, 0, 0), (0.28, 0.96, 0), (-0.48, 0.6, 0.64), (-0.36, -0.48, -0.8)]
+AMMONIA = SOAP(species=["N", "H"], cutoff=4.0, n_max=8, l_max=6)
+
+
+def on_carbon(l_max=8):
+    return SOAP(
+        species=["H"],
+        cutoff=3.0,
+        n_max=8,
+        l_max=l_max,
+        atom_sigma=0.3,
+        normalise=False,
+        central_weight=0,
+        centers=["C"],
+    )
+
+
+def environment(points):
+    return Atoms("CH4", [(0, 0, 0), *points])
+
+
+def pyramid(name, height):
+    """An XY3 molecule with X at a height over the plane of Y."""
+    atoms = molecule(name)
+    center, others = atoms.positions[0], atoms.positions[1:]
+    center[:] = others.mean(axis=0)
+    center[2] += height
+    return atoms
+
+
+@pytest.mark.parametrize(("name", "species"), [("NH3", ["N", "H"]), ("BF3", ["B", "F"])])
+@pytest.mark.parametrize("height", [0.01, 0.03, 0.05])
+def test_distance_to_planarity(name, species, height):
+    """The least displacement that makes it flat moves X by 3/4 and each Y by 1/4 of the height."""
+    atoms = pyramid(name, height)
+    soap = SOAP(species=species, cutoff=4.0, n_max=8, l_max=6)
+    found = nearest_singular(atoms, soap)
+    assert found.found
+    assert found.cause == "symmetry"
+    true = height * np.sqrt(3) / 2
+    assert found.distance == pytest.approx(true, rel=0.01)
+    assert found.estimate == pytest.approx(true, rel=0.05)
+    x, y = found.atoms.positions[0], found.atoms.positions[1:]
+    normal = np.cross(y[1] - y[0], y[2] - y[0])
+    assert abs(normal @ (x - y[0])) / np.linalg.norm(normal) < 1e-3 * height
+    assert found.ratio == pytest.approx(analyze(found.atoms, soap).ratio, rel=1e-3, abs=1e-12)
+
+
+def distance_to_s1(positions):
+    """To the nearest geometry of its kind.
+
+    B and B' are equally far, A is in their plane, and the parts of A and C that are perpendicular
+    to the bisector e of B and B' are perpendicular to each other.
+    """
+    start = positions.ravel()
+
+    def conditions(x):
+        b, other, a, c = x.reshape(5, 3)[1:] - x.reshape(5, 3)[0]
+        e = (b + other) / np.linalg.norm(b + other)
+        equal = np.linalg.norm(b) - np.linalg.norm(other)
+        return [equal, np.linalg.det([a, b, other]), a @ c - (a @ e) * (c @ e)]
+
+    found = minimize(
+        lambda x: ((x - start) ** 2).sum(),
+        start,
+        jac=lambda x: 2 * (x - start),
+        constraints={"type": "eq", "fun": conditions},
+        options={"ftol": 1e-14},
+    )
+    assert found.success
+    return np.sqrt(found.fun)
+
+
+@pytest.mark.parametrize("size", [0.01, 0.02, 0.05])
+def test_distance_along_a_null_vector(size):
+    soap = on_carbon()
+    at = environment(S1)
+    null = analyze(at, soap, k=1)
+    assert null.n_null == 1
+    at.positions += size * null.modes[0]
+    true = distance_to_s1(at.positions)
+    assert 0.8 * size < true < size
+    found = nearest_singular(at, soap)
+    assert found.cause == "incompleteness"
+    assert found.distance == pytest.approx(true, rel=0.02)
+    assert 0.5 * true < found.estimate < true  # three conditions, of which it knows one
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_distance_from_anywhere_near(seed):
+    at = environment(S1)
+    shift = np.random.default_rng(seed).normal(size=(5, 3))
+    at.positions += 0.05 * shift / np.linalg.norm(shift)
+    found = nearest_singular(at, on_carbon())
+    assert found.distance == pytest.approx(distance_to_s1(at.positions), rel=0.05)
+
+
+@pytest.mark.parametrize("scope", ["structure", "environment"])
+@pytest.mark.parametrize("points", [S1, S2], ids=["S1", "S2"])
+@pytest.mark.parametrize("seed", range(5))
+def test_incompleteness_is_found_and_named(points, seed, scope):
+    at = environment(points)
+    shift = np.random.default_rng(seed).normal(size=(5, 3))
+    at.positions += 0.1 * shift / np.linalg.norm(shift)
+    center = 0 if scope == "environment" else None
+    found = nearest_singular(at, on_carbon(), scope=scope, center=center)
+    assert found.found
+    assert found.cause == "incompleteness"
+    assert 0 < found.distance < 0.12
+    assert sorted(found.points) == list(range(5))
+    end = analyze(found.atoms, on_carbon(), scope=scope, center=center, k=1)
+    assert end.ratio < 1e-4
+    overlap = (end.mode_of_atoms(5) * found.mode).sum()
+    assert abs(overlap) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_truncation_is_found_and_named(seed):
+    """A small basis is singular somewhere that a larger one is not."""
+    at = environment(T)
+    shift = np.random.default_rng(seed).normal(size=(5, 3))
+    at.positions += 0.05 * shift / np.linalg.norm(shift)
+    found = nearest_singular(at, on_carbon(l_max=3))
+    assert found.cause == "truncation"
+    if not analyze(at, on_carbon(l_max=3)).n_null:
+        assert analyze(found.atoms, on_carbon(l_max=8), k=1).ratio > 10 * found.ratio
+
+
+def test_near_symmetric():
+    """Next to a tetrahedral centre there are singular configurations of every kind."""
+    at = rattled(molecule("CH4"), 0.03)
+    found = nearest_singular(at, on_carbon())
+    assert found.cause in ("symmetry", "near-symmetric")
+
+
+def test_what_is_singular_already():
+    soap = SOAP(species=["C", "H"], cutoff=4.0, n_max=6, l_max=5)
+    found = nearest_singular(molecule("CH4"), soap)
+    assert (found.distance, found.cause, found.n_steps) == (0.0, "symmetry", 0)
+    found = nearest_singular(environment(S1), on_carbon())
+    assert (found.distance, found.cause) == (0.0, "incompleteness")
+    found = nearest_singular(environment(T), on_carbon(l_max=3))
+    assert (found.distance, found.cause) == (0.0, "truncation")
+
+
+def test_invariance():
+    at = pyramid("NH3", 0.07)
+    at.rattle(0.01, seed=0)
+    expected = nearest_singular(at, AMMONIA)
+    turned = at.copy()
+    turned.rotate(40, (1, 2, 3))
+    turned.positions += (3, -2, 1)
+    turned = turned[[2, 0, 3, 1]]
+    found = nearest_singular(turned, AMMONIA)
+    assert found.distance == pytest.approx(expected.distance, rel=1e-3)
+    assert found.cause == expected.cause
+
+
+def test_giving_up():
+    """Atoms that would have to come too close, or to go too far."""
+    water = molecule("H2O")
+    soap = SOAP(species=["H", "O"], cutoff=4.0, n_max=8, l_max=6)
+    far = nearest_singular(water, soap, max_distance=0.05)
+    assert not far.found
+    assert far.cause is None
+    assert "within 0.05 Å" in far.message
+    one = nearest_singular(pyramid("NH3", 0.3), AMMONIA, max_steps=1)
+    assert not one.found
+    assert one.message == "not there after 1 steps"
+    assert one.n_steps == 1
+
+
+def test_body_order_may_be_unknown():
+    soap = on_carbon()
+    wrapped = FiniteDifferenceDescriptor(
+        soap.features, species=["H"], cutoff=3.0, centers=soap.jacobian(environment(S1)).centers
+    )
+    at = environment(S1)
+    at.positions += 0.02 * np.random.default_rng(0).normal(size=(5, 3))
+    assert nearest_singular(at, wrapped).cause == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [("max_distance", 0), ("closest", -1), ("max_steps", 0), ("max_steps", 1.5)],
+)
+def test_bad_arguments(argument, value):
+    with pytest.raises(ValueError, match=f"`{argument}` is {value}"):
+        nearest_singular(molecule("NH3"), AMMONIA, **{argument: value})
+
+
+def test_nothing_to_move():
+    with pytest.raises(ValueError, match="nothing but rigid motions"):
+        nearest_singular(Atoms("N"), AMMONIA)
