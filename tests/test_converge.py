@@ -10,7 +10,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 from ase_sensitivity import SOAP, FeatureJacobian, QUIPDescriptor
-from ase_sensitivity.dataset.converge import Convergence, converge
+from ase_sensitivity.dataset.bases import Convergence
+from ase_sensitivity.dataset.converge import converge
 from ase_sensitivity.dataset.nested import lower
 from tests.structures import GENERIC, S1, SHARED, TD, around_carbon, isolated, periodic, rattled
 

@@ -13,7 +13,7 @@ from ase_sensitivity.dataset.surroundings import Surroundings
 from ase_sensitivity.descriptors.base import Floats
 
 SAME = 1e-3
-"""Points that miss each other by less than this (Å) are at the same place, when forces are
+"""Points that miss each other by less than this (Å) are at the same place, when labels are
 compared: bonds pull with some 10 eV/Å²."""
 
 BEYOND = 0.3
@@ -42,7 +42,9 @@ def energy_conflicts(duplicates: Sequence[Pair], tolerance: float) -> list[Confl
     return [
         Conflict(pair.first, pair.second, "energy", pair.energy_difference)
         for pair in duplicates
-        if pair.energy_difference is not None and pair.energy_difference > tolerance
+        if pair.match <= SAME
+        and pair.energy_difference is not None
+        and pair.energy_difference > tolerance
     ]
 
 

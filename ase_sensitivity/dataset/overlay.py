@@ -10,7 +10,7 @@ from ase_sensitivity.dataset.surroundings import Points
 from ase_sensitivity.descriptors.base import Floats, Ints
 from ase_sensitivity.explore.matching import best_match
 
-CORE = 32
+CORE = 16
 """Points up to which orientations are looked for with all of them. Of larger environments the
 nearest ones are laid on each other, and the rest follows."""
 
@@ -49,7 +49,7 @@ def overlay(a: Points, b: Points, nearest: float, farthest: float, enough: float
     if len(points_a) <= CORE:
         found = best_match(numbers_a, points_a, numbers_b, points_b)
         return found.maximum, found.rotation
-    core = _common(a, b, float(np.linalg.norm(points_a[CORE // 4])), nearest, CORE)
+    core = _common(a, b, float(np.linalg.norm(points_a[CORE // 2])), nearest, CORE)
     if core is None:
         return best
     core_numbers, core_a = core[0]
@@ -62,6 +62,18 @@ def overlay(a: Points, b: Points, nearest: float, farthest: float, enough: float
         if best[0] <= enough:
             break
     return best
+
+
+def misses(a: Points, b: Points, nearest: float, farthest: float, delta: float) -> bool:
+    """Whether the distances from the centre alone tell that no match is as good as ``delta``."""
+    common = _common(a, b, nearest, farthest)
+    if common is None:
+        return True
+    sides = []
+    for numbers, points in common:
+        distance = np.linalg.norm(points, axis=1)
+        sides.append(distance[np.lexsort((distance, numbers))])
+    return bool(np.abs(sides[0] - sides[1]).max(initial=0.0) > delta)
 
 
 def _size(found: Overlay) -> float:
