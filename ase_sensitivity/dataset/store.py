@@ -114,6 +114,7 @@ class DatabaseStore:
                 "as postgresql://user@host/name"
             )
         self._unread: dict[tuple[str, int], int] = {}
+        self._ids: list[int] = []
         self._metadata: dict[str, Any] = {}
         if not self._is_file or (os.path.exists(self.name) and os.path.getsize(self.name)):
             self._open()
@@ -220,9 +221,11 @@ class DatabaseStore:
 
     def record(self, number: int) -> FrameRecord:
         """One record."""
-        with _told(self.name):
-            (row,) = self._database.select(sort="id", limit=1, offset=number)
-        return _record(row)
+        with _told(self.name), self._database:
+            if number >= len(self._ids):  # an offset would step over all rows before, data and all
+                ids = self._database.select(sort="id", columns=["id"], include_data=False)
+                self._ids = [row.id for row in ids]
+            return _record(self._database.get(id=self._ids[number]))
 
     def _pages(self, data: bool) -> Iterator[Any]:
         """Rows of the database; it would read all of them at once if it was asked for all."""
