@@ -21,7 +21,7 @@ from ase_sensitivity.dataset.result import ScanResult
 from ase_sensitivity.dataset.scan import scan
 
 SOAP = "soap cutoff=3 n_max=2 l_max=1 atom_sigma=0.5"
-LARGE_SOAP = "soap cutoff=4 n_max=9 l_max=8 atom_sigma=0.5"
+LARGE_SOAP = "soap cutoff=4 n_max=20 l_max=10 atom_sigma=0.5"
 CODE = "import sys; from ase_sensitivity.cli.app import main; sys.exit(main())"
 
 
@@ -182,7 +182,7 @@ def test_a_dask_cluster_finds_the_same(data):
     [(signal.SIGINT, []), (signal.SIGTERM, []), (signal.SIGINT, ["--workers", "2"])],
 )
 def test_an_interrupted_scan_goes_on(number, more):
-    count = 400  # that take more than a second, and are stored twice a second
+    count = 150  # that take two seconds or more, and are stored twice a second
     frames = [molecule("CH3CH2OH") for _ in range(count)]
     for seed, frame in enumerate(frames):
         frame.rattle(0.1, seed=seed)

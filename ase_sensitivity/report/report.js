@@ -207,7 +207,7 @@ function drawStructure() {
   const corners = structure.positions.concat(edgesOf(structure.cell).filter(Boolean));
   const sides = coordinates(structure.pbc.some(Boolean) ? corners : structure.positions)
     .map((values) => 1.5 + values.reduce((most, v) => Math.max(most, v), -Infinity) - values.reduce((least, v) => Math.min(least, v), Infinity));
-  const far = 1.1 * Math.max(...sides) / Math.cbrt(sides[0] * sides[1] * sides[2]);
+  const far = (narrow() ? 1.4 : 1.1) * Math.max(...sides) / Math.cbrt(sides[0] * sides[1] * sides[2]);
   Plotly.react("structure", traces, layout({ dragmode: "orbit", uirevision: selected, margin: { l: 0, r: 0, t: 0, b: 0 },
     scene: { xaxis: hidden, yaxis: hidden, zaxis: hidden, aspectmode: "data", uirevision: selected,
       camera: { projection: { type: "perspective" }, eye: { x: .8 * far, y: -.8 * far, z: .5 * far } } } }), turnable);
