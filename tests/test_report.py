@@ -157,8 +157,11 @@ class TestContents:
 
 
 class TestVerdict:
-    def rows(self, *causes: str | None, ratio: float = 0.1) -> list[dict]:
-        return [row_of(source="a", index=i, ratio=ratio, cause=c) for i, c in enumerate(causes)]
+    def rows(self, *causes: str | None, ratio: float = 0.1, n_null: int = 0) -> list[dict]:
+        return [
+            row_of(source="a", index=i, ratio=ratio, cause=cause, n_null=n_null)
+            for i, cause in enumerate(causes)
+        ]
 
     def test_nothing_is_wrong(self):
         found = verdict(self.rows(None, None), None, None)
@@ -190,8 +193,22 @@ class TestVerdict:
         assert "1 of 12 frames could not be analyzed" in " ".join(found.sentences)
 
     def test_small_ratios(self):
-        found = verdict(self.rows(None, ratio=1e-5), None, None)
+        """Which mean nothing in environment scope, where they are always small."""
+        rows = self.rows(None, ratio=1e-5)
+        assert verdict(rows, None, None).level == "attention"
+        assert verdict(rows, None, None, "environment").level == "good"
+
+    def test_null_directions_without_causes(self):
+        found = verdict(self.rows(None, ratio=0.0, n_null=1), None, None)
         assert found.level == "attention"
+        assert any("not asked" in sentence for sentence in found.sentences)
+
+    def test_rounding_errors_are_no_loss(self):
+        row = row_of(source="a", index=0, ratio=0.1, n_null=0, irreducible_force_error=1e-15)
+        found = verdict([row | {"required_slope": 3.0}], 1e-15, 0.9)
+        assert found.level == "good"
+        assert any("No force is lost" in sentence for sentence in found.sentences)
+        assert any("required slope is 3 eV/Å" in sentence for sentence in found.sentences)
 
     def test_nothing_worked(self):
         rows = [row_of(source="a", index=0, error="no atoms")]
@@ -419,19 +436,6 @@ class TestBrowser:
         ring = browser.execute_script("return document.getElementById('overview').data.at(-1).x")
         assert ring == [row]
 
-    def test_the_soft_mode_moves_if_motion_is_wanted(self, browser, page):
-        opened(browser, page)
-        browser.execute_script("document.getElementById('structure').scrollIntoView()")
-        place = "document.getElementById('structure').data[0].x[0]"
-        before = browser.execute_script(f"return {place}")
-        play = browser.find_element("id", "play")
-        assert play.text == "Play"
-        play.click()
-        wait_for(browser, f"return Math.abs({place} - {before}) > 0.01")
-        play.click()
-        assert play.text == "Play"
-        assert complaints(browser) == []
-
     def test_sorting_paging_and_filter(self, browser, tmp_path):
         result = made_up(50)
         write_report(result, tmp_path / "report.html")
@@ -481,6 +485,19 @@ class TestBrowser:
             "return document.getElementById('overview')._fullLayout.font.color"
         )
         assert text == ("#e6e9ee" if dark else "#1d2129")
+        assert complaints(browser) == []
+
+    def test_the_soft_mode_moves_if_motion_is_wanted(self, browser, page):
+        opened(browser, page, 390, dark=True)  # few pixels to draw, and open already
+        browser.execute_script("document.getElementById('structure').scrollIntoView()")
+        place = "document.getElementById('structure').data[0].x[0]"
+        before = browser.execute_script(f"return {place}")
+        play = browser.find_element("id", "play")
+        assert play.text == "Play"
+        play.click()
+        wait_for(browser, f"return Math.abs({place} - {before}) > 0.01")
+        play.click()
+        assert play.text == "Play"
         assert complaints(browser) == []
 
     def test_nothing_but_failures(self, browser, tmp_path):

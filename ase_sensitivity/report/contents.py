@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ase_sensitivity.descriptors.base import Floats, Ints
-from ase_sensitivity.report.verdict import BLIND
+from ase_sensitivity.report.verdict import BLIND, NOISE
 from ase_sensitivity.sensitivity import NEARLY
 
 if TYPE_CHECKING:
@@ -103,7 +103,13 @@ def contents(result: ScanResult, *, timestep: float | None = None) -> dict[str, 
         "curve": None
         if np.isnan(irreducible).any()
         else {"threshold": rounded(thresholds), "irreducible": rounded(irreducible)},
-        "species_loss": {symbol: _number(loss) for symbol, loss in result.species_loss.items()},
+        "species_loss": dict(
+            zip(
+                result.species_loss,
+                rounded(_denoised(np.array(list(result.species_loss.values())))),
+                strict=True,
+            )
+        ),
         "spectrum": _spectrum(result, kept, null),
     }
 
@@ -214,7 +220,7 @@ def _structures(
                 "modes": np.round(modes, 4).tolist(),
                 "ratios": rounded(_relative(record)[:MOST_MODES]),
                 "causes": list(record.causes or [None] * len(modes))[:MOST_MODES],
-                "force_loss": None if loss is None else rounded(loss, 4),
+                "force_loss": None if loss is None else rounded(_denoised(loss), 4),
             }
         )
         for z in set(atoms.numbers.tolist()) - elements.keys():
@@ -224,6 +230,11 @@ def _structures(
                 "color": "#" + "".join(f"{int(255 * c):02x}" for c in _color(jmol_colors, z)),
             }
     return found, elements
+
+
+def _denoised(lost: Floats) -> Floats:
+    """Lost forces in eV/Å, zero where they are rounding errors."""
+    return np.where(lost < NOISE, 0.0, lost)
 
 
 def _relative(record: FrameRecord) -> Floats:
