@@ -142,7 +142,7 @@ ERRORS: dict[str, tuple[list[str] | Callable[[], list[str]], list[str]]] = {
     "no such file converged": (["converge", "nothing.xyz", *GOOD], ["nothing.xyz"]),
     "a directory": (["scan", "folder", *GOOD], ["folder"]),
     "a directory analyzed": (["analyze", "folder", *GOOD], ["folder"]),
-    "no files": (["scan", *GOOD], ["FILES"]),
+    "no files": (["scan", *GOOD], ["FILE"]),
     "index out of range": (["analyze", "data.xyz@3", *GOOD], ["data.xyz@3"]),
     "negative index out of range": (["analyze", "data.xyz@-4", *GOOD], ["data.xyz@-4"]),
     "slice out of range": (["scan", "data.xyz@7:9", *GOOD], ["data.xyz", "7"]),

@@ -103,9 +103,9 @@ def check(
     scheduler: options.Scheduler = None,
     json: options.Json = False,
 ) -> int:
-    """Check a data set against limits: exit 0 if it keeps all of them, 1 if not.
+    """Check a data set against limits.
 
-    2 says that it could not be checked.
+    Exit status 0 if it keeps all of them, 1 if not, 2 if it could not be checked.
     """
     from ase_sensitivity.cli.scan import chosen, run
 

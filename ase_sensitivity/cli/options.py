@@ -24,7 +24,7 @@ def one_of(*words: str) -> dict[str, Any]:
 Files = Annotated[
     list[str],
     typer.Argument(
-        metavar="FILES...",
+        metavar="FILE",
         help="Anything ASE reads, with its slices: run.traj@::10. By default all frames.",
         show_default=False,
     ),

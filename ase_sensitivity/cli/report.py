@@ -32,7 +32,7 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Write the result of a scan as one HTML file that needs no network."""
+    """Write the result of a scan as one HTML file."""
     from ase_sensitivity.dataset.result import ScanResult
     from ase_sensitivity.report.html import write_report
 

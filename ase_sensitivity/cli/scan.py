@@ -62,9 +62,9 @@ def scan(
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Find what a descriptor cannot resolve in a data set, and the force error it costs.
+    """Find what a descriptor cannot resolve in a data set.
 
-    Interrupt it at any time: the same command goes on where it was.
+    With reference forces, also what force error that makes unavoidable. Interrupt it at any time: the same command goes on where it was.
     """
     from ase_sensitivity.cli.results import statistics
 
