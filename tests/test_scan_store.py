@@ -278,3 +278,29 @@ def test_frames_of_the_stream_differ() -> None:
     rows = [row["sigma_min"] for row in run(None, 30).rows if row["sigma_min"]]
     assert len(set(rows)) == len(rows) > 20
     assert len(list(stream(30))) == 30
+
+
+def test_postgresql(tmp_path: Path) -> None:
+    backend = pytest.importorskip("ase_db_backends", reason="ASE's backend is not installed")
+    pgserver = pytest.importorskip("pgserver", reason="there is no PostgreSQL server to start")
+    assert backend is not None
+    with pgserver.get_server(tmp_path / "server", cleanup_mode="stop") as server:
+        uri = server.get_uri()
+
+        def stop(n_done: int) -> None:
+            if n_done >= 5:
+                raise KeyboardInterrupt
+
+        structures, soap = water(12), SOAP(["H", "O"], 3.0, 2, 1)
+        with pytest.raises(KeyboardInterrupt):
+            scan(structures, soap, store=uri, progress=stop)
+        assert 5 <= len(ScanResult.read(uri)) < 12
+        same(scan(structures, soap, store=uri), scan(structures, soap))
+        with pytest.raises(ValueError, match="scan with k = 6, not 3"):
+            scan(structures, soap, store=uri, k=3)
+
+
+def test_a_server_without_its_package_is_told(soap: SOAP, monkeypatch) -> None:
+    monkeypatch.setattr("ase_sensitivity.dataset.store.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="needs the package ase-db-backends"):
+        scan(water(1), soap, store="postgresql://me:secret@host/name")

@@ -156,6 +156,32 @@ def nearest_singular(
     )
 
 
+def singularity_distance(
+    atoms: Atoms, descriptor: Descriptor, *, scope: Scope = "structure", center: int | None = None
+) -> float:
+    """Distance in Å to the nearest singular configuration, to first order.
+
+    Parameters
+    ----------
+    atoms, descriptor, scope, center
+        As in :func:`~ase_sensitivity.analyze`.
+
+    Returns
+    -------
+    float
+        The smallest ``sigma / |d sigma / d r|`` of the three lowest modes; 0 where one is singular,
+        nan if there are none.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is out of place.
+    """
+    this = subject(atoms, descriptor, scope, center)
+    distances = estimate(this, place(this, this.start)).distances
+    return float(distances.min()) if len(distances) else float("nan")
+
+
 def cause_of(this: Subject, start: Place, went: Walk) -> str:
     """The cause of the configuration that a walk arrived at."""
     found = went.end.found

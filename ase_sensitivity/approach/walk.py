@@ -233,11 +233,14 @@ def _normal_equations(
 
     U_r are all left singular vectors but u, T the trivial modes, H the derivative of J along v.
     """
+    from ase_sensitivity.descriptors.accumulate import mirror  # loads numba
+
     found, t, n = at.found, at.view.trivial, 3 * at.view.n_columns
     total = np.zeros((2 * n, 2 * n))
     for here, change in zip(at.jacobian.parts, derivative, strict=True):
         both, columns = _side_by_side(here, change, at.view)
         both.add_gram(columns, total)
+    mirror(total)
     cross, square = total[:n, n:], total[n:, n:]
     sigma = found.singular_values
     rest = sigma > 1e-8 * found.sigma_max

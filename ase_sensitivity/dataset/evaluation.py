@@ -12,8 +12,7 @@ import numpy as np
 from ase import Atoms
 
 from ase_sensitivity.analysis import Scope, analyze
-from ase_sensitivity.approach.subject import subject
-from ase_sensitivity.approach.walk import estimate, place
+from ase_sensitivity.approach.nearest import singularity_distance
 from ase_sensitivity.dataset.forces import force_loss
 from ase_sensitivity.dataset.record import FrameRecord, row_of
 from ase_sensitivity.descriptors.base import Descriptor, Floats, jacobian_of
@@ -125,8 +124,9 @@ def _fill(record: FrameRecord, descriptor: Descriptor, settings: Settings, task:
             "net_torque": loss.net_torque,
         }
     if settings.distance:
-        this = subject(atoms, descriptor, settings.scope, row["center"])
-        row["distance"] = float(estimate(this, place(this, this.start)).distances.min())
+        row["distance"] = singularity_distance(
+            atoms, descriptor, scope=settings.scope, center=row["center"]
+        )
 
 
 def _sensitivity(

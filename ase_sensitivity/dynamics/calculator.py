@@ -17,13 +17,11 @@ from ase.calculators.calculator import (
 from ase.outputs import Properties, all_outputs
 
 from ase_sensitivity.analysis import Scope, analyze, check_arguments
-from ase_sensitivity.approach.gradient import distances
-from ase_sensitivity.approach.subject import subject
+from ase_sensitivity.approach.nearest import singularity_distance
 from ase_sensitivity.descriptors.base import Descriptor
 from ase_sensitivity.dynamics.bias import BIASED, Attract, BiasTerm, Repel
 from ase_sensitivity.dynamics.old_style import OldStyleCalculator
 from ase_sensitivity.sensitivity import Sensitivity
-from ase_sensitivity.spectrum.solvers import spectrum
 
 
 class SensitivityCalculator(BaseCalculator):
@@ -54,7 +52,7 @@ class SensitivityCalculator(BaseCalculator):
         - ``"sigma_min"``, ``"sigma_ratio"``, ``"condition_number"``: the smallest singular value,
           its ratio to the largest, and the inverse of that, at most 1e16;
         - ``"singularity_distance"``: the distance to the nearest singular configuration in Å to
-          first order, from the three softest modes: six more Jacobians;
+          first order, from the three softest modes: four more Jacobians;
         - ``"bias_energy"``, ``"bias_forces"``, ``"bias_stress"``, if there is a bias: its part.
 
     Raises
@@ -124,6 +122,8 @@ class SensitivityCalculator(BaseCalculator):
         atoms = self._known(atoms)
         found = self._look(atoms)
         if name in _Configuration.KEYS:
+            if name not in found.keys():  # noqa: SIM118 (no dictionary)
+                raise PropertyNotImplementedError(f"{name}: there is no bias")
             wanted = allow_calculation or found.knows(name)
             value = found[name] if wanted else None
             return value.copy() if isinstance(value, np.ndarray) else value
@@ -253,7 +253,7 @@ class _Configuration:
     @cached_property
     def distance(self) -> float:
         descriptor, scope, *_ = self.settings
-        return _distance(self.atoms, descriptor, scope)
+        return singularity_distance(self.atoms, descriptor, scope=scope)
 
     @cached_property
     def term(self) -> BiasTerm:
@@ -284,26 +284,13 @@ class _Configuration:
 
 
 def _modern(calc: Any) -> Any:
-    if isinstance(calc, type) or not (
-        hasattr(calc, "get_property") or hasattr(calc, "get_potential_energy")
-    ):
-        raise TypeError(f"`calc` is {calc!r} but must be an ASE calculator")
-    if isinstance(calc, Atoms):
-        raise TypeError("`calc` is an ase.Atoms but must be an ASE calculator")
-    return calc if hasattr(calc, "get_property") else OldStyleCalculator(calc)
-
-
-def _distance(atoms: Atoms, descriptor: Descriptor, scope: Scope) -> float:
-    """First-order distance in Å to where one of the three softest modes becomes invisible."""
-    this = subject(atoms, descriptor, scope, None)
-    view = this.view(this.jacobian(this.start), this.start)
-    found = spectrum(view, 3)
-    if len(found.singular_values) == 0:
-        return float("nan")
-    if found.n_null:
-        return 0.0
-    derivatives = [this.derivative(this.start, mode) for mode in found.modes.T]
-    return float(distances(this, view, found, derivatives).min())
+    """The calculator, with `get_property` and a cache if it has none."""
+    if not isinstance(calc, type | Atoms):
+        if hasattr(calc, "get_property"):
+            return calc
+        if hasattr(calc, "get_potential_energy"):
+            return OldStyleCalculator(calc)
+    raise TypeError(f"`calc` is {calc!r} but must be an ASE calculator")
 
 
 if "sensitivity" not in getattr(registry, "external_calculators", {"sensitivity": None}):
