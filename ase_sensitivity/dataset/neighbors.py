@@ -71,7 +71,8 @@ def find_pairs(
     max_environments
         So many are drawn at random if there are more. By default all are compared.
     max_pairs
-        No more degenerate pairs of environments are listed.
+        The search ends at so many degenerate pairs of environments: the features are poor then, or
+        ``epsilon`` is large.
     progress
         Called with the number of structures read so far.
 
@@ -112,7 +113,7 @@ def find_pairs(
     >>> len(found.degenerate), len(found.duplicates)
     (2, 2)
     >>> found.degenerate[0].second
-    Place(frame=1, center=0)
+    Place(frame=1, center=0, source='frames')
     """
     _check(epsilon, delta, energy_tolerance, force_tolerance, max_environments, max_pairs)
     check_frames(frames)
@@ -151,8 +152,8 @@ def _check(
     max_environments: int | None,
     max_pairs: int,
 ) -> None:
-    if not 0 < epsilon <= 0.1:
-        raise ValueError(f"`epsilon` is {epsilon} but must be positive and at most 0.1")
+    if not 0 < epsilon <= 0.01:
+        raise ValueError(f"`epsilon` is {epsilon} but must be positive and at most 0.01")
     for name, value in (
         ("delta", delta),
         ("energy_tolerance", energy_tolerance),
@@ -219,7 +220,7 @@ class _Search:
             for j, distance in zip(others.tolist(), distances.tolist(), strict=True):
                 known = int(self.copy_of[j])
                 key = (min(int(self.copy_of[i]), known), max(int(self.copy_of[i]), known))
-                if known >= 0 and (self.stopped or key in compared):
+                if known >= 0 and key in compared:
                     continue
                 if known < 0 and self._misses(i, j):
                     continue
@@ -235,6 +236,10 @@ class _Search:
                     self.duplicates.append(self._pair(i, j, distance, miss, rotation))
                 else:  # until j finds i
                     laid[i, j] = miss, None if rotation is None else rotation.T
+            if self.stopped:
+                break
+        rest = group[self.copy_of[group] < 0]
+        self.copy_of[rest] = rest
 
     def _near(self, i: int, others: Ints) -> tuple[Ints, Floats]:
         """Those whose full features are the same, in order, and how far they are."""
@@ -263,7 +268,7 @@ class _Search:
         if self.around.number[i] != self.around.number[j]:
             return APART
         a, b = self._points(i, j)
-        return overlay(a, b, *self.reach, self.delta)
+        return overlay(a, b, *self.reach)
 
     def _add(self, key: tuple[int, int], pair: Pair) -> None:
         if len(self.degenerate) == self.max_pairs:

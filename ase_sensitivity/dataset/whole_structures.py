@@ -9,8 +9,8 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from ase_sensitivity.dataset.labels import BEYOND, SAME, energy_difference
-from ase_sensitivity.dataset.overlay import overlay
+from ase_sensitivity.dataset.labels import BEYOND, energy_difference
+from ase_sensitivity.dataset.overlay import SAME, overlay
 from ase_sensitivity.dataset.pairs import Pair
 from ase_sensitivity.dataset.surroundings import Points, Surroundings
 from ase_sensitivity.descriptors.base import Ints
@@ -89,7 +89,7 @@ def _nearest(around: Surroundings, i: int, partners: Ints) -> tuple[float, int]:
 
     best = (np.inf, int(partners[0]))
     for j in partners.tolist():
-        miss, _ = overlay(points(i), points(j), radius, radius + BEYOND, enough=SAME)
+        miss, _ = overlay(points(i), points(j), radius, radius + BEYOND)
         best = min(best, (miss, j))
         if miss <= SAME:
             break
