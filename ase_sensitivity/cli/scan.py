@@ -64,7 +64,8 @@ def scan(
 ) -> None:
     """Find what a descriptor cannot resolve in a data set.
 
-    With reference forces, also what force error that makes unavoidable. Interrupt it at any time: the same command goes on where it was.
+    With reference forces, also what force error that makes unavoidable. Interrupt it at any
+    time: the same command goes on where it was.
     """
     from ase_sensitivity.cli.results import statistics
 
