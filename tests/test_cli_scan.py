@@ -179,7 +179,11 @@ def test_a_dask_cluster_finds_the_same(data):
 
 @pytest.mark.parametrize(
     ("number", "more"),
-    [(signal.SIGINT, []), (signal.SIGTERM, []), (signal.SIGINT, ["--workers", "2"])],
+    [
+        (signal.SIGINT, []),
+        (signal.SIGTERM, []),
+        pytest.param(signal.SIGINT, ["--workers", "2"], marks=pytest.mark.slow),
+    ],
 )
 def test_an_interrupted_scan_goes_on(number, more):
     count = 150  # that take two seconds or more, and are stored twice a second

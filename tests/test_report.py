@@ -487,6 +487,7 @@ class TestBrowser:
         assert text == ("#e6e9ee" if dark else "#1d2129")
         assert complaints(browser) == []
 
+    @pytest.mark.slow
     def test_the_soft_mode_moves_if_motion_is_wanted(self, browser, page):
         opened(browser, page, 390, dark=True)  # few pixels to draw, and open already
         browser.execute_script("document.getElementById('structure').scrollIntoView()")
