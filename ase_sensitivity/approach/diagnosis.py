@@ -230,11 +230,12 @@ class Watch:
         if modes.shape[1:] != known.mode.shape:
             return None
         shares = np.einsum("kij,ij->k", modes, known.mode) ** 2
-        # Of a combination of modes, singular values add up in squares.
-        sigma = float(np.sqrt((shares * found.singular_values**2).sum() / shares.sum()))
-        distance = before.distance * sigma / known.sigma
-        if shares.sum() < ALIKE:
+        values = found.singular_values
+        same = np.abs(values - values[shares.argmax()]) <= 0.1 * values[shares.argmax()]
+        if shares[same].sum() < ALIKE:
             return None
+        sigma = float(np.sqrt((shares[same] * values[same] ** 2).sum() / shares[same].sum()))
+        distance = before.distance * sigma / known.sigma
         if before.cause is None and distance < min(NEAR * self._within, before.distance / 2):
             return None  # what was out of reach may be within by now
         slope = None if before.slope is None else before.slope * (known.sigma / sigma)
