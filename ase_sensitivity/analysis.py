@@ -111,7 +111,7 @@ def analyze(
     )
     if not 0 < tolerance <= 0.01:
         raise ValueError(f"`tolerance` is {tolerance} but must be positive and at most 0.01 Å")
-    fixed = _fixed(atoms) if apply_constraints else np.empty(0, dtype=np.intp)
+    fixed = fixed_atoms(atoms) if apply_constraints else np.empty(0, dtype=np.intp)
     jacobian = jacobian_of(descriptor, atoms)
     if jacobian.n_atoms != len(atoms):
         raise ValueError(
@@ -166,7 +166,8 @@ def check_arguments(
             )
 
 
-def _fixed(atoms: Atoms) -> Ints:
+def fixed_atoms(atoms: Atoms) -> Ints:
+    """Atoms held by FixAtoms; a warning for other constraints."""
     from ase.constraints import FixAtoms  # loads half of SciPy, and few need it
 
     fixed: list[int] = []

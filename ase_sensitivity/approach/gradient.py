@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -162,24 +163,17 @@ def derivative_of_square(
     return positions, strain
 
 
-def distances(
-    this: Subject, view: View, found: Spectrum, derivatives: list[tuple[FeatureJacobian, ...]]
-) -> Floats:
-    """First-order distances in Å to where each of some singular values vanishes.
+def slope(this: Subject, view: View, mode: Floats, derivative: Sequence[FeatureJacobian]) -> Floats:
+    """Half the derivative of |J v|^2 at fixed v, by the points that may move, (n_columns, 3).
 
     Parameters
     ----------
-    this, view, found
-        The subject, its view and the spectrum of that.
-    derivatives
-        Of the Jacobian along the first modes (:meth:`Subject.derivative`).
+    this, view, mode
+        The subject, its view, and v.
+    derivative
+        Of the Jacobian along v (:meth:`Subject.derivative`).
     """
-    result = np.empty(len(derivatives))
-    for number, parts in enumerate(derivatives):
-        mode, sigma = found.modes[:, number], found.singular_values[number]
-        slope = np.zeros((len(this.start), 3))
-        for part, here in zip(parts, view.jacobian.parts, strict=True):
-            slope += pull(part, along(here, view.column(here), mode))
-        norm = float(np.linalg.norm(slope))  # of sigma times its gradient
-        result[number] = sigma**2 / norm if norm > 0 else np.inf
-    return result
+    total = np.zeros((len(this.start), 3))
+    for part, here in zip(derivative, view.jacobian.parts, strict=True):
+        total += pull(part, along(here, view.column(here), mode))
+    return total[this.moving]

@@ -35,6 +35,9 @@ that no basis of the body order resolves."""
 BLIND = 0.1
 """Changes of environments smaller than this, relative to what is typical, count as none."""
 
+BLIND_NEARBY = 0.5
+"""The same at a geometry that is only near to a symmetric one."""
+
 MARGIN = 0.5
 """In Å: neighbours this close to the cutoff have hardly any weight, and do not hold a fragment."""
 
@@ -61,9 +64,10 @@ def label(this: Subject, at: Place, modes: Floats) -> str:
     -----
     docs/causes, approach.
     """
-    modes = _least_held(modes, harmless(this, at, ROUGHLY))
-    if held(modes, harmless(this, at, ROUGHLY)) > HELD:
+    allowed = harmless(this, at, ROUGHLY)
+    if held(modes, allowed) > HELD:
         return "symmetry"
+    modes = _least_held(modes, allowed)
     if held(modes, hinged(this, at)) > HELD:
         return "fragment"
     change = _class_change(this, at, modes[:, -1])
@@ -79,7 +83,7 @@ def held(modes: Floats, space: Floats) -> float:
     return float(np.linalg.svd(space.T @ modes, compute_uv=False)[-1] ** 2)
 
 
-def harmless(this: Subject, at: Place, tolerance: float) -> Floats:
+def harmless(this: Subject, at: Place, tolerance: float, blind: float = BLIND) -> Floats:
     """Displacements that no descriptor could see, as the symmetry of environments forbids it.
 
     Parameters
@@ -88,6 +92,8 @@ def harmless(this: Subject, at: Place, tolerance: float) -> Floats:
         What is looked at, and where.
     tolerance
         Environments are symmetric up to this, in Å.
+    blind
+        Smaller changes of environments, relative to what is typical, count as none.
 
     Returns
     -------
@@ -99,7 +105,7 @@ def harmless(this: Subject, at: Place, tolerance: float) -> Floats:
         group = point_group(environment.displacements, environment.numbers, tolerance)
         return group.invariants().T @ change
 
-    return _unchanged(this, at, tolerance, invariant)
+    return _unchanged(this, at, tolerance, invariant, blind)
 
 
 def hinged(this: Subject, at: Place) -> Floats:
@@ -112,6 +118,7 @@ def _unchanged(
     at: Place,
     margin: float,
     seen_of: Callable[[Environment, Floats], Floats],
+    blind: float = BLIND,
 ) -> Floats:
     n = 3 * at.view.n_columns
     everything = np.eye(n).reshape(-1, 3, n)
@@ -123,7 +130,7 @@ def _unchanged(
             change = seen_of(environment, change)
             total += change.T @ change
     values, vectors = np.linalg.eigh(total)
-    space: Floats = vectors[:, values <= BLIND**2 * n_rows / n]
+    space: Floats = vectors[:, values <= blind**2 * n_rows / n]
     return space
 
 

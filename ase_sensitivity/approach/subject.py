@@ -47,6 +47,8 @@ class Subject:
         The centre of the cluster, which is 0, or the atom of the atom scope.
     points
         The atom of the structure that each point belongs to, of shape (n_points,).
+    moving
+        The points that may move, of shape (n_columns,).
     """
 
     start: Atoms
@@ -54,6 +56,7 @@ class Subject:
     scope: Scope
     center: int | None
     points: Ints
+    moving: Ints
 
     def jacobian(self, atoms: Atoms) -> StackedJacobian:
         """The rows that belong to the subject, at other positions of its points."""
@@ -65,7 +68,8 @@ class Subject:
     def view(self, jacobian: StackedJacobian, atoms: Atoms) -> View:
         """Those rows against the coordinates that may move."""
         if self.scope == "structure":
-            return structure_view(jacobian, atoms)
+            fixed = np.setdiff1d(np.arange(len(atoms)), self.moving)
+            return structure_view(jacobian, atoms, fixed)
         if self.scope == "atom":
             assert self.center is not None
             return atom_view(jacobian, self.center)
@@ -88,10 +92,8 @@ class Subject:
 
     def shift(self, displacement: Floats) -> Floats:
         """Displacements of all points, of shape (n_points, 3), from those of the columns."""
-        if self.scope != "atom":
-            return displacement.reshape(-1, 3)
         shift = np.zeros((len(self.start), 3))
-        shift[self.center] = displacement
+        shift[self.moving] = displacement.reshape(-1, 3)
         return shift
 
     def derivative(
@@ -131,9 +133,20 @@ class Subject:
 
 
 def subject(
-    atoms: Atoms, descriptor: Descriptor, scope: Scope, center: int | None, *, k: int = 1
+    atoms: Atoms,
+    descriptor: Descriptor,
+    scope: Scope,
+    center: int | None,
+    fixed: Ints | None = None,
 ) -> Subject:
     """Check the arguments, and choose the worst centre or atom where none is given.
+
+    Parameters
+    ----------
+    atoms, descriptor, scope, center
+        As in :func:`~ase_sensitivity.analyze`.
+    fixed
+        Atoms that may not move (structure scope).
 
     Raises
     ------
@@ -141,21 +154,23 @@ def subject(
         As :func:`~ase_sensitivity.analyze`.
     """
     check_atoms(atoms)
-    check_arguments(atoms, descriptor, scope=scope, center=center, k=k)
+    check_arguments(atoms, descriptor, scope=scope, center=center, k=1)
+    everything = np.arange(len(atoms))
     if scope == "structure":
-        return Subject(atoms, descriptor, scope, None, np.arange(len(atoms)))
+        moving = everything if fixed is None else np.setdiff1d(everything, fixed)
+        return Subject(atoms, descriptor, scope, None, everything, moving)
     if center is None:
         center = analyze(atoms, descriptor, scope=scope, k=1).center
         assert center is not None
     if scope == "atom":
-        return Subject(atoms, descriptor, scope, int(center), np.arange(len(atoms)))
+        return Subject(atoms, descriptor, scope, int(center), everything, np.array([center]))
     view = next(environment_views(descriptor.jacobian(atoms), atoms, int(center)), None)
     if view is None or view.displacements is None:
         raise ValueError(f"atom {center} ({atoms.symbols[center]}) is not a centre")
     order = np.argsort(np.linalg.norm(view.displacements, axis=1), kind="stable")
     points = view.atoms[order]
     cluster = Atoms(atoms.numbers[points], atoms.positions[center] + view.displacements[order])
-    return Subject(cluster, descriptor, scope, 0, points)
+    return Subject(cluster, descriptor, scope, 0, points, np.arange(len(points)))
 
 
 def along(part: FeatureJacobian, column: Ints, mode: Floats) -> Floats:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
-from ase_sensitivity.approach.gradient import distances
-from ase_sensitivity.approach.subject import Subject, along, pull
+from ase_sensitivity.approach.gradient import slope
+from ase_sensitivity.approach.subject import Subject
 from ase_sensitivity.descriptors.base import FeatureJacobian, Floats, Ints, StackedJacobian
 from ase_sensitivity.spectrum.scopes import View
 from ase_sensitivity.spectrum.solvers import NULL_TOLERANCE, Spectrum, spectrum
@@ -76,11 +76,14 @@ class Estimate:
     ----------
     distances
         To where each of the lowest modes becomes singular, in Å, of shape (m,).
+    slopes
+        Derivatives of their singular values, of shape (m, n_columns, 3), per Å.
     derivatives
-        Of the Jacobian along each of them; empty for modes that are singular already.
+        Of the Jacobian along each of them. As the slopes, none if the first mode is singular.
     """
 
     distances: Floats
+    slopes: Floats
     derivatives: list[Derivative]
 
     @property
@@ -91,13 +94,20 @@ class Estimate:
 
 def estimate(this: Subject, here: Place, lowest: int = LOWEST) -> Estimate:
     """Estimate the distance by one further Jacobian for each mode."""
-    found = here.found
+    found, n_columns = here.found, here.view.n_columns
     if found.n_null or len(found.singular_values) == 0:
-        return Estimate(np.zeros(min(1, found.n_null)), [])
-    derivatives = [
-        this.derivative(here.atoms, mode, here=here.jacobian) for mode in found.modes.T[:lowest]
-    ]
-    return Estimate(distances(this, here.view, found, derivatives), derivatives)
+        return Estimate(np.zeros(min(1, found.n_null)), np.empty((0, n_columns, 3)), [])
+    modes = found.modes.T[:lowest]
+    derivatives = [this.derivative(here.atoms, mode, here=here.jacobian) for mode in modes]
+    sigma = found.singular_values[: len(modes)]
+    slopes = np.array(
+        [
+            slope(this, here.view, mode, derivative) / value
+            for mode, derivative, value in zip(modes, derivatives, sigma, strict=True)
+        ]
+    )
+    steepness = np.linalg.norm(slopes.reshape(len(modes), -1), axis=1)
+    return Estimate(sigma / np.maximum(steepness, 1e-300), slopes, derivatives)
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,7 +190,7 @@ def walk(
         if derivative is None:
             derivative = this.derivative(at.atoms, at.found.modes[:, number], here=at.jacobian)
             n_jacobians += 1
-        normal, slope = _normal_equations(this, at, number, derivative)
+        normal, downhill = _normal_equations(this, at, number, derivative)
         values, vectors = np.linalg.eigh(normal)
         # Damped towards the start: along what stays singular the walk slides back to its foot.
         back = (start.atoms.positions - at.atoms.positions)[at.view.atoms].ravel()
@@ -188,7 +198,7 @@ def walk(
         for _ in range(6):
             penalty = max(damping, 1e-14) * values[-1]
             inverse = 1 / (values.clip(0.0) + penalty)
-            step = vectors @ (inverse * (penalty * back - vectors.T @ slope))
+            step = vectors @ (inverse * (penalty * back - vectors.T @ downhill))
             step = _without(at.view.trivial, step)
             step *= min(1.0, MAX_STEP / max(float(np.linalg.norm(step)), 1e-12))
             moved = this.displaced(at.atoms, step)
@@ -222,21 +232,17 @@ def _normal_equations(
     """
     found, t, n = at.found, at.view.trivial, 3 * at.view.n_columns
     total = np.zeros((2 * n, 2 * n))
-    slope = np.zeros((len(this.start), 3))
-    mode = found.modes[:, number]
     for here, change in zip(at.jacobian.parts, derivative, strict=True):
-        column = at.view.column(here)
-        both, columns = _side_by_side(here, change, column, at.view)
+        both, columns = _side_by_side(here, change, at.view)
         both.add_gram(columns, total)
-        slope += pull(change, along(here, column, mode))
     cross, square = total[:n, n:], total[n:, n:]
     sigma = found.singular_values
     rest = sigma > 1e-8 * found.sigma_max
     rest[number] = False
     held = (found.modes[:, rest].T @ cross) / sigma[rest, None]
     normal = square - held.T @ held
-    slope_of_columns = slope[at.view.atoms].ravel()
-    return _without(t, _without(t, normal).T), _without(t, slope_of_columns)
+    downhill = slope(this, at.view, found.modes[:, number], derivative).ravel()
+    return _without(t, _without(t, normal).T), _without(t, downhill)
 
 
 def _without(t: Floats, x: Floats) -> Floats:
@@ -244,12 +250,13 @@ def _without(t: Floats, x: Floats) -> Floats:
 
 
 def _side_by_side(
-    here: FeatureJacobian, change: FeatureJacobian, column: Ints, view: View
+    here: FeatureJacobian, change: FeatureJacobian, view: View
 ) -> tuple[FeatureJacobian, Ints]:
     """J and its derivative as one Jacobian of twice as many columns."""
     row = np.concatenate([here.row, change.row])
     order = np.argsort(row, kind="stable")
-    columns = np.concatenate([column, view.column(change) + view.n_columns])[order]
+    own, other = view.column(here), view.column(change)
+    columns = np.concatenate([own, np.where(other < 0, -1, other + view.n_columns)])[order]
     both = FeatureJacobian(
         features=here.features,
         centers=here.centers,

@@ -16,6 +16,9 @@ TOLERANCE = 1e-5
 """An operation maps every point of an environment to within this distance (Å) of another one.
 Geometries printed with six decimals are symmetric to a few 1e-6 Å."""
 
+SMALL = 30
+"""Number of points up to which the orbits of a group are not worth telling apart."""
+
 ROUGH = 100.0
 """Candidates, which rest on two points only, may miss by this many tolerances before they are
 fitted to all points."""
@@ -67,6 +70,10 @@ class PointGroup:
             for sign, permutation in zip(signs, self.permutations, strict=True):
                 average[permutation, np.arange(n)] += sign / g
             return along @ _range(average)
+        if n <= SMALL:
+            average = np.zeros((n, n, 3, 3))
+            np.add.at(average, (self.permutations, np.arange(n)), self.matrices[:, None] / g)
+            return _range(average.transpose(0, 2, 1, 3).reshape(3 * n, 3 * n))
         points = np.arange(n)
         graph = coo_array(
             (np.ones(g * n), (self.permutations.ravel(), np.tile(points, g))), shape=(n, n)

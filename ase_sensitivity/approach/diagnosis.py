@@ -1,0 +1,241 @@
+"""How near a run is to something singular, and whether that matters: as little work as will do."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms, units
+
+from ase_sensitivity.analysis import Scope, fixed_atoms
+from ase_sensitivity.approach.label import (
+    BLIND_NEARBY,
+    HELD,
+    NEARLY,
+    WIDEST,
+    harmless,
+    held,
+    hinged,
+    label,
+)
+from ase_sensitivity.approach.nearest import cause_of
+from ase_sensitivity.approach.subject import Subject, subject
+from ase_sensitivity.approach.walk import Estimate, Place, estimate, place, walk
+from ase_sensitivity.descriptors.base import Descriptor, Floats, Ints
+from ase_sensitivity.sensitivity import Sensitivity
+from ase_sensitivity.structure import neighbor_pairs
+
+logger = logging.getLogger(__name__)
+
+SUSPICIOUS = 0.1
+"""Ratio below which the distance is estimated. Incompleteness 0.1 Å away shows as ratios up to
+0.07, and as 0.03 in most directions."""
+
+STEEPER = 1.5
+"""A singular value may fall this much more steeply than any did before in the run."""
+
+NEAR = 2.0
+"""What an estimate puts within this many times the distance that matters is looked at closely: at
+degenerate values the estimate is low by a factor of two, and nowhere high by more."""
+
+ALIKE = 0.9
+"""Squared overlap of a mode with those of an earlier call that makes it the same mode."""
+
+REFRESH = 50
+"""Calls after which a diagnosis is made anew in any case."""
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnosis:
+    """What is known of the nearest singular configuration.
+
+    Attributes
+    ----------
+    distance
+        In Å, nan if the call gave no reason to look: from the walk, or to first order.
+    cause
+        As in :class:`~ase_sensitivity.NearestSingular`; None if nothing is near.
+    slope
+        Derivative of the singular value that vanishes there by the positions of the points,
+        divided by that value, of shape (n_points, 3), per Å; None if it is zero or unknown.
+    points
+        The atom of each point, of shape (n_points,).
+    how
+        "ratio" (not looked at), "estimate", "filter", "walk", or "known" from an earlier call.
+    """
+
+    distance: float
+    cause: str | None
+    slope: Floats | None
+    points: Ints | None
+    how: str
+
+    def arrival(self, velocities: Floats) -> float:
+        """Time in fs until the singular value vanishes at these velocities (ASE's unit).
+
+        nan if it grows, or was not looked at.
+        """
+        if self.slope is None:
+            return float("nan")
+        rate = float((self.slope * velocities[self.points]).sum())  # d log(sigma) / dt
+        return -1 / rate / units.fs if rate < 0 else float("nan")
+
+
+NOT_LOOKED_AT = Diagnosis(float("nan"), None, None, None, "ratio")
+
+
+@dataclass(eq=False)
+class _Known:
+    """A diagnosis, and by what to recognise the state it was made for."""
+
+    diagnosis: Diagnosis
+    mode: Floats
+    sigma: float
+    n_null: int
+    center: int | None
+    neighbors: bytes
+    age: int = 0
+
+
+class Watch:
+    """Diagnoses one configuration of a run after the other.
+
+    Parameters
+    ----------
+    descriptor, scope, apply_constraints
+        As in :func:`~ase_sensitivity.analyze`.
+    within
+        The distance in Å that matters.
+    always
+        Estimate the distance at every call, not only on suspicion.
+    suspicious
+        Ratio below which a call is suspicious.
+    """
+
+    def __init__(
+        self,
+        descriptor: Descriptor,
+        *,
+        scope: Scope,
+        within: float,
+        always: bool = False,
+        apply_constraints: bool = False,
+        suspicious: float = SUSPICIOUS,
+    ) -> None:
+        self._descriptor = descriptor
+        self._scope = scope
+        self._within = within
+        self._always = always
+        self._apply_constraints = apply_constraints
+        self._suspicious = suspicious
+        self._steepest = np.inf  # largest ratio per Å of distance of the run; nothing seen yet
+        self._known: _Known | None = None
+
+    def look(self, atoms: Atoms, found: Sensitivity) -> Diagnosis:
+        """Diagnose a configuration.
+
+        Parameters
+        ----------
+        atoms
+            The configuration.
+        found
+            Its sensitivity.
+        """
+        if len(found.modes) == 0:
+            return NOT_LOOKED_AT
+        # Small cells have steep values, large ones flat ones: learn from the run what is small.
+        limit = min(self._suspicious, STEEPER * self._steepest * NEAR * self._within)
+        if not (found.ratio < limit or self._always):
+            self._known = None
+            return NOT_LOOKED_AT
+        neighbors = self._neighbors(atoms)
+        recalled = self._recalled(found, neighbors)
+        if recalled is not None and not self._always:
+            return recalled
+        fixed = fixed_atoms(atoms) if self._apply_constraints else None
+        this = subject(atoms, self._descriptor, self._scope, found.center, fixed)
+        here = place(this, this.start)
+        nearby = estimate(this, here)
+        distance = float(nearby.distances.min(initial=np.inf))
+        if nearby.derivatives:
+            steepest = max(here.ratio(i) / d for i, d in enumerate(nearby.distances.tolist()))
+            before = self._steepest if np.isfinite(self._steepest) else 0.0
+            self._steepest = max(before, steepest)
+        number = nearby.nearest if nearby.derivatives else 0
+        slope = None
+        if nearby.derivatives:
+            sigma = here.found.singular_values[number]
+            slope = np.zeros((len(this.start), 3))
+            slope[this.moving] = nearby.slopes[number] / sigma
+        if recalled is not None:
+            return Diagnosis(distance, recalled.cause, slope, this.points, "known")
+        cause, how = None, "estimate"
+        if distance <= NEAR * self._within:
+            cause, walked = self._cause(this, here, nearby, number)
+            how = "filter" if walked is None else "walk"
+            distance = distance if walked is None else walked
+        diagnosis = Diagnosis(distance, cause, slope, this.points, how)
+        logger.debug("%s: %s at %.3f Å", how, cause, distance)
+        self._known = _Known(
+            diagnosis,
+            mode=this.shift(here.found.modes[:, number])[np.argsort(this.points, kind="stable")],
+            sigma=float(here.found.singular_values[number]),
+            n_null=here.found.n_null,
+            center=found.center,
+            neighbors=neighbors,
+        )
+        return diagnosis
+
+    def _cause(
+        self, this: Subject, here: Place, nearby: Estimate, number: int
+    ) -> tuple[str | None, float | None]:
+        """Cause, and the distance if the walk gave one."""
+        if not nearby.derivatives:
+            return label(this, here, here.found.modes[:, : here.found.n_null]), 0.0
+        mode = here.found.modes[:, [number]]
+        tolerance = float(np.clip(4 * nearby.distances[number], 0.05, WIDEST))
+        score = held(mode, harmless(this, here, tolerance, BLIND_NEARBY))
+        if score >= NEARLY:
+            return ("symmetry" if score > HELD else "near-symmetric"), None
+        if held(mode, hinged(this, here)) > HELD:
+            return "fragment", None
+        reach = 2 * NEAR * self._within
+        went = walk(this, here, number, nearby.derivatives[number], max_distance=reach)
+        if not went.arrived:
+            return None, None
+        return cause_of(this, here, went), went.distance
+
+    def _neighbors(self, atoms: Atoms) -> bytes:
+        if not np.isfinite(self._descriptor.cutoff):
+            return b""
+        pairs = neighbor_pairs(atoms, self._descriptor.cutoff)
+        order = np.lexsort((*pairs.shift.T, pairs.second, pairs.first))
+        both = np.column_stack([pairs.first, pairs.second, pairs.shift])[order]
+        return both.tobytes()
+
+    def _recalled(self, found: Sensitivity, neighbors: bytes) -> Diagnosis | None:
+        """The last diagnosis, if the state is still the same."""
+        known = self._known
+        if known is None or known.neighbors != neighbors or known.center != found.center:
+            return None
+        known.age += 1
+        if known.age > REFRESH or known.n_null != found.n_null:
+            return None
+        before = known.diagnosis
+        if found.n_null:
+            return Diagnosis(0.0, before.cause, None, before.points, "known")
+        order = np.argsort(found.atoms, kind="stable")
+        modes = found.modes[:, order]
+        if modes.shape[1:] != known.mode.shape:
+            return None
+        shares = np.einsum("kij,ij->k", modes, known.mode) ** 2
+        # Of a combination of modes, singular values add up in squares.
+        sigma = float(np.sqrt((shares * found.singular_values**2).sum() / shares.sum()))
+        distance = before.distance * sigma / known.sigma
+        if shares.sum() < ALIKE:
+            return None
+        if before.cause is None and distance < min(NEAR * self._within, before.distance / 2):
+            return None  # what was out of reach may be within by now
+        slope = None if before.slope is None else before.slope * (known.sigma / sigma)
+        return Diagnosis(distance, before.cause, slope, before.points, "known")
