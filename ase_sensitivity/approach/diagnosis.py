@@ -11,9 +11,10 @@ from ase import Atoms, units
 from ase_sensitivity.analysis import Scope, fixed_atoms
 from ase_sensitivity.approach.label import (
     BLIND_NEARBY,
+    HARMLESS,
     HELD,
     NEARLY,
-    WIDEST,
+    as_far,
     harmless,
     held,
     hinged,
@@ -163,18 +164,15 @@ class Watch:
             before = self._steepest if np.isfinite(self._steepest) else 0.0
             self._steepest = max(before, steepest)
         number = nearby.nearest if nearby.derivatives else 0
-        slope = None
-        if nearby.derivatives:
-            sigma = here.found.singular_values[number]
-            slope = np.zeros((len(this.start), 3))
-            slope[this.moving] = nearby.slopes[number] / sigma
         if recalled is not None:
+            slope = _relative_slope(this, here, nearby, number)
             return Diagnosis(distance, recalled.cause, slope, this.points, "known")
         cause, how = None, "estimate"
         if distance <= NEAR * self._within:
-            cause, walked = self._cause(this, here, nearby, number)
+            number, cause, walked = self._cause(this, here, nearby)
             how = "filter" if walked is None else "walk"
-            distance = distance if walked is None else walked
+            distance = float(nearby.distances[number]) if walked is None else walked
+        slope = _relative_slope(this, here, nearby, number)
         diagnosis = Diagnosis(distance, cause, slope, this.points, how)
         logger.debug("%s: %s at %.3f Å", how, cause, distance)
         self._known = _Known(
@@ -188,13 +186,31 @@ class Watch:
         return diagnosis
 
     def _cause(
+        self, this: Subject, here: Place, nearby: Estimate
+    ) -> tuple[int, str | None, float | None]:
+        """A mode, the cause, and the distance if a walk gave one.
+
+        Something benign may be next to something that is not: all modes that are near are asked.
+        """
+        if not nearby.derivatives:
+            return 0, label(this, here, here.found.modes[:, : here.found.n_null]), 0.0
+        order = np.argsort(nearby.distances, kind="stable").tolist()
+        first: tuple[int, str | None, float | None] = order[0], None, None
+        for number in order:
+            if nearby.distances[number] > NEAR * self._within:
+                break
+            cause, walked = self._cause_of_mode(this, here, nearby, number)
+            if cause not in (None, *HARMLESS) and (walked or 0.0) <= self._within:
+                return number, cause, walked
+            if first[1] is None and cause is not None:
+                first = number, cause, walked
+        return first
+
+    def _cause_of_mode(
         self, this: Subject, here: Place, nearby: Estimate, number: int
     ) -> tuple[str | None, float | None]:
-        """Cause, and the distance if the walk gave one."""
-        if not nearby.derivatives:
-            return label(this, here, here.found.modes[:, : here.found.n_null]), 0.0
         mode = here.found.modes[:, [number]]
-        tolerance = float(np.clip(4 * nearby.distances[number], 0.05, WIDEST))
+        tolerance = as_far(nearby.distances[number])
         score = held(mode, harmless(this, here, tolerance, BLIND_NEARBY))
         if score >= NEARLY:
             return ("symmetry" if score > HELD else "near-symmetric"), None
@@ -239,3 +255,12 @@ class Watch:
             return None  # what was out of reach may be within by now
         slope = None if before.slope is None else before.slope * (known.sigma / sigma)
         return Diagnosis(distance, before.cause, slope, before.points, "known")
+
+
+def _relative_slope(this: Subject, here: Place, nearby: Estimate, number: int) -> Floats | None:
+    """Derivative of a singular value by the points, relative to it; None where it is zero."""
+    if not nearby.derivatives:
+        return None
+    slope = np.zeros((len(this.start), 3))
+    slope[this.moving] = nearby.slopes[number] / here.found.singular_values[number]
+    return slope

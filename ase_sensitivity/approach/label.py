@@ -13,6 +13,9 @@ from ase_sensitivity.causes.incompleteness import class_sums
 from ase_sensitivity.causes.symmetry import point_group
 from ase_sensitivity.descriptors.base import Floats
 
+HARMLESS = ("symmetry", "near-symmetric", "fragment")
+"""Causes that are right and need no attention."""
+
 ROUGHLY = 0.02
 """In Å: a walk ends this close to a symmetric geometry, if to one."""
 
@@ -22,8 +25,8 @@ HELD = 0.9
 NEARLY = 0.5
 """The same where a walk starts, which is only near to a symmetric geometry."""
 
-WIDEST = 0.3
-"""In Å: geometries are near-symmetric up to this."""
+NARROWEST, WIDEST = 0.05, 0.3
+"""In Å: geometries are near-symmetric up to this, the first next to something singular."""
 
 CLASS_WIDTH = 0.01
 """Distances (Å) and cosines that differ by less are taken for equal."""
@@ -81,6 +84,17 @@ def held(modes: Floats, space: Floats) -> float:
     if min(space.shape[1], modes.shape[1]) == 0 or space.shape[1] < modes.shape[1]:
         return 0.0
     return float(np.linalg.svd(space.T @ modes, compute_uv=False)[-1] ** 2)
+
+
+def as_far(distance: float) -> float:
+    """How far (Å) an atom may be from a symmetric geometry that explains a singular value.
+
+    Parameters
+    ----------
+    distance
+        To where the value vanishes, in Å: what is much farther away does not make it small.
+    """
+    return float(np.clip(4 * distance, NARROWEST, WIDEST))
 
 
 def harmless(this: Subject, at: Place, tolerance: float, blind: float = BLIND) -> Floats:

@@ -8,7 +8,7 @@ import numpy as np
 from ase import Atoms
 
 from ase_sensitivity.analysis import Scope
-from ase_sensitivity.approach.label import BLIND_NEARBY, NEARLY, WIDEST, harmless, held, label
+from ase_sensitivity.approach.label import BLIND_NEARBY, NEARLY, as_far, harmless, held, label
 from ase_sensitivity.approach.subject import Subject, subject
 from ase_sensitivity.approach.walk import ARRIVED, Place, Walk, estimate, place, walk
 from ase_sensitivity.descriptors.base import Descriptor, Floats, Ints
@@ -154,6 +154,6 @@ def cause_of(this: Subject, start: Place, went: Walk) -> str:
     cause = label(this, went.end, found.modes[:, vanishing])
     if cause in ("symmetry", "fragment") or went.end is start:
         return cause
-    roughly = harmless(this, start, WIDEST, BLIND_NEARBY)
+    roughly = harmless(this, start, as_far(went.distance), BLIND_NEARBY)
     beginning = start.found.modes[:, [start.mode_like(went.mode)]]
     return "near-symmetric" if held(beginning, roughly) > NEARLY else cause
