@@ -63,6 +63,11 @@ class Sensitivity:
         unless asked for.
     n_near_null
         Directions that are invisible but for small errors of the geometry. None unless asked for.
+    distance
+        To the nearest singular configuration in Å, and
+    approaching
+        its cause, or None, where an observer looked for them; see
+        :class:`~ase_sensitivity.NearestSingular`.
     """
 
     scope: str
@@ -79,6 +84,8 @@ class Sensitivity:
     counts: dict[str, int] | None = None
     causes: tuple[str | None, ...] | None = None
     n_near_null: int | None = None
+    distance: float | None = None
+    approaching: str | None = None
 
     @property
     def ratio(self) -> float:

@@ -244,7 +244,7 @@ class TestEveryDynamics:
         optimizer = kind(nh3, logfile=None)
         log = tmp_path / "log"
         observer = SensitivityObserver(
-            optimizer, Told([0.5, 1e-5]), logfile=log, on_singular="raise"
+            optimizer, Told([0.5, 1e-5]), logfile=log, on_singular="raise", threshold=1e-3
         )
         optimizer.attach(observer)
         with pytest.raises(SingularConfiguration):
@@ -451,6 +451,7 @@ def states(still, ratios, **settings):
     """The states that a series of ratios goes through."""
     log = io.StringIO()
     settings = {"on_singular": "log"} | settings
+    settings = {"threshold": 1e-3} | settings
     observer = SensitivityObserver(still, Told(ratios), logfile=log, **settings)
     still.play(observer, len(ratios))
     log.seek(0)
@@ -484,7 +485,7 @@ class TestThreshold:
         ratios = [self.LOW, ValueError("no"), self.LOW, self.LOW]
         log = io.StringIO()
         observer = SensitivityObserver(
-            still, Told(ratios), logfile=log, patience=3, on_singular="log"
+            still, Told(ratios), logfile=log, patience=3, on_singular="log", threshold=1e-3
         )
         with pytest.warns(EvaluationWarning):
             still.play(observer, 4)
@@ -497,7 +498,9 @@ class TestThreshold:
         assert observer.n_singular == 0
 
     def test_none_never_flags(self, still):
-        found, observer = states(still, [self.LOW, 1e-15, self.HIGH], threshold=None)
+        found, observer = states(
+            still, [self.LOW, 1e-15, self.HIGH], threshold=None, distance_threshold=None
+        )
         assert found == "ooo"
         assert observer.threshold is None
 
@@ -568,13 +571,13 @@ class TestActions:
         assert observer.halted is None
 
     def test_warn_once(self, still):
-        observer = SensitivityObserver(still, Told(self.RATIOS))
+        observer = SensitivityObserver(still, Told(self.RATIOS), threshold=1e-3)
         with pytest.warns(SingularWarning) as caught:
             still.play(observer, 5)
         assert len(ours(caught)) == 1
 
     def test_halt_once_per_excursion(self, still):
-        observer = SensitivityObserver(still, Told(self.RATIOS), on_singular="halt")
+        observer = SensitivityObserver(still, Told(self.RATIOS), on_singular="halt", threshold=1e-3)
         still.play(observer, 5)
         assert still.nsteps == 2
         assert observer.halted.startswith("step 2: sigma_min / sigma_max = 1.000e-05 is below")
@@ -583,14 +586,16 @@ class TestActions:
         assert observer.halted.startswith("step 5:")
 
     def test_raise_once_per_excursion(self, still):
-        observer = SensitivityObserver(still, Told(self.RATIOS), on_singular="raise")
+        observer = SensitivityObserver(
+            still, Told(self.RATIOS), on_singular="raise", threshold=1e-3
+        )
         for step in (2, 5):
             with pytest.raises(SingularConfiguration) as caught:
                 still.play(observer, 5)
             assert caught.value.step == still.nsteps == step
 
     def test_the_error_carries_what_was_found(self, still):
-        observer = SensitivityObserver(still, Told([1e-5]), on_singular="raise")
+        observer = SensitivityObserver(still, Told([1e-5]), on_singular="raise", threshold=1e-3)
         with pytest.raises(
             SingularConfiguration, match=r"step 1: .*\(1 consecutive calls\)"
         ) as caught:
@@ -608,7 +613,7 @@ class TestActions:
     def test_a_function_gets_sensitivity_atoms_and_step(self, still):
         calls = []
         observer = SensitivityObserver(
-            still, Told(self.RATIOS), on_singular=lambda *given: calls.append(given)
+            still, Told(self.RATIOS), on_singular=lambda *given: calls.append(given), threshold=1e-3
         )
         still.play(observer, 5)
         assert [step for _, _, step in calls] == [2, 3, 5]
@@ -619,7 +624,9 @@ class TestActions:
         def stop(*_):
             raise KeyError("mine")
 
-        observer = SensitivityObserver(still, Told([1e-5]), on_singular=[stop, "halt"])
+        observer = SensitivityObserver(
+            still, Told([1e-5]), on_singular=[stop, "halt"], threshold=1e-3
+        )
         with pytest.raises(KeyError, match="mine"):
             still.play(observer, 1)
 
@@ -635,6 +642,7 @@ class TestActions:
             Told([1e-5]),
             trajectory=path,
             on_singular=["log", "warn", "record", look, stop],
+            threshold=1e-3,
         )
         stopped = pytest.raises(SingularConfiguration) if stop == "raise" else nullcontext()
         with pytest.warns(SingularWarning), stopped:
@@ -646,7 +654,7 @@ class TestActions:
     def test_the_frame_is_there_even_if_warnings_are_errors(self, still, tmp_path):
         path = tmp_path / "frames.xyz"
         observer = SensitivityObserver(
-            still, Told([1e-5]), trajectory=path, on_singular=["warn", "record"]
+            still, Told([1e-5]), trajectory=path, on_singular=["warn", "record"], threshold=1e-3
         )
         with warnings.catch_warnings():
             warnings.simplefilter("error", SensitivityWarning)
@@ -659,7 +667,7 @@ class TestActions:
         path = tmp_path / f"frames.{suffix}"
         still.atoms.info["mine"] = "kept"
         with SensitivityObserver(
-            still, Told(self.RATIOS), trajectory=path, on_singular="record"
+            still, Told(self.RATIOS), trajectory=path, on_singular="record", threshold=1e-3
         ) as observer:
             still.play(observer, 5)
         frames = ase.io.read(path, ":")
@@ -686,7 +694,7 @@ class TestActions:
         atoms.new_array("objects", np.array([object()] * 4))
         atoms.new_array("weights", np.arange(4.0))
         with SensitivityObserver(
-            still, Told([1e-5]), trajectory=path, on_singular="record"
+            still, Told([1e-5]), trajectory=path, on_singular="record", threshold=1e-3
         ) as observer:
             still.play(observer, 2)
         frames = ase.io.read(path, ":")
@@ -703,7 +711,12 @@ class TestActions:
         path = tmp_path / f"frames.{suffix}"
         for append in (False, False, True):
             with SensitivityObserver(
-                still, Told([1e-5]), trajectory=path, on_singular="record", append=append
+                still,
+                Told([1e-5]),
+                trajectory=path,
+                on_singular="record",
+                append=append,
+                threshold=1e-3,
             ) as observer:
                 observer()
         assert len(ase.io.read(path, ":")) == 2
@@ -781,7 +794,7 @@ class TestFailures:
     )
     def test_whatever_a_descriptor_raises(self, error, still):
         log = io.StringIO()
-        observer = SensitivityObserver(still, Told([0.5, error]), logfile=log)
+        observer = SensitivityObserver(still, Told([0.5, error]), logfile=log, threshold=1e-3)
         with pytest.warns(EvaluationWarning):
             still.play(observer, 4)
         log.seek(0)
@@ -790,14 +803,18 @@ class TestFailures:
         assert len(comments) == 2
 
     def test_an_interrupt_is_no_failure(self, still):
-        observer = SensitivityObserver(still, Told([KeyboardInterrupt()]))
+        observer = SensitivityObserver(still, Told([KeyboardInterrupt()]), threshold=1e-3)
         with pytest.raises(KeyboardInterrupt):
             observer()
 
     def test_raise_on_request_after_it_is_logged(self, still):
         log = io.StringIO()
         observer = SensitivityObserver(
-            still, Told([0.5, ZeroDivisionError("x")]), logfile=log, on_failure="raise"
+            still,
+            Told([0.5, ZeroDivisionError("x")]),
+            logfile=log,
+            on_failure="raise",
+            threshold=1e-3,
         )
         with pytest.raises(ZeroDivisionError, match="x"):
             still.play(observer, 4)
@@ -821,7 +838,9 @@ class TestWarnings:
     @pytest.mark.parametrize("kind", [BFGS, SciPyFminBFGS])
     def test_failures_point_here(self, kind, nh3):
         optimizer = kind(nh3, logfile=None)
-        optimizer.attach(SensitivityObserver(optimizer, Told([0.5, ValueError("no")])))
+        optimizer.attach(
+            SensitivityObserver(optimizer, Told([0.5, ValueError("no")]), threshold=1e-3)
+        )
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("default")
             optimizer.run(fmax=1e-9, steps=4)
@@ -841,7 +860,7 @@ class TestWarnings:
 
         nh3.calc = Catching()
         dyn = VelocityVerlet(nh3, STEP)
-        dyn.attach(SensitivityObserver(dyn, Told([1e-5, ValueError("no")])))
+        dyn.attach(SensitivityObserver(dyn, Told([1e-5, ValueError("no")]), threshold=1e-3))
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("default")
             dyn.run(5)
@@ -857,7 +876,7 @@ class TestWarnings:
         name = str(Path(ase_sensitivity.__file__).parent) + "_runs/script.py"
         code = compile("observer()", name, "exec")
         dyn = Still(nh3)
-        observer = SensitivityObserver(dyn, Told([1e-5]))
+        observer = SensitivityObserver(dyn, Told([1e-5]), threshold=1e-3)
         with pytest.warns(SingularWarning) as caught:
             exec(code, {"observer": observer})
         assert ours(caught)[0].filename == name
@@ -866,14 +885,14 @@ class TestWarnings:
 class TestLife:
     def test_the_dynamics_is_not_kept_alive(self, nh3):
         dyn = VelocityVerlet(nh3, STEP)
-        observer = SensitivityObserver(dyn, Told())
+        observer = SensitivityObserver(dyn, Told(), threshold=1e-3)
         del dyn
         with pytest.raises(ReferenceError):
             observer()
 
     def test_closed_files_are_told(self, still, tmp_path):
         log = tmp_path / "log"
-        with SensitivityObserver(still, Told(), logfile=log) as observer:
+        with SensitivityObserver(still, Told(), logfile=log, threshold=1e-3) as observer:
             observer()
         with pytest.warns(EvaluationWarning, match="could not be written"):
             observer()
@@ -882,7 +901,7 @@ class TestLife:
 
     def test_closing_twice_and_leaving_the_users_file_open(self, still):
         log = io.StringIO()
-        observer = SensitivityObserver(still, Told(), logfile=log)
+        observer = SensitivityObserver(still, Told(), logfile=log, threshold=1e-3)
         observer()
         observer.close()
         observer.close()
@@ -893,7 +912,11 @@ class TestLife:
         before = len(os.listdir("/proc/self/fd"))
         for suffix in ("xyz", "traj"):
             observer = SensitivityObserver(
-                still, Told(), logfile=tmp_path / "log", trajectory=tmp_path / f"a.{suffix}"
+                still,
+                Told(),
+                logfile=tmp_path / "log",
+                trajectory=tmp_path / f"a.{suffix}",
+                threshold=1e-3,
             )
             observer()
             del observer
@@ -914,6 +937,7 @@ class TestLife:
             trajectory=tmp_path / "a.xyz",
             on_singular="halt",
             comm=Second(),
+            threshold=1e-3,
         )
         still.play(observer, 3)
         assert observer.halted

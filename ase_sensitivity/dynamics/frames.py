@@ -142,6 +142,9 @@ def flagged_frame(atoms: Atoms, found: Sensitivity, step: int, time: float) -> A
     }
     if len(found.singular_values):
         frame.info["sigma_min"] = float(found.singular_values[0])
+    if found.distance is not None:
+        frame.info["singularity_distance"] = found.distance
+        frame.info["singularity_cause"] = str(found.approaching)
     known = _cached(atoms)
     if known:
         from ase.calculators.singlepoint import SinglePointCalculator  # loads much

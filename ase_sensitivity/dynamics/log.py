@@ -157,6 +157,13 @@ class SensitivityLog:
         Number of non-trivial singular values that are zero, of shape (n,); -1 for a failure.
     worst_atom
         The atom that moves most in the softest mode, of shape (n,); -1 for a failure.
+    distance
+        To the nearest singular configuration in Å, of shape (n,); nan where it was not looked for.
+    arrival
+        Time in fs until it is reached at the present velocities, of shape (n,); nan where it
+        moves away or is not known.
+    cause
+        Of that configuration, of shape (n,); ``"-"`` where none is known.
     state
         ``"ok"``, ``"below"`` (the threshold, but not long enough), ``"singular"``,
         ``"calibrating"`` or ``"failed"``, of shape (n,).
@@ -169,6 +176,9 @@ class SensitivityLog:
     ratio: NDArray[np.float64]
     n_null: NDArray[np.int64]
     worst_atom: NDArray[np.int64]
+    distance: NDArray[np.float64]
+    arrival: NDArray[np.float64]
+    cause: NDArray[np.str_]
     state: NDArray[np.str_]
 
     def __repr__(self) -> str:
@@ -187,22 +197,32 @@ def columns(k: int) -> str:
     sigma = "".join(f" {f'sigma_{i + 1}[1/A]':>13}" for i in range(k))
     return (
         f"{'Step':>9} {'Time[fs]':>12}{sigma} {'sigma_max':>12} {'ratio':>11} "
-        f"{'n_null':>6} {'worst_atom':>10} state\n"
+        f"{'n_null':>6} {'worst_atom':>10} {'distance[A]':>11} {'arrival[fs]':>11} {'cause':>14} "
+        "state\n"
     )
 
 
-def line(step: int, time: float, k: int, found: Sensitivity | None, state: str) -> str:
+def line(
+    step: int,
+    time: float,
+    k: int,
+    found: Sensitivity | None,
+    state: str,
+    arrival: float = float("nan"),
+) -> str:
     """One line of the log; ``found`` is None if the evaluation failed."""
     sigma = np.full(k, np.nan)
     sigma_max, ratio, n_null, worst = np.nan, np.nan, -1, -1
+    distance, cause = np.nan, None
     if found is not None:
         sigma[: len(found.singular_values)] = found.singular_values[:k]
         sigma_max, ratio = found.sigma_max, found.ratio
         n_null, worst = found.n_null, found.worst_atom
+        distance, cause = np.nan if found.distance is None else found.distance, found.approaching
     values = "".join(f" {value:13.6e}" for value in sigma)
     return (
         f"{step:9d} {time:12.4f}{values} {sigma_max:12.6e} {ratio:11.5e} "
-        f"{n_null:6d} {worst:10d} {state}\n"
+        f"{n_null:6d} {worst:10d} {distance:11.4e} {arrival:11.4e} {cause or '-':>14} {state}\n"
     )
 
 
@@ -243,8 +263,8 @@ def read_log(file: str | Path | Iterable[str]) -> SensitivityLog:
         logger.info("%d incomplete or foreign lines were skipped", skipped)
     if not rows and skipped > 1:
         raise ValueError(f"{file} is not a log of SensitivityObserver")
-    step, time, sigma, sigma_max, ratio, n_null, worst, state = (
-        zip(*rows, strict=True) if rows else ((),) * 8
+    step, time, sigma, sigma_max, ratio, n_null, worst, distance, arrival, cause, state = (
+        zip(*rows, strict=True) if rows else ((),) * 11
     )
     width = max((len(values) for values in sigma), default=0)
     return SensitivityLog(
@@ -257,22 +277,28 @@ def read_log(file: str | Path | Iterable[str]) -> SensitivityLog:
         ratio=np.array(ratio, dtype=float),
         n_null=np.array(n_null, dtype=np.int64),
         worst_atom=np.array(worst, dtype=np.int64),
+        distance=np.array(distance, dtype=float),
+        arrival=np.array(arrival, dtype=float),
+        cause=np.array(cause, dtype=str),
         state=np.array(state, dtype=str),
     )
 
 
 def _parse(words: list[str]) -> tuple[Any, ...] | None:
-    if len(words) < 8 or words[-1] not in STATES:
+    if len(words) < 11 or words[-1] not in STATES:
         return None
     try:
         return (
             int(words[0]),
             float(words[1]),
-            [float(word) for word in words[2:-5]],
-            float(words[-5]),
+            [float(word) for word in words[2:-8]],
+            float(words[-8]),
+            float(words[-7]),
+            int(words[-6]),
+            int(words[-5]),
             float(words[-4]),
-            int(words[-3]),
-            int(words[-2]),
+            float(words[-3]),
+            words[-2],
             words[-1],
         )
     except ValueError:

@@ -6,7 +6,8 @@ import logging
 import math
 import os
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, Literal, TypeGuard
 
@@ -15,7 +16,16 @@ from ase import Atoms, units
 from ase.parallel import world
 
 from ase_sensitivity.analysis import Scope, analyze, check_arguments
+from ase_sensitivity.approach.diagnosis import NOT_LOOKED_AT, Diagnosis, Watch
 from ase_sensitivity.descriptors.base import Descriptor
+from ase_sensitivity.dynamics.actions import (
+    APPROACHED,
+    SPURIOUS,
+    Action,
+    Actions,
+    actions_by_cause,
+    check_can_halt,
+)
 from ase_sensitivity.dynamics.frames import FrameFile, check_path, flagged_frame
 from ase_sensitivity.dynamics.log import LineFile, check_file, check_is_log, columns, line
 from ase_sensitivity.notices import (
@@ -29,11 +39,8 @@ from ase_sensitivity.spectrum.solvers import NULL_TOLERANCE
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_THRESHOLD = 1e-3
-ACTIONS = ("log", "warn", "record", "halt", "raise")
-
-Callback = Callable[[Sensitivity, Atoms, int], object]
-Action = str | Callback
+WITHIN = 0.1
+"""In Å: how near a singular configuration has to be for its cause to be looked for."""
 
 
 class SensitivityObserver:
@@ -60,9 +67,15 @@ class SensitivityObserver:
         As in :func:`~ase_sensitivity.analyze`.
     k
         Number of singular values to log.
+    distance_threshold
+        A frame is *below* if a singular configuration that matters is nearer than this, in Å
+        (the square root of the sum of all squared displacements). None: no distance matters.
+    distance
+        Estimate the distance at every call, not only when the ratio is suspiciously small.
     threshold
-        A frame is *below* if sigma_min / sigma_max is less than this. ``"auto"`` takes a quantile
-        of the ratios of a calibration. None never flags.
+        A frame is *below* if sigma_min / sigma_max is less than this, whatever the cause and the
+        distance. ``"auto"`` takes a quantile of the ratios of a calibration. None: no ratio
+        matters.
     calibration
         For ``threshold="auto"``: the number of first calls to calibrate on, or frames.
     quantile
@@ -70,8 +83,12 @@ class SensitivityObserver:
         at least 1e-10, below which a singular value counts as zero. Expect this fraction of the
         frames of an unchanged run to be below it.
     on_singular
-        What to do in a *singular* state, that is below for ``patience`` calls in a row: one or
-        several of
+        What to do in a *singular* state, that is below for ``patience`` calls in a row. Either a
+        dictionary that names actions for some of the causes "incompleteness", "truncation",
+        "unknown" (of a descriptor without body order), "symmetry", "near-symmetric" and "fragment",
+        as ``{"incompleteness": "halt", "symmetry": "log"}``, and no other cause matters. Or actions
+        for the first three, which no physics asks for; with ``threshold`` for all causes. By
+        default ``"warn"``, in environment scope ``"log"``. Actions are one or several of
 
         - ``"log"``: nothing but the word in the log, which is there in any case;
         - ``"warn"``: a :class:`~ase_sensitivity.SingularWarning`, once;
@@ -96,6 +113,8 @@ class SensitivityObserver:
     ----------
     sensitivity
         Result of the last successful call, or None.
+    diagnosis
+        What is known of the nearest singular configuration after the last call.
     halted
         Why the run was halted, or None if it was not or went on.
     error
@@ -117,9 +136,10 @@ class SensitivityObserver:
 
     Notes
     -----
-    The default threshold of 1e-3 is about 0.001 Å from an exactly singular configuration in small
-    molecules (NH3 near planarity: the ratio is 1.7 per Å of height with SOAP). It does not tell
-    a symmetric configuration, where a zero is right and harmless, from a spurious one.
+    docs/approach. A small ratio alone means little: every symmetric configuration has zeros that
+    are right and harmless. Below a ratio of 0.1 the observer estimates the distance to the nearest
+    singular configuration; if that is near and no symmetry explains it, it walks there and looks
+    at the cause. The result is kept as long as the softest mode and the neighbours stay the same.
 
     Examples
     --------
@@ -154,10 +174,12 @@ class SensitivityObserver:
         scope: Scope = "structure",
         center: int | None = None,
         k: int = 3,
-        threshold: float | Literal["auto"] | None = DEFAULT_THRESHOLD,
+        distance_threshold: float | None = WITHIN,
+        distance: bool = False,
+        threshold: float | Literal["auto"] | None = None,
         calibration: int | Iterable[Atoms] = 50,
         quantile: float = 0.01,
-        on_singular: Action | Sequence[Action] = "warn",
+        on_singular: Actions | Mapping[str, Actions] | None = None,
         patience: int = 1,
         apply_constraints: bool = False,
         on_failure: Literal["warn", "raise"] = "warn",
@@ -166,6 +188,7 @@ class SensitivityObserver:
         comm: Any = world,
     ) -> None:
         self.sensitivity: Sensitivity | None = None
+        self.diagnosis: Diagnosis = NOT_LOOKED_AT
         self.halted: str | None = None
         self.error: Exception | None = None
         self.n_calls = self.n_singular = self.n_failed = self.n_unwritten = 0
@@ -183,8 +206,12 @@ class SensitivityObserver:
         self._k = _positive_integer("k", k)
         check_arguments(self.atoms, descriptor, scope=scope, center=center, k=k)
         self._patience = _positive_integer("patience", patience)
-        self._actions = _actions(on_singular, trajectory)
-        self._check_can_halt()
+        if on_singular is None:
+            on_singular = "log" if scope == "environment" else "warn"
+        matter = SPURIOUS if threshold is None else APPROACHED
+        self._actions = actions_by_cause(on_singular, matter, trajectory)
+        if any("halt" in actions for actions in self._actions.values()):
+            check_can_halt(self.dyn)
         if on_failure not in ("warn", "raise"):
             raise ValueError(f'`on_failure` is {on_failure!r} but must be "warn" or "raise"')
         self._on_failure = on_failure
@@ -194,6 +221,8 @@ class SensitivityObserver:
         self._calibration: list[float] = []
         self._quantile = quantile
         self.threshold, self._n_calibration = self._start_threshold(threshold, calibration)
+        by_cause = threshold is None or isinstance(on_singular, Mapping)
+        self._watch = self._start_watch(distance_threshold, by_cause, bool(distance))
         # Opening a file empties it: only once everything else is known to be right.
         _check_files(logfile, trajectory, comm)
         if append:
@@ -258,28 +287,63 @@ class SensitivityObserver:
                 EvaluationWarning,
             )
             return
+        found = self._diagnosed(atoms, found)
         self.sensitivity = found
-        state = self._state(found.ratio)
-        self._write_line(line(step, time, self._k, found, state))
+        state = self._state(found)
+        arrival = self.diagnosis.arrival(atoms.get_velocities())
+        self._write_line(line(step, time, self._k, found, state, arrival))
         if state == "calibrating":
             self._calibrate(found.ratio)
         if state == "singular":
             self.n_singular += 1
             self._act(atoms, found, step, time)
 
+    def _diagnosed(self, atoms: Atoms, found: Sensitivity) -> Sensitivity:
+        """The result with distance and cause, as far as there is a reason to look for them."""
+        self.diagnosis = NOT_LOOKED_AT
+        if self._watch is None:
+            return found
+        try:
+            self.diagnosis = self._watch.look(atoms.copy(), found)
+        except Exception as error:  # singular values are there all the same
+            self.error = error
+            logger.info("no distance could be found: %s: %s", type(error).__name__, error)
+            self._warn(
+                "the distance to a singular configuration could not be found: "
+                "see `error` of the observer",
+                EvaluationWarning,
+            )
+        known = self.diagnosis
+        if known is NOT_LOOKED_AT:
+            return found
+        return replace(found, distance=known.distance, approaching=known.cause)
+
     def _time(self) -> float:
         """Time in fs; nan for what has none, such as an optimizer."""
         get_time = getattr(self.dyn, "get_time", None)
         return float("nan") if get_time is None else get_time() / units.fs
 
-    def _state(self, ratio: float) -> str:
+    def _state(self, found: Sensitivity) -> str:
         if self.threshold is None and len(self._calibration) < self._n_calibration:
             return "calibrating"
-        if self.threshold is None or not ratio < self.threshold:
+        if not self._is_below(found):
             self._below, self._stopped = 0, False
             return "ok"
         self._below += 1
         return "singular" if self._below >= self._patience else "below"
+
+    def _is_below(self, found: Sensitivity) -> bool:
+        if self.threshold is not None:
+            return found.ratio < self.threshold
+        if self._within is None or found.distance is None or found.approaching is None:
+            return False
+        return found.distance <= self._within and found.approaching in self._actions
+
+    def _actions_now(self, found: Sensitivity) -> tuple[Action, ...]:
+        """Those for the cause; all there are if no cause is looked at."""
+        if found.approaching is None and self._by_cause:
+            return ()
+        return self._actions.get(found.approaching or APPROACHED[0], ())
 
     def _calibrate(self, ratio: float) -> None:
         if math.isfinite(ratio):
@@ -293,26 +357,32 @@ class SensitivityObserver:
         if self._frames is not None:
             frames = self._frames
             self._write(lambda: frames.write(flagged_frame(atoms, found, step, time)))
+        what = f"sigma_min / sigma_max = {found.ratio:.3e}"
+        if self.threshold is not None:
+            what += f" is below {self.threshold:.3e}"
+        if found.approaching is not None:
+            what += f", {found.approaching} at {found.distance:.4f} Å"
         reason = (
-            f"step {step}: sigma_min / sigma_max = {found.ratio:.3e} is below {self.threshold:.3e}"
-            f" ({self._below} consecutive calls), atom {found.worst_atom} moves most"
+            f"step {step}: {what} ({self._below} consecutive calls), "
+            f"atom {found.worst_atom} moves most"
         )
         logger.info(reason)
-        if "warn" in self._actions:
+        actions = self._actions_now(found)
+        if "warn" in actions:
             self._warn(
                 "the run is near a singular configuration of its descriptor: "
                 "see the log, or `sensitivity` of the observer",
                 SingularWarning,
             )
-        for action in self._actions:
+        for action in actions:
             if callable(action):
                 action(found, atoms, step)
         if self._stopped:
             return
-        if "raise" in self._actions:
+        if "raise" in actions:
             self._stopped = True
             raise SingularConfiguration(reason, found, atoms.copy(), step)
-        if "halt" in self._actions:
+        if "halt" in actions:
             self._stopped = True
             self.halted = reason
             self.dyn.max_steps = self.dyn.nsteps
@@ -356,22 +426,25 @@ class SensitivityObserver:
         settings = ", ".join(f"{name}={value}" for name, value in self._settings.items())
         described = " ".join(repr(self._descriptor).split())
         threshold = "auto" if self._n_calibration else self.threshold
-        return f"# {described}\n# {settings}, threshold={threshold}\n"
+        limits = f"threshold={threshold}, distance_threshold={self._within}"
+        return f"# {described}\n# {settings}, {limits}\n"
 
-    def _check_can_halt(self) -> None:
-        if "halt" not in self._actions:
-            return
-        from ase.md.switch_langevin import SwitchLangevin
-        from ase.mep.neb import NEBOptimizer
-        from ase.optimize.basin import BasinHopping
-        from ase.optimize.sciopt import SciPyGradientlessOptimizer, SciPyOptimizer
-
-        deaf = (SciPyOptimizer, SciPyGradientlessOptimizer, BasinHopping, NEBOptimizer)
-        if isinstance(self.dyn, (*deaf, SwitchLangevin)) or not hasattr(self.dyn, "max_steps"):
+    def _start_watch(self, within: float | None, by_cause: bool, always: bool) -> Watch | None:
+        if within is not None and (not is_number(within) or not 0 < within < math.inf):
             raise ValueError(
-                f'`on_singular="halt"` cannot stop {self.dyn.__class__.__name__}, which has a loop '
-                'of its own; use "raise"'
+                f"`distance_threshold` is {within!r} but must be a positive number or None"
             )
+        self._within = within
+        self._by_cause = by_cause
+        if not always and (within is None or not by_cause):
+            return None
+        return Watch(
+            self._descriptor,
+            scope=self._settings["scope"],
+            within=within or WITHIN,
+            always=always,
+            apply_constraints=self._settings["apply_constraints"],
+        )
 
     def _start_threshold(
         self, threshold: float | str | None, calibration: int | Iterable[Atoms]
@@ -438,19 +511,3 @@ def _positive_integer(name: str, value: Any) -> int:
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
         raise ValueError(f"`{name}` is {value!r} but must be a positive integer")
     return int(value)
-
-
-def _actions(given: Action | Sequence[Action], trajectory: object) -> tuple[Action, ...]:
-    if not isinstance(given, str | Iterable) and not callable(given):
-        raise TypeError(
-            f"`on_singular` is {given!r} but must be {', '.join(ACTIONS)}, a function or a list"
-        )
-    actions = (given,) if isinstance(given, str) or callable(given) else tuple(given)
-    for action in actions:
-        if not callable(action) and action not in ACTIONS:
-            raise ValueError(
-                f"`on_singular` has {action!r} but takes {', '.join(ACTIONS)} or a function"
-            )
-    if "record" in actions and trajectory is None:
-        raise ValueError('`on_singular="record"` needs `trajectory`, the file to write to')
-    return actions
