@@ -22,8 +22,16 @@ from ase_sensitivity.approach.label import (
 )
 from ase_sensitivity.approach.nearest import cause_of
 from ase_sensitivity.approach.subject import Subject, subject
-from ase_sensitivity.approach.walk import Estimate, Place, estimate, place, walk
-from ase_sensitivity.descriptors.base import Descriptor, Floats, Ints
+from ase_sensitivity.approach.walk import (
+    CLOSE_ENOUGH,
+    LOWEST,
+    Estimate,
+    Place,
+    estimate,
+    place,
+    walk,
+)
+from ase_sensitivity.descriptors.base import Descriptor, Floats, Ints, StackedJacobian
 from ase_sensitivity.sensitivity import Sensitivity
 from ase_sensitivity.structure import neighbor_pairs
 
@@ -157,13 +165,14 @@ class Watch:
         fixed = fixed_atoms(atoms) if self._apply_constraints else None
         this = subject(atoms, self._descriptor, self._scope, found.center, fixed)
         here = place(this, this.start)
-        nearby = estimate(this, here)
+        suspects = int((here.found.singular_values < self._suspicious * here.found.sigma_max).sum())
+        nearby = estimate(this, here, min(max(1, suspects), LOWEST))
         distance = float(nearby.distances.min(initial=np.inf))
-        if nearby.derivatives:
+        if nearby.ahead:
             steepest = max(here.ratio(i) / d for i, d in enumerate(nearby.distances.tolist()))
             before = self._steepest if np.isfinite(self._steepest) else 0.0
             self._steepest = max(before, steepest)
-        number = nearby.nearest if nearby.derivatives else 0
+        number = nearby.nearest if nearby.ahead else 0
         if recalled is not None:
             slope = _relative_slope(this, here, nearby, number)
             return Diagnosis(distance, recalled.cause, slope, this.points, "known")
@@ -192,32 +201,42 @@ class Watch:
 
         Something benign may be next to something that is not: all modes that are near are asked.
         """
-        if not nearby.derivatives:
+        if not nearby.ahead:
             return 0, label(this, here, here.found.modes[:, : here.found.n_null]), 0.0
         order = np.argsort(nearby.distances, kind="stable").tolist()
         first: tuple[int, str | None, float | None] = order[0], None, None
+        spaces: dict[float, Floats] = {}
         for number in order:
             if nearby.distances[number] > NEAR * self._within:
                 break
-            cause, walked = self._cause_of_mode(this, here, nearby, number)
+            cause = self._harmless(this, here, number, nearby.distances[number], spaces)
+            walked = None
+            if cause is None:
+                cause, walked = self._walked(this, here, number, nearby.ahead[number])
             if cause not in (None, *HARMLESS) and (walked or 0.0) <= self._within:
                 return number, cause, walked
             if first[1] is None and cause is not None:
                 first = number, cause, walked
         return first
 
-    def _cause_of_mode(
-        self, this: Subject, here: Place, nearby: Estimate, number: int
-    ) -> tuple[str | None, float | None]:
-        mode = here.found.modes[:, [number]]
-        tolerance = as_far(nearby.distances[number])
-        score = held(mode, harmless(this, here, tolerance, BLIND_NEARBY))
+    def _harmless(
+        self, this: Subject, here: Place, number: int, distance: float, spaces: dict[float, Floats]
+    ) -> str | None:
+        """The cause of a mode if it is seen to be harmless without a walk."""
+        mode, tolerance = here.found.modes[:, [number]], as_far(distance)
+        if tolerance not in spaces:
+            spaces[tolerance] = harmless(this, here, tolerance, BLIND_NEARBY)
+        score = held(mode, spaces[tolerance])
         if score >= NEARLY:
-            return ("symmetry" if score > HELD else "near-symmetric"), None
-        if held(mode, hinged(this, here)) > HELD:
-            return "fragment", None
+            return "symmetry" if score > HELD else "near-symmetric"
+        return "fragment" if held(mode, hinged(this, here)) > HELD else None
+
+    def _walked(
+        self, this: Subject, here: Place, number: int, ahead: StackedJacobian
+    ) -> tuple[str | None, float | None]:
+        """The cause where a walk along a mode ends, and how far that is."""
         reach = 2 * NEAR * self._within
-        went = walk(this, here, number, nearby.derivatives[number], max_distance=reach)
+        went = walk(this, here, number, ahead, arrived=CLOSE_ENOUGH, max_distance=reach)
         if not went.arrived:
             return None, None
         return cause_of(this, here, went), went.distance
@@ -259,7 +278,7 @@ class Watch:
 
 def _relative_slope(this: Subject, here: Place, nearby: Estimate, number: int) -> Floats | None:
     """Derivative of a singular value by the points, relative to it; None where it is zero."""
-    if not nearby.derivatives:
+    if not nearby.ahead:
         return None
     slope = np.zeros((len(this.start), 3))
     slope[this.moving] = nearby.slopes[number] / here.found.singular_values[number]

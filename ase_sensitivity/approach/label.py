@@ -25,8 +25,9 @@ HELD = 0.9
 NEARLY = 0.5
 """The same where a walk starts, which is only near to a symmetric geometry."""
 
-NARROWEST, WIDEST = 0.05, 0.3
-"""In Å: geometries are near-symmetric up to this, the first next to something singular."""
+NEARBY = (0.05, 0.1, 0.2, 0.3)
+"""In Å: tolerances up to which geometries are near-symmetric. They are few, so that modes share
+them."""
 
 CLASS_WIDTH = 0.01
 """Distances (Å) and cosines that differ by less are taken for equal."""
@@ -94,7 +95,7 @@ def as_far(distance: float) -> float:
     distance
         To where the value vanishes, in Å: what is much farther away does not make it small.
     """
-    return float(np.clip(4 * distance, NARROWEST, WIDEST))
+    return next((tolerance for tolerance in NEARBY if tolerance >= 4 * distance), NEARBY[-1])
 
 
 def harmless(this: Subject, at: Place, tolerance: float, blind: float = BLIND) -> Floats:
@@ -117,7 +118,7 @@ def harmless(this: Subject, at: Place, tolerance: float, blind: float = BLIND) -
 
     def invariant(environment: Environment, change: Floats) -> Floats:
         group = point_group(environment.displacements, environment.numbers, tolerance)
-        return group.invariants().T @ change
+        return change if group.order == 1 else group.invariants().T @ change
 
     return _unchanged(this, at, tolerance, invariant, blind)
 

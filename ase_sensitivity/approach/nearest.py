@@ -119,13 +119,13 @@ def nearest_singular(
         raise ValueError("there is nothing but rigid motions: nothing can become singular")
     nearby = estimate(this, here)
     went = Walk(here, 0, 0.0, True, "the configuration is singular already", 0, 0)
-    if nearby.derivatives:
+    if nearby.ahead:
         number = nearby.nearest
         went = walk(
             this,
             here,
             number,
-            nearby.derivatives[number],
+            nearby.ahead[number],
             max_distance=max_distance,
             max_steps=max_steps,
             closest=closest,
@@ -142,7 +142,7 @@ def nearest_singular(
         mode=mode,
         ratio=went.end.ratio(went.number),
         n_steps=went.n_steps,
-        n_jacobians=1 + len(nearby.derivatives) + went.n_jacobians,
+        n_jacobians=1 + len(nearby.ahead) + went.n_jacobians,
     )
 
 
