@@ -20,7 +20,7 @@ from ase_sensitivity.approach.label import (
     hinged,
     label,
 )
-from ase_sensitivity.approach.nearest import cause_of
+from ase_sensitivity.approach.nearest import cause_of, vanishing
 from ase_sensitivity.approach.subject import Subject, subject
 from ase_sensitivity.approach.walk import (
     CLOSE_ENOUGH,
@@ -31,7 +31,7 @@ from ase_sensitivity.approach.walk import (
     place,
     walk,
 )
-from ase_sensitivity.descriptors.base import Descriptor, Floats, Ints, StackedJacobian
+from ase_sensitivity.descriptors.base import Descriptor, Floats, Ints
 from ase_sensitivity.sensitivity import Sensitivity
 from ase_sensitivity.structure import neighbor_pairs
 
@@ -44,9 +44,9 @@ SUSPICIOUS = 0.1
 STEEPER = 1.5
 """A singular value may fall this much more steeply than any did before in the run."""
 
-NEAR = 2.0
-"""What an estimate puts within this many times the distance that matters is looked at closely: at
-degenerate values the estimate is low by a factor of two, and nowhere high by more."""
+NEAR = 1.25
+"""What an estimate puts within this many times the distance that matters is looked at closely.
+Estimates are too low rather than too high (docs/approach)."""
 
 ALIKE = 0.9
 """Squared overlap of a mode with those of an earlier call that makes it the same mode."""
@@ -206,40 +206,42 @@ class Watch:
         order = np.argsort(nearby.distances, kind="stable").tolist()
         first: tuple[int, str | None, float | None] = order[0], None, None
         spaces: dict[float, Floats] = {}
+        explained: list[tuple[float, Floats]] = []
         for number in order:
             if nearby.distances[number] > NEAR * self._within:
                 break
-            cause = self._harmless(this, here, number, nearby.distances[number], spaces)
-            walked = None
+            distance = float(nearby.distances[number])
+            mode = here.found.modes[:, [number]]
+            # Where it is low, an estimate is by a factor of two.
+            if any(far <= 2 * distance and held(mode, ends) > NEARLY for far, ends in explained):
+                continue
+            cause, walked = self._harmless(this, here, mode, distance, spaces), None
             if cause is None:
-                cause, walked = self._walked(this, here, number, nearby.ahead[number])
-            if cause not in (None, *HARMLESS) and (walked or 0.0) <= self._within:
-                return number, cause, walked
-            if first[1] is None and cause is not None:
+                reach = 2 * NEAR * self._within
+                ahead = nearby.ahead[number]
+                went = walk(this, here, number, ahead, arrived=CLOSE_ENOUGH, max_distance=reach)
+                if not went.arrived:
+                    continue
+                cause, walked = cause_of(this, here, went), went.distance
+                if cause not in HARMLESS and walked <= self._within:
+                    return number, cause, walked
+                if cause in HARMLESS:
+                    explained.append((walked, vanishing(went)))
+            if first[1] is None:
                 first = number, cause, walked
         return first
 
     def _harmless(
-        self, this: Subject, here: Place, number: int, distance: float, spaces: dict[float, Floats]
+        self, this: Subject, here: Place, mode: Floats, distance: float, spaces: dict[float, Floats]
     ) -> str | None:
         """The cause of a mode if it is seen to be harmless without a walk."""
-        mode, tolerance = here.found.modes[:, [number]], as_far(distance)
+        tolerance = as_far(distance)
         if tolerance not in spaces:
             spaces[tolerance] = harmless(this, here, tolerance, BLIND_NEARBY)
         score = held(mode, spaces[tolerance])
         if score >= NEARLY:
             return "symmetry" if score > HELD else "near-symmetric"
         return "fragment" if held(mode, hinged(this, here)) > HELD else None
-
-    def _walked(
-        self, this: Subject, here: Place, number: int, ahead: StackedJacobian
-    ) -> tuple[str | None, float | None]:
-        """The cause where a walk along a mode ends, and how far that is."""
-        reach = 2 * NEAR * self._within
-        went = walk(this, here, number, ahead, arrived=CLOSE_ENOUGH, max_distance=reach)
-        if not went.arrived:
-            return None, None
-        return cause_of(this, here, went), went.distance
 
     def _neighbors(self, atoms: Atoms) -> bytes:
         if not np.isfinite(self._descriptor.cutoff):

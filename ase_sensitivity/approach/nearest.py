@@ -148,12 +148,17 @@ def nearest_singular(
 
 def cause_of(this: Subject, start: Place, went: Walk) -> str:
     """The cause of the configuration that a walk arrived at."""
-    found = went.end.found
-    limit = max(ARRIVED * found.sigma_max, 2 * found.singular_values[went.number])
-    vanishing = found.singular_values <= limit
-    cause = label(this, went.end, found.modes[:, vanishing])
+    cause = label(this, went.end, vanishing(went))
     if cause in ("symmetry", "fragment") or went.end is start:
         return cause
     roughly = harmless(this, start, as_far(went.distance), BLIND_NEARBY)
     beginning = start.found.modes[:, [start.mode_like(went.mode)]]
     return "near-symmetric" if held(beginning, roughly) > NEARLY else cause
+
+
+def vanishing(went: Walk) -> Floats:
+    """All modes that are invisible where a walk arrived, of shape (3 n_columns, m)."""
+    found = went.end.found
+    limit = max(ARRIVED * found.sigma_max, 2 * found.singular_values[went.number])
+    modes: Floats = found.modes[:, found.singular_values <= limit]
+    return modes
