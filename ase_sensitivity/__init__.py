@@ -2,7 +2,11 @@
 
 from ase_sensitivity.analysis import analyze
 from ase_sensitivity.approach.gradient import Gradient, gradient
-from ase_sensitivity.approach.nearest import NearestSingular, nearest_singular
+from ase_sensitivity.approach.nearest import (
+    NearestSingular,
+    nearest_singular,
+    singularity_distance,
+)
 from ase_sensitivity.descriptors.base import (
     Descriptor,
     FeatureJacobian,
@@ -53,6 +57,7 @@ __all__ = [
     "nearest_singular",
     "read_log",
     "replay",
+    "singularity_distance",
     "size_independent",
     "strain_derivative",
 ]

@@ -29,6 +29,7 @@ from ase_sensitivity.spectrum.scopes import (
     environment_views,
     structure_view,
 )
+from ase_sensitivity.spectrum.screening import softest_environments
 from ase_sensitivity.spectrum.solvers import NULL_TOLERANCE, Spectrum, spectrum
 from ase_sensitivity.structure import check_atoms
 
@@ -107,10 +108,14 @@ def analyze(
     """
     check_atoms(atoms)
     check_arguments(
-        atoms, descriptor, scope=scope, center=center, k=k, null_tolerance=null_tolerance
+        atoms,
+        descriptor,
+        scope=scope,
+        center=center,
+        k=k,
+        null_tolerance=null_tolerance,
+        tolerance=tolerance,
     )
-    if not 0 < tolerance <= 0.01:
-        raise ValueError(f"`tolerance` is {tolerance} but must be positive and at most 0.01 Å")
     fixed = fixed_atoms(atoms) if apply_constraints else np.empty(0, dtype=np.intp)
     jacobian = jacobian_of(descriptor, atoms)
     if jacobian.n_atoms != len(atoms):
@@ -143,6 +148,7 @@ def check_arguments(
     center: int | None,
     k: int | None,
     null_tolerance: float = NULL_TOLERANCE,
+    tolerance: float = TOLERANCE,
 ) -> None:
     """Raise TypeError or ValueError for what :func:`analyze` would not take."""
     # A class has all the names that its instances have.
@@ -157,6 +163,8 @@ def check_arguments(
         raise ValueError(f"`k` is {k!r} but must be a positive integer or None")
     if not 0 < null_tolerance < 1:
         raise ValueError(f"`null_tolerance` is {null_tolerance} but must be between 0 and 1")
+    if not 0 < tolerance <= 0.01:
+        raise ValueError(f"`tolerance` is {tolerance} but must be positive and at most 0.01 Å")
     if center is not None:
         if scope == "structure":
             raise ValueError('`center` has no meaning with scope="structure"')
@@ -193,7 +201,9 @@ def _views(
         centers = np.unique(np.concatenate([known.centers for known in jacobian.ranges]))
         if center is not None and center not in centers:
             raise ValueError(f"atom {center} ({atoms.symbols[center]}) is not a centre")
-        yield from environment_views(jacobian, atoms, None if center is None else int(center))
+        # The others need no closer look.
+        wanted = softest_environments(jacobian) if center is None else int(center)
+        yield from environment_views(jacobian, atoms, wanted)
     elif center is not None:
         yield atom_view(jacobian, int(center))
     elif len(fixed) < len(atoms):
@@ -220,7 +230,9 @@ def _explained(
     tolerance: float,
 ) -> Sensitivity:
     """The result with the causes of its small values."""
-    if found.ratio <= NEAR * tolerance:  # then all of them are wanted, not only the first k
+    n_values = 3 * view.n_columns - found.n_trivial
+    # Where some are small, all of them are wanted and not only the first k.
+    if found.ratio <= NEAR * tolerance and len(found.singular_values) < n_values:
         found = spectrum(view, None, null_tolerance=null_tolerance)
     why = attribute(view, found, atoms, descriptor, tolerance=tolerance)
     k = len(result.singular_values)

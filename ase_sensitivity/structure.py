@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
-from ase.geometry import complete_cell, wrap_positions
-from matscipy.neighbours import neighbour_list
+from ase.geometry import complete_cell
 from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
 
 CLOSEST = 0.01
 """Atoms nearer than this (Å) sit on top of each other; no potential is meant for that."""
@@ -30,9 +32,9 @@ class NeighborPairs:
         Lattice vectors to add to the second atom, of shape (n_pairs, 3).
     """
 
-    first: NDArray[np.intp]
-    second: NDArray[np.intp]
-    shift: NDArray[np.intp]
+    first: Ints
+    second: Ints
+    shift: Ints
 
 
 def check_atoms(atoms: Atoms) -> None:
@@ -78,18 +80,27 @@ def boxed(atoms: Atoms) -> Atoms:
     a direction that is not periodic costs memory or fails although it has no meaning. Atoms are
     wrapped along periodic directions; the search could lose far ones otherwise.
     """
-    cell = complete_cell(np.where(atoms.pbc[:, None], atoms.cell.array, 0.0))
-    cell[~atoms.pbc] /= np.linalg.norm(cell[~atoms.pbc], axis=1)[:, None]
-    fractional = atoms.positions @ np.linalg.inv(cell)
-    extent = np.ptp(fractional, axis=0) + 1.0
-    cell[~atoms.pbc] *= np.clip(extent, 1.0, 1e3)[~atoms.pbc, None]
-    positions = wrap_positions(atoms.positions, cell, pbc=atoms.pbc, eps=0.0)
+    cell, positions, _ = _box(atoms)
     return Atoms(atoms.numbers, positions, cell=cell, pbc=atoms.pbc)
 
 
-def check_size(atoms: Atoms, cutoff: float) -> None:
-    """Raise ValueError if ``atoms`` (boxed) within ``cutoff`` is more than a machine can list."""
-    cell = atoms.cell.array
+def _box(atoms: Atoms) -> tuple[Floats, Floats, Ints]:
+    """Cell and positions of :func:`boxed`, and by which lattice vectors the atoms were moved."""
+    free = ~atoms.pbc
+    cell: Floats = atoms.cell.array
+    if free.any():
+        cell = complete_cell(np.where(free[:, None], 0.0, cell))
+        cell[free] /= np.linalg.norm(cell[free], axis=1)[:, None]
+    fractional = atoms.positions @ np.linalg.inv(cell)
+    if free.any():
+        cell[free] *= np.clip(np.ptp(fractional, axis=0) + 1.0, 1.0, 1e3)[free, None]
+        fractional[:, free] = 0.0
+    moved = -np.floor(fractional)
+    return cell, atoms.positions + moved @ cell, moved.astype(np.intp)
+
+
+def _check_size(cell: Floats, pbc: NDArray[np.bool_], n_atoms: int, cutoff: float) -> None:
+    """Raise ValueError if neighbours within ``cutoff`` are more than a machine can list."""
     volume = abs(np.linalg.det(cell))
     if volume / min(cutoff + 1.0, 50.0) ** 3 > 3e7:
         raise ValueError(
@@ -98,9 +109,9 @@ def check_size(atoms: Atoms, cutoff: float) -> None:
         )
     # Images of the cell within the cutoff: its heights are 1 / the norms of the reciprocal vectors.
     per_height = np.linalg.norm(np.linalg.inv(cell), axis=0)
-    per_atom = len(atoms) * float(np.where(atoms.pbc, 2 * cutoff * per_height + 1, 1.0).prod())
+    per_atom = n_atoms * float(np.where(pbc, 2 * cutoff * per_height + 1, 1.0).prod())
     # The sphere of one cutoff may hold a few ten thousand atoms, not millions.
-    if per_atom > 1e6 and per_atom > 50 * len(atoms):
+    if per_atom > 1e6 and per_atom > 50 * n_atoms:
         raise ValueError(
             f"a cutoff of {cutoff:g} Å in this cell gives every atom up to {per_atom:.1e} "
             "neighbours; reduce the cutoff, or check the cell"
@@ -135,9 +146,14 @@ def neighbor_pairs(atoms: Atoms, cutoff: float) -> NeighborPairs:
         if squares.min() > CLOSEST**2:
             first, second = np.nonzero(squares < cutoff**2)
             return NeighborPairs(first, second, np.zeros((len(first), 3), dtype=np.intp))
-    box = boxed(atoms)
-    check_size(box, cutoff)
-    first, second, distance, shift = neighbour_list("ijdS", box, float(cutoff))
+    # Here, as it loads much, and for ASE to list the package as a plugin where it is broken.
+    from matscipy.neighbours import neighbour_list
+
+    cell, positions, moved = _box(atoms)
+    _check_size(cell, atoms.pbc, len(atoms), cutoff)
+    first, second, distance, shift = neighbour_list(
+        "ijdS", cutoff=float(cutoff), positions=positions, cell=cell, pbc=atoms.pbc
+    )
     if len(distance) and distance.min() < CLOSEST:
         pair = int(distance.argmin())
         i, j = int(first[pair]), int(second[pair])
@@ -145,9 +161,7 @@ def neighbor_pairs(atoms: Atoms, cutoff: float) -> NeighborPairs:
             f"atoms {i} and {j} are {distance[pair]:.2g} Å apart, on top of each other"
         )
     # The box holds wrapped atoms; the shifts are those of the atoms as given.
-    moved = np.rint((atoms.positions - box.positions) @ np.linalg.inv(box.cell.array)).astype(int)
-    return NeighborPairs(
-        first.astype(np.intp),
-        second.astype(np.intp),
-        (shift - moved[second] + moved[first]).astype(np.intp),
-    )
+    shift = shift.astype(np.intp)
+    if moved.any():
+        shift += moved[second] - moved[first]
+    return NeighborPairs(first.astype(np.intp), second.astype(np.intp), shift)

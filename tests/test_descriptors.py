@@ -237,15 +237,17 @@ class TestQUIP:
 
 
 class TestStream:
-    def test_pieces_make_the_whole(self, monkeypatch):
+    @pytest.mark.parametrize("threads", [1, 2])
+    def test_pieces_make_the_whole(self, monkeypatch, threads):
         """Whatever the size of the pieces, the same singular values in every scope."""
         atoms = rattled(bulk("Si", cubic=True) * 2, 0.1)
-        soap = SOAP(["Si"], 4.0, 4, 3)
+        soap = SOAP(["Si"], 4.0, 4, 3, threads=threads)
         whole = [
             analyze(atoms, soap, scope=scope) for scope in ("structure", "environment", "atom")
         ]
         assert isinstance(soap.stream(atoms), FeatureJacobian)
-        monkeypatch.setattr("ase_sensitivity.descriptors.soap.soap.CHUNK", 2**17)
+        for limit in ("KEPT", "CHUNK", "CACHED"):
+            monkeypatch.setattr(f"ase_sensitivity.descriptors.soap.soap.{limit}", 2**17)
         stream = soap.stream(atoms)
         assert isinstance(stream, StreamedJacobian)
         parts = list(stream.parts)
@@ -257,9 +259,10 @@ class TestStream:
             assert found.center == expected.center
 
     def test_null_count_of_a_stream(self, monkeypatch):
-        monkeypatch.setattr("ase_sensitivity.descriptors.soap.soap.CHUNK", 2**18)
-        atoms = bulk("Si", cubic=True) * 2
-        assert analyze(atoms, SOAP(["Si"], 5.0, 8, 6)).n_null == 103
+        monkeypatch.setattr("ase_sensitivity.descriptors.soap.soap.KEPT", 2**18)
+        silicon, soap = bulk("Si", cubic=True) * 2, SOAP(["Si"], 5.0, 8, 6, threads=1)
+        assert isinstance(soap.stream(silicon), StreamedJacobian)
+        assert analyze(silicon, soap).n_null == 103
 
 
 class TestFiniteDifference:

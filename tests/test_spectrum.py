@@ -10,6 +10,8 @@ from ase.collections import g2
 from ase.constraints import FixAtoms, FixBondLength
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 from scipy.stats import ortho_group
 
 from ase_sensitivity import (
@@ -22,8 +24,10 @@ from ase_sensitivity import (
     analyze,
 )
 from ase_sensitivity.spectrum.banded import banded_inverse
+from ase_sensitivity.spectrum.paths import connect
 from ase_sensitivity.spectrum.rigid import fragments, trivial_modes
 from ase_sensitivity.spectrum.scopes import View, environment_views, structure_view
+from ase_sensitivity.spectrum.screening import bounds_of, softest_environments
 from ase_sensitivity.spectrum.solvers import spectrum
 from tests.structures import (
     BOUNDARIES,
@@ -323,6 +327,25 @@ class TestTrivialModes:
         chain = Atoms("CH", [(0, 0, 0), (1.2, 0, 0)], cell=(2.4, 0, 0), pbc=(1, 0, 0))
         assert self.count(chain) == 3
 
+    def test_paths(self):
+        """Random pairs: the classes are those of SciPy, and a tree of pairs has no cycles."""
+        rng = np.random.default_rng(0)
+        first, second = rng.integers(0, 60, (2, 45))
+        shift = rng.integers(-2, 3, (45, 3))
+        root, offset = connect(first, second, shift, 60)
+        graph = coo_array((np.ones(45), (first, second)), shape=(60, 60))
+        n_classes, expected = connected_components(graph, directed=False)
+        assert 1 < len(np.unique(root)) == n_classes
+        assert len(set(zip(root.tolist(), expected.tolist(), strict=True))) == n_classes
+        tree = minimum_spanning_tree(graph).tocoo()
+        taken = {(i, j): s for i, j, s in zip(first, second, shift.tolist(), strict=True)}
+        pairs = np.array(list(zip(*tree.coords, strict=True)), dtype=np.intp)
+        steps = np.array([taken[tuple(pair)] for pair in pairs])
+        root, offset = connect(*pairs.T, steps, 60)
+        assert len(np.unique(root)) == n_classes
+        np.testing.assert_array_equal(offset[pairs[:, 0]] + steps, offset[pairs[:, 1]])
+        assert not offset[root].any()
+
     def test_molecule_across_the_boundary_of_its_cell(self):
         atoms = molecule("CH3OH", vacuum=5)
         atoms.pbc = True
@@ -397,6 +420,38 @@ class TestAnalyze:
         found = analyze(atoms, soap(atoms), scope="environment")
         assert found.center == np.argmin(ratios)
         assert found.ratio == min(ratios)
+
+    @pytest.mark.parametrize("boundary", ["isolated", "periodic", "wire", "chain", "single"])
+    def test_environments_that_need_no_closer_look(self, boundary):
+        """Bounds from stacked matrices hold the ratio of every environment, linear ones as well."""
+        if boundary == "chain":
+            atoms = Atoms("OCOCHe", [(0, 0, z) for z in (0, 1.2, 2.3, 3.7, 30.0)])
+        elif boundary == "single":
+            atoms = rattled(bulk("Si", cubic=True), 0.1)
+        else:
+            atoms = BOUNDARIES[boundary]()
+        descriptor = soap(atoms, 3.2)
+        jacobian = descriptor.jacobian(atoms)
+        low, high = bounds_of(jacobian)
+        exact = np.array(
+            [spectrum(view, 1).ratio for view in environment_views(jacobian, atoms, None)]
+        )
+        assert np.isinf(low[np.isnan(exact)]).all()
+        known = ~np.isnan(exact)
+        assert known.any()
+        assert (low[known] <= exact[known] ** 2).all()
+        assert (exact[known] ** 2 <= high[known] + 1e-9 * exact[known] ** 2).all()
+        assert (high[known] - low[known]).max() < 1e-12
+        wanted = softest_environments(jacobian)
+        assert np.nanargmin(exact) in wanted
+        if high[known].min() > 1e-11:  # not all of them zero
+            assert len(wanted) < len(atoms)
+        assert analyze(atoms, descriptor, scope="environment").center == np.nanargmin(exact)
+
+    def test_environments_of_several_rows_are_not_screened(self):
+        atoms = isolated()
+        pairs = QUIPDescriptor("distance_2b cutoff=3 Z1=6 Z2=1").jacobian(atoms)
+        assert softest_environments(pairs) is None
 
     def test_environment_moves_images_apart(self):
         atoms = BOUNDARIES["periodic"]()

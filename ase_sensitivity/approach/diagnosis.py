@@ -51,6 +51,9 @@ Estimates are too low rather than too high (docs/approach)."""
 ALIKE = 0.9
 """Squared overlap of a mode with those of an earlier call that makes it the same mode."""
 
+FALLEN = 1 / 3
+"""A singular value that has fallen to this fraction of what it was may do so for a new reason."""
+
 REFRESH = 50
 """Calls after which a diagnosis is made anew in any case."""
 
@@ -96,14 +99,32 @@ NOT_LOOKED_AT = Diagnosis(float("nan"), None, None, None, "ratio")
 
 @dataclass(eq=False)
 class _Known:
-    """A diagnosis, and by what to recognise the state it was made for."""
+    """A diagnosis, and by what to recognise the state it was made for.
+
+    Attributes
+    ----------
+    diagnosis
+        The diagnosis.
+    number
+        Which mode it is about.
+    modes, values
+        All modes that were asked, of shape (m, n_points, 3) in the order of the atoms, and their
+        singular values.
+    n_null, center, neighbors
+        Number of null vectors, centre, and list of neighbours.
+    positions, slack
+        Unless harmless, the diagnosis holds until the positions have changed by this, in Å.
+    """
 
     diagnosis: Diagnosis
-    mode: Floats
-    sigma: float
+    number: int
+    modes: Floats
+    values: Floats
     n_null: int
     center: int | None
     neighbors: bytes
+    positions: Floats
+    slack: float
     age: int = 0
 
 
@@ -159,14 +180,14 @@ class Watch:
             self._known = None
             return NOT_LOOKED_AT
         neighbors = self._neighbors(atoms)
-        recalled = self._recalled(found, neighbors)
+        recalled = self._recalled(atoms, found, neighbors)
         if recalled is not None and not self._always:
             return recalled
         fixed = fixed_atoms(atoms) if self._apply_constraints else None
         this = subject(atoms, self._descriptor, self._scope, found.center, fixed)
         here = place(this, this.start)
-        suspects = int((here.found.singular_values < self._suspicious * here.found.sigma_max).sum())
-        nearby = estimate(this, here, min(max(1, suspects), LOWEST))
+        ratios = here.found.singular_values / here.found.sigma_max
+        nearby = estimate(this, here, LOWEST if self._always else self._suspects(ratios))
         distance = float(nearby.distances.min(initial=np.inf))
         if nearby.ahead:
             steepest = max(here.ratio(i) / d for i, d in enumerate(nearby.distances.tolist()))
@@ -184,13 +205,17 @@ class Watch:
         slope = _relative_slope(this, here, nearby, number)
         diagnosis = Diagnosis(distance, cause, slope, this.points, how)
         logger.debug("%s: %s at %.3f Å", how, cause, distance)
+        asked, order = max(1, len(nearby.ahead)), np.argsort(this.points, kind="stable")
         self._known = _Known(
             diagnosis,
-            mode=this.shift(here.found.modes[:, number])[np.argsort(this.points, kind="stable")],
-            sigma=float(here.found.singular_values[number]),
+            number,
+            modes=np.array([this.shift(mode)[order] for mode in here.found.modes.T[:asked]]),
+            values=here.found.singular_values[:asked],
             n_null=here.found.n_null,
             center=found.center,
             neighbors=neighbors,
+            positions=atoms.positions.copy(),
+            slack=max(distance - self._within, self._within / 4) if cause is None else 0.0,
         )
         return diagnosis
 
@@ -243,6 +268,10 @@ class Watch:
             return "symmetry" if score > HELD else "near-symmetric"
         return "fragment" if held(mode, hinged(this, here)) > HELD else None
 
+    def _suspects(self, ratios: Floats) -> int:
+        """How many modes are asked for their distance."""
+        return int(np.clip((ratios < self._suspicious).sum(), 1, LOWEST))
+
     def _neighbors(self, atoms: Atoms) -> bytes:
         if not np.isfinite(self._descriptor.cutoff):
             return b""
@@ -251,7 +280,7 @@ class Watch:
         both = np.column_stack([pairs.first, pairs.second, pairs.shift])[order]
         return both.tobytes()
 
-    def _recalled(self, found: Sensitivity, neighbors: bytes) -> Diagnosis | None:
+    def _recalled(self, atoms: Atoms, found: Sensitivity, neighbors: bytes) -> Diagnosis | None:
         """The last diagnosis, if the state is still the same."""
         known = self._known
         if known is None or known.neighbors != neighbors or known.center != found.center:
@@ -262,19 +291,31 @@ class Watch:
         before = known.diagnosis
         if found.n_null:
             return Diagnosis(0.0, before.cause, None, before.points, "known")
-        order = np.argsort(found.atoms, kind="stable")
-        modes = found.modes[:, order]
-        if modes.shape[1:] != known.mode.shape:
+        modes = found.modes[:, np.argsort(found.atoms, kind="stable")]
+        if modes.shape[1:] != known.modes.shape[1:]:
             return None
-        shares = np.einsum("kij,ij->k", modes, known.mode) ** 2
+        shares = np.einsum("kij,mij->km", modes, known.modes) ** 2
+        if shares[:, known.number].sum() < ALIKE:
+            return None
+        if before.cause in HARMLESS:
+            # Every mode that would be asked now must have been asked, and be what it was.
+            shares_of = shares[: self._suspects(found.singular_values / found.sigma_max)]
+            expected = np.sqrt(shares_of @ known.values**2)
+            if (shares_of.sum(axis=1) < ALIKE).any():
+                return None
+            if (found.singular_values[: len(expected)] < FALLEN * expected).any():
+                return None
+        else:
+            # No distance changes by more than the positions do.
+            change = atoms.positions - known.positions
+            if np.linalg.norm(change - change.mean(axis=0)) > known.slack:
+                return None
         # Of a combination of modes, singular values add up in squares.
-        sigma = float(np.sqrt((shares * found.singular_values**2).sum() / shares.sum()))
-        distance = before.distance * sigma / known.sigma
-        if shares.sum() < ALIKE:
-            return None
-        if before.cause is None and distance < min(NEAR * self._within, before.distance / 2):
-            return None  # what was out of reach may be within by now
-        slope = None if before.slope is None else before.slope * (known.sigma / sigma)
+        share = shares[:, known.number]
+        sigma = float(np.sqrt((share * found.singular_values**2).sum() / share.sum()))
+        change_of_value = sigma / float(known.values[known.number])
+        slope = None if before.slope is None else before.slope / change_of_value
+        distance = before.distance * change_of_value
         return Diagnosis(distance, before.cause, slope, before.points, "known")
 
 

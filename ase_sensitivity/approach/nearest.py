@@ -67,6 +67,7 @@ def nearest_singular(
     max_distance: float = 0.5,
     max_steps: int = 25,
     closest: float = 0.7,
+    arrived: float = ARRIVED,
 ) -> NearestSingular:
     """Walk from a configuration to the nearest one that is singular, and tell its cause.
 
@@ -81,6 +82,10 @@ def nearest_singular(
     closest
         The walk ends when two atoms come closer than this, in Å, or than 0.9 times the shortest
         distance they start with.
+    arrived
+        The walk goes on until sigma_min / sigma_max is below this, or no step makes it any smaller.
+        Where it grows as the square of the distance, the default is reached 0.01 Å and more before
+        the singular configuration, and the cause may be taken for truncation: 1e-8 is safer there.
 
     Returns
     -------
@@ -108,7 +113,11 @@ def nearest_singular(
     >>> found.cause, round(found.distance, 3)  # half the square root of 3 times the height
     ('symmetry', 0.087)
     """
-    for name, value in (("max_distance", max_distance), ("closest", closest)):
+    for name, value in (
+        ("max_distance", max_distance),
+        ("closest", closest),
+        ("arrived", arrived),
+    ):
         if not value > 0:
             raise ValueError(f"`{name}` is {value!r} but must be positive")
     if not isinstance(max_steps, int | np.integer) or isinstance(max_steps, bool) or max_steps < 1:
@@ -129,6 +138,7 @@ def nearest_singular(
             max_distance=max_distance,
             max_steps=max_steps,
             closest=closest,
+            arrived=arrived,
         )
     mode = this.shift(went.mode)
     return NearestSingular(
@@ -144,6 +154,32 @@ def nearest_singular(
         n_steps=went.n_steps,
         n_jacobians=1 + len(nearby.ahead) + went.n_jacobians,
     )
+
+
+def singularity_distance(
+    atoms: Atoms, descriptor: Descriptor, *, scope: Scope = "structure", center: int | None = None
+) -> float:
+    """Distance in Å to the nearest singular configuration, to first order.
+
+    Parameters
+    ----------
+    atoms, descriptor, scope, center
+        As in :func:`~ase_sensitivity.analyze`.
+
+    Returns
+    -------
+    float
+        The smallest ``sigma / |d sigma / d r|`` of the three lowest modes; 0 where one is singular,
+        nan if there are none.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is out of place.
+    """
+    this = subject(atoms, descriptor, scope, center)
+    distances = estimate(this, place(this, this.start)).distances
+    return float(distances.min()) if len(distances) else float("nan")
 
 
 def cause_of(this: Subject, start: Place, went: Walk) -> str:

@@ -148,10 +148,10 @@ def walk(
     number: int,
     ahead: StackedJacobian | None = None,
     *,
-    arrived: float = ARRIVED,
     max_distance: float = 0.5,
     max_steps: int = 25,
     closest: float = 0.7,
+    arrived: float = ARRIVED,
 ) -> Walk:
     """Follow a mode to where its singular value vanishes, by Levenberg-Marquardt steps.
 
@@ -165,8 +165,6 @@ def walk(
         The mode to follow, counted from the smallest singular value.
     ahead
         The Jacobian a step along it (:meth:`Subject.ahead`), if known.
-    arrived
-        The configuration is singular where the ratio is below this.
     max_distance
         Give up beyond this, in Å.
     max_steps
@@ -174,6 +172,8 @@ def walk(
     closest
         Give up when two atoms come closer than this, in Å, or than 0.9 times the shortest distance
         of the start.
+    arrived
+        The ratio to go on to.
     """
     at, damping, n_steps, n_jacobians = start, 1e-2, 0, 0
     first = start.ratio(number)
@@ -248,21 +248,21 @@ def _add_products(
     here: FeatureJacobian, change: FeatureJacobian, view: View, cross: Floats, square: Floats
 ) -> None:
     """Add J^T H to ``cross`` and H^T H to ``square``."""
-    from ase_sensitivity.descriptors.accumulate import add_at  # loads numba
-
     if aligned(here, change):
         column = view.column(here)
         rows = zip(here.row_blocks(column), change.row_blocks(column), strict=True)
         for (columns, j, _), (_, h, _) in rows:
-            add_at(cross, columns, j @ h.T)
-            add_at(square, columns, h @ h.T)
+            where = (3 * columns[:, None] + np.arange(3)).ravel()
+            cross[np.ix_(where, where)] += j @ h.T
+            square[np.ix_(where, where)] += h @ h.T
         return
     n = len(cross)
     total = np.zeros((2 * n, 2 * n))
     both, columns = _side_by_side(here, change, view)
-    both.add_gram(columns, total)
-    cross += total[:n, n:]
-    square += total[n:, n:]
+    both.add_gram(columns, total)  # the lower triangle
+    cross += total[n:, :n].T
+    lower = total[n:, n:]
+    square += np.tril(lower) + np.tril(lower, -1).T
 
 
 def _without(t: Floats, x: Floats) -> Floats:

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
-import scipy.linalg
-from scipy.sparse import coo_array, csr_array
+import scipy
 
 from ase_sensitivity.causes.clusters import clusters
 from ase_sensitivity.causes.environments import Environment
@@ -17,7 +16,7 @@ MAX_TUPLES = 300_000
 """Tuples of neighbours that are listed at most: 547 neighbours at nu = 2, 66 at nu = 3."""
 
 
-def class_sums(environment: Environment, nu: int, tolerance: float) -> csr_array:
+def class_sums(environment: Environment, nu: int, tolerance: float) -> scipy.sparse.csr_array:
     """Rows that span what sums over nu-tuples of neighbours resolve, of shape (any, 3 n).
 
     Two tuples with the same species, distances and pairwise angles are the same to every feature
@@ -58,7 +57,7 @@ def class_sums(environment: Environment, nu: int, tolerance: float) -> csr_array
             f"tell apart, more than the limit of {MAX_TUPLES}; reduce the cutoff"
         )
     if n_points == 0:
-        return csr_array((0, 0))
+        return scipy.sparse.csr_array((0, 0))
     distance = np.linalg.norm(environment.displacements, axis=1)
     unit = environment.displacements / distance[:, None]
     shell = clusters(distance, tolerance, environment.numbers)
@@ -91,7 +90,9 @@ def class_sums(environment: Environment, nu: int, tolerance: float) -> csr_array
     row = np.repeat(np.concatenate(rows), 3)
     column = (3 * np.concatenate(points)[:, None] + np.arange(3)).ravel()
     shape = (width * (int(label.max()) + 1), 3 * n_points)
-    return coo_array((np.concatenate(data).ravel(), (row, column)), shape=shape).tocsr()
+    return scipy.sparse.coo_array(
+        (np.concatenate(data).ravel(), (row, column)), shape=shape
+    ).tocsr()
 
 
 def resolved_rank(environment: Environment, nu: int, tolerance: float, cut: float = 1e-7) -> int:

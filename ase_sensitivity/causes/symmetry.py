@@ -6,8 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+import scipy
 
 from ase_sensitivity.causes.clusters import clusters
 from ase_sensitivity.descriptors.base import Floats, Ints
@@ -78,15 +77,15 @@ class PointGroup:
             np.add.at(average, (self.permutations, np.arange(n)), self.matrices[:, None] / g)
             return _range(average.transpose(0, 2, 1, 3).reshape(3 * n, 3 * n))
         points = np.arange(n)
-        graph = coo_array(
+        graph = scipy.sparse.coo_array(
             (np.ones(g * n), (self.permutations.ravel(), np.tile(points, g))), shape=(n, n)
         )
-        n_orbits, orbit = connected_components(graph, directed=False)
+        n_orbits, orbit = scipy.sparse.csgraph.connected_components(graph, directed=False)
         row = 3 * self.permutations[:, :, None, None] + np.arange(3)[:, None]
         column = np.broadcast_to(3 * points[:, None, None] + np.arange(3), (*row.shape[:2], 3, 3))
         row = np.broadcast_to(row, column.shape)
         data = np.broadcast_to(self.matrices[:, None] / g, column.shape)
-        average = coo_array(
+        average = scipy.sparse.coo_array(
             (data.ravel(), (row.ravel(), column.ravel())), shape=(3 * n, 3 * n)
         ).toarray()
         found = []

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-import scipy.linalg
+import scipy
 from ase import Atoms
 from numpy.typing import NDArray
 
@@ -101,7 +101,7 @@ class FeatureJacobian:
                 raise ValueError(
                     f"`{name}` has shape {getattr(self, name).shape} but must be {shape}"
                 )
-        if n_blocks and (np.diff(self.row) < 0).any():
+        if (self.row[1:] < self.row[:-1]).any():
             raise ValueError("`row` must be in ascending order")
         if len(self.center_atoms) == 0:
             known = np.unique(self.centers[self.centers >= 0])
@@ -140,6 +140,11 @@ class FeatureJacobian:
         """Atom at the centre of each block's row, of shape (n_blocks,)."""
         return self.centers[self.row]
 
+    @property
+    def keys(self) -> Ints:
+        """Atom and image of each block as integers: images are a lattice vector from each other."""
+        return np.column_stack([self.atom, np.rint(self.displacement / 1e-3)]).astype(np.intp)
+
     def check_finite(self) -> None:
         """Raise ValueError if a feature or a derivative is not a finite number."""
         for name, array in (("feature", self.features), ("derivative", self.blocks)):
@@ -149,7 +154,9 @@ class FeatureJacobian:
                 row = first if name == "feature" else int(self.row[first])
                 raise ValueError(f"the descriptor gave a {name} of row {row} that is not finite")
 
-    def row_blocks(self, column: Ints) -> Iterator[tuple[Ints, Floats, float | None]]:
+    def row_blocks(
+        self, column: Ints, rows: Ints | None = None
+    ) -> Iterator[tuple[Ints, Floats, float | None]]:
         """Per row of features: its columns (atoms) and the dense transposed Jacobian over them.
 
         Parameters
@@ -157,6 +164,8 @@ class FeatureJacobian:
         column
             The column of each block, of shape (n_blocks,); -1 leaves the block out. Blocks of a row
             with the same column (images of one atom) are summed.
+        rows
+            The rows wanted, of shape (any,); by default all.
 
         Yields
         ------
@@ -167,13 +176,14 @@ class FeatureJacobian:
         square
             Sum of the squares of all derivatives before images were summed; None if none were.
         """
-        from ase_sensitivity.descriptors.accumulate import sum_blocks  # loads numba
+        from ase_sensitivity.descriptors.accumulate import rows_with_repeated, sum_blocks
 
-        bounds = np.searchsorted(self.row, np.arange(len(self.features) + 1))
-        repeated = self._rows_with_repeated(column)
+        bounds = self._bounds
+        repeated = rows_with_repeated(bounds, column, column.max(initial=-1) + 1)
         left_out = np.zeros(len(self.features), dtype=bool)
         left_out[self.row[column < 0]] = True
-        for row, (start, stop) in enumerate(pairwise(bounds.tolist())):
+        for row in range(len(self.features)) if rows is None else rows.tolist():
+            start, stop = bounds[row], bounds[row + 1]
             columns, blocks = column[start:stop], self.blocks[start:stop]
             if left_out[row]:
                 kept = columns >= 0
@@ -189,31 +199,42 @@ class FeatureJacobian:
                 blocks = summed
             yield columns, blocks.reshape(3 * len(columns), -1), square
 
-    def _rows_with_repeated(self, column: Ints) -> NDArray[np.bool_]:
-        """Whether a row has several blocks of one column, of shape (n_rows,)."""
-        key = self.row * (column.max(initial=0) + 1) + column
-        key = np.sort(key[column >= 0])
-        repeated = np.zeros(len(self.features), dtype=bool)
-        repeated[key[1:][np.diff(key) == 0] // (column.max(initial=0) + 1)] = True
-        return repeated
+    @property
+    def _bounds(self) -> Ints:
+        """First block of each row, of shape (n_rows + 1,)."""
+        return np.searchsorted(self.row, np.arange(len(self.features) + 1))
 
     def add_gram(self, column: Ints, total: Floats) -> float:
-        """Add J^T J, row by row of features, and return the sum of squares of all derivatives.
+        """Add J^T J, row by row of features, and return the sum of the squares of all blocks.
 
         Parameters
         ----------
         column
             As in :meth:`row_blocks`.
         total
-            Of shape (3 n_columns, 3 n_columns).
+            Of shape (3 n_columns, 3 n_columns). Only its lower triangle means anything afterwards.
         """
-        from ase_sensitivity.descriptors.accumulate import add_at  # loads numba
+        from ase_sensitivity.descriptors.accumulate import (
+            LARGE,
+            add_at,
+            add_products,
+            rows_with_repeated,
+        )
 
-        squares = 0.0
-        for columns, block, square in self.row_blocks(column):
-            product = block @ block.T
-            add_at(total, columns, product)
-            squares += float(product.trace()) if square is None else square
+        bounds, length = self._bounds, self.features.shape[1]
+        apart = rows_with_repeated(bounds, column, len(total) // 3)
+        apart |= 4.5 * np.diff(bounds) ** 2 * length > LARGE
+        if not self.blocks.flags.c_contiguous:
+            apart[:] = True
+        rows = np.flatnonzero(~apart)
+        squares: float = 0.0
+        if len(rows):
+            squares = add_products(self.blocks.reshape(-1), length, bounds, rows, column, total)
+        if len(rows) < len(apart):
+            for columns, block, square in self.row_blocks(column, np.flatnonzero(apart)):
+                product = block @ block.T
+                add_at(total, columns, product)
+                squares += float(product.trace()) if square is None else square
         return squares
 
     def r_factors(self, column: Ints) -> Iterator[tuple[Ints, Floats]]:
@@ -339,3 +360,18 @@ def jacobian_of(descriptor: Descriptor, atoms: Atoms) -> Jacobian:
     """The Jacobian, in pieces computed when needed if the descriptor has a method ``stream``."""
     stream: Callable[[Atoms], Jacobian] = getattr(descriptor, "stream", descriptor.jacobian)
     return stream(atoms)
+
+
+Rows = tuple[Floats, Ints]
+"""Features of shape (n_rows, n_features), and the atom at the centre of each row, (n_rows,)."""
+
+
+def rows_of(descriptor: Descriptor, atoms: Atoms) -> list[Rows]:
+    """Features and whose they are, of each part of the descriptor.
+
+    Descriptors that have a method ``rows`` are spared the derivatives.
+    """
+    rows: Callable[[Atoms], list[Rows]] | None = getattr(descriptor, "rows", None)
+    if rows is not None:
+        return rows(atoms)
+    return [(part.features, part.centers) for part in descriptor.jacobian(atoms).parts]

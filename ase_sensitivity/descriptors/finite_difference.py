@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from ase import Atoms
 
-from ase_sensitivity.descriptors.base import FeatureJacobian, Floats, Ints
+from ase_sensitivity.descriptors.base import FeatureJacobian, Floats, Ints, Rows
 from ase_sensitivity.notices import CostWarning, warn
 from ase_sensitivity.structure import check_atoms
 
@@ -88,6 +88,11 @@ class FiniteDifferenceDescriptor:
         """
         check_atoms(atoms)
         return self._call(atoms)
+
+    def rows(self, atoms: Atoms) -> list[Rows]:
+        """Features and the atom at the centre of each row; one part."""
+        features = self.features(atoms)
+        return [(features, self._centers(len(features), len(atoms)))]
 
     def jacobian(self, atoms: Atoms) -> FeatureJacobian:
         """Features and their derivatives by central differences."""

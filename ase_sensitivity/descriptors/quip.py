@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.linalg
+import scipy
 from ase import Atoms
 
 from ase_sensitivity.descriptors.base import (
@@ -17,6 +18,7 @@ from ase_sensitivity.descriptors.base import (
     Floats,
     Ints,
     Jacobian,
+    Rows,
     StackedJacobian,
     WholeJacobian,
 )
@@ -87,6 +89,7 @@ class QUIPDescriptor:
                 for arguments in parsed
             ]
         self._arguments = tuple(parsed)
+        self._native = native
         self._parts = tuple(_computer(arguments, native) for arguments in parsed)
 
     @classmethod
@@ -146,6 +149,25 @@ class QUIPDescriptor:
         """Body order and species of each string, in the order of the Jacobian's parts."""
         return tuple((BODY_ORDER[words.kind], words.species) for words in self._arguments)
 
+    @property
+    def soap(self) -> SOAP | None:
+        """What computes a single string of a plain soap."""
+        one = len(self._parts) == 1 and isinstance(self._parts[0], SOAP)
+        return self._parts[0] if one else None  # type: ignore[return-value]
+
+    def with_basis(self, n_max: int, l_max: int) -> QUIPDescriptor:
+        """The same descriptors with another ``n_max`` and ``l_max`` of those that have both."""
+        other = QUIPDescriptor.__new__(QUIPDescriptor)
+        other._native = self._native
+        other._arguments = tuple(
+            replace(words, arguments={**words.arguments, "n_max": str(n_max), "l_max": str(l_max)})
+            if {"n_max", "l_max"} <= words.arguments.keys()
+            else words
+            for words in self._arguments
+        )
+        other._parts = tuple(_computer(words, self._native) for words in other._arguments)
+        return other
+
     def __repr__(self) -> str:
         texts = self.specification
         return f"QUIPDescriptor({texts[0] if len(texts) == 1 else list(texts)!r})"
@@ -158,7 +180,17 @@ class QUIPDescriptor:
         ValueError
             If the structure is unusable or QUIP refuses it.
         """
-        return scipy.linalg.block_diag(*(part.features(atoms) for part in self._parts))
+        return scipy.linalg.block_diag(*(features for features, _ in self.rows(atoms)))
+
+    def rows(self, atoms: Atoms) -> list[Rows]:
+        """Features and the atom at the centre of each row, for each string.
+
+        Raises
+        ------
+        ValueError
+            If the structure is unusable or QUIP refuses it.
+        """
+        return [rows for part in self._parts for rows in part.rows(atoms)]
 
     def jacobian(self, atoms: Atoms) -> WholeJacobian:
         """Features and their derivatives, in 1/Å times the features' unit.
@@ -213,8 +245,9 @@ class _QUIPPart:
     def __setstate__(self, arguments: QUIPArguments) -> None:
         self.__init__(arguments)  # type: ignore[misc]
 
-    def features(self, atoms: Atoms) -> Floats:
-        return self._calculate(atoms, gradients=False).features
+    def rows(self, atoms: Atoms) -> list[Rows]:
+        found = self._calculate(atoms, gradients=False)
+        return [(found.features, found.centers)]
 
     def jacobian(self, atoms: Atoms) -> FeatureJacobian:
         return self._calculate(atoms, gradients=True)

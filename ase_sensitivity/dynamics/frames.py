@@ -145,7 +145,7 @@ def flagged_frame(atoms: Atoms, found: Sensitivity, step: int, time: float) -> A
     if found.distance is not None:
         frame.info["singularity_distance"] = found.distance
         frame.info["singularity_cause"] = str(found.approaching)
-    known = _cached(atoms)
+    known = cached_results(atoms)
     if known:
         from ase.calculators.singlepoint import SinglePointCalculator  # loads much
 
@@ -163,7 +163,7 @@ def _fits(key: Any, value: Any) -> bool:
     return isinstance(array, np.ndarray) and array.dtype.kind in "biuf" and array.ndim <= 2
 
 
-def _cached(atoms: Atoms) -> dict[str, Any]:
+def cached_results(atoms: Atoms) -> dict[str, Any]:
     """Energy and forces that the calculator has already, without a call that could compute."""
     calculator = atoms.calc
     results = getattr(calculator, "results", None)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import scipy.linalg
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import reverse_cuthill_mckee
+import scipy
 
 from ase_sensitivity.descriptors.base import Floats
 
@@ -42,8 +40,8 @@ def banded_inverse(gram: Floats, trivial: Floats) -> Callable[[Floats], Floats] 
     """
     n, scale = len(gram), float(gram.diagonal().max())
     rows, columns = np.nonzero(np.abs(gram) > 1e-13 * scale)
-    pattern = csr_array((np.ones(len(rows)), (rows, columns)), shape=gram.shape)
-    order = reverse_cuthill_mckee(pattern, symmetric_mode=True)
+    pattern = scipy.sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=gram.shape)
+    order = scipy.sparse.csgraph.reverse_cuthill_mckee(pattern, symmetric_mode=True)
     place = np.empty(n, dtype=np.intp)
     place[order] = np.arange(n)
     distance = place[rows] - place[columns]

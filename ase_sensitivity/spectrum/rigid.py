@@ -6,10 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
+import scipy
 from ase import Atoms
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import breadth_first_order, connected_components
 
 from ase_sensitivity.descriptors.base import Floats, Ints, Range
 from ase_sensitivity.structure import NeighborPairs, neighbor_pairs
@@ -63,32 +61,23 @@ def fragments(atoms: Atoms, ranges: Iterable[Range]) -> list[Fragment]:
     ranges
         How far which centres see, for each part of a Jacobian.
     """
-    n_atoms = len(atoms)
+    from ase_sensitivity.spectrum.paths import connect  # loads numba
+
     edges = [_edges(atoms, part) for part in ranges]
     first = np.concatenate([pairs.first for pairs in edges])
     second = np.concatenate([pairs.second for pairs in edges])
     shift = np.concatenate([pairs.shift for pairs in edges])
-    # One edge for each pair of atoms is enough for paths; in both directions, as they may go.
-    key, index = np.unique(
-        np.concatenate([first * n_atoms + second, second * n_atoms + first]), return_index=True
-    )
-    bounds = np.searchsorted(key, n_atoms * np.arange(n_atoms + 1))
-    graph = csr_array((np.ones(len(key)), key % n_atoms, bounds), shape=(n_atoms, n_atoms))
-    _, component = connected_components(graph, directed=False)
-    offset = np.zeros((n_atoms, 3), dtype=np.intp)
-    if shift.any():
-        step = np.concatenate([shift, -shift])[index]
-        for root in np.unique(component, return_index=True)[1].tolist():
-            _follow(graph, root, key, step, offset)
+    root, offset = connect(first, second, shift, len(atoms))
     cycles = offset[first] + shift - offset[second]
+    around = cycles.any(axis=1)
+    cycles, root_of_cycle = cycles[around], root[first[around]]
     cell = atoms.cell.array
+    unfolded = atoms.positions + offset @ cell
     found = []
-    for label in range(component.max() + 1):
-        members = np.flatnonzero(component == label)
-        own = cycles[component[first] == label]
-        found.append(
-            Fragment(members, (atoms.positions + offset @ cell)[members], _independent(own @ cell))
-        )
+    for label in np.unique(root):
+        members = np.flatnonzero(root == label)
+        own = cycles[root_of_cycle == label]
+        found.append(Fragment(members, unfolded[members], _independent(own @ cell)))
     return found
 
 
@@ -177,15 +166,6 @@ def _edges(atoms: Atoms, part: Range) -> NeighborPairs:
         np.concatenate([others, np.zeros(len(axes), dtype=np.intp)]),
         np.concatenate([np.zeros((len(atoms), 3), dtype=np.intp), axes]),
     )
-
-
-def _follow(graph: csr_array, root: int, key: Ints, step: Ints, offset: Ints) -> None:
-    """Put in the lattice offsets of a fragment's atoms, along a spanning tree from ``root``."""
-    order, before = breadth_first_order(graph, root, directed=True)
-    order = order[1:]
-    steps = step[np.searchsorted(key, before[order] * len(offset) + order)]
-    for atom, parent, taken in zip(order.tolist(), before[order].tolist(), steps, strict=True):
-        offset[atom] = offset[parent] + taken
 
 
 def _independent(vectors: Floats) -> Floats:

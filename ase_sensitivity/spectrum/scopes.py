@@ -60,10 +60,13 @@ class View:
         The second is about how large a singular value can be that is zero because blocks of images
         or rows cancel.
         """
+        from ase_sensitivity.descriptors.accumulate import mirror  # loads numba
+
         n = self.n_columns
         total = np.zeros((3 * n, 3 * n))
         squares = sum(part.add_gram(self.column(part), total) for part in self.jacobian.parts)
         _check_finite(squares)
+        mirror(total)
         return total, 1e-14 * math.sqrt(squares)
 
     def r_factors(self) -> list[tuple[Ints, Floats]]:
@@ -138,8 +141,19 @@ def _check_finite(squares: float) -> None:
         raise ValueError("the descriptor gave derivatives that are not finite")
 
 
-def environment_views(jacobian: Jacobian, atoms: Atoms, center: int | None) -> Iterator[View]:
+def environment_views(
+    jacobian: Jacobian, atoms: Atoms, center: int | Ints | None
+) -> Iterator[View]:
     """The rows of each centre against it and every neighbour image as an independent point.
+
+    Parameters
+    ----------
+    jacobian
+        The Jacobian.
+    atoms
+        The structure.
+    center
+        The centre or centres wanted, by default all.
 
     Raises
     ------
@@ -149,15 +163,14 @@ def environment_views(jacobian: Jacobian, atoms: Atoms, center: int | None) -> I
     if isinstance(jacobian, StackedJacobian):
         # Rows of all parts that have the same centre belong together.
         centers = np.unique(np.concatenate([known.centers for known in jacobian.ranges]))
-        for i in centers.tolist() if center is None else [center]:
+        for i in (centers if center is None else np.atleast_1d(center)).tolist():
             pieces = tuple(rows_of(part, i) for part in jacobian.parts)
             yield _environment_view(StackedJacobian(pieces), atoms, i)
         return
     for part in jacobian.parts:
-        wanted = np.unique(part.centers) if center is None else [center]
-        for i in wanted:
-            if i in part.centers:
-                yield _environment_view(rows_of(part, int(i)), atoms, int(i))
+        present = np.unique(part.centers)
+        for i in (present if center is None else np.intersect1d(present, center)).tolist():
+            yield _environment_view(rows_of(part, i), atoms, i)
 
 
 def rows_of(part: FeatureJacobian, center: int) -> FeatureJacobian:
@@ -192,14 +205,14 @@ def _environment_view(
                 "environment scope needs periodic images kept apart, which a Jacobian by finite "
                 'differences of a periodic structure does not; use scope="structure" or "atom"'
             )
-    keys = np.concatenate([_keys(part) for part in parts])
+    keys = np.concatenate([part.keys for part in parts])
     points, index = np.unique(keys, axis=0, return_index=True)
     atom = np.concatenate([part.atom for part in parts])[index]
     displacement = np.concatenate([part.displacement for part in parts])[index]
     number = {tuple(point): n for n, point in enumerate(points.tolist())}
 
     def column(part: FeatureJacobian) -> Ints:
-        return np.array([number[tuple(key)] for key in _keys(part).tolist()], dtype=np.intp)
+        return np.array([number[tuple(key)] for key in part.keys.tolist()], dtype=np.intp)
 
     piece = Fragment(np.arange(len(points)), displacement, np.empty((0, 3)))
     return View(
@@ -210,8 +223,3 @@ def _environment_view(
         trivial=trivial_modes([piece], len(points)),
         center=center,
     )
-
-
-def _keys(part: FeatureJacobian) -> Ints:
-    """Atom and image of each block as integers: images are a lattice vector from each other."""
-    return np.column_stack([part.atom, np.rint(part.displacement / 1e-3)]).astype(np.intp)

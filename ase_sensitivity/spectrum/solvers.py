@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
-from scipy.linalg.lapack import dpotrf, dpotrs
-from scipy.sparse.linalg import ArpackError, eigsh
+import scipy
 
 from ase_sensitivity.descriptors.base import Floats, Ints
 from ase_sensitivity.spectrum.banded import banded_inverse
@@ -22,7 +20,7 @@ digits: their relative error is about 1e-15 / ratio^2, 1e-7 here."""
 NULL_TOLERANCE = 1e-10
 """Singular values below this fraction of the largest are zero."""
 
-FEW = 100
+FEW = 60
 """Number of coordinates above which a few values by `eigh` cost less than all."""
 
 MANY = 550
@@ -147,42 +145,63 @@ def _by_few(gram: Floats, t: Floats, k: int, start: Floats | None) -> Spectrum |
     try:
         if len(gram) > MANY:
             vectors = _by_inverse(gram, t, k, start)
+            # One vector at a time: products of G with a few are no faster than that many with one.
+            first = np.random.default_rng(0).normal(size=len(gram))
+            top = scipy.sparse.linalg.eigsh(
+                gram, k=1, which="LA", v0=first, tol=1e-6, return_eigenvectors=False
+            )[0]
             method = "krylov"
         else:
-            _, vectors = scipy.linalg.eigh(
-                _lifted(gram, t), subset_by_index=(0, k - 1), overwrite_a=True, check_finite=False
-            )
+            vectors, top = _both_ends(gram, t, k)
             method = "gram"
-        # One vector at a time: products of G with a few are no faster than that many with one.
-        first = np.random.default_rng(0).normal(size=len(gram))
-        top = eigsh(gram, k=1, which="LA", v0=first, tol=1e-6, return_eigenvectors=False)
-    except (scipy.linalg.LinAlgError, ArpackError):
+    except (scipy.linalg.LinAlgError, scipy.sparse.linalg.ArpackError):
         return None
     # Rayleigh quotients are free of the shift.
     squares = np.einsum("ij,ij->j", vectors, gram @ vectors).clip(0.0)
     order = np.argsort(squares)
     values, vectors = np.sqrt(squares[order]), vectors[:, order]
-    return Spectrum(values, vectors, float(np.sqrt(top[0])), t.shape[1], 0, method)
+    return Spectrum(values, vectors, float(np.sqrt(top)), t.shape[1], 0, method)
 
 
-def _lifted(gram: Floats, t: Floats) -> Floats:
-    """G with the trivial modes above the k smallest: those are below 4/3 of the mean of all."""
-    return gram + 2.0 * float(gram.diagonal().max()) * (t @ t.T)
+def _lift(gram: Floats) -> float:
+    """Where to put the trivial modes: the k smallest are below 4/3 of the mean of all."""
+    return 2.0 * float(gram.diagonal().max())
+
+
+def _both_ends(gram: Floats, t: Floats, k: int) -> tuple[Floats, float]:
+    """Eigenvectors of the k smallest eigenvalues and the largest one, from one tridiagonal form."""
+    lapack = scipy.linalg.lapack
+    n, lift = len(gram), _lift(gram)
+    matrix = gram + lift * (t @ t.T)
+    reflectors, diagonal, beside, scales, _ = lapack.dsytrd(
+        matrix.T, lower=1, lwork=32 * n, overwrite_a=1
+    )
+    _, vectors = scipy.linalg.eigh_tridiagonal(
+        diagonal, beside, select="i", select_range=(0, k - 1), check_finite=False
+    )
+    vectors[1:] = lapack.dormqr("L", "N", reflectors[1:, :-1], scales, vectors[1:], 64 * n)[0]
+    high = (n - 1 - t.shape[1], n - 1)
+    last = scipy.linalg.eigvalsh_tridiagonal(
+        diagonal, beside, select="i", select_range=high, check_finite=False
+    )
+    # Either something is above the trivial modes, or the first of these is the one below them.
+    return vectors, float(last[-1] if last[-1] > (1 + 1e-12) * lift else last[0])
 
 
 def _by_inverse(gram: Floats, t: Floats, k: int, start: Floats | None) -> Floats:
     """Eigenvectors of the k smallest eigenvalues, from Krylov subspaces of the inverse."""
+    lapack = scipy.linalg.lapack
     n = len(gram)
     inverse = banded_inverse(gram, t) if n > LONG else None
     if inverse is None:
-        matrix = _lifted(gram, t)
+        matrix = gram + _lift(gram) * (t @ t.T)
         matrix[np.diag_indices(n)] += 1e-14 * matrix.diagonal().max()  # keeps Cholesky from zero
-        factor, failed = dpotrf(matrix.T, lower=True, overwrite_a=True, clean=False)
+        factor, failed = lapack.dpotrf(matrix.T, lower=True, overwrite_a=True, clean=False)
         if failed:
             raise scipy.linalg.LinAlgError("the Gram matrix is singular")
 
         def inverse(x: Floats) -> Floats:
-            return dpotrs(factor, x, lower=True)[0]
+            return lapack.dpotrs(factor, x, lower=True)[0]
 
     return largest_eigenpairs(inverse, n, k, start=start)[1]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from ase import Atoms
@@ -118,23 +119,34 @@ class Environments:
         """One block per pair and one per centre."""
         return len(self.atom) + len(self.centers)
 
-    def jacobian(self, features: Floats, blocks: Floats, cutoff: float) -> FeatureJacobian:
-        """Say which block is whose; blocks of a row begin with the centre's own."""
-        n_rows, own = len(self.centers), self.own
-        row = np.repeat(np.arange(n_rows), np.diff(self.starts) + 1)
-        pair = np.arange(len(self.atom)) + self.row + 1
-        atom = np.empty(self.n_blocks, dtype=np.intp)
-        atom[own], atom[pair] = self.centers, self.atom
+    @cached_property
+    def _labels(self) -> tuple[Ints, Ints, Floats]:
+        """Row, atom and displacement of each block; blocks of a row begin with the centre's own."""
+        count = np.diff(self.starts) + 1
+        neighbors = np.ones(self.n_blocks, dtype=bool)
+        neighbors[self.own] = False
+        atom = np.repeat(self.centers, count)
+        atom[neighbors] = self.atom
         displacement = np.zeros((self.n_blocks, 3))
-        displacement[pair] = self.vectors
+        displacement[neighbors] = self.vectors
+        return np.repeat(np.arange(len(count)), count), atom, displacement
+
+    def jacobian(
+        self, features: Floats, blocks: Floats, cutoff: float, start: int = 0
+    ) -> FeatureJacobian:
+        """Say which block is whose, of all rows or those from ``start`` on."""
+        stop = start + len(features)
+        own = slice(self.starts[start] + start, self.starts[stop] + stop)
+        row, atom, displacement = self._labels
         return FeatureJacobian(
             features=features,
-            centers=self.centers,
-            row=row,
-            atom=atom,
-            displacement=displacement,
+            centers=self.centers[start:stop],
+            row=row[own] - start,
+            atom=atom[own],
+            displacement=displacement[own],
             blocks=blocks,
             n_atoms=self.n_atoms,
             cutoff=cutoff,
+            center_atoms=self.centers,
             pairs=self.pairs,
         )

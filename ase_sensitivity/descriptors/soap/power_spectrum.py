@@ -62,7 +62,7 @@ def power_spectrum(
             flat,
         )
 
-    if not kernels.power_spectrum.signatures:
+    if not kernels.power_spectrum.overloads:
         begin = time.perf_counter()
         run(0, 0)
         logger.info("SOAP's kernels were ready after %.1f s", time.perf_counter() - begin)

@@ -10,15 +10,22 @@ from typing import Any, Literal
 import numpy as np
 from ase import Atoms
 
-from ase_sensitivity.descriptors.base import FeatureJacobian, Floats, StreamedJacobian
+from ase_sensitivity.descriptors.base import FeatureJacobian, Floats, Ints, Rows, StreamedJacobian
 from ase_sensitivity.descriptors.quip_arguments import chemical_species
 from ase_sensitivity.descriptors.soap.basis import Basis
 from ase_sensitivity.descriptors.soap.environments import ALL_SPECIES, Environments
 from ase_sensitivity.descriptors.soap.quip_string import soap_arguments
 from ase_sensitivity.structure import check_memory
 
+KEPT = 2**23
+"""Bytes of derivatives that `stream` gives as a whole: what looks twice does not compute twice."""
+
 CHUNK = 2**25
-"""Bytes of derivatives that `stream` computes at a time."""
+"""Bytes of derivatives that it computes at a time beyond that, so that threads have enough to do.
+"""
+
+CACHED = 2**20
+"""The same for a single thread: what a processor's cache holds until it is used."""
 
 
 class SOAP:
@@ -169,6 +176,43 @@ class SOAP:
         pairs = channels * (channels + 1) // 2
         return pairs * (self._l_max + 1) + (self._radial_basis == "quip")
 
+    @property
+    def normalise(self) -> bool:
+        """Whether feature vectors are divided by their norms."""
+        return self._normalise
+
+    @property
+    def orders(self) -> Ints:
+        """The lowest ``l_max`` that has each feature, of shape (n_features,).
+
+        The features for a lower ``l_max`` are those of its orders, before they are normalised. A
+        smaller ``n_max`` has other radial functions altogether.
+        """
+        channels = len(self._species) * self._n_max
+        if self._body_order == 2:
+            return np.zeros(channels, dtype=np.intp)
+        if self._body_order == 4:
+            from ase_sensitivity.descriptors.soap.bispectrum import Bispectrum
+
+            terms = Bispectrum.of(channels, self._l_max).terms
+            return np.repeat(
+                [max(term.orders) for term in terms], [len(term.chosen) for term in terms]
+            )
+        orders = np.tile(np.arange(self._l_max + 1), channels * (channels + 1) // 2)
+        return np.append(orders, 0) if self._radial_basis == "quip" else orders
+
+    @property
+    def basis_size(self) -> tuple[int, int]:
+        """``n_max`` and ``l_max``."""
+        return self._n_max, self._l_max
+
+    def with_basis(self, n_max: int, l_max: int) -> SOAP:
+        """The same descriptor with another number of radial functions and highest l."""
+        other = SOAP.__new__(SOAP)
+        other.__dict__ |= self.__getstate__()
+        other._n_max, other._l_max = _integer("n_max", n_max, 1), _integer("l_max", l_max, 0)
+        return other
+
     def __repr__(self) -> str:
         return (
             f"SOAP({list(self._species)}, cutoff={self._cutoff:g}, n_max={self._n_max}, "
@@ -191,7 +235,18 @@ class SOAP:
         TypeError, ValueError
             If the structure is unusable.
         """
-        return self._calculate(self._environments(atoms), gradients=False)[0]
+        return self.rows(atoms)[0][0]
+
+    def rows(self, atoms: Atoms) -> list[Rows]:
+        """Features and the atom at the centre of each row; one part.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the structure is unusable.
+        """
+        environments = self._environments(atoms)
+        return [(self._calculate(environments, gradients=False)[0], environments.centers)]
 
     def jacobian(self, atoms: Atoms) -> FeatureJacobian:
         """Features and their derivatives, one row per centre, in 1/Å times the features' unit.
@@ -214,17 +269,31 @@ class SOAP:
             If the structure is unusable.
         """
         environments = self._environments(atoms)
-        most = max(1, CHUNK // (3 * self.n_features * 8))  # blocks
-        if environments.n_blocks <= most:
+        per_block = 3 * self.n_features * 8
+        chunk = CACHED if self._body_order == 3 and self._one_thread else CHUNK
+        if environments.n_blocks * per_block <= max(KEPT, chunk):
             return self._jacobian(environments)
+
+        def compute(start: int, stop: int) -> FeatureJacobian:
+            features, blocks = self._calculate(environments.rows(start, stop), gradients=True)
+            return environments.jacobian(features, blocks, self._cutoff, start)
+
         return StreamedJacobian(
-            lambda start, stop: self._jacobian(environments.rows(start, stop)),
-            environments.bounds(most),
+            compute,
+            environments.bounds(max(1, chunk // per_block)),
             n_atoms=len(atoms),
             cutoff=self._cutoff,
             center_atoms=environments.centers,
             pairs=environments.pairs,
         )
+
+    @property
+    def _one_thread(self) -> bool:
+        if self._threads is None:
+            import numba
+
+            return int(numba.config.NUMBA_NUM_THREADS) == 1
+        return self._threads == 1
 
     @cached_property
     def _basis(self) -> Basis:

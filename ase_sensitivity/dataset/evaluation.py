@@ -1,0 +1,163 @@
+"""One chunk of frames: what a worker does."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from ase_sensitivity.analysis import Scope, analyze
+from ase_sensitivity.approach.nearest import singularity_distance
+from ase_sensitivity.dataset.forces import force_loss
+from ase_sensitivity.dataset.record import FrameRecord, row_of
+from ase_sensitivity.descriptors.base import Descriptor, Floats, jacobian_of
+from ase_sensitivity.sensitivity import Sensitivity
+
+logger = logging.getLogger(__name__)
+
+SEVERITY = ("incompleteness", "truncation", "unknown", "fragment", "symmetry")
+"""Causes of a frame's null and near-null directions; the first one found is that of the frame."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is asked of every frame; as the arguments of :func:`scan`."""
+
+    scope: Scope
+    k: int
+    causes: bool
+    distance: bool
+    null_tolerance: float
+    tolerance: float
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A frame, and what is known of it.
+
+    Attributes
+    ----------
+    source, index
+        Where it is from.
+    atoms
+        The structure, without atoms if it could not be read.
+    energy
+        In eV, or None.
+    forces
+        In eV/Å of shape (n_atoms, 3), or None.
+    error
+        What is wrong with it already, or None.
+    """
+
+    source: str
+    index: int
+    atoms: Atoms
+    energy: float | None = None
+    forces: Floats | None = None
+    error: str | None = None
+
+
+def evaluate(
+    descriptor: Descriptor, settings: Settings, tasks: Sequence[Task]
+) -> tuple[list[FrameRecord], float]:
+    """The records of some frames, and how long it took in s."""
+    begin = time.perf_counter()
+    return [_record(descriptor, settings, task) for task in tasks], time.perf_counter() - begin
+
+
+def _record(descriptor: Descriptor, settings: Settings, task: Task) -> FrameRecord:
+    row = row_of(source=task.source, index=task.index, error=task.error)
+    record = FrameRecord(row=row, atoms=task.atoms)
+    record.modes = np.empty((0, len(task.atoms), 3))
+    if len(task.atoms) == 0:
+        row["error"] = task.error or "the frame has no atoms"
+        return record
+    row |= {"formula": task.atoms.get_chemical_formula(), "n_atoms": len(task.atoms)}
+    row["energy"] = task.energy
+    try:
+        _fill(record, descriptor, settings, task)
+    except Exception as error:  # one frame must not stop the others
+        logger.info("%s@%d failed", task.source, task.index, exc_info=True)
+        row["error"] = " ".join(str(error).split()) or type(error).__name__
+    return record
+
+
+def _fill(record: FrameRecord, descriptor: Descriptor, settings: Settings, task: Task) -> None:
+    atoms, row = task.atoms, record.row
+    # Of the forces, every direction matters.
+    whole = settings.scope == "structure" and task.forces is not None
+    found = _sensitivity(atoms, descriptor, settings, row, None if whole else settings.k)
+    if len(found.singular_values) == 0:
+        raise ValueError("nothing can move but rigidly: there is nothing to resolve")
+    _check_species(atoms, descriptor)
+    row |= {
+        "sigma_min": float(found.singular_values[0]),
+        "sigma_max": found.sigma_max,
+        "ratio": found.ratio,
+        "n_null": found.n_null,
+        "center": found.center,
+        "worst_atom": found.worst_atom,
+    }
+    if found.counts is not None:
+        row |= {f"n_{cause}": found.counts.get(cause, 0) for cause in SEVERITY}
+        row["n_near_null"] = found.n_near_null
+        row["cause"] = next((cause for cause in SEVERITY if found.counts.get(cause)), None)
+    k = min(settings.k, len(found.singular_values))
+    record.singular_values = found.singular_values[:k]
+    record.modes = np.array([found.mode_of_atoms(len(atoms), n) for n in range(k)])
+    record.causes = None if found.causes is None else found.causes[:k]
+    if task.forces is not None:
+        if not whole:
+            found = analyze(atoms, descriptor, k=None, null_tolerance=settings.null_tolerance)
+        loss = force_loss(atoms, task.forces, found)
+        record.lost_forces, record.curve = loss.lost, loss.curve
+        row |= {
+            "rms_force": loss.rms_force,
+            "irreducible_force_error": loss.irreducible,
+            "required_slope": loss.required_slope,
+            "net_force": loss.net_force,
+            "net_torque": loss.net_torque,
+        }
+    if settings.distance:
+        row["distance"] = singularity_distance(
+            atoms, descriptor, scope=settings.scope, center=row["center"]
+        )
+
+
+def _sensitivity(
+    atoms: Atoms, descriptor: Descriptor, settings: Settings, row: dict[str, Any], k: int | None
+) -> Sensitivity:
+    arguments: dict[str, Any] = {
+        "scope": settings.scope,
+        "k": k,
+        "null_tolerance": settings.null_tolerance,
+        "tolerance": settings.tolerance,
+    }
+    if not settings.causes:
+        return analyze(atoms, descriptor, **arguments)
+    try:
+        return analyze(atoms, descriptor, causes=True, **arguments)
+    except ValueError as error:
+        # Either the causes could not be found, or nothing could.
+        found = analyze(atoms, descriptor, **arguments)
+        row["error"] = f"causes were not found: {error}"
+        row["cause"] = "unknown"
+        return found
+
+
+def _check_species(atoms: Atoms, descriptor: Descriptor) -> None:
+    """Raise ValueError if the descriptor sees some atoms neither as neighbours nor as centres."""
+    if descriptor.species is None:
+        return
+    unknown = set(atoms.symbols) - set(descriptor.species)
+    if unknown:
+        ranges = jacobian_of(descriptor, atoms).ranges
+        centers = np.unique(np.concatenate([known.centers for known in ranges]))
+        unknown -= set(atoms.symbols[centers])
+    if unknown:
+        raise ValueError(f"the descriptor does not know {', '.join(sorted(unknown))}")

@@ -1,0 +1,110 @@
+"""What force error and what slopes a descriptor makes unavoidable (docs/theory, fits)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+from ase import Atoms
+
+from ase_sensitivity.descriptors.base import Floats
+from ase_sensitivity.sensitivity import Sensitivity
+from ase_sensitivity.spectrum.rigid import Fragment, trivial_modes
+
+THRESHOLDS = np.logspace(-10, 0, 41)
+"""Values of sigma / sigma_max at which the curve is known, of shape (41,)."""
+
+
+@dataclass(frozen=True, eq=False)
+class ForceLoss:
+    """What a fit can never learn of the forces of one frame, and how steep it has to be.
+
+    Attributes
+    ----------
+    lost
+        The part of the forces that no model on these features has, in eV/Å, of shape (n_atoms, 3).
+    curve
+        Sum of the squares of what is lost to a model that uses nothing below
+        :data:`THRESHOLDS` times sigma_max, in eV²/Å², of shape (41,).
+    required_slope
+        The least slope of a model with the right forces, times sigma_max, in eV/Å.
+    rms_force
+        Root mean square of the force components in eV/Å.
+    net_force
+        Length of the sum of the forces in eV/Å: rigid, and not counted as lost.
+    net_torque
+        Length of their torque about the middle in eV; None where a torque means nothing because
+        periodic images hold the structure.
+    """
+
+    lost: Floats
+    curve: Floats
+    required_slope: float
+    rms_force: float
+    net_force: float
+    net_torque: float | None
+
+    @property
+    def irreducible(self) -> float:
+        """Root mean square of the lost components in eV/Å."""
+        return float(np.sqrt((self.lost**2).mean()))
+
+
+def force_loss(atoms: Atoms, forces: Floats, found: Sensitivity) -> ForceLoss:
+    """What is lost of the reference forces of one frame.
+
+    Parameters
+    ----------
+    atoms
+        The structure.
+    forces
+        Reference forces in eV/Å, of shape (n_atoms, 3).
+    found
+        All singular values and modes in structure scope (``k=None``).
+
+    Notes
+    -----
+    The forces of any model are in the row space of the Jacobian. Rigid motions of the structure as
+    a whole are taken off the forces first: a net force or torque is a fault of the data. Motions of
+    fragments against each other are not, though no descriptor sees them.
+    """
+    n_atoms = len(atoms)
+    axes = _rotation_axes(atoms)
+    internal = forces - _rigid(atoms, forces)
+    modes = found.modes.reshape(len(found.modes), 3 * n_atoms)
+    values = found.singular_values
+    along = modes @ internal.ravel()
+    seen = slice(found.n_null, None)
+    # Modes whose values are far apart come from different steps and are orthogonal up to 1e-9 only.
+    basis = scipy.linalg.qr(modes[seen].T, mode="economic")[0]
+    lost = internal.ravel() - basis @ (basis.T @ internal.ravel())
+    # From below: fragments and null vectors first, then one mode after the other.
+    squares = (lost**2).sum() + np.concatenate([[0.0], np.cumsum(along[seen] ** 2)])
+    curve = squares[np.searchsorted(values[seen], THRESHOLDS * found.sigma_max)]
+    slope = np.linalg.norm(along[seen] / values[seen]) * found.sigma_max
+    center = atoms.positions - atoms.positions.mean(axis=0)
+    torque = axes @ np.cross(center, forces).sum(axis=0)
+    return ForceLoss(
+        lost=lost.reshape(n_atoms, 3),
+        curve=curve,
+        required_slope=float(slope),
+        rms_force=float(np.sqrt((forces**2).mean())),
+        net_force=float(np.linalg.norm(forces.sum(axis=0))),
+        net_torque=float(np.linalg.norm(torque)) if len(axes) else None,
+    )
+
+
+def _rotation_axes(atoms: Atoms) -> Floats:
+    """Axes about which the structure as a whole can turn, of shape (3, 1 or 0, 3)."""
+    if not atoms.pbc.any():
+        return np.eye(3)
+    vectors = atoms.cell.array[atoms.pbc]
+    return vectors / np.linalg.norm(vectors) if len(vectors) == 1 else np.empty((0, 3))
+
+
+def _rigid(atoms: Atoms, forces: Floats) -> Floats:
+    """The part of the forces that moves the structure as a whole, of shape (n_atoms, 3)."""
+    whole = Fragment(np.arange(len(atoms)), atoms.positions, atoms.cell.array[atoms.pbc])
+    modes = trivial_modes([whole], len(atoms))
+    return (modes @ (modes.T @ forces.ravel())).reshape(-1, 3)

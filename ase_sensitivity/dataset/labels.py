@@ -1,0 +1,89 @@
+"""Reference energies and forces, and where those of the same structure differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ase_sensitivity.causes.symmetry import point_group
+from ase_sensitivity.dataset.overlay import overlay
+from ase_sensitivity.dataset.pairs import Conflict, Pair
+from ase_sensitivity.dataset.surroundings import Surroundings
+from ase_sensitivity.descriptors.base import Floats
+
+SAME = 1e-3
+"""Points that miss each other by less than this (Å) are at the same place, when forces are
+compared: bonds pull with some 10 eV/Å²."""
+
+BEYOND = 0.3
+"""Å beyond twice the cutoff up to which a gap between atoms is looked for, to compare those before
+it."""
+
+
+def energy_difference(around: Surroundings, i: int, j: int) -> float | None:
+    """Between the structures of two environments, in eV per atom."""
+    first, second = (around.structures[int(around.structure[k])] for k in (i, j))
+    if first.energy is None or second.energy is None:
+        return None
+    return abs(first.energy / len(first.atoms) - second.energy / len(second.atoms))
+
+
+def force_difference(around: Surroundings, i: int, j: int, rotation: Floats | None) -> float | None:
+    """Between the forces on two centres, the first one turned, in eV/Å."""
+    first, second = around.force(i), around.force(j)
+    if first is None or second is None or rotation is None:
+        return None
+    return float(np.linalg.norm(rotation @ first - second))
+
+
+def energy_conflicts(duplicates: Sequence[Pair], tolerance: float) -> list[Conflict]:
+    """Copies of whole structures whose energies differ by more than ``tolerance`` (eV per atom)."""
+    return [
+        Conflict(pair.first, pair.second, "energy", pair.energy_difference)
+        for pair in duplicates
+        if pair.energy_difference is not None and pair.energy_difference > tolerance
+    ]
+
+
+def force_conflicts(
+    around: Surroundings,
+    duplicates: Sequence[Pair],
+    copies: Sequence[tuple[int, int]],
+    tolerance: float,
+) -> list[Conflict]:
+    """Copies of environments whose forces differ by more than ``tolerance`` (eV/Å) without reason.
+
+    A model's force on a centre depends on the features of its neighbours as well. So environments
+    have to be the same up to twice the cutoff.
+    """
+    found = []
+    for pair, (i, j) in zip(duplicates, copies, strict=True):
+        first, second = around.force(i), around.force(j)
+        if first is None or second is None or (pair.force_difference or 0.0) <= tolerance:
+            continue
+        difference = _least_difference(around, i, j, first, second)
+        if difference is not None and difference > tolerance:
+            found.append(Conflict(around.place(i), around.place(j), "force", difference))
+    return found
+
+
+def _least_difference(
+    around: Surroundings, i: int, j: int, first: Floats, second: Floats
+) -> float | None:
+    """Over all ways to put one environment on the other; None if there is none."""
+    radius = 2 * around.descriptor.cutoff
+    a, b = around.points(i, radius + BEYOND), around.points(j, radius + BEYOND)
+    miss, rotation = overlay(a, b, radius, radius + BEYOND, enough=SAME)
+    if miss > SAME or rotation is None:
+        return None
+    numbers, points = a
+    group = point_group(points, numbers, SAME)
+    if group.axis is not None:  # any turn about the axis will do
+        along = group.axis * (group.axis @ first)
+        across = float(np.linalg.norm(first - along))
+        second = rotation.T @ second
+        rest = float(np.linalg.norm(second - group.axis * (group.axis @ second)))
+        return float(np.hypot(group.axis @ (first - second), across - rest))
+    turned = group.matrices @ first
+    return float(np.linalg.norm(turned @ rotation.T - second, axis=1).min())

@@ -1,0 +1,97 @@
+"""What a scan finds of one frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from ase_sensitivity.descriptors.base import Floats
+
+COLUMNS = (
+    "source",
+    "index",
+    "formula",
+    "n_atoms",
+    "sigma_min",
+    "sigma_max",
+    "ratio",
+    "n_null",
+    "n_near_null",
+    "n_fragment",
+    "n_symmetry",
+    "n_incompleteness",
+    "n_truncation",
+    "n_unknown",
+    "cause",
+    "center",
+    "worst_atom",
+    "distance",
+    "energy",
+    "rms_force",
+    "irreducible_force_error",
+    "required_slope",
+    "net_force",
+    "net_torque",
+    "error",
+)
+"""Columns of the table of a scan, in order."""
+
+OF_ATOMS = ("formula", "n_atoms", "energy")
+"""Columns that an ASE database has by itself, as ``formula``, ``natoms`` and ``energy``."""
+
+
+@dataclass(eq=False)
+class FrameRecord:
+    """What was found of one frame.
+
+    Attributes
+    ----------
+    row
+        The values of :data:`COLUMNS`, None where missing.
+    atoms
+        Species, positions and cell, with energy (eV) and forces (eV/Å) if they are known; without
+        atoms if the frame could not be read.
+    singular_values
+        The k smallest non-trivial ones, in 1/Å times the unit of the features, of shape (k,).
+    modes
+        Their displacements, of shape (k, n_atoms, 3).
+    causes
+        The cause of each mode or None, of length k; None if causes were not asked for.
+    lost_forces
+        The part of the forces that no model on the features has, in eV/Å, of shape (n_atoms, 3);
+        None without forces.
+    curve
+        Sum of squares of what is lost at each of
+        :data:`~ase_sensitivity.dataset.forces.THRESHOLDS`, in eV²/Å²; None without forces.
+    """
+
+    row: dict[str, Any]
+    atoms: Atoms
+    singular_values: Floats = field(default_factory=lambda: np.empty(0))
+    modes: Floats = field(default_factory=lambda: np.empty((0, 0, 3)))
+    causes: tuple[str | None, ...] | None = None
+    lost_forces: Floats | None = None
+    curve: Floats | None = None
+
+    @property
+    def sigma_max(self) -> float | None:
+        """The largest singular value."""
+        return self.row["sigma_max"]
+
+    @property
+    def error(self) -> str | None:
+        """What failed, or None."""
+        return self.row["error"]
+
+    @property
+    def force_loss(self) -> Floats | None:
+        """Length of each atom's lost force in eV/Å, of shape (n_atoms,); None without forces."""
+        return None if self.lost_forces is None else np.linalg.norm(self.lost_forces, axis=1)
+
+
+def row_of(**values: Any) -> dict[str, Any]:
+    """A row of the table, with None for what is not given."""
+    return dict.fromkeys(COLUMNS) | values

@@ -1,0 +1,202 @@
+"""The result of a scan: a table, what is behind each row, and what the whole set says."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Iterator
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ase_sensitivity.dataset.forces import THRESHOLDS
+from ase_sensitivity.dataset.record import COLUMNS, FrameRecord
+from ase_sensitivity.dataset.store import DatabaseStore, Store
+from ase_sensitivity.dataset.totals import Totals
+from ase_sensitivity.descriptors.base import Floats
+
+TEXT = ("source", "formula", "cause", "error")
+WHOLE = ("index", "n_atoms", "center", "worst_atom")
+
+ROWS = 4096
+"""Rows that are turned into Parquet at a time."""
+
+
+class ScanResult:
+    """What :func:`scan` found.
+
+    Parameters
+    ----------
+    store
+        Where the records are.
+
+    Notes
+    -----
+    With a database nothing but what is asked for is in memory: ``rows`` takes about 2 kB for each
+    frame, ``column`` and ``records`` far less.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.parameters = store.parameters
+
+    @classmethod
+    def read(cls, name: str | Path) -> ScanResult:
+        """The result in a database, complete or not.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If it is not the result of a scan.
+        """
+        if "://" not in str(name) and not Path(name).exists():
+            raise FileNotFoundError(f"there is no file {name}")
+        return cls(DatabaseStore(name))
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """One dictionary for each frame, with the columns of the table, None where missing."""
+        return list(self._store.rows())
+
+    def record(self, number: int) -> FrameRecord:
+        """What is behind a row of the table.
+
+        Parameters
+        ----------
+        number
+            Which row, from 0.
+        """
+        if not 0 <= number < len(self):
+            raise IndexError(f"there is no row {number} among {len(self)}")
+        return self._store.record(number)
+
+    def records(self) -> Iterator[FrameRecord]:
+        """What is behind each row, one after the other."""
+        return self._store.records()
+
+    def column(self, name: str) -> NDArray[Any]:
+        """A column of the table, of shape (n_frames,); nan, -1 or "" where missing."""
+        if name not in COLUMNS:
+            raise ValueError(f"`name` is {name!r} but must be one of {', '.join(COLUMNS)}")
+        return self._columns(name)[0]
+
+    def _columns(self, *names: str) -> list[NDArray[Any]]:
+        values: list[list[Any]] = [[] for _ in names]
+        missing = ["" if n in TEXT else -1 if n in WHOLE else np.nan for n in names]
+        for row in self._store.rows():
+            for name, without, column in zip(names, missing, values, strict=True):
+                column.append(without if row[name] is None else row[name])
+        kinds = [str if n in TEXT else np.int64 if n in WHOLE else np.float64 for n in names]
+        return [np.array(column, kind) for column, kind in zip(values, kinds, strict=True)]
+
+    @cached_property
+    def _sums(self) -> tuple[Floats, dict[str, float], dict[str, int], int]:
+        curve, squares = np.zeros(len(THRESHOLDS)), Counter[str]()
+        numbers, n_coordinates = Counter[str](), 0
+        for record in self.records():
+            if record.lost_forces is None or record.curve is None:
+                continue
+            curve += record.curve
+            n_coordinates += 3 * len(record.atoms)
+            each = (record.lost_forces**2).sum(axis=1)
+            for symbol, square in zip(record.atoms.symbols, each.tolist(), strict=True):
+                squares[symbol] += square
+                numbers[symbol] += 1
+        return curve, dict(squares), dict(numbers), n_coordinates
+
+    @property
+    def curve(self) -> tuple[Floats, Floats]:
+        """Irreducible force error of the set against the smallest sigma / sigma_max used.
+
+        Returns
+        -------
+        thresholds, error
+            Both of shape (m,); the error is the root mean square over all force components in eV/Å
+            of what a model cannot learn that uses no direction below the threshold. nan without
+            forces.
+        """
+        squares, _, _, n_coordinates = self._sums
+        return THRESHOLDS, np.sqrt(squares / n_coordinates) if n_coordinates else squares * np.nan
+
+    @property
+    def irreducible_force_error(self) -> float | None:
+        """Root mean square over all force components of the set, in eV/Å; None without forces.
+
+        No model on these features can have a smaller error on these frames.
+        """
+        return self._totals.rms("irreducible_force_error")
+
+    @property
+    def rms_force(self) -> float | None:
+        """Root mean square of all force components of the set, in eV/Å; None without forces."""
+        return self._totals.rms("rms_force")
+
+    @cached_property
+    def _totals(self) -> Totals:
+        totals = Totals()
+        for row in self._store.rows():
+            totals.add(row)
+        return totals
+
+    @property
+    def species_loss(self) -> dict[str, float]:
+        """Root mean square of the lost force components of each species, in eV/Å."""
+        _, squares, numbers, _ = self._sums
+        return {s: float(np.sqrt(squares[s] / (3 * numbers[s]))) for s in sorted(squares)}
+
+    def summary(self) -> str:
+        """What was found, in words."""
+        return self._totals.summary()
+
+    def __str__(self) -> str:
+        return self.summary()
+
+    def to_numpy(self) -> NDArray[np.void]:
+        """The table as a structured array, of shape (n_frames,); missing values as in a column."""
+        columns = self._columns(*COLUMNS)
+        kinds = [(name, array.dtype) for name, array in zip(COLUMNS, columns, strict=True)]
+        table = np.empty(len(columns[0]), dtype=kinds)
+        for name, array in zip(COLUMNS, columns, strict=True):
+            table[name] = array
+        return table
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write the table as comma-separated values; nothing where a value is missing."""
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(self._store.rows())
+
+    def to_parquet(self, path: str | Path) -> None:
+        """Write the table in Parquet format; nulls where a value is missing.
+
+        Raises
+        ------
+        ImportError
+            If pyarrow is not installed.
+        """
+        import pyarrow
+        import pyarrow.parquet
+
+        kinds = [
+            pyarrow.string()
+            if name in TEXT
+            else pyarrow.int64()
+            if name in WHOLE or name.startswith("n_")
+            else pyarrow.float64()
+            for name in COLUMNS
+        ]
+        schema = pyarrow.schema(zip(COLUMNS, kinds, strict=True))
+        rows = self._store.rows()
+        with pyarrow.parquet.ParquetWriter(path, schema) as writer:
+            while some := list(islice(rows, ROWS)):
+                writer.write_table(pyarrow.Table.from_pylist(some, schema))

@@ -1,0 +1,290 @@
+"""Frames in, records out: in chunks, in order, on any executor."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+
+import ase_sensitivity
+from ase_sensitivity.analysis import Scope, check_arguments
+from ase_sensitivity.causes.symmetry import TOLERANCE
+from ase_sensitivity.dataset.evaluation import Settings, Task, evaluate
+from ase_sensitivity.dataset.reading import Frame, Frames, check_frames, read_frames
+from ase_sensitivity.dataset.record import FrameRecord
+from ase_sensitivity.dataset.result import ScanResult
+from ase_sensitivity.dataset.store import DatabaseStore, MemoryStore, Store
+from ase_sensitivity.dataset.tasks import tasks_of, unit_factors
+from ase_sensitivity.descriptors.base import Descriptor
+
+NULL_TOLERANCE = 1e-9
+"""Singular values below this fraction of the largest are zero (docs/theory, fits)."""
+
+SECONDS = 0.5
+"""How long a chunk should take, and how often the store is written to."""
+
+MOST_FRAMES = 256
+"""Frames of a chunk."""
+
+MOST_ATOMS = 20_000
+"""Atoms of a chunk, unless one frame has more."""
+
+SOME_WORKERS = 16
+"""Assumed of an executor that does not tell how many it has."""
+
+Evaluated = tuple[list[FrameRecord], float]
+Evaluate = Callable[[list[Task]], Evaluated]
+
+
+def scan(
+    frames: Frames,
+    descriptor: Descriptor,
+    *,
+    scope: Scope = "structure",
+    forces_key: str | None = None,
+    energy_key: str | None = None,
+    units: str = "eV",
+    executor: Executor | None = None,
+    store: str | Path | None = None,
+    k: int = 6,
+    causes: bool = True,
+    distance: bool = False,
+    null_tolerance: float = NULL_TOLERANCE,
+    tolerance: float = TOLERANCE,
+    progress: Callable[[int], object] | None = None,
+) -> ScanResult:
+    """Find what a descriptor cannot resolve in a data set, and what force error that costs.
+
+    Parameters
+    ----------
+    frames
+        A file that ASE reads, all of it or what its ``@`` selects (``"run.traj@::10"``); or a list
+        or iterator of structures and files. Files and iterators are never in memory as a whole.
+    descriptor
+        Anything with the attributes of :class:`~ase_sensitivity.Descriptor`.
+    scope
+        As in :func:`~ase_sensitivity.analyze`. Force errors are those of the structure always.
+    forces_key
+        Name of the array with reference forces; by default what a calculator has as forces, if it
+        has some.
+    energy_key
+        Name of the entry of ``atoms.info`` with the energy; by default the calculator's.
+    units
+        Units of these energies and forces: "eV", "kcal/mol", "kJ/mol", "Ha", ... with lengths in Å,
+        or "Ha/Bohr", "kJ/mol/nm", ...; results are in eV and eV/Å.
+    executor
+        Where to compute: any :class:`concurrent.futures.Executor`, such as a
+        ``ProcessPoolExecutor`` or ``dask.distributed.Client(...).get_executor()``. By default here.
+    store
+        An ASE database to write to, ``"results.db"`` or ``"postgresql://..."``. If it has part of
+        the frames already, only the rest is computed: after an interruption, call again with the
+        same arguments. Without one all records are in memory, some kB for each frame.
+    k
+        Number of singular values and modes to keep of each frame.
+    causes
+        Find out why singular values vanish; costs nothing for frames where none does.
+    distance
+        Estimate the distance to the nearest singular configuration, with six to nine more
+        Jacobians.
+    null_tolerance
+        Singular values below this fraction of the largest are zero.
+    tolerance
+        The geometry is symmetric, and distances are equal, up to this, in Å.
+    progress
+        Called with the number of frames done so far, every now and then.
+
+    Returns
+    -------
+    ScanResult
+        A row for each frame, in order. A frame that fails has its error there.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument makes no sense, there are no frames, the first one has no such forces, or the
+        store is of another scan.
+    OSError
+        If a file is missing or the store cannot be written.
+    RuntimeError
+        If a worker died.
+
+    Examples
+    --------
+    >>> from ase.build import molecule
+    >>> from ase_sensitivity import QUIPDescriptor
+    >>> frames = [molecule("CH4"), molecule("C2H6")]
+    >>> soap = QUIPDescriptor("soap cutoff=4 n_max=6 l_max=4 atom_sigma=0.5", species=["C", "H"])
+    >>> [row["n_symmetry"] for row in scan(frames, soap).rows]
+    [2, 6]
+    """
+    check_frames(frames)
+    if k is None:
+        raise ValueError("`k` is None but must be a positive integer")
+    check_arguments(
+        Atoms("H"),
+        descriptor,
+        scope=scope,
+        center=None,
+        k=k,
+        null_tolerance=null_tolerance,
+        tolerance=tolerance,
+    )
+    if not (executor is None or hasattr(executor, "submit")):
+        raise TypeError(f"`executor` is {executor!r} but must be a concurrent.futures.Executor")
+    factors = unit_factors(units)
+    settings = Settings(scope, int(k), causes, distance, float(null_tolerance), float(tolerance))
+    parameters = {
+        "descriptor": descriptor_text(descriptor),
+        **asdict(settings),
+        "forces_key": forces_key,
+        "energy_key": energy_key,
+        "units": units,
+        "version": ase_sensitivity.__version__,
+    }
+    kept: Store = MemoryStore(parameters)
+    done: dict[str, set[int]] = {}
+    n_done, last = 0, None
+    if store is not None:
+        kept = database = DatabaseStore(store)
+        database.begin(parameters)
+        done = database.done()
+        n_done = sum(map(len, done.values()))
+    if n_done:
+        last = database.last()
+        done[last.row["source"]].discard(last.row["index"])  # to be looked at once more
+    read = read_frames(frames, done)
+    if last is not None:
+        read = _unchanged(read, last)
+    chunks = _Chunks(tasks_of(read, forces_key, energy_key, factors, strict=not n_done))
+    waiting: list[FrameRecord] = []
+    written = time.perf_counter()
+    try:
+        for records, elapsed in _computed(
+            partial(evaluate, descriptor, settings), chunks, executor
+        ):
+            chunks.adapt(len(records), elapsed)
+            waiting += records
+            if time.perf_counter() - written > SECONDS:
+                ready, waiting = waiting, []
+                kept.write(ready)
+                written = time.perf_counter()
+            n_done += len(records)
+            if progress is not None:
+                progress(n_done)
+    finally:
+        if waiting:
+            kept.write(waiting)
+    if n_done == 0:
+        raise ValueError(f"`frames` is {frames!r}, which has no frames")
+    return ScanResult(kept)
+
+
+def descriptor_text(descriptor: Descriptor) -> str:
+    """What tells a descriptor from others: its ``repr``, but not where it is in memory."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(descriptor))
+
+
+def _unchanged(frames: Iterator[Frame], last: FrameRecord) -> Iterator[Frame]:
+    """Frames without the last one stored, which is there to see that the data are the same."""
+    key = last.row["source"], last.row["index"]
+    for frame in frames:
+        if (frame.source, frame.index) != key:
+            yield frame
+        elif frame.atoms is None or not _same(frame.atoms, last.atoms):
+            raise ValueError(
+                f"`store` has another structure for {frame.source}@{frame.index}: the data have "
+                "changed; scan them into another file"
+            )
+
+
+def _same(atoms: Atoms, other: Atoms) -> bool:
+    return (
+        np.array_equal(atoms.numbers, other.numbers)
+        and np.array_equal(atoms.positions, other.positions, equal_nan=True)
+        and np.array_equal(atoms.pbc, other.pbc)
+        and np.array_equal(atoms.cell.array, other.cell.array, equal_nan=True)
+    )
+
+
+class _Chunks:
+    """Tasks in lists that take about the same time."""
+
+    def __init__(self, tasks: Iterator[Task]) -> None:
+        self._tasks = tasks
+        self._size = 1.0
+
+    def adapt(self, n_frames: int, elapsed: float) -> None:
+        """Learn from how long a chunk took, in s."""
+        wanted = n_frames * SECONDS / max(elapsed, 1e-6)
+        wanted = min(max(wanted, self._size / 2), 2 * self._size)
+        self._size = min(max(wanted, 1.0), MOST_FRAMES)
+
+    def __iter__(self) -> Iterator[list[Task]]:
+        chunk: list[Task] = []
+        n_atoms = 0
+        for task in self._tasks:
+            chunk.append(task)
+            n_atoms += len(task.atoms)
+            if len(chunk) >= int(self._size) or n_atoms >= MOST_ATOMS:
+                yield chunk
+                chunk, n_atoms = [], 0
+        if chunk:
+            yield chunk
+
+
+def _computed(compute: Evaluate, chunks: _Chunks, executor: Executor | None) -> Iterator[Evaluated]:
+    """Records of chunk after chunk, in order; only some are on their way at any time."""
+    if executor is None:
+        yield from map(compute, chunks)
+        return
+    most = 2 * _n_workers(executor)
+    sent: deque[tuple[list[Task], Future[Evaluated]]] = deque()
+    try:
+        for chunk in chunks:
+            sent.append((chunk, _submitted(executor, compute, chunk)))
+            if len(sent) >= most:
+                yield _outcome(*sent.popleft())
+        while sent:
+            yield _outcome(*sent.popleft())
+    finally:
+        for _, future in sent:
+            future.cancel()
+
+
+def _n_workers(executor: Executor) -> int:
+    client = getattr(executor, "_client", None)  # of Dask
+    if client is not None:
+        return max(1, sum(client.ncores().values()))
+    return getattr(executor, "_max_workers", None) or SOME_WORKERS
+
+
+def _submitted(executor: Executor, compute: Evaluate, chunk: list[Task]) -> Future[Evaluated]:
+    try:
+        return executor.submit(compute, chunk)
+    except Exception as error:  # broken by an earlier chunk
+        raise _lost(chunk, error) from error
+
+
+def _outcome(chunk: list[Task], future: Future[Evaluated]) -> Evaluated:
+    try:
+        return future.result()
+    except Exception as error:
+        raise _lost(chunk, error) from error
+
+
+def _lost(chunk: list[Task], error: Exception) -> RuntimeError:
+    first, last = chunk[0], chunk[-1]
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return RuntimeError(
+        f"the workers did not compute {first.source}@{first.index} to {last.source}@{last.index}: "
+        f"{reason}. With a `store` the frames before these are safe, and the same call goes on "
+        "from there"
+    )

@@ -1,0 +1,161 @@
+"""What is sent to a worker of each frame, with its reference energy and forces in eV and Å."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from ase import Atoms, units
+
+from ase_sensitivity.dataset.evaluation import Task
+from ase_sensitivity.dataset.reading import Frame
+from ase_sensitivity.descriptors.base import Floats
+from ase_sensitivity.dynamics.frames import cached_results
+
+ENERGIES = {
+    "ev": 1.0,
+    "mev": 1e-3,
+    "kcal/mol": units.kcal / units.mol,
+    "kj/mol": units.kJ / units.mol,
+    "ha": units.Hartree,
+    "hartree": units.Hartree,
+    "ry": units.Rydberg,
+}
+
+LENGTHS = {"å": 1.0, "a": 1.0, "ang": 1.0, "angstrom": 1.0, "nm": units.nm, "bohr": units.Bohr}
+
+
+class MissingReference(ValueError):  # noqa: N818 (a property of the data)
+    """A frame lacks the energy or the forces that were asked for."""
+
+
+def unit_factors(text: str) -> tuple[float, float]:
+    """Factors that turn energies into eV and forces into eV/Å.
+
+    Parameters
+    ----------
+    text
+        Unit of the energies, "eV", "meV", "kcal/mol", "kJ/mol", "Ha" or "Ry", when lengths are in
+        Å; or of the forces, such as "Ha/Bohr" or "kJ/mol/nm".
+
+    Raises
+    ------
+    ValueError
+        If it is something else.
+    """
+    energy, length = str(text).strip().lower(), "å"
+    if energy not in ENERGIES and "/" in energy:
+        energy, length = energy.rsplit("/", 1)
+    if energy not in ENERGIES or length not in LENGTHS:
+        raise ValueError(
+            f"`units` is {text!r} but must be eV, meV, kcal/mol, kJ/mol, Ha or Ry, or one of them "
+            "per length, such as Ha/Bohr or kJ/mol/nm"
+        )
+    return ENERGIES[energy], ENERGIES[energy] / LENGTHS[length]
+
+
+def tasks_of(
+    frames: Iterator[Frame],
+    forces_key: str | None,
+    energy_key: str | None,
+    factors: tuple[float, float],
+    *,
+    strict: bool,
+) -> Iterator[Task]:
+    """Frames with their references.
+
+    Parameters
+    ----------
+    frames
+        The frames.
+    forces_key, energy_key
+        As in :func:`~ase_sensitivity.dataset.scan.scan`.
+    factors
+        Those of :func:`unit_factors`.
+    strict
+        Whether the first frame has to have what the keys name. A frame that has not is given with
+        an error.
+
+    Raises
+    ------
+    ValueError
+        If it has to, and does not.
+    """
+    for frame in frames:
+        if frame.atoms is None:
+            yield Task(frame.source, frame.index, Atoms(), error=frame.error)
+            continue
+        energy, forces, errors = None, None, []
+        try:
+            energy = _energy(frame.atoms, energy_key, factors[0])
+        except ValueError as error:
+            if strict and isinstance(error, MissingReference):
+                raise
+            errors.append(str(error))
+        try:
+            forces = _forces(frame.atoms, forces_key, factors[1])
+        except ValueError as error:
+            if strict and isinstance(error, MissingReference):
+                raise
+            errors.append(str(error))
+        strict = False
+        atoms = _bare(frame.atoms, energy, forces)
+        yield Task(frame.source, frame.index, atoms, energy, forces, "; ".join(errors) or None)
+
+
+def _bare(atoms: Atoms, energy: float | None, forces: Floats | None) -> Atoms:
+    """Species, positions, cell and references: what is worth sending and storing."""
+    bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    known = {"energy": energy, "forces": forces}
+    known = {name: value for name, value in known.items() if value is not None}
+    if known:
+        from ase.calculators.singlepoint import SinglePointCalculator  # loads much
+
+        bare.calc = SinglePointCalculator(bare, **known)
+    return bare
+
+
+def _energy(atoms: Atoms, key: str | None, factor: float) -> float | None:
+    if key is None:
+        value = cached_results(atoms).get("energy")
+    elif key in atoms.info:
+        value = atoms.info[key]
+    elif key == "energy" and "energy" in cached_results(atoms):
+        value = cached_results(atoms)["energy"]
+    else:
+        there = ", ".join(map(str, atoms.info)) or "none at all"
+        raise MissingReference(f"there is no energy {key!r}; the entries of `info` are: {there}")
+    if value is None:
+        return None
+    try:
+        energy = factor * float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"the energy is {value!r}, not a number") from None
+    if not np.isfinite(energy):
+        raise ValueError(f"the energy is {value}, not finite")
+    return energy
+
+
+def _forces(atoms: Atoms, key: str | None, factor: float) -> Floats | None:
+    if key is None:
+        value = cached_results(atoms).get("forces")
+    elif key in atoms.arrays:
+        value = atoms.arrays[key]
+    elif key == "forces" and "forces" in cached_results(atoms):
+        value = cached_results(atoms)["forces"]
+    else:
+        there = [*atoms.arrays, *("forces" for _ in cached_results(atoms).keys() & {"forces"})]
+        raise MissingReference(f"there are no forces {key!r}; the arrays are: {', '.join(there)}")
+    if value is None:
+        return None
+    try:
+        forces = factor * np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError("the forces are not numbers") from None
+    if forces.shape != (len(atoms), 3):
+        raise ValueError(f"the forces have shape {forces.shape}, not {(len(atoms), 3)}")
+    finite = np.isfinite(forces).all(axis=1)
+    if not finite.all():
+        bad = int(np.flatnonzero(~finite)[0])
+        raise ValueError(f"the force on atom {bad} is {forces[bad]}, not finite")
+    return forces

@@ -1,0 +1,106 @@
+"""What the table of a scan amounts to."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from ase_sensitivity.sensitivity import MEANING
+
+NET = 1e-3
+"""Net forces above this, in eV/Å, are no rounding."""
+
+
+class Totals:
+    """Numbers over all rows, one added after the other.
+
+    Attributes
+    ----------
+    n_frames, n_failed, n_resolved
+        Frames; those with an error; those with singular values.
+    n_blind
+        Frames with directions that are not seen.
+    causes
+        Number of frames of each cause.
+    n_net
+        Frames with a net force.
+    worst, hardest
+        The rows with the smallest ratio, and with the largest irreducible force error.
+    """
+
+    def __init__(self) -> None:
+        self.n_frames = self.n_failed = self.n_resolved = self.n_blind = self.n_net = 0
+        self.causes = Counter[str]()
+        self.worst: Mapping[str, Any] | None = None
+        self.hardest: Mapping[str, Any] | None = None
+        self._squares: dict[str, float] = {}
+        self._n_atoms = 0
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Count a row in."""
+        self.n_frames += 1
+        self.n_failed += row["error"] is not None
+        if row["cause"] is not None:
+            self.causes[row["cause"]] += 1
+        if row["ratio"] is not None:
+            self.n_resolved += 1
+            self.n_blind += row["n_null"] > 0
+            if self.worst is None or row["ratio"] < self.worst["ratio"]:
+                self.worst = row
+        lost = row["irreducible_force_error"]
+        if lost is None:
+            return
+        self._n_atoms += row["n_atoms"]
+        for name in ("irreducible_force_error", "rms_force"):
+            self._squares[name] = self._squares.get(name, 0.0) + row["n_atoms"] * row[name] ** 2
+        self.n_net += row["net_force"] > NET
+        if self.hardest is None or lost > self.hardest["irreducible_force_error"]:
+            self.hardest = row
+
+    def rms(self, name: str) -> float | None:
+        """Root mean square over all force components of what each row has the one of."""
+        return math.sqrt(self._squares[name] / self._n_atoms) if self._n_atoms else None
+
+    def summary(self) -> str:
+        """What was found, in words."""
+        lines = [f"{_frames(self.n_frames)}, {self.n_failed} with an error."]
+        if self.worst is not None:
+            lines += [
+                f"{self.n_blind} of {self.n_resolved} have directions along which, to first order, "
+                "no feature changes.",
+                f"Smallest sigma_min / sigma_max: {self.worst['ratio']:.2e}, in {_of(self.worst)}.",
+            ]
+        lines += [
+            f"{_frames(number)} because of {cause}: {MEANING[cause]}."
+            for cause, number in self.causes.most_common()
+        ]
+        error, forces = self.rms("irreducible_force_error"), self.rms("rms_force")
+        if error is not None and forces is not None and self.hardest is not None:
+            # Rounding is no news.
+            shown = error if error > 1e-9 * forces else 0.0
+            lines.append(
+                f"Irreducible force error: {shown:.3g} eV/Å (the forces: {forces:.3g} eV/Å, both "
+                "root mean squares over components). No model on these features does better on "
+                "these frames."
+            )
+            if shown:
+                lines.append(
+                    f"Largest: {self.hardest['irreducible_force_error']:.3g} eV/Å, in "
+                    f"{_of(self.hardest)}."
+                )
+        if self.n_net:
+            lines.append(
+                f"{_frames(self.n_net)} with a net force above {NET:g} eV/Å, which no model can "
+                "have and which is not counted above: check the data."
+            )
+        return "\n".join(lines)
+
+
+def _frames(number: int) -> str:
+    return f"{number} frame" if number == 1 else f"{number} frames"
+
+
+def _of(row: Mapping[str, Any]) -> str:
+    return f"{row['source']}@{row['index']}"

@@ -1,0 +1,43 @@
+"""Processes on this machine that frames are sent to."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import connection, get_context, parent_process
+
+
+def processes(n_workers: int) -> ProcessPoolExecutor:
+    """An executor with processes that leave Ctrl-C to their parent, and end when it is killed.
+
+    Parameters
+    ----------
+    n_workers
+        How many.
+
+    Notes
+    -----
+    They are started anew, not forked, as libraries with threads require; on a script's top level
+    this needs ``if __name__ == "__main__":``.
+    """
+    if not isinstance(n_workers, int) or isinstance(n_workers, bool) or n_workers < 1:
+        raise ValueError(f"`n_workers` is {n_workers!r} but must be a positive integer")
+    return ProcessPoolExecutor(n_workers, mp_context=get_context("spawn"), initializer=_begin)
+
+
+def _begin() -> None:
+    import numba
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    numba.config.NUMBA_NUM_THREADS = 1  # the processes share the machine already
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A process whose parent was killed would wait for work forever."""
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)

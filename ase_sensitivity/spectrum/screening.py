@@ -1,0 +1,99 @@
+"""Which environments may be the softest: all of them at once, by stacks of small Gram matrices."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ase_sensitivity.descriptors.base import FeatureJacobian, Floats, Ints, Jacobian
+from ase_sensitivity.spectrum.rigid import DEPENDENT
+
+STACK = 2**24
+"""Bytes of Gram matrices at a time."""
+
+
+def softest_environments(jacobian: Jacobian) -> Ints | None:
+    """Centres whose sigma_min / sigma_max may be the smallest of all in environment scope.
+
+    One Gram matrix gives the square of the ratio up to rounding. Whoever is within that of the
+    smallest has to be looked at with care; mostly it is one.
+
+    Parameters
+    ----------
+    jacobian
+        Each centre has one row.
+
+    Returns
+    -------
+    centers
+        Ascending, of shape (any,); None if rows of several parts or rows belong together, or if
+        none of the environments has more than rigid motions.
+    """
+    centers, low, high = [], [], []
+    for part in jacobian.parts:
+        bounds = bounds_of(part)
+        if bounds is None:
+            return None
+        centers.append(part.centers)
+        low.append(bounds[0])
+        high.append(bounds[1])
+    center = np.concatenate(centers)
+    if len(np.unique(center)) < len(center):
+        return None
+    limit = np.concatenate(high).min(initial=np.inf)
+    return np.sort(center[np.concatenate(low) <= limit]) if np.isfinite(limit) else None
+
+
+def bounds_of(part: FeatureJacobian) -> tuple[Floats, Floats] | None:
+    """What the square of the ratio lies between for each row, of shape (n_rows,) each.
+
+    Infinite where there are only rigid motions; None if rows or blocks belong together, or are not
+    finite.
+    """
+    n_rows, n_features = part.features.shape
+    key = np.column_stack([part.row, part.keys])
+    order = np.lexsort(key.T)
+    if (part.centers < 0).any() or (np.diff(key[order], axis=0) == 0).all(axis=1).any():
+        return None
+    from ase_sensitivity.descriptors.accumulate import stacked_products  # loads numba
+
+    starts = np.searchsorted(part.row, np.arange(n_rows + 1))
+    flat = np.ascontiguousarray(part.blocks).reshape(-1)
+    low, high = np.full((2, n_rows), np.inf)
+    count = np.diff(starts)
+    for n in np.unique(count[count > 1]).tolist():
+        alike = np.flatnonzero(count == n)
+        for rows in np.array_split(alike, -(-len(alike) * (3 * n) ** 2 * 8 // STACK)):
+            gram = np.zeros((len(rows), 3 * n, 3 * n))
+            stacked_products(flat, n_features, starts, rows, gram)
+            points = part.displacement[starts[rows][:, None] + np.arange(n)]
+            trivial, n_trivial = _trivial(points)
+            if not np.isfinite(gram).all():
+                return None
+            largest = gram.diagonal(axis1=1, axis2=2).max(axis=1)
+            # Below zero, where nothing else is.
+            gram -= largest[:, None, None] * (trivial @ trivial.transpose(0, 2, 1))
+            values = np.linalg.eigvalsh(gram)  # reads the lower triangle
+            moves = n_trivial < 3 * n
+            first = values[np.arange(len(rows)), np.where(moves, n_trivial, 0)].clip(0.0)
+            top = values[:, -1]
+            seen = moves & (top > 0)
+            square = np.where(moves, 0.0, np.inf)
+            square[seen] = first[seen] / top[seen]
+            rounding = 4 * np.finfo(float).eps * 3 * n
+            low[rows], high[rows] = square - rounding, square + rounding
+    return low, high
+
+
+def _trivial(points: Floats) -> tuple[Floats, Ints]:
+    """Orthonormal rigid motions of points (b, n, 3), of shape (b, 3 n, 6), and how many they are.
+
+    Those beyond that number are zero.
+    """
+    relative = points - points.mean(axis=1, keepdims=True)
+    relative /= np.sqrt((relative**2).sum(axis=(1, 2)) / points.shape[1])[:, None, None]
+    generators = np.empty((len(points), points.shape[1], 3, 6))
+    generators[..., :3] = np.eye(3)
+    generators[..., 3:] = np.cross(np.eye(3), relative[:, :, None]).transpose(0, 1, 3, 2)
+    u, s, _ = np.linalg.svd(generators.reshape(len(points), -1, 6), full_matrices=False)
+    independent = s > DEPENDENT * np.sqrt(points.shape[1])
+    return u * independent[:, None], independent.sum(axis=1)

@@ -1,0 +1,239 @@
+"""What the observer says of distance and cause, and what it does about it."""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import numpy as np
+import pytest
+from ase import Atoms, units
+from ase.build import bulk, molecule
+from ase.md.verlet import VelocityVerlet
+
+from ase_sensitivity import (
+    SOAP,
+    SensitivityObserver,
+    SingularConfiguration,
+    SingularWarning,
+    analyze,
+    nearest_singular,
+    read_log,
+)
+from ase_sensitivity.approach.diagnosis import Watch
+from tests.conftest import CountingEMT, Still, ours
+from tests.test_nearest import AMMONIA, S1, T, environment, on_carbon, pyramid
+
+
+def near_s1(size, seed=0):
+    at = environment(S1)
+    shift = np.random.default_rng(seed).normal(size=(5, 3))
+    at.positions += size * shift / np.linalg.norm(shift)
+    return at
+
+
+def observed(atoms, soap, **settings):
+    """An observer after one call on a run that stands still."""
+    still = Still(atoms)
+    observer = SensitivityObserver(still, soap, **settings)
+    still.play(observer, 1)
+    return observer
+
+
+class TestDefault:
+    def test_incompleteness_warns(self):
+        with pytest.warns(SingularWarning):
+            observer = observed(near_s1(0.03), on_carbon())
+        found = observer.sensitivity
+        assert found.approaching == "incompleteness"
+        assert 0 < found.distance < 0.03
+        assert observer.n_singular == 1
+
+    def test_truncation_warns(self):
+        with pytest.warns(SingularWarning):
+            observer = observed(environment(T), on_carbon(l_max=3))
+        assert observer.sensitivity.approaching == "truncation"
+
+    @pytest.mark.parametrize("height", [0.0, 0.02, 0.05])
+    def test_symmetry_does_not(self, height):
+        at = pyramid("NH3", height)
+        if height:
+            at.rattle(0.003, seed=1)
+        observer = observed(at, AMMONIA)
+        assert observer.sensitivity.approaching in ("symmetry", "near-symmetric")
+        assert observer.n_singular == 0
+
+    def test_far_from_everything(self):
+        observer = observed(molecule("NH3"), AMMONIA)
+        assert observer.sensitivity.distance is None
+        assert observer.sensitivity.approaching is None
+
+    def test_environments_are_told_but_not_warned_of(self):
+        observer = observed(near_s1(0.03), on_carbon(), scope="environment")
+        assert observer.sensitivity.approaching == "incompleteness"
+        assert observer.n_singular == 1
+
+
+class TestLog:
+    def test_distance_arrival_and_cause(self, tmp_path):
+        """Planarity comes at the height over the speed, times of flight in fs."""
+        atoms = pyramid("NH3", 0.08)
+        speed = 0.01 / units.fs  # Å per fs
+        atoms.set_velocities([(0, 0, -speed), *[(0, 0, 0)] * 3])
+        log = tmp_path / "log"
+        observed(atoms, AMMONIA, logfile=log, distance=True)
+        atoms.set_velocities([(0, 0, speed), *[(0, 0, 0)] * 3])
+        observed(atoms, AMMONIA, logfile=log, distance=True, append=True)
+        found = read_log(log)
+        assert found.cause.tolist() == ["symmetry", "symmetry"]
+        assert found.distance == pytest.approx(0.08 * np.sqrt(3) / 2, rel=0.05)
+        assert found.arrival[0] == pytest.approx(8, rel=0.05)
+        assert np.isnan(found.arrival[1])
+
+    def test_only_on_suspicion_or_always(self):
+        far = molecule("NH3")
+        assert observed(far, AMMONIA).sensitivity.distance is None
+        always = observed(far, AMMONIA, distance=True).sensitivity
+        assert always.distance == pytest.approx(nearest_singular(far, AMMONIA).estimate, rel=1e-6)
+
+    def test_a_raw_threshold_costs_no_more(self):
+        found = observed(pyramid("NH3", 0.0), AMMONIA, threshold=1e-3, on_singular="log")
+        assert found.sensitivity.distance is None
+        assert found.n_singular == 1
+
+
+class TestActions:
+    def test_by_cause(self):
+        actions = {"incompleteness": "raise", "symmetry": "log"}
+        with pytest.raises(SingularConfiguration, match=r"incompleteness at 0\.0"):
+            observed(near_s1(0.03), on_carbon(), on_singular=actions)
+        flat = observed(pyramid("NH3", 0.01), AMMONIA, on_singular=actions)
+        assert flat.n_singular == 1
+        assert flat.sensitivity.approaching == "symmetry"
+
+    def test_halt_on_symmetry_if_asked_for(self):
+        atoms = pyramid("NH3", 0.3)
+        atoms.set_velocities([(0, 0, -0.02 / units.fs), *[(0, 0, 0)] * 3])
+        atoms.calc = CountingEMT()
+        dyn = VelocityVerlet(atoms, 0.5 * units.fs)
+        log = io.StringIO()
+        observer = SensitivityObserver(
+            dyn, AMMONIA, on_singular={"symmetry": "halt"}, logfile=log, distance_threshold=0.05
+        )
+        dyn.attach(observer)
+        dyn.run(40)
+        assert observer.halted is not None
+        assert "symmetry at 0.0" in observer.halted
+        assert 0 < dyn.nsteps < 40
+
+    def test_raw_threshold_with_causes(self):
+        """Both have to hold: the ratio is small, and the cause is one of those named."""
+        settings = {"threshold": 0.5, "on_singular": {"incompleteness": "warn"}}
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            observed(pyramid("NH3", 0.01), AMMONIA, **settings)
+        assert not ours(caught)
+        with pytest.warns(SingularWarning):
+            observed(near_s1(0.03), on_carbon(), **settings)
+
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"on_singular": {"bug": "warn"}}, "`on_singular` has the cause 'bug'"),
+            ({"on_singular": {"symmetry": "shout"}}, "`on_singular` has 'shout'"),
+            ({"on_singular": {"symmetry": "record"}}, "needs `trajectory`"),
+            ({"distance_threshold": 0}, "`distance_threshold` is 0"),
+            ({"distance_threshold": "near"}, "`distance_threshold` is 'near'"),
+        ],
+    )
+    def test_bad_arguments(self, settings, message):
+        with pytest.raises(ValueError, match=message):
+            observed(molecule("NH3"), AMMONIA, **settings)
+
+
+class Counted:
+    """A descriptor that counts its Jacobians."""
+
+    def __init__(self, soap):
+        self._soap, self.n = soap, 0
+        self.species, self.cutoff, self.body_order = soap.species, soap.cutoff, soap.body_order
+
+    def features(self, atoms):
+        return self._soap.features(atoms)
+
+    def jacobian(self, atoms):
+        self.n += 1
+        return self._soap.jacobian(atoms)
+
+
+class TestCost:
+    def test_no_suspicion_no_jacobian(self):
+        soap = Counted(AMMONIA)
+        still = Still(molecule("NH3"))
+        still.play(SensitivityObserver(still, soap), 5)
+        assert soap.n == 5
+
+    def test_a_benign_state_is_diagnosed_once(self):
+        soap = Counted(AMMONIA)
+        atoms = pyramid("NH3", 0.03)
+        still = Still(atoms)
+        observer = SensitivityObserver(still, soap)
+        still.play(observer, 1)
+        first, soap.n = soap.n, 0
+        assert 3 <= first <= 6
+        for height in (0.025, 0.02, 0.015):
+            atoms.positions[0, 2] = atoms.positions[1, 2] + height
+            still.play(observer, 1)
+            assert observer.diagnosis.how == "known"
+            assert observer.sensitivity.distance == pytest.approx(height * 3**0.5 / 2, rel=0.05)
+        assert soap.n == 3
+
+    def test_new_neighbours_are_looked_at_anew(self):
+        atoms = pyramid("NH3", 0.03) + Atoms("He", [(0, 0, 4.5)])
+        soap = SOAP(species=["N", "H", "He"], cutoff=4.0, n_max=6, l_max=4, centers=["N", "H"])
+        watch = Watch(soap, scope="structure", within=0.1)
+
+        def look():
+            return watch.look(atoms, analyze(atoms, soap, k=3)).how
+
+        first = look()
+        assert first != "known"
+        assert look() == "known"
+        atoms.positions[4, 2] = 3.5
+        assert look() != "known"
+
+    def test_large_cells_are_not_suspicious_for_ever(self):
+        """Small ratios that are far from singular are not looked at again and again."""
+        soap = Counted(SOAP(species=["Si"], cutoff=5.0, n_max=6, l_max=4))
+        atoms = bulk("Si", cubic=True).repeat((1, 1, 6))
+        perfect = atoms.positions.copy()
+        still = Still(atoms)
+        observer = SensitivityObserver(still, soap)
+        for seed in range(6):
+            noise = np.random.default_rng(seed).normal(size=perfect.shape)
+            atoms.positions[:] = perfect + 0.08 * noise
+            still.play(observer, 1)
+        assert observer.sensitivity.ratio < 0.1
+        assert observer.n_singular == 0
+        assert soap.n <= 6 + 2 * 4
+
+    def test_the_run_is_not_touched(self):
+        atoms = near_s1(0.03)
+        before = atoms.positions.copy()
+        observed(atoms, on_carbon(), on_singular="log")
+        assert (atoms.positions == before).all()
+
+
+def test_a_diagnosis_that_fails_costs_no_singular_values(monkeypatch, tmp_path):
+    def broken(self, atoms, found):
+        raise ValueError("no")
+
+    monkeypatch.setattr(Watch, "look", broken)
+    log = tmp_path / "log"
+    with pytest.warns(match="distance to a singular configuration could not be found"):
+        observer = observed(near_s1(0.03), on_carbon(), logfile=log)
+    assert str(observer.error) == "no"
+    found = read_log(log)
+    assert found.state.tolist() == ["ok"]
+    assert found.ratio[0] < 0.1
+    assert np.isnan(found.distance[0])

@@ -1,0 +1,208 @@
+"""Scans on executors: the same table, bounded memory, and what happens when a worker dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import molecule
+
+from ase_sensitivity import SOAP, FiniteDifferenceDescriptor
+from ase_sensitivity.dataset import scan as module
+from ase_sensitivity.dataset.result import ScanResult
+from ase_sensitivity.dataset.scan import scan
+from ase_sensitivity.dataset.workers import processes
+from tests.scanning import stream
+from tests.structures import rattled
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def soap() -> SOAP:
+    return SOAP(["H", "O"], cutoff=3.0, n_max=2, l_max=1, threads=1)
+
+
+@pytest.fixture(scope="module")
+def two() -> Iterator[Executor]:
+    with processes(2) as executor:
+        yield executor
+
+
+def water(n: int) -> list[Atoms]:
+    return [rattled(molecule("H2O"), seed=seed) for seed in range(n)]
+
+
+class Fatal(SOAP):
+    """Kills the process that computes it at one geometry, as long as a file is there."""
+
+    def __init__(self, fuse: Path, height: float) -> None:
+        super().__init__(["H", "O"], 3.0, 2, 1, threads=1)
+        self.fuse, self.height = fuse, height
+
+    def jacobian(self, atoms: Atoms):
+        if self.fuse.exists() and atoms.positions[0, 2] == self.height:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().jacobian(atoms)
+
+    stream = jacobian
+
+
+def test_processes_give_the_same_table(two: Executor, soap: SOAP, tmp_path: Path) -> None:
+    expected = scan(stream(150), soap, forces_key="f")
+    in_memory = scan(stream(150), soap, forces_key="f", executor=two)
+    stored = scan(stream(150), soap, forces_key="f", executor=two, store=tmp_path / "results.db")
+    assert in_memory.rows == stored.rows == expected.rows
+    assert in_memory.rows[3]["error"] is not None
+    for one, other in zip(stored.records(), expected.records(), strict=True):
+        assert np.array_equal(one.singular_values, other.singular_values)
+        assert np.allclose(one.modes, other.modes, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_real_dask_cluster(soap: SOAP, tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    expected = scan(stream(60), soap, forces_key="f")
+    # Scheduler and workers are programs of their own, as on a cluster, here on loopback.
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    told = tmp_path / "scheduler.json"
+    options = ["--scheduler-file", str(told), "--no-dashboard"]
+    python = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1"]
+    workers = [sys.executable, "-m", "distributed.cli.dask_worker", "--nworkers", "2"]
+    workers += ["--nthreads", "1", "--host", "127.0.0.1", "--local-directory", str(tmp_path)]
+    running = [
+        subprocess.Popen(
+            [*command, *options], env=environment, stderr=subprocess.DEVNULL, cwd=tmp_path
+        )
+        for command in ([*python, "--port", "0"], workers)
+    ]
+    try:
+        with distributed.Client(scheduler_file=str(told), timeout=60) as client:
+            client.wait_for_workers(2, timeout=60)
+            executor = client.get_executor()
+            pids = set(client.run(os.getpid).values())
+            assert len(pids) == 2
+            assert os.getpid() not in pids
+            result = scan(
+                stream(60), soap, forces_key="f", executor=executor, store=tmp_path / "results.db"
+            )
+            assert result.rows == expected.rows
+    finally:
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait(timeout=30)
+
+
+def test_a_dead_worker_is_told_and_the_scan_resumed(soap: SOAP, tmp_path: Path) -> None:
+    structures, fuse = water(24), tmp_path / "fuse"
+    fuse.touch()
+    descriptor = Fatal(fuse, structures[13].positions[0, 2])
+    with (
+        processes(2) as executor,
+        pytest.raises(RuntimeError, match=r"did not compute frames@\d+ to frames@\d+"),
+    ):
+        scan(structures, descriptor, executor=executor, store=tmp_path / "results.db")
+    n_stored = len(ScanResult.read(tmp_path / "results.db"))
+    assert n_stored <= 13
+    fuse.unlink()
+    with processes(2) as executor:
+        result = scan(structures, descriptor, executor=executor, store=tmp_path / "results.db")
+    assert result.rows == scan(structures, soap).rows
+
+
+class Slow(Executor):
+    """Does one thing after the other, later; counts what waits."""
+
+    def __init__(self) -> None:
+        self._max_workers = 2
+        self._pool = ThreadPoolExecutor(1)
+        self.waiting = self.most = 0
+        self._lock = threading.Lock()
+
+    def submit(self, function, /, *arguments, **settings) -> Future:
+        with self._lock:
+            self.waiting += len(arguments[-1])
+            self.most = max(self.most, self.waiting)
+        future = self._pool.submit(self._late, function, *arguments)
+        return future
+
+    def _late(self, function, *arguments):
+        time.sleep(0.01)
+        outcome = function(*arguments)
+        with self._lock:
+            self.waiting -= len(arguments[-1])
+        return outcome
+
+
+def test_few_chunks_are_on_their_way(soap: SOAP, monkeypatch) -> None:
+    monkeypatch.setattr(module, "MOST_FRAMES", 4)
+    executor, read = Slow(), []
+
+    def counted() -> Iterator[Atoms]:
+        for atoms in water(200):
+            read.append(len(read))
+            yield atoms
+
+    ahead: list[int] = []
+    result = scan(
+        counted(), soap, executor=executor, progress=lambda n: ahead.append(len(read) - n)
+    )
+    assert list(result.column("index")) == list(range(200))
+    assert 4 < executor.most <= 4 * 4  # two chunks for each worker
+    assert max(ahead) <= 4 * 4
+
+
+def test_what_cannot_be_sent_is_told(two: Executor) -> None:
+    descriptor = FiniteDifferenceDescriptor(lambda atoms: atoms.get_all_distances())
+    with pytest.raises(RuntimeError, match=r"did not compute frames@0 to frames@0: .*pickle"):
+        scan(water(2), descriptor, executor=two)
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="processes are looked up in /proc")
+def test_workers_end_with_their_parent(tmp_path: Path) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(
+        textwrap.dedent("""
+            import os, time
+            from ase_sensitivity.dataset.workers import processes
+
+            if __name__ == "__main__":
+                executor = processes(1)
+                print(executor.submit(os.getpid).result(), flush=True)
+                time.sleep(60)
+        """)
+    )
+    parent = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert parent.stdout is not None
+    worker = int(parent.stdout.readline())
+    assert Path(f"/proc/{worker}").exists()
+    parent.kill()
+    parent.communicate()
+    end = time.monotonic() + 20
+    while Path(f"/proc/{worker}").exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{worker}").exists()
+
+
+@pytest.mark.parametrize("n_workers", [0, -1, 1.5, True])
+def test_number_of_workers(n_workers) -> None:
+    with pytest.raises(ValueError, match="`n_workers` is"):
+        processes(n_workers)

@@ -1,0 +1,273 @@
+"""Databases of scans: resumed after anything, refused if they do not fit, read by ASE."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import molecule
+from ase.db import connect
+from ase.io import write
+
+from ase_sensitivity import SOAP, QUIPDescriptor
+from ase_sensitivity.dataset.result import ScanResult
+from ase_sensitivity.dataset.scan import scan
+from tests.scanning import run, stream
+from tests.structures import REFERENCE_SOAP, S1, TD, around_carbon, rattled
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def soap() -> SOAP:
+    return SOAP(["H", "O", "C"], cutoff=3.0, n_max=2, l_max=1, threads=1)
+
+
+def water(n: int) -> list[Atoms]:
+    return [rattled(molecule("H2O"), seed=seed) for seed in range(n)]
+
+
+def start(results: Path, n_frames: int, *more: str) -> subprocess.Popen:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "tests.scanning", str(results), str(n_frames), *more]
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def same(result: ScanResult, expected: ScanResult) -> None:
+    assert result.rows == expected.rows
+    for one, other in zip(result.records(), expected.records(), strict=True):
+        assert np.array_equal(one.singular_values, other.singular_values)
+        assert np.array_equal(one.atoms.positions, other.atoms.positions, equal_nan=True)
+        assert one.causes == other.causes
+        assert (one.lost_forces is None) == (other.lost_forces is None)
+        if one.lost_forces is not None:
+            assert np.allclose(one.lost_forces, other.lost_forces, rtol=1e-6, atol=1e-12)
+            assert np.array_equal(one.curve, other.curve)
+
+
+def test_a_database_has_what_memory_has(tmp_path: Path) -> None:
+    expected = run(None, 20)
+    result = run(str(tmp_path / "results.db"), 20)
+    same(result, expected)
+    same(ScanResult.read(tmp_path / "results.db"), expected)
+    assert result.parameters == ScanResult.read(tmp_path / "results.db").parameters
+    assert result.parameters["descriptor"].startswith("SOAP(['H', 'O'], cutoff=3")
+    assert result.summary() == expected.summary()
+    assert np.array_equal(result.curve[1], expected.curve[1])
+    assert result.species_loss == pytest.approx(expected.species_loss, rel=1e-6)
+    assert os.listdir(tmp_path) == ["results.db"]
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit, RuntimeError])
+def test_an_interrupted_scan_is_resumed(interruption, soap: SOAP, tmp_path: Path) -> None:
+    structures = water(12)
+    expected = scan(structures, soap)
+
+    def stop(n_done: int) -> None:
+        if n_done >= 5:
+            raise interruption
+
+    with pytest.raises(interruption):
+        scan(structures, soap, store=tmp_path / "results.db", progress=stop)
+    part = ScanResult.read(tmp_path / "results.db")
+    assert 5 <= len(part) < 12
+    n_stored = len(part)
+    assert part.rows == expected.rows[:n_stored]
+    counts: list[int] = []
+    result = scan(structures, soap, store=tmp_path / "results.db", progress=counts.append)
+    same(result, expected)
+    assert counts[0] > n_stored
+    computed: list[int] = []
+    same(scan(structures, soap, store=tmp_path / "results.db", progress=computed.append), expected)
+    assert computed == []
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+def test_signals(sign: signal.Signals, tmp_path: Path) -> None:
+    results = tmp_path / "results.db"
+    process = start(results, 4000)
+    while not results.exists() or len(ScanResult.read(results)) < 10:
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+    process.send_signal(sign)
+    process.communicate(timeout=60)
+    n_stored = len(ScanResult.read(results))
+    assert 10 <= n_stored < 4000
+    result = run(str(results), n_stored + 5)
+    same(result, run(None, n_stored + 5))
+
+
+@pytest.mark.slow
+def test_killed_at_random_times(tmp_path: Path) -> None:
+    """SIGKILL at 20 times spread over a scan, from before the database is there to the end."""
+    results, n_frames = tmp_path / "results.db", 600
+    process, begin = start(tmp_path / "timing.db", n_frames), time.perf_counter()
+    assert process.wait() == 0
+    whole = time.perf_counter() - begin
+    random.seed(0)
+    sizes = [0]
+    for _ in range(20):
+        process = start(results, n_frames)
+        time.sleep(random.uniform(0.3 * whole, 0.6 * whole) if len(sizes) % 3 else 0.2 * whole)
+        process.kill()
+        process.communicate()
+        sizes.append(len(ScanResult.read(results)) if results.exists() else 0)
+        with sqlite3.connect(results) as database:
+            assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert sizes == sorted(sizes)
+    assert len(set(sizes)) > 3
+    same(run(str(results), n_frames), run(None, n_frames))
+
+
+def test_killed_while_the_database_is_made(soap: SOAP, tmp_path: Path, monkeypatch) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill(*names):
+        raise Killed
+
+    monkeypatch.setattr("ase_sensitivity.dataset.store.os.replace", kill)
+    with pytest.raises(Killed):
+        scan(water(2), soap, store=tmp_path / "results.db")
+    monkeypatch.undo()
+    assert not (tmp_path / "results.db").exists()
+    assert len(scan(water(2), soap, store=tmp_path / "results.db")) == 2
+    assert os.listdir(tmp_path) == ["results.db"]
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
+    results = tmp_path / "results.db"
+    process = start(results, 600, "150000")
+    _, text = process.communicate(timeout=120)
+    assert process.returncode == 1
+    last = text.strip().splitlines()[-1]
+    assert last.startswith("OSError: the database")
+    assert "goes on from there" in last
+    n_stored = len(ScanResult.read(results))
+    assert 10 < n_stored < 600
+    same(run(str(results), n_stored + 20), run(None, n_stored + 20))
+
+
+def test_ase_selects(tmp_path: Path) -> None:
+    descriptor = QUIPDescriptor(REFERENCE_SOAP.format(l_max=8, n_species=1, species_Z=1))
+    generic = around_carbon([(1, 0, 0.1), (0.28, 0.96, 0), (-0.48, 0.6, 0.64), (-0.4, -0.5, -0.8)])
+    frames = [around_carbon(S1), around_carbon(TD), generic]
+    frames[0].arrays["dft"] = np.ones((5, 3))
+    frames[0].info["dft"] = -3.0
+    results = str(tmp_path / "results.db")
+    scan(
+        iter(frames[:1]), descriptor, scope="environment", store=results, forces_key="dft",
+        energy_key="dft",
+    )  # fmt: skip
+    scan(frames, descriptor, scope="environment", store=results, forces_key="dft", energy_key="dft")
+    database = connect(results)
+    (row,) = database.select("cause=incompleteness,ratio<1e-4")
+    assert row.n_incompleteness == 1
+    assert row.energy == -3.0
+    assert row.fmax == pytest.approx(np.sqrt(3))
+    assert row.toatoms().get_forces() == pytest.approx(np.ones((5, 3)))
+    assert row.data["modes"].shape == (6, 5, 3)
+    assert database.count("cause=symmetry") == 1
+    assert database.count("error") == 2  # no such forces
+    assert database.count("CH4") == 3
+    command = [sys.executable, "-m", "ase", "db", results, "cause=incompleteness,ratio<1e-4"]
+    done = subprocess.run([*command, "-n"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1 row"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"scope": "atom"}, "scope = 'structure', not 'atom'"),
+        ({"k": 3}, "k = 6, not 3"),
+        ({"units": "kcal/mol"}, "units = 'eV'"),
+        ({"descriptor": SOAP(["H", "O", "C"], 3.5, 2, 1)}, "cutoff=3.5"),
+    ],
+)
+def test_other_options_are_refused(given: dict, words: str, soap: SOAP, tmp_path: Path) -> None:
+    arguments = {"frames": water(3), "descriptor": soap, "store": tmp_path / "results.db"}
+    scan(**arguments)
+    with pytest.raises(ValueError, match=r"results\.db is of a scan with") as caught:
+        scan(**arguments | given)
+    assert words in str(caught.value)
+    assert len(ScanResult.read(tmp_path / "results.db")) == 3
+
+
+def test_other_data_are_refused(soap: SOAP, tmp_path: Path) -> None:
+    structures = water(4)
+    scan(structures[:3], soap, store=tmp_path / "results.db")
+    structures[2].positions[0, 0] += 1e-3
+    with pytest.raises(ValueError, match="another structure for frames@2: the data have changed"):
+        scan(structures, soap, store=tmp_path / "results.db")
+
+
+def test_a_growing_trajectory(soap: SOAP, tmp_path: Path) -> None:
+    """More frames, and another file, are added; the torn frame is read again."""
+    path, other, results = tmp_path / "run.xyz", tmp_path / "more.xyz", tmp_path / "results.db"
+    structures = water(9)
+    write(path, structures[:5], format="extxyz")
+    text = path.read_text()
+    path.write_text(text[:-20])
+    assert scan(path, soap, store=results).rows[4]["error"] is not None
+    write(path, structures[:7], format="extxyz")
+    write(other, structures[7:], format="extxyz")
+    result = scan([path, other], soap, store=results)
+    assert result.rows == scan([path, other], soap).rows
+    assert [row["error"] for row in result.rows] == [None] * 9
+
+
+def test_overlapping_selections_are_scanned_once(soap: SOAP, tmp_path: Path) -> None:
+    write(tmp_path / "run.xyz", water(6), format="extxyz")
+    names = [f"{tmp_path}/run.xyz@::2", f"{tmp_path}/run.xyz"]
+    scan(names[0], soap, store=tmp_path / "results.db")
+    result = scan(names, soap, store=tmp_path / "results.db")
+    assert list(result.column("index")) == [0, 2, 4, 1, 3, 5]
+
+
+def test_two_scans_at_once(soap: SOAP, tmp_path: Path) -> None:
+    structures = water(3)
+
+    def second(_: int) -> None:
+        scan(structures, soap, store=tmp_path / "results.db")
+
+    with pytest.raises(RuntimeError, match="another process is writing"):
+        scan(structures, soap, store=tmp_path / "results.db", progress=second)
+    assert list(ScanResult.read(tmp_path / "results.db").column("index")) == [0, 1, 2]
+
+
+def test_what_is_no_database_of_a_scan(soap: SOAP, tmp_path: Path) -> None:
+    with connect(tmp_path / "other.db") as database:
+        database.write(molecule("H2O"), colour="blue")
+    (tmp_path / "text.db").write_text("not a database, but long enough to look like one" * 20)
+    (tmp_path / "empty.db").touch()
+    with pytest.raises(ValueError, match="rows that are not from a scan"):
+        scan(water(1), soap, store=tmp_path / "other.db")
+    with pytest.raises(ValueError, match="not the result of a scan"):
+        ScanResult.read(tmp_path / "other.db")
+    for call in (lambda: scan(water(1), soap, store=tmp_path / "text.db"),
+                 lambda: ScanResult.read(tmp_path / "text.db")):  # fmt: skip
+        with pytest.raises(ValueError, match=r"text\.db is not a database"):
+            call()
+    with pytest.raises(FileNotFoundError, match=r"there is no file .*absent\.db"):
+        ScanResult.read(tmp_path / "absent.db")
+    with pytest.raises(ValueError, match="not the result of a scan"):
+        ScanResult.read(tmp_path / "empty.db")
+    assert len(scan(water(1), soap, store=tmp_path / "empty.db")) == 1
+    with pytest.raises(OSError, match="cannot be used"):
+        scan(water(1), soap, store=tmp_path / "nowhere" / "results.db")
+
+
+def test_frames_of_the_stream_differ() -> None:
+    """Else a frame computed twice could pass for another one."""
+    rows = [row["sigma_min"] for row in run(None, 30).rows if row["sigma_min"]]
+    assert len(set(rows)) == len(rows) > 20
+    assert len(list(stream(30))) == 30
