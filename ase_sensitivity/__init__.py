@@ -7,6 +7,12 @@ from ase_sensitivity.approach.nearest import (
     nearest_singular,
     singularity_distance,
 )
+from ase_sensitivity.dataset.bases import Convergence
+from ase_sensitivity.dataset.converge import converge
+from ase_sensitivity.dataset.neighbors import find_pairs
+from ase_sensitivity.dataset.pairs import PairResult
+from ase_sensitivity.dataset.result import ScanResult
+from ase_sensitivity.dataset.scan import scan
 from ase_sensitivity.descriptors.base import (
     Descriptor,
     FeatureJacobian,
@@ -17,9 +23,22 @@ from ase_sensitivity.descriptors.finite_difference import FiniteDifferenceDescri
 from ase_sensitivity.descriptors.quip import QUIPDescriptor
 from ase_sensitivity.descriptors.soap.soap import SOAP
 from ase_sensitivity.descriptors.strain import strain_derivative
+from ase_sensitivity.dynamics.bias import Attract, Repel
+from ase_sensitivity.dynamics.calculator import SensitivityCalculator
 from ase_sensitivity.dynamics.log import SensitivityLog, read_log
 from ase_sensitivity.dynamics.observer import SensitivityObserver
 from ase_sensitivity.dynamics.replay import replay
+from ase_sensitivity.explore import (
+    Manifold,
+    Match,
+    SingularPoint,
+    SingularSearch,
+    Twin,
+    best_match,
+    find_singular,
+    find_twin,
+    trace_manifold,
+)
 from ase_sensitivity.notices import (
     ConstraintWarning,
     CostWarning,
@@ -34,30 +53,48 @@ from ase_sensitivity.size import SizeIndependent, size_independent
 __version__ = "0.1.0"
 __all__ = [
     "SOAP",
+    "Attract",
     "ConstraintWarning",
+    "Convergence",
     "CostWarning",
     "Descriptor",
     "EvaluationWarning",
     "FeatureJacobian",
     "FiniteDifferenceDescriptor",
     "Gradient",
+    "Manifold",
+    "Match",
     "NearestSingular",
+    "PairResult",
     "QUIPDescriptor",
+    "Repel",
+    "ScanResult",
     "Sensitivity",
+    "SensitivityCalculator",
     "SensitivityLog",
     "SensitivityObserver",
     "SensitivityWarning",
     "SingularConfiguration",
+    "SingularPoint",
+    "SingularSearch",
     "SingularWarning",
     "SizeIndependent",
     "StackedJacobian",
     "StreamedJacobian",
+    "Twin",
     "analyze",
+    "best_match",
+    "converge",
+    "find_pairs",
+    "find_singular",
+    "find_twin",
     "gradient",
     "nearest_singular",
     "read_log",
     "replay",
+    "scan",
     "singularity_distance",
     "size_independent",
     "strain_derivative",
+    "trace_manifold",
 ]

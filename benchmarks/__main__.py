@@ -14,7 +14,7 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_
 for name in THREADS:
     os.environ[name] = "1"  # before anybody loads a library that reads it
 
-from benchmarks import jacobian, overhead, pipeline, roofline, scaling  # noqa: E402
+from benchmarks import jacobian, overhead, pipeline, roofline, scaling, scan  # noqa: E402
 
 PACKAGES = ("ase-sensitivity", "ase", "numpy", "scipy", "numba")
 PACKAGES += ("quippy-ase", "featomic", "dscribe", "mace-torch", "torch")
@@ -49,6 +49,8 @@ def main() -> None:
         "roofline": roofline.measure,
         "scaling": scaling.measure,
         "overhead": lambda: overhead.measure(arguments.seconds),
+        "scan": lambda: scan.measure(arguments.seconds),
+        "workers": scan.workers,
     }
     parser.add_argument("parts", nargs="*", help=f"some of {', '.join(parts)}; all by default")
     parser.add_argument("--seconds", type=float, default=4.0, help="per pair of peers")

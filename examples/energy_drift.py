@@ -11,14 +11,14 @@ from tblite.ase import TBLite
 from ase_sensitivity import SOAP, Attract, Repel, SensitivityCalculator
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--time", type=float, default=200.0, help="of each run, in fs")
+parser.add_argument("--time", type=float, default=250.0, help="of each run, in fs")
 length = parser.parse_args().time
 
 soap = SOAP(species=["N", "H"], cutoff=4.0, n_max=8, l_max=6)
 print("   dt    bias energy   total energy: ripple      drift   bias")
 print("   fs       up to eV                    meV     meV/ps")
 for step in (0.5, 0.25):
-    for bias in (None, Repel(ratio=0.25, strength=0.5), Attract(ratio=0.25, strength=0.5)):
+    for bias in (None, Repel(ratio=0.5, strength=0.5), Attract(ratio=0.5, strength=0.5)):
         atoms = molecule("NH3")
         atoms.positions[0, 2] = atoms.positions[1, 2] + 0.05
         atoms.calc = calc = SensitivityCalculator(

@@ -7,15 +7,14 @@ methanol, with all atoms as centres, the softest direction is only soft.
 
 import argparse
 
-import numpy as np
 from ase import Atoms
 from ase.build import molecule
 
 from ase_sensitivity import SOAP
-from ase_sensitivity.explore.manifold import trace_manifold
+from ase_sensitivity.explore import trace_manifold
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--length", type=float, default=0.6, help="of the paths, in Å")
+parser.add_argument("--length", type=float, default=0.3, help="of the paths, in Å")
 parser.add_argument("--plot", metavar="FILE", help="for instance manifolds.svg")
 arguments = parser.parse_args()
 
@@ -48,17 +47,16 @@ if arguments.plot:
     import matplotlib.pyplot as plt
 
     mpl.rcParams["svg.hashsalt"] = "manifolds"
-    figure, axes = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
-    for color, (name, path) in zip(("C0", "C1", "C2"), paths.items(), strict=True):
-        floor = np.maximum(path.feature_change[1:], 1e-16)
-        axes.semilogy(path.rmsd[1:], floor, "o-", color=color, label=f"{name}: {path.verdict}")
-        axes.semilogy(
-            path.random_rmsd[1:], path.random_feature_change[1:], "--", color=color, alpha=0.6
-        )
-    axes.set_xlabel("geometric change: rmsd of the best match (Å)")
-    axes.set_ylabel("change of the features / their norm")
-    axes.set_title("paths (points) and random displacements (dashed)", fontsize="medium")
-    axes.legend(fontsize="small")
-    figure.savefig(
-        arguments.plot, metadata={"Date": None} if arguments.plot.endswith("svg") else {}
-    )
+    figure, panels = plt.subplots(1, 2, figsize=(8.4, 4.2), sharex=True, layout="constrained")
+    for axes, scale in zip(panels, ("linear", "log"), strict=True):
+        for color, (name, path) in zip(("C0", "C1", "C2"), paths.items(), strict=True):
+            label = f"{name}: {path.verdict}"
+            axes.plot(path.rmsd[1:], path.feature_change[1:], "o-", color=color, label=label)
+            random = path.random_rmsd[1:], path.random_feature_change[1:]
+            axes.plot(*random, "--", color=color, alpha=0.6)
+        axes.set_yscale(scale)
+        axes.set_xlabel("geometric change: rmsd of the best match (Å)")
+    panels[0].set_ylabel("change of the features / their norm")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=1)
+    svg = arguments.plot.endswith("svg")
+    figure.savefig(arguments.plot, metadata={"Date": None} if svg else {})

@@ -210,6 +210,19 @@ def test_energy_does_not_jump_where_a_molecule_falls_apart():
     assert far.energy > BIAS.evaluate(torn(4.0), soap()).energy + 1.3
 
 
+@pytest.mark.parametrize("smooth", [False, True])
+def test_forces_jump_at_the_transition_unless_it_is_smooth(smooth):
+    descriptor = SOAP(["C", "H"], cutoff=4.0, n_max=4, l_max=3, smooth_cutoff=smooth)
+
+    def forces(distance):
+        atoms = rattled(molecule("CH4"), 0.1, seed=1)
+        atoms += Atoms("C", [atoms.positions[0] + distance * np.array([0.48, 0.6, 0.64])])
+        return BIAS.evaluate(atoms, descriptor).forces
+
+    far, near = (np.abs(forces(3.5 + h) - forces(3.5 - h)).max() for h in (2e-3, 5e-4))
+    assert near == pytest.approx(far / 4 if smooth else far, rel=0.1)
+
+
 def test_blind_crystal():
     """Every atom of perfect copper is a centre of inversion: nothing is seen, nothing is pulled."""
     term = Repel(0.1, 2.0).evaluate(bulk("Cu", cubic=True), soap("Cu"))

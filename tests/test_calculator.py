@@ -304,9 +304,9 @@ def test_results_are_found_when_read():
     np.testing.assert_array_equal(atoms.calc.sensitivity.modes, expected.modes)
     assert descriptor.n_calls == 1
     assert atoms.calc.get_property("singularity_distance", atoms) > 0.1
-    assert descriptor.n_calls == 8
+    assert descriptor.n_calls == 5
     assert atoms.calc.get_property("singularity_distance", atoms, False) > 0
-    assert descriptor.n_calls == 8
+    assert descriptor.n_calls == 5
     # A copy of the results holds what ASE knows.
     single = SinglePointCalculator(atoms, **results)
     np.testing.assert_array_equal(single.get_forces(atoms), atoms.get_forces())
@@ -316,6 +316,8 @@ def test_results_are_found_when_read():
     assert results.get("bias_energy", -1.0) == -1.0
     with pytest.raises(KeyError, match="bias_energy"):
         _ = results["bias_energy"]
+    with pytest.raises(PropertyNotImplementedError, match="there is no bias"):
+        atoms.calc.get_property("bias_energy", atoms)
 
 
 def test_results_follow_the_atoms():
@@ -447,7 +449,7 @@ def test_full_stress_and_no_stress():
 
 
 def drift(bias, step):
-    """Largest deviation of the total energy in eV over 20 fs."""
+    """Largest deviation of the total energy in eV over 12 fs."""
     atoms = molecule("NH3")
     atoms.positions[0, 2] -= 0.15
     atoms.calc = SensitivityCalculator(EMT(), soap(), bias=bias)
@@ -460,7 +462,7 @@ def drift(bias, step):
         biases.append(atoms.calc.results["bias_energy"] if bias else 0.0)
 
     dyn.attach(look)
-    dyn.run(round(20 / step))
+    dyn.run(round(12 / step))
     return np.ptp(energies), np.ptp(biases)
 
 
@@ -593,7 +595,7 @@ def test_refuses():
         SensitivityCalculator(None, soap())
     with pytest.raises(TypeError, match="`calc` is <class"):
         SensitivityCalculator(EMT, soap())
-    with pytest.raises(TypeError, match=r"`calc` is an ase\.Atoms"):
+    with pytest.raises(TypeError, match="`calc` is Atoms"):
         SensitivityCalculator(ammonia(), soap())
     with pytest.raises(TypeError, match="`descriptor` must be a Descriptor"):
         SensitivityCalculator(EMT(), "soap")

@@ -9,7 +9,7 @@ from ase.build import bulk, molecule
 from ase.io import read, write
 
 from ase_sensitivity import SOAP
-from ase_sensitivity.explore.manifold import trace_manifold
+from ase_sensitivity.explore import trace_manifold
 from tests.structures import S3, around_carbon, rattled
 
 CARBON = SOAP(["H"], 3.0, 8, 8, 0.3, 0.5, 0.0, normalise=False, centers=["C"])
@@ -55,7 +55,7 @@ def test_quasi_constant_near_s3(seed):
     path = trace_manifold(atoms, CARBON)
     assert path.verdict == "quasi-constant"
     assert path.feature_change.max() > 1e-5
-    assert 0.005 < path.ratio < 0.1
+    assert 0.005 < path.ratio < 0.12
     check_numbers(path, atoms, CARBON)
 
 
@@ -63,7 +63,7 @@ def test_merely_soft_with_all_atoms_as_centers():
     atoms = rattled(molecule("CH3OH"), 0.1)
     path = trace_manifold(atoms, SOAP(["C", "O", "H"], 4.0, 4, 3), length=0.2, n_random=4)
     assert path.verdict == "soft"
-    assert path.ratio > 0.1
+    assert path.ratio > 0.2
 
 
 def test_the_path_changes_the_features_least():

@@ -57,6 +57,9 @@ class TestFormat:
             "ratio",
             "n_null",
             "worst_atom",
+            "distance[A]",
+            "arrival[fs]",
+            "cause",
             "state",
         ]
 
@@ -78,7 +81,7 @@ class TestFormat:
         lines = log.read_text().splitlines()
         assert lines[0] == "# Told"
         assert "scope=atom, center=2, k=3" in lines[1]
-        assert lines[1].endswith("threshold=0.01")
+        assert lines[1].endswith("threshold=0.01, distance_threshold=0.1")
         assert lines[2] == columns(3).rstrip("\n")
 
     def test_no_header_on_request(self, still, tmp_path):

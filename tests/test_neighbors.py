@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
 from scipy.stats import special_ortho_group
 
 from ase_sensitivity import SOAP, FiniteDifferenceDescriptor, QUIPDescriptor
@@ -256,6 +259,38 @@ def test_conflicts_of_energies_and_forces() -> None:
     assert kcal.conflicts[0].difference == pytest.approx(0.1 * 0.0433641, rel=1e-5)
 
 
+def test_conflicts_in_crystals(tmp_path: Path) -> None:
+    """Turned, in another file, with labels of its own names."""
+    atoms = rattled(bulk("Si", cubic=True), 0.1)
+    atoms.arrays["dft"] = np.random.default_rng(0).normal(size=(8, 3))
+    atoms.info["e"] = -40.0
+    rotation = special_ortho_group.rvs(3, random_state=1)
+    again = atoms.copy()
+    again.set_cell(atoms.cell.array @ rotation.T)
+    again.positions = atoms.positions @ rotation.T
+    again.arrays["dft"] = atoms.arrays["dft"] @ rotation.T
+    files = [str(tmp_path / "a.xyz"), f"{tmp_path / 'b.xyz'}@1:"]
+    options = {"forces_key": "dft", "energy_key": "e"}
+    soap = SOAP(["Si"], 4.0, 4, 4)
+    write(tmp_path / "a.xyz", atoms)
+    write(tmp_path / "b.xyz", [rattled(atoms, 0.1, 5), again])
+    found = find_pairs(files, soap, **options)
+    assert (len(found.duplicate_frames), found.conflicts) == (1, [])
+    assert found.duplicate_frames[0].second == Place(1, None, str(tmp_path / "b.xyz"))
+    assert max(pair.match for pair in found.duplicates) < 1e-6
+    again.arrays["dft"][3] *= -1
+    again.info["e"] = -40.8
+    write(tmp_path / "b.xyz", [rattled(atoms, 0.1, 5), again])
+    found = find_pairs(files, soap, **options)
+    energy, force = sorted(found.conflicts, key=lambda conflict: conflict.quantity)
+    assert energy.difference == pytest.approx(0.1, rel=1e-6)
+    wanted = 2 * np.linalg.norm(atoms.arrays["dft"][3])
+    assert force.difference == pytest.approx(wanted, rel=1e-5)
+    assert force.first.center == force.second.center == 3
+    assert "2 label conflicts" in found.summary()
+    assert [row["kind"] for row in found.rows[-2:]] == ["force conflict", "energy conflict"]
+
+
 def test_forces_may_differ_for_what_neighbours_see() -> None:
     """Up to the cutoff the same, not so up to twice the cutoff: no conflict."""
     chain = [(1.1 * k, 0.3 * (k % 2), 0.1 * k**2 % 0.7) for k in range(4)]
@@ -376,6 +411,7 @@ def test_the_list_of_pairs_is_bounded() -> None:
     ("options", "message"),
     [
         ({"epsilon": 0.0}, "`epsilon` is 0.0"),
+        ({"epsilon": 0.1}, "at most 0.01"),
         ({"delta": -1.0}, "`delta` is -1.0"),
         ({"force_tolerance": np.nan}, "`force_tolerance` is nan"),
         ({"max_environments": 0}, "`max_environments` is 0"),

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -94,37 +95,43 @@ def test_an_interrupted_scan_is_resumed(interruption, soap: SOAP, tmp_path: Path
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
 def test_signals(sign: signal.Signals, tmp_path: Path) -> None:
     results = tmp_path / "results.db"
-    process = start(results, 4000)
-    while not results.exists() or len(ScanResult.read(results)) < 10:
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.05)
-    process.send_signal(sign)
-    process.communicate(timeout=60)
-    n_stored = len(ScanResult.read(results))
+    with start(results, 4000) as process:
+        while stored(results) < 10:
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(sign)
+    n_stored = stored(results)
     assert 10 <= n_stored < 4000
     result = run(str(results), n_stored + 5)
     same(result, run(None, n_stored + 5))
 
 
-@pytest.mark.slow
-def test_killed_at_random_times(tmp_path: Path) -> None:
-    """SIGKILL at 20 times spread over a scan, from before the database is there to the end."""
-    results, n_frames = tmp_path / "results.db", 600
-    process, begin = start(tmp_path / "timing.db", n_frames), time.perf_counter()
-    assert process.wait() == 0
-    whole = time.perf_counter() - begin
-    random.seed(0)
+def stored(results: Path) -> int:
+    return len(ScanResult.read(results)) if results.exists() else 0
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_killed_at_random_times(kills: int, tmp_path: Path) -> None:
+    """SIGKILL at any time, from before the database is there to the middle of a transaction."""
+    results, n_frames = tmp_path / "results.db", 80 * kills
+    random.seed(kills)
     sizes = [0]
-    for _ in range(20):
-        process = start(results, n_frames)
-        time.sleep(random.uniform(0.3 * whole, 0.6 * whole) if len(sizes) % 3 else 0.2 * whole)
-        process.kill()
-        process.communicate()
-        sizes.append(len(ScanResult.read(results)) if results.exists() else 0)
-        with sqlite3.connect(results) as database:
-            assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    for number in range(kills):
+        with start(results, n_frames) as process:
+            if number % 4 == 0:  # while it starts
+                time.sleep(random.uniform(0, 2))
+            else:
+                while stored(results) == sizes[-1] and process.poll() is None:
+                    time.sleep(0.01)
+                time.sleep(random.uniform(0, 0.1))
+            process.kill()
+        sizes.append(stored(results))
+        if results.exists():
+            with closing(sqlite3.connect(results)) as database:
+                assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert sizes == sorted(sizes)
-    assert len(set(sizes)) > 3
+    assert len(set(sizes)) > kills / 4
+    assert sizes[-1] < n_frames
     same(run(str(results), n_frames), run(None, n_frames))
 
 
@@ -146,8 +153,8 @@ def test_killed_while_the_database_is_made(soap: SOAP, tmp_path: Path, monkeypat
 
 def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     results = tmp_path / "results.db"
-    process = start(results, 600, "150000")
-    _, text = process.communicate(timeout=120)
+    with start(results, 600, "150000") as process:
+        text = process.communicate()[1]
     assert process.returncode == 1
     last = text.strip().splitlines()[-1]
     assert last.startswith("OSError: the database")
@@ -271,3 +278,29 @@ def test_frames_of_the_stream_differ() -> None:
     rows = [row["sigma_min"] for row in run(None, 30).rows if row["sigma_min"]]
     assert len(set(rows)) == len(rows) > 20
     assert len(list(stream(30))) == 30
+
+
+def test_postgresql(tmp_path: Path) -> None:
+    backend = pytest.importorskip("ase_db_backends", reason="ASE's backend is not installed")
+    pgserver = pytest.importorskip("pgserver", reason="there is no PostgreSQL server to start")
+    assert backend is not None
+    with pgserver.get_server(tmp_path / "server", cleanup_mode="stop") as server:
+        uri = server.get_uri()
+
+        def stop(n_done: int) -> None:
+            if n_done >= 5:
+                raise KeyboardInterrupt
+
+        structures, soap = water(12), SOAP(["H", "O"], 3.0, 2, 1)
+        with pytest.raises(KeyboardInterrupt):
+            scan(structures, soap, store=uri, progress=stop)
+        assert 5 <= len(ScanResult.read(uri)) < 12
+        same(scan(structures, soap, store=uri), scan(structures, soap))
+        with pytest.raises(ValueError, match="scan with k = 6, not 3"):
+            scan(structures, soap, store=uri, k=3)
+
+
+def test_a_server_without_its_package_is_told(soap: SOAP, monkeypatch) -> None:
+    monkeypatch.setattr("ase_sensitivity.dataset.store.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="needs the package ase-db-backends"):
+        scan(water(1), soap, store="postgresql://me:secret@host/name")

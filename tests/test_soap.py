@@ -17,6 +17,8 @@ from ase_sensitivity.descriptors.soap.basis import Basis
 from ase_sensitivity.descriptors.soap.environments import Environments
 from ase_sensitivity.descriptors.soap.power_spectrum import power_spectrum
 from ase_sensitivity.descriptors.soap.radial import RadialTable, quip_basis, scaled_bessel
+from ase_sensitivity.testing import check_descriptor
+from tests.structures import BOUNDARIES
 
 
 def rattled(atoms, stdev=0.1, seed=0):
@@ -512,3 +514,44 @@ def test_import_is_light():
     assert not loaded & set(heavy)
     # The names above are those of today.
     assert all(importlib.util.find_spec(name) for name in heavy if name != "quippy")
+
+
+@pytest.mark.parametrize("basis", ["quip", "gto"])
+@pytest.mark.parametrize("body_order", [2, 3])
+def test_smooth_cutoff(basis, body_order):
+    """The same kernels, and the table of Python: only the transition differs."""
+    smooth, plain = (
+        SOAP(
+            ["C", "H", "O"],
+            cutoff=3.0,
+            n_max=3,
+            l_max=2,
+            cutoff_transition_width=1.0,
+            radial_basis=basis,
+            body_order=body_order,
+            smooth_cutoff=choice,
+        )
+        for choice in (True, False)
+    )
+    atoms = BOUNDARIES["isolated"]()
+    check_descriptor(smooth, atoms)
+    assert np.abs(smooth.features(atoms) - plain.features(atoms)).max() > 1e-3
+
+    def derivative(descriptor, distance):
+        jacobian = descriptor.jacobian(Atoms("CHO", [(0, 0, 0), (1, 0, 0), (0, 0, distance)]))
+        return jacobian.blocks[(jacobian.row == 0) & (jacobian.atom == 2)][0, 2]
+
+    for end in (2.0, 3.0 - 1e-7):  # of the transition
+        jumps = [
+            np.abs(
+                derivative(descriptor, end + 1e-4)
+                - 2 * derivative(descriptor, end)
+                + derivative(descriptor, end - 1e-4)
+            ).max()
+            / 1e-4
+            if end < 2.5
+            else np.abs(derivative(descriptor, end - 1e-4)).max() / 1e-4
+            for descriptor in (plain, smooth)
+        ]
+        assert jumps[0] > 1e-2
+        assert jumps[1] < 1e-2 * jumps[0]

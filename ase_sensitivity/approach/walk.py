@@ -248,6 +248,8 @@ def _add_products(
     here: FeatureJacobian, change: FeatureJacobian, view: View, cross: Floats, square: Floats
 ) -> None:
     """Add J^T H to ``cross`` and H^T H to ``square``."""
+    from ase_sensitivity.descriptors.accumulate import mirror  # loads numba
+
     if aligned(here, change):
         column = view.column(here)
         rows = zip(here.row_blocks(column), change.row_blocks(column), strict=True)
@@ -259,10 +261,10 @@ def _add_products(
     n = len(cross)
     total = np.zeros((2 * n, 2 * n))
     both, columns = _side_by_side(here, change, view)
-    both.add_gram(columns, total)  # the lower triangle
-    cross += total[n:, :n].T
-    lower = total[n:, n:]
-    square += np.tril(lower) + np.tril(lower, -1).T
+    both.add_gram(columns, total)
+    mirror(total)
+    cross += total[:n, n:]
+    square += total[n:, n:]
 
 
 def _without(t: Floats, x: Floats) -> Floats:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
+import scipy
 from ase import Atoms
 
 from ase_sensitivity.descriptors.base import Floats

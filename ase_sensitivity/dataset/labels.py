@@ -7,14 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from ase_sensitivity.causes.symmetry import point_group
-from ase_sensitivity.dataset.overlay import overlay
+from ase_sensitivity.dataset.overlay import SAME, overlay
 from ase_sensitivity.dataset.pairs import Conflict, Pair
 from ase_sensitivity.dataset.surroundings import Surroundings
 from ase_sensitivity.descriptors.base import Floats
-
-SAME = 1e-3
-"""Points that miss each other by less than this (Å) are at the same place, when forces are
-compared: bonds pull with some 10 eV/Å²."""
 
 BEYOND = 0.3
 """Å beyond twice the cutoff up to which a gap between atoms is looked for, to compare those before
@@ -42,7 +38,9 @@ def energy_conflicts(duplicates: Sequence[Pair], tolerance: float) -> list[Confl
     return [
         Conflict(pair.first, pair.second, "energy", pair.energy_difference)
         for pair in duplicates
-        if pair.energy_difference is not None and pair.energy_difference > tolerance
+        if pair.match <= SAME
+        and pair.energy_difference is not None
+        and pair.energy_difference > tolerance
     ]
 
 
@@ -74,7 +72,7 @@ def _least_difference(
     """Over all ways to put one environment on the other; None if there is none."""
     radius = 2 * around.descriptor.cutoff
     a, b = around.points(i, radius + BEYOND), around.points(j, radius + BEYOND)
-    miss, rotation = overlay(a, b, radius, radius + BEYOND, enough=SAME)
+    miss, rotation = overlay(a, b, radius, radius + BEYOND)
     if miss > SAME or rotation is None:
         return None
     numbers, points = a

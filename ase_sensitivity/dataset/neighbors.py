@@ -13,10 +13,10 @@ from ase_sensitivity.dataset.labels import (
     force_conflicts,
     force_difference,
 )
-from ase_sensitivity.dataset.overlay import Overlay, overlay
+from ase_sensitivity.dataset.overlay import APART, Overlay, misses, overlay
 from ase_sensitivity.dataset.pairs import Pair, PairResult
 from ase_sensitivity.dataset.reading import Frames, check_frames, read_frames
-from ase_sensitivity.dataset.surroundings import Surroundings
+from ase_sensitivity.dataset.surroundings import Points, Surroundings
 from ase_sensitivity.dataset.tasks import tasks_of, unit_factors
 from ase_sensitivity.dataset.whole_structures import whole_structures
 from ase_sensitivity.descriptors.base import Descriptor, Floats, Ints
@@ -44,7 +44,7 @@ def find_pairs(
     force_tolerance: float = 0.05,
     across_species: bool = False,
     max_environments: int | None = None,
-    max_pairs: int = 10_000,
+    max_pairs: int = 1000,
     progress: Callable[[int], object] | None = None,
 ) -> PairResult:
     """Find environments that a descriptor takes for the same.
@@ -71,7 +71,8 @@ def find_pairs(
     max_environments
         So many are drawn at random if there are more. By default all are compared.
     max_pairs
-        No more degenerate pairs are listed.
+        The search ends at so many degenerate pairs of environments: the features are poor then, or
+        ``epsilon`` is large.
     progress
         Called with the number of structures read so far.
 
@@ -112,7 +113,7 @@ def find_pairs(
     >>> len(found.degenerate), len(found.duplicates)
     (2, 2)
     >>> found.degenerate[0].second
-    Place(frame=1, center=0)
+    Place(frame=1, center=0, source='frames')
     """
     _check(epsilon, delta, energy_tolerance, force_tolerance, max_environments, max_pairs)
     check_frames(frames)
@@ -134,6 +135,8 @@ def find_pairs(
         n_environments=len(around),
         n_distinct=len(np.unique(search.copy_of)),
         complete=around.complete and not search.stopped,
+        epsilon=epsilon,
+        delta=delta,
         errors=around.errors,
         degenerate=degenerate,
         duplicates=duplicates,
@@ -149,8 +152,8 @@ def _check(
     max_environments: int | None,
     max_pairs: int,
 ) -> None:
-    if not 0 < epsilon <= 0.1:
-        raise ValueError(f"`epsilon` is {epsilon} but must be positive and at most 0.1")
+    if not 0 < epsilon <= 0.01:
+        raise ValueError(f"`epsilon` is {epsilon} but must be positive and at most 0.01")
     for name, value in (
         ("delta", delta),
         ("energy_tolerance", energy_tolerance),
@@ -188,7 +191,9 @@ class _Search:
         self.stopped = False
         cutoff = around.descriptor.cutoff
         weightless = min(cutoff * np.sqrt(epsilon / delta), cutoff / 2)
-        self.reach = (cutoff - weightless, cutoff) if np.isfinite(cutoff) else (np.inf, np.inf)
+        self.reach: tuple[float, float] = (np.inf, np.inf)
+        if np.isfinite(cutoff):
+            self.reach = (cutoff - weightless, cutoff)
 
     def run(self, group: Ints) -> None:
         """Compare the environments of a group with each other."""
@@ -198,6 +203,7 @@ class _Search:
         tree = KDTree(around.projected[group])
         identical = np.zeros(len(around), dtype=bool)
         compared: set[tuple[int, int]] = set()
+        laid: dict[tuple[int, int], Overlay] = {}
         for i in group.tolist():
             if identical[i]:
                 continue
@@ -216,7 +222,9 @@ class _Search:
                 key = (min(int(self.copy_of[i]), known), max(int(self.copy_of[i]), known))
                 if known >= 0 and key in compared:
                     continue
-                miss, rotation = self._overlay(i, j)
+                if known < 0 and self._misses(i, j):
+                    continue
+                miss, rotation = laid.pop((j, i)) if (j, i) in laid else self._overlay(i, j)
                 if known >= 0:
                     compared.add(key)
                     if miss > self.delta:
@@ -226,6 +234,8 @@ class _Search:
                     identical[j] = distance <= IDENTICAL * self.epsilon
                     self.copies.append((i, j))
                     self.duplicates.append(self._pair(i, j, distance, miss, rotation))
+                else:  # until j finds i
+                    laid[i, j] = miss, None if rotation is None else rotation.T
             if self.stopped:
                 break
         rest = group[self.copy_of[group] < 0]
@@ -245,13 +255,20 @@ class _Search:
         same = distances <= self.epsilon
         return others[same], distances[same]
 
+    def _points(self, i: int, j: int) -> tuple[Points, Points]:
+        return self.around.points(i, self.reach[1]), self.around.points(j, self.reach[1])
+
+    def _misses(self, i: int, j: int) -> bool:
+        if self.around.number[i] != self.around.number[j]:
+            return True
+        a, b = self._points(i, j)
+        return misses(a, b, *self.reach, self.delta)
+
     def _overlay(self, i: int, j: int) -> Overlay:
-        around = self.around
-        if around.number[i] != around.number[j]:
-            return np.inf, None
-        nearest, farthest = self.reach
-        a, b = around.points(i, farthest), around.points(j, farthest)
-        return overlay(a, b, nearest, farthest, self.delta)
+        if self.around.number[i] != self.around.number[j]:
+            return APART
+        a, b = self._points(i, j)
+        return overlay(a, b, *self.reach)
 
     def _add(self, key: tuple[int, int], pair: Pair) -> None:
         if len(self.degenerate) == self.max_pairs:

@@ -69,11 +69,13 @@ def lower(soap: SOAP, jacobian: FeatureJacobian, l_max: int) -> Known:
     the derivatives agree as well: d(g / |g|) = (1 - u u^T) dg / |g| with u = g / |g|.
     """
     n_max, own_l_max = soap.basis_size
+    if own_l_max == l_max:
+        return Known(soap, jacobian)
     chosen = soap.with_basis(n_max, l_max).orders <= own_l_max
     part = replace(
         jacobian, features=jacobian.features[:, chosen], blocks=jacobian.blocks[..., chosen]
     )
-    if soap.normalise and own_l_max < l_max:
+    if soap.normalise:
         from ase_sensitivity.descriptors.soap.basis import normalised
 
         starts = np.searchsorted(part.row, np.arange(len(part.centers) + 1))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from ase_sensitivity.causes.symmetry import point_group
 from ase_sensitivity.dataset.surroundings import Points
 from ase_sensitivity.descriptors.base import Floats, Ints
-from ase_sensitivity.explore.matching import best_match
 
-CORE = 32
+CORE = 16
 """Points up to which orientations are looked for with all of them. Of larger environments the
 nearest ones are laid on each other, and the rest follows."""
+
+SAME = 1e-3
+"""Points that miss each other by less than this (Å) are at the same place: no better match is
+looked for, and labels have to agree. Bonds pull with some 10 eV/Å²."""
 
 Overlay = tuple[float, Floats | None]
 """The largest distance between matched points in Å, infinite without a match, and the orthogonal
@@ -21,7 +23,7 @@ matrix that puts the first environment on the second."""
 APART: Overlay = (np.inf, None)
 
 
-def overlay(a: Points, b: Points, nearest: float, farthest: float, enough: float) -> Overlay:
+def overlay(a: Points, b: Points, nearest: float, farthest: float) -> Overlay:
     """How well environment a can be put on b, by any element of O(3), permutation included.
 
     Parameters
@@ -32,9 +34,9 @@ def overlay(a: Points, b: Points, nearest: float, farthest: float, enough: float
         Points beyond ``nearest`` (Å) may be left out, as they weigh nothing; where both
         environments have as many points of each species, and the gap between points in and out is
         widest.
-    enough
-        A match with a largest distance below this (Å) is good: no better one is looked for.
     """
+    from ase_sensitivity.explore.matching import best_match  # loads much
+
     common = _common(a, b, nearest, farthest)
     if common is None:
         return APART
@@ -44,12 +46,12 @@ def overlay(a: Points, b: Points, nearest: float, farthest: float, enough: float
     best = APART
     for rotation in (np.eye(3), -np.eye(3)):  # the atoms of a crystal are turned alike
         best = min(best, _laid(numbers_a, points_a, numbers_b, points_b, rotation), key=_size)
-        if best[0] <= enough:
+        if best[0] <= SAME:
             return best
     if len(points_a) <= CORE:
         found = best_match(numbers_a, points_a, numbers_b, points_b)
         return found.maximum, found.rotation
-    core = _common(a, b, float(np.linalg.norm(points_a[CORE // 4])), nearest, CORE)
+    core = _common(a, b, float(np.linalg.norm(points_a[CORE // 2])), nearest, CORE)
     if core is None:
         return best
     core_numbers, core_a = core[0]
@@ -59,9 +61,21 @@ def overlay(a: Points, b: Points, nearest: float, farthest: float, enough: float
     for turn in turns:
         trial = _laid(numbers_a, points_a, numbers_b, points_b, found.rotation @ turn)
         best = min(best, trial, key=_size)
-        if best[0] <= enough:
+        if best[0] <= SAME:
             break
     return best
+
+
+def misses(a: Points, b: Points, nearest: float, farthest: float, delta: float) -> bool:
+    """Whether the distances from the centre alone tell that no match is as good as ``delta``."""
+    common = _common(a, b, nearest, farthest)
+    if common is None:
+        return True
+    sides = []
+    for numbers, points in common:
+        distance = np.linalg.norm(points, axis=1)
+        sides.append(distance[np.lexsort((distance, numbers))])
+    return bool(np.abs(sides[0] - sides[1]).max(initial=0.0) > delta)
 
 
 def _size(found: Overlay) -> float:
@@ -100,6 +114,8 @@ def _laid(
     target = np.column_stack([points_b, 100.0 * numbers_b])
     missed, image = KDTree(target).query(moved)
     if len(np.unique(image)) < len(image):
+        from scipy.optimize import linear_sum_assignment  # loads much
+
         cost = ((moved[:, None] - target) ** 2).sum(axis=2)
         image = linear_sum_assignment(cost)[1]
         missed = np.sqrt(cost[np.arange(len(image)), image])

@@ -97,6 +97,8 @@ class PairResult:
         Environments that differ from each other.
     complete
         Whether all environments were compared, and all pairs listed.
+    epsilon, delta
+        Features are the same within this fraction, structures within this distance in Å.
     errors
         Structures that could not be compared, or whose labels are missing, and why.
     """
@@ -106,6 +108,8 @@ class PairResult:
     n_environments: int
     n_distinct: int
     complete: bool
+    epsilon: float
+    delta: float
     degenerate: list[Pair] = field(default_factory=list)
     duplicates: list[Pair] = field(default_factory=list)
     conflicts: list[Conflict] = field(default_factory=list)
@@ -154,8 +158,9 @@ class PairResult:
         if self.degenerate:
             worst = max(self.degenerate, key=_force)
             lines.append(
-                f"{_many(len(self.degenerate), 'degenerate pair')}: same features, different "
-                "structure. No model on these features can tell them apart."
+                f"{_many(len(self.degenerate), 'degenerate pair')}: features within "
+                f"{self.epsilon:g}, structures more than {self.delta:g} Å apart. What a model says "
+                "of one it says of the other."
             )
             said = (
                 ""

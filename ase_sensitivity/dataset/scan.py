@@ -92,8 +92,8 @@ def scan(
     causes
         Find out why singular values vanish; costs nothing for frames where none does.
     distance
-        Estimate the distance to the nearest singular configuration, with six to nine more
-        Jacobians.
+        Estimate the distance to the nearest singular configuration, to first order, with up to
+        four more Jacobians.
     null_tolerance
         Singular values below this fraction of the largest are zero.
     tolerance
@@ -123,7 +123,7 @@ def scan(
     >>> frames = [molecule("CH4"), molecule("C2H6")]
     >>> soap = QUIPDescriptor("soap cutoff=4 n_max=6 l_max=4 atom_sigma=0.5", species=["C", "H"])
     >>> [row["n_symmetry"] for row in scan(frames, soap).rows]
-    [2, 6]
+    [2, 1]
     """
     check_frames(frames)
     if k is None:

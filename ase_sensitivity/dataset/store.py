@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sqlite3
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -98,6 +99,8 @@ class DatabaseStore:
         If it is neither, or not a database.
     OSError
         If it cannot be opened.
+    ImportError
+        If ASE lacks its package for such servers.
 
     Notes
     -----
@@ -106,7 +109,8 @@ class DatabaseStore:
     """
 
     def __init__(self, name: str | Path) -> None:
-        self.name = os.fspath(name)
+        self._address = os.fspath(name)
+        self.name = re.sub("://[^@/]*@", "://", self._address)  # there may be a password
         self._is_file = "://" not in self.name
         if self._is_file and not self.name.endswith(".db"):
             raise ValueError(
@@ -120,7 +124,7 @@ class DatabaseStore:
 
     def _open(self) -> None:
         with _told(self.name):
-            self._database = _connected(self.name)
+            self._database = _connected(self._address)
             self._metadata = self._database.metadata
 
     @property
@@ -249,6 +253,8 @@ def _connected(name: str) -> Any:
 
     # ASE's lock file would outlive a process that is killed, and block the next one for good.
     kind = "extract_from_name" if "://" in name else "db"
+    if "://" in name and find_spec("ase_db_backends") is None:
+        raise ImportError("`store` is on a server, which needs the package ase-db-backends")
     return connect(name, type=kind, use_lock_file=False)
 
 
@@ -257,18 +263,23 @@ def _told(name: str) -> Iterator[None]:
     """Say of errors of a database which one it is, and what to do."""
     try:
         yield
-    except sqlite3.IntegrityError as error:
-        raise RuntimeError(
-            f"another process is writing frames of the same scan to {name}; wait for it, or stop "
-            "it, and start again"
-        ) from error
-    except sqlite3.OperationalError as error:
-        raise OSError(
-            f"the database {name} cannot be used: {error}; what it holds is safe, and the same "
-            "scan goes on from there"
-        ) from error
-    except sqlite3.DatabaseError as error:
-        raise ValueError(f"{name} is not a database: {error}") from error
+    except Exception as error:
+        # Every driver of a database has classes of these names (PEP 249).
+        kinds = {kind.__name__ for kind in type(error).__mro__}
+        reason = " ".join(str(error).split())
+        if "IntegrityError" in kinds:
+            raise RuntimeError(
+                f"another process is writing frames of the same scan to {name}; wait for it, or "
+                "stop it, and start again"
+            ) from error
+        if "OperationalError" in kinds:
+            raise OSError(
+                f"the database {name} cannot be used: {reason}; what it holds is safe, and the "
+                "same scan goes on from there"
+            ) from error
+        if "DatabaseError" in kinds:
+            raise ValueError(f"{name} is not a database: {reason}") from error
+        raise
 
 
 def _as_row(record: FrameRecord) -> Any:

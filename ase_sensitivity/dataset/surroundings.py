@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
-import scipy.linalg
+import scipy
 from ase import Atoms
 
 from ase_sensitivity.dataset.evaluation import Task

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from math import gcd
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+import scipy
 
 from ase_sensitivity.dataset.labels import BEYOND, energy_difference
-from ase_sensitivity.dataset.overlay import overlay
+from ase_sensitivity.dataset.overlay import SAME, overlay
 from ase_sensitivity.dataset.pairs import Pair
 from ase_sensitivity.dataset.surroundings import Points, Surroundings
 from ase_sensitivity.descriptors.base import Ints
@@ -39,8 +38,8 @@ def whole_structures(
     """
     n = len(around)
     first, second = np.array(list(links), dtype=np.intp).reshape(-1, 2).T
-    graph = coo_array((np.ones(len(links)), (first, second)), shape=(n, n))
-    seen_as = connected_components(graph, directed=False)[1][copy_of]
+    graph = scipy.sparse.coo_array((np.ones(len(links)), (first, second)), shape=(n, n))
+    seen_as = scipy.sparse.csgraph.connected_components(graph, directed=False)[1][copy_of]
     order = np.argsort(around.structure, kind="stable")
     numbers, starts = np.unique(around.structure[order], return_index=True)
     groups: dict[Key, dict[Key, list[int]]] = {}
@@ -63,7 +62,7 @@ def whole_structures(
                 kind = kinds[counts.argmin()]
                 i = int(own[members[0]][copy_of[own[members[0]]] == kind][0])
                 partners = own[other][copy_of[own[other]] == kind]
-                miss, j = _nearest(around, i, partners, delta)
+                miss, j = _nearest(around, i, partners)
                 norm = max(around.norm[i], around.norm[j], 1e-300)
                 features = around.features(np.array([i, j]))
                 distance = float(np.linalg.norm(features[0] - features[1]) / norm)
@@ -80,7 +79,7 @@ def _key(numbers: Ints, classes: Ints) -> Key:
     return tuple(tuple(part.tolist()) for part in (elements, counts[0], kinds, counts[1]))
 
 
-def _nearest(around: Surroundings, i: int, partners: Ints, delta: float) -> tuple[float, int]:
+def _nearest(around: Surroundings, i: int, partners: Ints) -> tuple[float, int]:
     """The best match up to twice the cutoff with one of several environments, and with which."""
     radius = 2 * around.descriptor.cutoff
 
@@ -89,9 +88,9 @@ def _nearest(around: Surroundings, i: int, partners: Ints, delta: float) -> tupl
 
     best = (np.inf, int(partners[0]))
     for j in partners.tolist():
-        miss, _ = overlay(points(i), points(j), radius, radius + BEYOND, enough=delta)
+        miss, _ = overlay(points(i), points(j), radius, radius + BEYOND)
         best = min(best, (miss, j))
-        if miss <= delta:
+        if miss <= SAME:
             break
     return best
 

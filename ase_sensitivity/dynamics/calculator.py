@@ -52,7 +52,7 @@ class SensitivityCalculator(BaseCalculator):
         - ``"sigma_min"``, ``"sigma_ratio"``, ``"condition_number"``: the smallest singular value,
           its ratio to the largest, and the inverse of that, at most 1e16;
         - ``"singularity_distance"``: the distance to the nearest singular configuration in Å to
-          first order, from the three softest modes: six more Jacobians;
+          first order, from the three softest modes: four more Jacobians;
         - ``"bias_energy"``, ``"bias_forces"``, ``"bias_stress"``, if there is a bias: its part.
 
     Raises
@@ -122,6 +122,8 @@ class SensitivityCalculator(BaseCalculator):
         atoms = self._known(atoms)
         found = self._look(atoms)
         if name in _Configuration.KEYS:
+            if name not in found.keys():  # noqa: SIM118 (no dictionary)
+                raise PropertyNotImplementedError(f"{name}: there is no bias")
             wanted = allow_calculation or found.knows(name)
             value = found[name] if wanted else None
             return value.copy() if isinstance(value, np.ndarray) else value
@@ -282,13 +284,13 @@ class _Configuration:
 
 
 def _modern(calc: Any) -> Any:
-    if isinstance(calc, type) or not (
-        hasattr(calc, "get_property") or hasattr(calc, "get_potential_energy")
-    ):
-        raise TypeError(f"`calc` is {calc!r} but must be an ASE calculator")
-    if isinstance(calc, Atoms):
-        raise TypeError("`calc` is an ase.Atoms but must be an ASE calculator")
-    return calc if hasattr(calc, "get_property") else OldStyleCalculator(calc)
+    """The calculator, with `get_property` and a cache if it has none."""
+    if not isinstance(calc, type | Atoms):
+        if hasattr(calc, "get_property"):
+            return calc
+        if hasattr(calc, "get_potential_energy"):
+            return OldStyleCalculator(calc)
+    raise TypeError(f"`calc` is {calc!r} but must be an ASE calculator")
 
 
 if "sensitivity" not in getattr(registry, "external_calculators", {"sensitivity": None}):

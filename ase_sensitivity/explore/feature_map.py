@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-import scipy.linalg
+import scipy
 from ase import Atoms
 
 from ase_sensitivity.analysis import Scope
@@ -114,7 +114,7 @@ class FeatureMap:
         self._atoms = Atoms(points.numbers, points.positions, cell=points.cell, pbc=points.pbc)
         self.n_evaluations = 0
         self.start = self.at(self._atoms.positions)
-        self._least = min(CONTACT, 0.999 * self.closest(self.start.positions))
+        self._least = min(CONTACT, 0.9 * self.closest(self.start.positions))
         centers = np.unique(np.concatenate([part.centers for part in self.start.parts]))
         self.center = int(centers[0]) if len(centers) == 1 and centers[0] >= 0 else None
         column = np.linalg.norm(self.start.jacobian.reshape(-1, len(points), 3), axis=(0, 2))
@@ -223,7 +223,7 @@ class FeatureMap:
         return cause_of(there, end, Walk(end, 0, 0.0, True, found.message, 0, 1))
 
     def allowed(self, positions: Floats) -> bool:
-        """No two atoms are nearer than :data:`CONTACT`, or than the nearest were at the start."""
+        """No two atoms are nearer than :data:`CONTACT`, or 0.9 times the nearest at the start."""
         return self.closest(positions) >= self._least
 
     def closest(self, positions: Floats) -> float:

@@ -22,6 +22,8 @@ class Basis:
         Sizes.
     cutoff, width
         Of the cutoff function, in Å.
+    smooth
+        Whether its second and third derivatives are continuous, too.
     table
         The radial functions without the cutoff function.
     harmonics
@@ -35,6 +37,7 @@ class Basis:
     l_max: int
     cutoff: float
     width: float
+    smooth: bool
     table: RadialTable
     harmonics: Harmonics
     central: Floats
@@ -50,6 +53,7 @@ class Basis:
         l_max: int,
         sigma: float,
         central_weight: float,
+        smooth: bool = False,
     ) -> Basis:
         """Make the tables; lengths in Å.
 
@@ -61,7 +65,7 @@ class Basis:
         harmonics = Harmonics.build(l_max)
         table = RadialTable.build(radial_basis, cutoff, n_max, l_max, sigma, harmonics.l_padded)
         central = central_weight * table.at_zero / np.sqrt(4.0 * np.pi)
-        return cls(n_species, n_max, l_max, cutoff, width, table, harmonics, central)
+        return cls(n_species, n_max, l_max, cutoff, width, smooth, table, harmonics, central)
 
     @property
     def n_channels(self) -> int:
@@ -87,14 +91,19 @@ class Basis:
                 harmonics.along,
                 harmonics.across,
             ),
+            self.smooth,
         )
 
     def cutoff_function(self, r: Floats) -> tuple[Floats, Floats]:
         """Evaluate the cutoff function at distances r (Å), and its derivative in 1/Å."""
         if self.width == 0.0:
             return np.where(r < self.cutoff, 1.0, 0.0), np.zeros_like(r)
-        phase = np.pi * np.clip((r - self.cutoff) / self.width + 1.0, 0.0, 1.0)
-        return 0.5 * (1.0 + np.cos(phase)), -0.5 * np.pi / self.width * np.sin(phase)
+        t = np.clip((r - self.cutoff) / self.width + 1.0, 0.0, 1.0)
+        rise = np.ones_like(t)
+        if self.smooth:
+            t, rise = t**2 * (3.0 - 2.0 * t), 6.0 * t * (1.0 - t)
+        slope = -0.5 * np.pi / self.width * rise * np.sin(np.pi * t)
+        return 0.5 * (1.0 + np.cos(np.pi * t)), slope
 
     def radial(self, r: Floats) -> tuple[Floats, Floats]:
         """f_cut g_nl at distances r (Å) and its derivative, each (len(r), n_max, l_max + 1)."""

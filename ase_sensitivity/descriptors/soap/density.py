@@ -19,7 +19,7 @@ INNER = OPTIONS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 @njit(**INNER)
-def radial(r, cutoff, width, per_length, table, size, degree, values, at):
+def radial(r, cutoff, width, smooth, per_length, table, size, degree, values, at):
     """f_cut g_nl and its derivative at r (Å), `size` numbers each, into `values` from `at` on."""
     n_intervals = table.size // ((degree + 1) * size)
     scaled = r * per_length
@@ -27,9 +27,11 @@ def radial(r, cutoff, width, per_length, table, size, degree, values, at):
     x = splat(2.0 * (scaled - interval) - 1.0)
     cut, slope = 1.0, 0.0
     if r > cutoff - width:
-        phase = math.pi * (r - cutoff + width) / width
-        cut = 0.5 * (1.0 + math.cos(phase))
-        slope = -0.5 * math.pi / width * math.sin(phase)
+        t, rise = (r - cutoff + width) / width, 1.0
+        if smooth:
+            t, rise = t * t * (3.0 - 2.0 * t), 6.0 * t * (1.0 - t)
+        cut = 0.5 * (1.0 + math.cos(math.pi * t))
+        slope = -0.5 * math.pi / width * rise * math.sin(math.pi * t)
     if r >= cutoff:
         cut, slope = 0.0, 0.0
     start = interval * (degree + 1) * size
@@ -148,7 +150,7 @@ def expand(first, last, vectors, species, work, basis, center_species, central):
         Species index of the centre (-1: none, -2: all), and its own contribution, (n_max,).
     """
     coefficients, radial_values, angular, legendre, directions = work
-    n_species, n_max, cutoff, width, per_length, degree, table, layout, recursion = basis
+    n_species, n_max, cutoff, width, per_length, degree, table, layout, recursion, smooth = basis
     first_row, position, l_max = layout
     size = 4 * first_row[-1]
     l_padded = 4 * (first_row.size - 1)
@@ -170,6 +172,7 @@ def expand(first, last, vectors, species, work, basis, center_species, central):
                 r,
                 cutoff,
                 width,
+                smooth,
                 per_length,
                 table,
                 n_radial,

@@ -67,6 +67,10 @@ class SOAP:
     body_order
         2: radial spectrum, c_n00. 3: power spectrum. 4: bispectrum, with only its O(3)-invariant
         (parity-even) part; slow, for small bases.
+    smooth_cutoff
+        Let the transition follow (1 + cos(pi t² (3 - 2t))) / 2 instead of QUIP's
+        (1 + cos(pi t)) / 2, 0 < t < 1, whose second derivative jumps at both ends: then the forces
+        of a bias do not (:class:`~ase_sensitivity.Repel`).
     threads
         Number of threads that share the centres; by default what ``NUMBA_NUM_THREADS`` says, or
         one per processor. Results do not depend on it.
@@ -108,6 +112,7 @@ class SOAP:
         central_reference_all_species: bool | None = None,
         radial_basis: Literal["quip", "gto"] = "quip",
         body_order: int = 3,
+        smooth_cutoff: bool = False,
         threads: int | None = None,
     ) -> None:
         self._species = chemical_species("species", species)
@@ -128,6 +133,7 @@ class SOAP:
         if body_order not in (2, 3, 4):
             raise ValueError(f"`body_order` is {body_order!r} but must be 2, 3 or 4")
         self._body_order = int(body_order)
+        self._smooth = bool(smooth_cutoff)
         self._threads = None if threads is None else _integer("threads", threads, 1)
 
     @classmethod
@@ -220,7 +226,8 @@ class SOAP:
             f"cutoff_transition_width={self._width:g}, central_weight={self._central_weight:g}, "
             f"normalise={self._normalise}, centers={list(self._centers)}, "
             f"central_reference_all_species={self._everywhere}, "
-            f"radial_basis={self._radial_basis!r}, body_order={self._body_order})"
+            f"radial_basis={self._radial_basis!r}, body_order={self._body_order}, "
+            f"smooth_cutoff={self._smooth})"
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -306,6 +313,7 @@ class SOAP:
             0 if self._body_order == 2 else self._l_max,
             self._sigma,
             self._central_weight,
+            self._smooth,
         )
 
     def _environments(self, atoms: Atoms) -> Environments:

@@ -1,0 +1,173 @@
+"""What bases of different sizes resolve, and which of them is enough."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ase_sensitivity.dataset.record import FrameRecord
+
+FALLS = 0.1
+"""The required slope still falls if a larger basis of the sweep has one lower by this fraction."""
+
+COUNTED = ("null", "fragment", "symmetry", "incompleteness", "truncation", "unknown")
+
+Basis = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """What bases of a family resolve in a set of structures.
+
+    Attributes
+    ----------
+    rows
+        One dictionary per basis, in the order of its size: ``n_max``, ``l_max``, ``n_features``,
+        ``n_frames``, ``n_failed``; ``n_null``, ``n_symmetry``, ``n_incompleteness``,
+        ``n_truncation``, ``n_fragment`` and ``n_unknown``, summed over all structures;
+        ``frames_truncated``, the number of structures with null directions that a larger basis
+        would see; ``smallest_ratio`` and ``median_ratio`` of sigma_min / sigma_max; and with forces
+        ``irreducible_force_error``, the root mean square over all components in eV/Å,
+        ``required_slope``, the median over structures in eV/Å, and ``largest_slope``.
+    resolving
+        n_max and l_max of the smallest basis without a null direction caused by truncation; None if
+        there is none.
+    flat
+        Of the smallest of those from which on the required slope falls no more: by less than 10 %
+        in any larger basis of the sweep, of which there has to be one. None without forces.
+    recommended
+        ``flat``, or ``resolving`` if there are no forces.
+    """
+
+    rows: list[dict[str, Any]]
+    resolving: Basis | None
+    flat: Basis | None
+    recommended: Basis | None
+
+    def summary(self) -> str:
+        """A table and what follows from it."""
+        forces = any(row["required_slope"] is not None for row in self.rows)
+        lines = ["n_max  l_max  features  truncated  median ratio"]
+        lines[0] += "  irreducible  slope   (eV/Å)" if forces else ""
+        for row in self.rows:
+            line = (
+                f"{row['n_max']:5d}  {row['l_max']:5d}  {row['n_features']:8d}  "
+                f"{row['frames_truncated']:9d}  {_number(row['median_ratio'], '.2e'):>12s}"
+            )
+            if forces:
+                line += f"  {_number(row['irreducible_force_error'], '.2e'):>11s}"
+                line += f"  {_number(row['required_slope'], '.3g'):>6s}"
+            lines.append(line)
+        failed = max(row["n_failed"] for row in self.rows)
+        if failed:
+            lines.append(f"{failed} of {self.rows[0]['n_frames']} structures failed.")
+        lines.append(_said(self.resolving, "is the smallest basis that truncates nothing"))
+        if forces and self.resolving is not None:
+            lines.append(_said(self.flat, "is where the required slope stops falling"))
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.summary()
+
+
+@dataclass
+class Total:
+    """Sums over structures for one basis."""
+
+    n_features: int = 0
+    n_frames: int = 0
+    n_failed: int = 0
+    error: str | None = None
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTED, 0))
+    unseen: list[tuple[int, int]] = field(default_factory=list)
+    ratios: list[float] = field(default_factory=list)
+    lost: float = 0.0
+    n_coordinates: int = 0
+    slopes: list[float] = field(default_factory=list)
+
+    def add(self, record: FrameRecord, n_features: int) -> None:
+        """Add what was found of a structure."""
+        row = record.row
+        self.n_frames += 1
+        if row["ratio"] is None:
+            self.n_failed += 1
+            self.error = record.error
+            self.unseen.append((0, 0))
+            return
+        self.n_features = n_features
+        counts = {name: row[f"n_{name}"] or 0 for name in COUNTED}
+        if row["n_truncation"] is None:  # the causes could not be found
+            counts["unknown"] = counts["null"]
+        for name, number in counts.items():
+            self.counts[name] += number
+        self.unseen.append((counts["truncation"], counts["unknown"]))
+        self.ratios.append(row["ratio"])
+        if record.lost_forces is not None:
+            self.lost += float((record.lost_forces**2).sum())
+            self.n_coordinates += record.lost_forces.size
+            self.slopes.append(row["required_slope"])
+
+    def row(self, basis: Basis, least: Sequence[int]) -> dict[str, Any]:
+        """The row of a table; ``least`` is how many unknown ones no basis sees."""
+        truncated = sum(t > 0 or u > m for (t, u), m in zip(self.unseen, least, strict=True))
+        forces = self.n_coordinates > 0
+        return {
+            "n_max": basis[0],
+            "l_max": basis[1],
+            "n_features": self.n_features,
+            "n_frames": self.n_frames,
+            "n_failed": self.n_failed,
+            **{f"n_{name}": number for name, number in self.counts.items()},
+            "frames_truncated": truncated,
+            "smallest_ratio": min(self.ratios, default=None),
+            "median_ratio": float(np.median(self.ratios)) if self.ratios else None,
+            "irreducible_force_error": (
+                float(np.sqrt(self.lost / self.n_coordinates)) if forces else None
+            ),
+            "required_slope": float(np.median(self.slopes)) if forces else None,
+            "largest_slope": max(self.slopes) if forces else None,
+        }
+
+
+def judged(totals: dict[Basis, Total]) -> Convergence:
+    """The rows of all bases, and which one is enough."""
+    unknown = np.array([[u for _, u in total.unseen] for total in totals.values()])
+    least = unknown.min(axis=0).tolist()
+    rows = {basis: total.row(basis, least) for basis, total in totals.items()}
+    order = sorted(rows, key=lambda basis: (rows[basis]["n_features"], basis))
+    resolving = [basis for basis in order if rows[basis]["frames_truncated"] == 0]
+    # Truncated features lose forces, and what is left of them may well need lower slopes.
+    flat = [basis for basis in resolving if _is_flat(basis, rows)]
+    forces = any(row["required_slope"] is not None for row in rows.values())
+    return Convergence(
+        rows=[rows[basis] for basis in order],
+        resolving=next(iter(resolving), None),
+        flat=next(iter(flat), None),
+        recommended=next(iter(flat if forces else resolving), None),
+    )
+
+
+def _is_flat(basis: Basis, rows: dict[Basis, dict[str, Any]]) -> bool:
+    """Whether no larger basis, of which there has to be one, has a lower slope."""
+    slope = rows[basis]["required_slope"]
+    larger = [
+        row["required_slope"]
+        for other, row in rows.items()
+        if other != basis and other[0] >= basis[0] and other[1] >= basis[1]
+    ]
+    if slope is None or not larger or None in larger:
+        return False
+    return bool(min(larger) >= (1 - FALLS) * slope)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+def _said(basis: Basis | None, words: str) -> str:
+    if basis is None:
+        return f"No basis of the sweep {words}."
+    return f"n_max={basis[0]}, l_max={basis[1]} {words}."

@@ -1,0 +1,131 @@
+"""Scans of a data set, against the script a user would write; and two workers against one."""
+
+from __future__ import annotations
+
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from ase_sensitivity import SOAP
+from ase_sensitivity.dataset.scan import scan
+from ase_sensitivity.dataset.workers import processes
+from benchmarks.cases import BASIS, CUTOFF, cases
+from benchmarks.jacobian import Row, quip_string
+from benchmarks.pipeline import script
+from benchmarks.timing import paired, seconds
+
+SETS = {"Si64": (8, 240), "ethanol": (50, 1500)}
+"""Case, and frames of the comparison with the script and of that of workers."""
+
+
+def data_set(base: Atoms, number: int) -> list[Atoms]:
+    """Rattled copies with random forces."""
+    frames = []
+    for seed in range(number):
+        atoms = base.copy()
+        atoms.rattle(0.05, seed=seed)
+        atoms.arrays["f"] = np.random.default_rng(seed).normal(size=(len(atoms), 3))
+        frames.append(atoms)
+    return frames
+
+
+def measure(budget: float) -> list[Row]:
+    """A row for each set and what is asked for; the first one does what the script does."""
+    from quippy.descriptors import Descriptor
+
+    rows: list[Row] = []
+    for name, (number, _) in SETS.items():
+        base, species = cases()[name]
+        frames = data_set(base, number)
+        soap = SOAP(species, CUTOFF, *BASIS, threads=1)
+        quip = Descriptor(quip_string(species, *BASIS))
+        found = scan(frames, soap).column("ratio")
+        expected = [values[-1 - 3 * (1 + (name == "ethanol"))] / values[0] for values in
+                    (script(atoms, quip) for atoms in frames)]  # fmt: skip
+        agreement = float(np.abs(found / expected - 1).max())
+        with tempfile.TemporaryDirectory() as directory:
+            store = Path(directory) / "results.db"
+            for asked, options in {
+                "singular values": {"causes": False},
+                "and causes": {},
+                "and forces": {"forces_key": "f"},
+                "and a database": {"forces_key": "f", "store": store},
+            }.items():
+                ours = partial(_fresh_scan, frames, soap, options)
+                theirs = partial(_scripts, frames, quip)
+                mine, other, ratio = paired(ours, theirs, budget)
+                cpu = [_cpu(theirs) / _cpu(ours) for _ in range(3)]
+                rows.append(
+                    {
+                        "frames": name,
+                        "asked for": asked,
+                        "ours / ms per frame": round(1e3 * mine / number, 2),
+                        "script / ms per frame": round(1e3 * other / number, 2),
+                        "ratio": round(ratio, 1),
+                        "ratio of processor times": round(median(cpu), 1),
+                        "ratios agree to": f"{agreement:.0e}",
+                    }
+                )
+    return rows
+
+
+def _fresh_scan(frames: list[Atoms], soap: SOAP, options: dict[str, Any]) -> None:
+    if "store" in options:
+        options["store"].unlink(missing_ok=True)
+    scan(frames, soap, **options)
+
+
+def _scripts(frames: list[Atoms], quip: object) -> None:
+    for atoms in frames:
+        script(atoms, quip)
+
+
+def _cpu(function: Callable[[], None]) -> float:
+    begin = time.process_time()
+    function()
+    return time.process_time() - begin
+
+
+def cpu_seconds(executor: Executor) -> float:
+    """Processor time of this process and of the executor's."""
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    found = own.ru_utime + own.ru_stime
+    for pid in getattr(executor, "_processes", {}):
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        found += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return found
+
+
+def workers(tries: int = 3) -> list[Row]:
+    """Two processes against one; the load of the machine says what to think of it."""
+    rows: list[Row] = []
+    for name, (_, number) in SETS.items():
+        base, species = cases()[name]
+        frames = data_set(base, number)
+        soap = SOAP(species, CUTOFF, *BASIS, threads=1)
+        with processes(1) as one, processes(2) as two:
+            for executor in (one, two):
+                scan(frames[:40], soap, executor=executor)
+            for _ in range(tries):
+                row: Row = {"frames": name, "number": number}
+                spent = {}
+                for label, executor in {"one": one, "two": two}.items():
+                    begin = cpu_seconds(executor)
+                    wall = seconds(lambda e=executor, f=frames, s=soap: scan(f, s, executor=e))
+                    spent[label] = wall, cpu_seconds(executor) - begin
+                    row[f"{label} / s"] = round(wall, 1)
+                    row[f"cores used by {label}"] = round(spent[label][1] / wall, 2)
+                row["speedup"] = round(spent["one"][0] / spent["two"][0], 2)
+                row["load"] = round(os.getloadavg()[0], 1)
+                rows.append(row)
+    return rows

@@ -1,0 +1,42 @@
+"""The examples run, without a warning."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from ase.io import read
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def run(name: str, *arguments: str) -> str:
+    command = [sys.executable, "-W", "error::UserWarning", str(EXAMPLES / name), *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_twins(tmp_path):
+    said = run("twins.py", "line", "--write", str(tmp_path / "twins.xyz"))
+    assert "has the same features" in said
+    assert len(read(tmp_path / "twins.xyz", ":")) == 2
+
+
+def test_singular_methane(tmp_path):
+    settings = ("--starts", "4", "--walks", "2", "--write", str(tmp_path / "singular.xyz"))
+    assert "singular by incompleteness from" in run("singular_methane.py", *settings)
+    assert read(tmp_path / "singular.xyz", 0).info["cause"] == "incompleteness"
+
+
+def test_manifolds_and_the_plot_of_the_docs(tmp_path):
+    said = run("manifolds.py", "--length", "0.1", "--plot", str(tmp_path / "manifolds.svg"))
+    assert [line.split(":")[1].split(";")[0].strip() for line in said.splitlines()] == [
+        "degenerate",
+        "quasi-constant",
+        "soft",
+    ]
+    assert (tmp_path / "manifolds.svg").stat().st_size > 1000
