@@ -11,17 +11,26 @@ from ase import Atoms, units
 from ase_sensitivity.analysis import Scope, fixed_atoms
 from ase_sensitivity.approach.label import (
     BLIND_NEARBY,
+    HARMLESS,
     HELD,
     NEARLY,
-    WIDEST,
+    as_far,
     harmless,
     held,
     hinged,
     label,
 )
-from ase_sensitivity.approach.nearest import cause_of
+from ase_sensitivity.approach.nearest import cause_of, vanishing
 from ase_sensitivity.approach.subject import Subject, subject
-from ase_sensitivity.approach.walk import Estimate, Place, estimate, place, walk
+from ase_sensitivity.approach.walk import (
+    CLOSE_ENOUGH,
+    LOWEST,
+    Estimate,
+    Place,
+    estimate,
+    place,
+    walk,
+)
 from ase_sensitivity.descriptors.base import Descriptor, Floats, Ints
 from ase_sensitivity.sensitivity import Sensitivity
 from ase_sensitivity.structure import neighbor_pairs
@@ -35,12 +44,19 @@ SUSPICIOUS = 0.1
 STEEPER = 1.5
 """A singular value may fall this much more steeply than any did before in the run."""
 
-NEAR = 2.0
-"""What an estimate puts within this many times the distance that matters is looked at closely: at
-degenerate values the estimate is low by a factor of two, and nowhere high by more."""
+NEAR = 1.25
+"""What an estimate puts within this many times the distance that matters is looked at closely.
+Estimates are too low rather than too high (docs/approach)."""
 
 ALIKE = 0.9
 """Squared overlap of a mode with those of an earlier call that makes it the same mode."""
+
+FALLEN = 1 / 3
+"""A singular value that has fallen to this fraction of what it was may do so for a new reason."""
+
+MEETING = 0.1
+"""Singular values that differ by less than this fraction may have exchanged parts of their modes:
+others belong to modes that only overlap a little."""
 
 REFRESH = 50
 """Calls after which a diagnosis is made anew in any case."""
@@ -87,14 +103,32 @@ NOT_LOOKED_AT = Diagnosis(float("nan"), None, None, None, "ratio")
 
 @dataclass(eq=False)
 class _Known:
-    """A diagnosis, and by what to recognise the state it was made for."""
+    """A diagnosis, and by what to recognise the state it was made for.
+
+    Attributes
+    ----------
+    diagnosis
+        The diagnosis.
+    number
+        Which mode it is about.
+    modes, values
+        All modes that were asked, of shape (m, n_points, 3) in the order of the atoms, and their
+        singular values.
+    n_null, center, neighbors
+        Number of null vectors, centre, and list of neighbours.
+    positions, slack
+        Unless harmless, the diagnosis holds until the positions have changed by this, in Å.
+    """
 
     diagnosis: Diagnosis
-    mode: Floats
-    sigma: float
+    number: int
+    modes: Floats
+    values: Floats
     n_null: int
     center: int | None
     neighbors: bytes
+    positions: Floats
+    slack: float
     age: int = 0
 
 
@@ -150,61 +184,97 @@ class Watch:
             self._known = None
             return NOT_LOOKED_AT
         neighbors = self._neighbors(atoms)
-        recalled = self._recalled(found, neighbors)
+        recalled = self._recalled(atoms, found, neighbors)
         if recalled is not None and not self._always:
             return recalled
         fixed = fixed_atoms(atoms) if self._apply_constraints else None
         this = subject(atoms, self._descriptor, self._scope, found.center, fixed)
         here = place(this, this.start)
-        nearby = estimate(this, here)
+        ratios = here.found.singular_values / here.found.sigma_max
+        nearby = estimate(this, here, LOWEST if self._always else self._suspects(ratios))
         distance = float(nearby.distances.min(initial=np.inf))
-        if nearby.derivatives:
+        if nearby.ahead:
             steepest = max(here.ratio(i) / d for i, d in enumerate(nearby.distances.tolist()))
             before = self._steepest if np.isfinite(self._steepest) else 0.0
             self._steepest = max(before, steepest)
-        number = nearby.nearest if nearby.derivatives else 0
-        slope = None
-        if nearby.derivatives:
-            sigma = here.found.singular_values[number]
-            slope = np.zeros((len(this.start), 3))
-            slope[this.moving] = nearby.slopes[number] / sigma
+        number = nearby.nearest if nearby.ahead else 0
         if recalled is not None:
+            slope = _relative_slope(this, here, nearby, number)
             return Diagnosis(distance, recalled.cause, slope, this.points, "known")
         cause, how = None, "estimate"
         if distance <= NEAR * self._within:
-            cause, walked = self._cause(this, here, nearby, number)
+            number, cause, walked = self._cause(this, here, nearby)
             how = "filter" if walked is None else "walk"
-            distance = distance if walked is None else walked
+            distance = float(nearby.distances[number]) if walked is None else walked
+        slope = _relative_slope(this, here, nearby, number)
         diagnosis = Diagnosis(distance, cause, slope, this.points, how)
         logger.debug("%s: %s at %.3f Å", how, cause, distance)
+        asked, order = max(1, len(nearby.ahead)), np.argsort(this.points, kind="stable")
         self._known = _Known(
             diagnosis,
-            mode=this.shift(here.found.modes[:, number])[np.argsort(this.points, kind="stable")],
-            sigma=float(here.found.singular_values[number]),
+            number,
+            modes=np.array([this.shift(mode)[order] for mode in here.found.modes.T[:asked]]),
+            values=here.found.singular_values[:asked],
             n_null=here.found.n_null,
             center=found.center,
             neighbors=neighbors,
+            positions=atoms.positions.copy(),
+            slack=max(distance - self._within, self._within / 4) if cause is None else 0.0,
         )
         return diagnosis
 
     def _cause(
-        self, this: Subject, here: Place, nearby: Estimate, number: int
-    ) -> tuple[str | None, float | None]:
-        """Cause, and the distance if the walk gave one."""
-        if not nearby.derivatives:
-            return label(this, here, here.found.modes[:, : here.found.n_null]), 0.0
-        mode = here.found.modes[:, [number]]
-        tolerance = float(np.clip(4 * nearby.distances[number], 0.05, WIDEST))
-        score = held(mode, harmless(this, here, tolerance, BLIND_NEARBY))
+        self, this: Subject, here: Place, nearby: Estimate
+    ) -> tuple[int, str | None, float | None]:
+        """A mode, the cause, and the distance if a walk gave one.
+
+        Something benign may be next to something that is not: all modes that are near are asked.
+        """
+        if not nearby.ahead:
+            return 0, label(this, here, here.found.modes[:, : here.found.n_null]), 0.0
+        order = np.argsort(nearby.distances, kind="stable").tolist()
+        first: tuple[int, str | None, float | None] = order[0], None, None
+        spaces: dict[float, Floats] = {}
+        explained: list[tuple[float, Floats]] = []
+        for number in order:
+            if nearby.distances[number] > NEAR * self._within:
+                break
+            distance = float(nearby.distances[number])
+            mode = here.found.modes[:, [number]]
+            # Where it is low, an estimate is by a factor of two.
+            if any(far <= 2 * distance and held(mode, ends) > NEARLY for far, ends in explained):
+                continue
+            cause, walked = self._harmless(this, here, mode, distance, spaces), None
+            if cause is None:
+                reach = 2 * NEAR * self._within
+                ahead = nearby.ahead[number]
+                went = walk(this, here, number, ahead, arrived=CLOSE_ENOUGH, max_distance=reach)
+                if not went.arrived:
+                    continue
+                cause, walked = cause_of(this, here, went), went.distance
+                if cause not in HARMLESS and walked <= self._within:
+                    return number, cause, walked
+                if cause in HARMLESS:
+                    explained.append((walked, vanishing(went)))
+            if first[1] is None:
+                first = number, cause, walked
+        return first
+
+    def _harmless(
+        self, this: Subject, here: Place, mode: Floats, distance: float, spaces: dict[float, Floats]
+    ) -> str | None:
+        """The cause of a mode if it is seen to be harmless without a walk."""
+        tolerance = as_far(distance)
+        if tolerance not in spaces:
+            spaces[tolerance] = harmless(this, here, tolerance, BLIND_NEARBY)
+        score = held(mode, spaces[tolerance])
         if score >= NEARLY:
-            return ("symmetry" if score > HELD else "near-symmetric"), None
-        if held(mode, hinged(this, here)) > HELD:
-            return "fragment", None
-        reach = 2 * NEAR * self._within
-        went = walk(this, here, number, nearby.derivatives[number], max_distance=reach)
-        if not went.arrived:
-            return None, None
-        return cause_of(this, here, went), went.distance
+            return "symmetry" if score > HELD else "near-symmetric"
+        return "fragment" if held(mode, hinged(this, here)) > HELD else None
+
+    def _suspects(self, ratios: Floats) -> int:
+        """How many modes are asked for their distance."""
+        return int(np.clip((ratios < self._suspicious).sum(), 1, LOWEST))
 
     def _neighbors(self, atoms: Atoms) -> bytes:
         if not np.isfinite(self._descriptor.cutoff):
@@ -214,7 +284,7 @@ class Watch:
         both = np.column_stack([pairs.first, pairs.second, pairs.shift])[order]
         return both.tobytes()
 
-    def _recalled(self, found: Sensitivity, neighbors: bytes) -> Diagnosis | None:
+    def _recalled(self, atoms: Atoms, found: Sensitivity, neighbors: bytes) -> Diagnosis | None:
         """The last diagnosis, if the state is still the same."""
         known = self._known
         if known is None or known.neighbors != neighbors or known.center != found.center:
@@ -225,18 +295,40 @@ class Watch:
         before = known.diagnosis
         if found.n_null:
             return Diagnosis(0.0, before.cause, None, before.points, "known")
-        order = np.argsort(found.atoms, kind="stable")
-        modes = found.modes[:, order]
-        if modes.shape[1:] != known.mode.shape:
+        modes = found.modes[:, np.argsort(found.atoms, kind="stable")]
+        if modes.shape[1:] != known.modes.shape[1:]:
             return None
-        shares = np.einsum("kij,ij->k", modes, known.mode) ** 2
-        values = found.singular_values
-        same = np.abs(values - values[shares.argmax()]) <= 0.1 * values[shares.argmax()]
-        if shares[same].sum() < ALIKE:
+        shares = np.einsum("kij,mij->km", modes, known.modes) ** 2
+        share, values = shares[:, known.number], found.singular_values
+        leading = values[share.argmax()]
+        same = np.abs(values - leading) <= MEETING * leading
+        if share[same].sum() < ALIKE:
             return None
-        sigma = float(np.sqrt((shares[same] * values[same] ** 2).sum() / shares[same].sum()))
-        distance = before.distance * sigma / known.sigma
-        if before.cause is None and distance < min(NEAR * self._within, before.distance / 2):
-            return None  # what was out of reach may be within by now
-        slope = None if before.slope is None else before.slope * (known.sigma / sigma)
+        if before.cause in HARMLESS:
+            # Every mode that would be asked now must have been asked, and be what it was.
+            shares_of = shares[: self._suspects(values / found.sigma_max)]
+            expected = np.sqrt(shares_of @ known.values**2)
+            if (shares_of.sum(axis=1) < ALIKE).any():
+                return None
+            if (values[: len(expected)] < FALLEN * expected).any():
+                return None
+        else:
+            # No distance changes by more than the positions do.
+            change = atoms.positions - known.positions
+            if np.linalg.norm(change - change.mean(axis=0)) > known.slack:
+                return None
+        # Of a combination of modes, singular values add up in squares.
+        sigma = float(np.sqrt((share[same] * values[same] ** 2).sum() / share[same].sum()))
+        change_of_value = sigma / float(known.values[known.number])
+        slope = None if before.slope is None else before.slope / change_of_value
+        distance = before.distance * change_of_value
         return Diagnosis(distance, before.cause, slope, before.points, "known")
+
+
+def _relative_slope(this: Subject, here: Place, nearby: Estimate, number: int) -> Floats | None:
+    """Derivative of a singular value by the points, relative to it; None where it is zero."""
+    if not nearby.ahead:
+        return None
+    slope = np.zeros((len(this.start), 3))
+    slope[this.moving] = nearby.slopes[number] / here.found.singular_values[number]
+    return slope

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +9,7 @@ from ase import Atoms
 
 from ase_sensitivity.analysis import Scope
 from ase_sensitivity.approach.subject import STEP, Subject, along, pull, subject
-from ase_sensitivity.descriptors.base import Descriptor, FeatureJacobian, Floats, Ints
+from ase_sensitivity.descriptors.base import Descriptor, Floats, Ints, StackedJacobian
 from ase_sensitivity.spectrum.scopes import View
 from ase_sensitivity.spectrum.solvers import NULL_TOLERANCE, Spectrum, spectrum
 
@@ -163,17 +162,25 @@ def derivative_of_square(
     return positions, strain
 
 
-def slope(this: Subject, view: View, mode: Floats, derivative: Sequence[FeatureJacobian]) -> Floats:
+def slope(this: Subject, view: View, mode: Floats, ahead: StackedJacobian) -> Floats:
     """Half the derivative of |J v|^2 at fixed v, by the points that may move, (n_columns, 3).
 
     Parameters
     ----------
     this, view, mode
         The subject, its view, and v.
-    derivative
-        Of the Jacobian along v (:meth:`Subject.derivative`).
+    ahead
+        The Jacobian a step along v (:meth:`Subject.ahead`).
+
+    Raises
+    ------
+    ValueError
+        If rows appear or vanish with the step.
     """
     total = np.zeros((len(this.start), 3))
-    for part, here in zip(derivative, view.jacobian.parts, strict=True):
-        total += pull(part, along(here, view.column(here), mode))
+    for after, before in zip(ahead.parts, view.jacobian.parts, strict=True):
+        if not np.array_equal(after.centers, before.centers):
+            raise ValueError("rows of features appear or vanish with the displacement")
+        rows = along(before, view.column(before), mode)
+        total += (pull(after, rows) - pull(before, rows)) / STEP
     return total[this.moving]

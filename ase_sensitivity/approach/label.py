@@ -13,6 +13,9 @@ from ase_sensitivity.causes.incompleteness import class_sums
 from ase_sensitivity.causes.symmetry import point_group
 from ase_sensitivity.descriptors.base import Floats
 
+HARMLESS = ("symmetry", "near-symmetric", "fragment")
+"""Causes that are right and need no attention."""
+
 ROUGHLY = 0.02
 """In Å: a walk ends this close to a symmetric geometry, if to one."""
 
@@ -22,8 +25,9 @@ HELD = 0.9
 NEARLY = 0.5
 """The same where a walk starts, which is only near to a symmetric geometry."""
 
-WIDEST = 0.3
-"""In Å: geometries are near-symmetric up to this."""
+NEARBY = (0.05, 0.1, 0.2, 0.3)
+"""In Å: tolerances up to which geometries are near-symmetric. They are few, so that modes share
+them."""
 
 CLASS_WIDTH = 0.01
 """Distances (Å) and cosines that differ by less are taken for equal."""
@@ -83,6 +87,17 @@ def held(modes: Floats, space: Floats) -> float:
     return float(np.linalg.svd(space.T @ modes, compute_uv=False)[-1] ** 2)
 
 
+def as_far(distance: float) -> float:
+    """How far (Å) an atom may be from a symmetric geometry that explains a singular value.
+
+    Parameters
+    ----------
+    distance
+        To where the value vanishes, in Å: what is much farther away does not make it small.
+    """
+    return next((tolerance for tolerance in NEARBY if tolerance >= 4 * distance), NEARBY[-1])
+
+
 def harmless(this: Subject, at: Place, tolerance: float, blind: float = BLIND) -> Floats:
     """Displacements that no descriptor could see, as the symmetry of environments forbids it.
 
@@ -103,7 +118,7 @@ def harmless(this: Subject, at: Place, tolerance: float, blind: float = BLIND) -
 
     def invariant(environment: Environment, change: Floats) -> Floats:
         group = point_group(environment.displacements, environment.numbers, tolerance)
-        return group.invariants().T @ change
+        return change if group.order == 1 else group.invariants().T @ change
 
     return _unchanged(this, at, tolerance, invariant, blind)
 

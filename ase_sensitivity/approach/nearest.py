@@ -8,7 +8,7 @@ import numpy as np
 from ase import Atoms
 
 from ase_sensitivity.analysis import Scope
-from ase_sensitivity.approach.label import BLIND_NEARBY, NEARLY, WIDEST, harmless, held, label
+from ase_sensitivity.approach.label import BLIND_NEARBY, NEARLY, as_far, harmless, held, label
 from ase_sensitivity.approach.subject import Subject, subject
 from ase_sensitivity.approach.walk import ARRIVED, Place, Walk, estimate, place, walk
 from ase_sensitivity.descriptors.base import Descriptor, Floats, Ints
@@ -128,13 +128,13 @@ def nearest_singular(
         raise ValueError("there is nothing but rigid motions: nothing can become singular")
     nearby = estimate(this, here)
     went = Walk(here, 0, 0.0, True, "the configuration is singular already", 0, 0)
-    if nearby.derivatives:
+    if nearby.ahead:
         number = nearby.nearest
         went = walk(
             this,
             here,
             number,
-            nearby.derivatives[number],
+            nearby.ahead[number],
             max_distance=max_distance,
             max_steps=max_steps,
             closest=closest,
@@ -152,7 +152,7 @@ def nearest_singular(
         mode=mode,
         ratio=went.end.ratio(went.number),
         n_steps=went.n_steps,
-        n_jacobians=1 + len(nearby.derivatives) + went.n_jacobians,
+        n_jacobians=1 + len(nearby.ahead) + went.n_jacobians,
     )
 
 
@@ -184,12 +184,17 @@ def singularity_distance(
 
 def cause_of(this: Subject, start: Place, went: Walk) -> str:
     """The cause of the configuration that a walk arrived at."""
-    found = went.end.found
-    limit = max(ARRIVED * found.sigma_max, 2 * found.singular_values[went.number])
-    vanishing = found.singular_values <= limit
-    cause = label(this, went.end, found.modes[:, vanishing])
+    cause = label(this, went.end, vanishing(went))
     if cause in ("symmetry", "fragment") or went.end is start:
         return cause
-    roughly = harmless(this, start, WIDEST, BLIND_NEARBY)
+    roughly = harmless(this, start, as_far(went.distance), BLIND_NEARBY)
     beginning = start.found.modes[:, [start.mode_like(went.mode)]]
     return "near-symmetric" if held(beginning, roughly) > NEARLY else cause
+
+
+def vanishing(went: Walk) -> Floats:
+    """All modes that are invisible where a walk arrived, of shape (3 n_columns, m)."""
+    found = went.end.found
+    limit = max(ARRIVED * found.sigma_max, 2 * found.singular_values[went.number])
+    modes: Floats = found.modes[:, found.singular_values <= limit]
+    return modes

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from ase import Atoms
@@ -96,40 +97,9 @@ class Subject:
         shift[self.moving] = displacement.reshape(-1, 3)
         return shift
 
-    def derivative(
-        self,
-        atoms: Atoms,
-        mode: Floats,
-        *,
-        here: StackedJacobian | None = None,
-        step: float = STEP,
-    ) -> tuple[FeatureJacobian, ...]:
-        """Differentiate the Jacobian along a mode.
-
-        Parameters
-        ----------
-        atoms
-            The points.
-        mode
-            Displacement of the view's columns, of shape (3 n_columns,).
-        here
-            The Jacobian at ``atoms``: then only one more is needed, and the error is of the first
-            order in ``step`` instead of the second.
-        step
-            In Å.
-
-        Raises
-        ------
-        ValueError
-            If rows appear or vanish with the displacement.
-        """
-        ahead = self.jacobian(self.displaced(atoms, step * mode))
-        behind, length = here, step
-        if behind is None:
-            behind, length = self.jacobian(self.displaced(atoms, -step * mode)), 2 * step
-        return tuple(
-            _difference(a, b, length) for a, b in zip(ahead.parts, behind.parts, strict=True)
-        )
+    def ahead(self, atoms: Atoms, mode: Floats) -> StackedJacobian:
+        """The Jacobian a small step from ``atoms`` along a mode (3 n_columns,)."""
+        return self.jacobian(self.displaced(atoms, STEP * mode))
 
 
 def subject(
@@ -176,24 +146,44 @@ def subject(
 def along(part: FeatureJacobian, column: Ints, mode: Floats) -> Floats:
     """J v of shape (n_rows, n_features), for a displacement of the columns (3 n_columns,)."""
     padded = np.concatenate([mode.reshape(-1, 3), np.zeros((1, 3))])  # column -1 stays
+    moved = padded[column].ravel()
     change = np.zeros_like(part.features)
-    np.add.at(change, part.row, np.einsum("pkf,pk->pf", part.blocks, padded[column]))
+    for row, blocks, matrix in _rows(part):
+        change[row] = moved[3 * blocks.start : 3 * blocks.stop] @ matrix
     return change
 
 
 def pull(part: FeatureJacobian, rows: Floats) -> Floats:
     """The transposed of J on all atoms: J^T w of shape (n_atoms, 3), w (n_rows, n_features)."""
+    pulled = np.empty((len(part.row), 3))
+    for row, blocks, matrix in _rows(part):
+        pulled[blocks] = (matrix @ rows[row]).reshape(-1, 3)
     total = np.zeros((part.n_atoms, 3))
-    np.add.at(total, part.atom, np.einsum("pkf,pf->pk", part.blocks, rows[part.row]))
+    np.add.at(total, part.atom, pulled)
     return total
 
 
-def _difference(ahead: FeatureJacobian, behind: FeatureJacobian, length: float) -> FeatureJacobian:
+def _rows(part: FeatureJacobian) -> Iterator[tuple[int, slice, Floats]]:
+    """Each row of features, its blocks, and those as a matrix (3 n_blocks, n_features)."""
+    bounds = np.searchsorted(part.row, np.arange(len(part.features) + 1)).tolist()
+    for row, (start, stop) in enumerate(pairwise(bounds)):
+        yield row, slice(start, stop), part.blocks[start:stop].reshape(3 * (stop - start), -1)
+
+
+def difference(ahead: FeatureJacobian, behind: FeatureJacobian) -> FeatureJacobian:
+    """Derivative of the Jacobian ``behind`` along a mode, from that of :meth:`Subject.ahead`.
+
+    The error is of the first order in the step.
+
+    Raises
+    ------
+    ValueError
+        If rows appear or vanish with the displacement.
+    """
     if not np.array_equal(ahead.centers, behind.centers):
         raise ValueError("rows of features appear or vanish with the displacement")
-    same = len(ahead.row) == len(behind.row)
-    if same and (ahead.row == behind.row).all() and (ahead.atom == behind.atom).all():
-        fields = ahead.row, ahead.atom, ahead.displacement, (ahead.blocks - behind.blocks) / length
+    if aligned(ahead, behind):
+        fields = ahead.row, ahead.atom, ahead.displacement, (ahead.blocks - behind.blocks) / STEP
     else:  # neighbours cross the cutoff: keep both, which are summed wherever blocks are used
         row = np.concatenate([ahead.row, behind.row])
         order = np.argsort(row, kind="stable")
@@ -201,11 +191,11 @@ def _difference(ahead: FeatureJacobian, behind: FeatureJacobian, length: float) 
             row[order],
             np.concatenate([ahead.atom, behind.atom])[order],
             np.concatenate([ahead.displacement, behind.displacement])[order],
-            np.concatenate([ahead.blocks / length, behind.blocks / -length])[order],
+            np.concatenate([ahead.blocks / STEP, behind.blocks / -STEP])[order],
         )
     row, atom, displacement, blocks = fields
     return FeatureJacobian(
-        features=(ahead.features - behind.features) / length,
+        features=(ahead.features - behind.features) / STEP,
         centers=ahead.centers,
         row=row,
         atom=atom,
@@ -215,3 +205,8 @@ def _difference(ahead: FeatureJacobian, behind: FeatureJacobian, length: float) 
         cutoff=ahead.cutoff,
         center_atoms=ahead.center_atoms,
     )
+
+
+def aligned(one: FeatureJacobian, other: FeatureJacobian) -> bool:
+    """Whether two Jacobians have the same blocks, in the same order."""
+    return np.array_equal(one.row, other.row) and np.array_equal(one.atom, other.atom)

@@ -9,14 +9,12 @@ import numpy as np
 from ase import Atoms
 
 from ase_sensitivity.approach.gradient import slope
-from ase_sensitivity.approach.subject import Subject
+from ase_sensitivity.approach.subject import Subject, aligned, difference
 from ase_sensitivity.descriptors.base import FeatureJacobian, Floats, Ints, StackedJacobian
 from ase_sensitivity.spectrum.scopes import View
 from ase_sensitivity.spectrum.solvers import NULL_TOLERANCE, Spectrum, spectrum
 
 logger = logging.getLogger(__name__)
-
-Derivative = tuple[FeatureJacobian, ...]
 
 LOWEST = 3
 """Modes that are asked for their distance: the one with the smallest singular value need not be
@@ -78,13 +76,13 @@ class Estimate:
         To where each of the lowest modes becomes singular, in Å, of shape (m,).
     slopes
         Derivatives of their singular values, of shape (m, n_columns, 3), per Å.
-    derivatives
-        Of the Jacobian along each of them. As the slopes, none if the first mode is singular.
+    ahead
+        The Jacobian a step along each of them. As the slopes, none if the first mode is singular.
     """
 
     distances: Floats
     slopes: Floats
-    derivatives: list[Derivative]
+    ahead: list[StackedJacobian]
 
     @property
     def nearest(self) -> int:
@@ -98,16 +96,16 @@ def estimate(this: Subject, here: Place, lowest: int = LOWEST) -> Estimate:
     if found.n_null or len(found.singular_values) == 0:
         return Estimate(np.zeros(min(1, found.n_null)), np.empty((0, n_columns, 3)), [])
     modes = found.modes.T[:lowest]
-    derivatives = [this.derivative(here.atoms, mode, here=here.jacobian) for mode in modes]
+    ahead = [this.ahead(here.atoms, mode) for mode in modes]
     sigma = found.singular_values[: len(modes)]
     slopes = np.array(
         [
-            slope(this, here.view, mode, derivative) / value
-            for mode, derivative, value in zip(modes, derivatives, sigma, strict=True)
+            slope(this, here.view, mode, after) / value
+            for mode, after, value in zip(modes, ahead, sigma, strict=True)
         ]
     )
     steepness = np.linalg.norm(slopes.reshape(len(modes), -1), axis=1)
-    return Estimate(sigma / np.maximum(steepness, 1e-300), slopes, derivatives)
+    return Estimate(sigma / np.maximum(steepness, 1e-300), slopes, ahead)
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +146,7 @@ def walk(
     this: Subject,
     start: Place,
     number: int,
-    derivative: Derivative | None = None,
+    ahead: StackedJacobian | None = None,
     *,
     max_distance: float = 0.5,
     max_steps: int = 25,
@@ -165,8 +163,8 @@ def walk(
         Where to start from.
     number
         The mode to follow, counted from the smallest singular value.
-    derivative
-        Of the Jacobian along it, if known.
+    ahead
+        The Jacobian a step along it (:meth:`Subject.ahead`), if known.
     max_distance
         Give up beyond this, in Å.
     max_steps
@@ -183,17 +181,17 @@ def walk(
 
     def ended(message: str) -> Walk:
         ratio = at.ratio(number)
-        there = ratio < max(CLOSE_ENOUGH, first / 50) or ratio < ARRIVED
+        there = ratio < max(CLOSE_ENOUGH, first / 50, arrived)
         distance = float(np.linalg.norm(at.atoms.positions - start.atoms.positions))
         return Walk(at, number, distance, there, message, n_steps, n_jacobians)
 
     while at.ratio(number) > arrived:
         if n_steps == max_steps:
             return ended(f"not there after {max_steps} steps")
-        if derivative is None:
-            derivative = this.derivative(at.atoms, at.found.modes[:, number], here=at.jacobian)
+        if ahead is None:
+            ahead = this.ahead(at.atoms, at.found.modes[:, number])
             n_jacobians += 1
-        normal, downhill = _normal_equations(this, at, number, derivative)
+        normal, downhill = _normal_equations(this, at, number, ahead)
         values, vectors = np.linalg.eigh(normal)
         # Damped towards the start: along what stays singular the walk slides back to its foot.
         back = (start.atoms.positions - at.atoms.positions)[at.view.atoms].ravel()
@@ -217,7 +215,7 @@ def walk(
             followed = trial.mode_like(at.found.modes[:, number])
             if trial.ratio(followed) < 0.9 * at.ratio(number):
                 at, number, damping = trial, followed, max(damping / 4, 1e-8)
-                derivative = None
+                ahead = None
                 n_steps += 1
                 break
             damping *= 4
@@ -227,28 +225,46 @@ def walk(
 
 
 def _normal_equations(
-    this: Subject, at: Place, number: int, derivative: Derivative
+    this: Subject, at: Place, number: int, ahead: StackedJacobian
 ) -> tuple[Floats, Floats]:
     """M^T M and M^T u sigma, with M = (1 - U_r U_r^T) H (1 - T T^T).
 
     U_r are all left singular vectors but u, T the trivial modes, H the derivative of J along v.
     """
-    from ase_sensitivity.descriptors.accumulate import mirror  # loads numba
-
     found, t, n = at.found, at.view.trivial, 3 * at.view.n_columns
-    total = np.zeros((2 * n, 2 * n))
-    for here, change in zip(at.jacobian.parts, derivative, strict=True):
-        both, columns = _side_by_side(here, change, at.view)
-        both.add_gram(columns, total)
-    mirror(total)
-    cross, square = total[:n, n:], total[n:, n:]
+    cross, square = np.zeros((n, n)), np.zeros((n, n))
+    for here, after in zip(at.jacobian.parts, ahead.parts, strict=True):
+        _add_products(here, difference(after, here), at.view, cross, square)
     sigma = found.singular_values
     rest = sigma > 1e-8 * found.sigma_max
     rest[number] = False
     held = (found.modes[:, rest].T @ cross) / sigma[rest, None]
     normal = square - held.T @ held
-    downhill = slope(this, at.view, found.modes[:, number], derivative).ravel()
+    downhill = slope(this, at.view, found.modes[:, number], ahead).ravel()
     return _without(t, _without(t, normal).T), _without(t, downhill)
+
+
+def _add_products(
+    here: FeatureJacobian, change: FeatureJacobian, view: View, cross: Floats, square: Floats
+) -> None:
+    """Add J^T H to ``cross`` and H^T H to ``square``."""
+    from ase_sensitivity.descriptors.accumulate import mirror  # loads numba
+
+    if aligned(here, change):
+        column = view.column(here)
+        rows = zip(here.row_blocks(column), change.row_blocks(column), strict=True)
+        for (columns, j, _), (_, h, _) in rows:
+            where = (3 * columns[:, None] + np.arange(3)).ravel()
+            cross[np.ix_(where, where)] += j @ h.T
+            square[np.ix_(where, where)] += h @ h.T
+        return
+    n = len(cross)
+    total = np.zeros((2 * n, 2 * n))
+    both, columns = _side_by_side(here, change, view)
+    both.add_gram(columns, total)
+    mirror(total)
+    cross += total[:n, n:]
+    square += total[n:, n:]
 
 
 def _without(t: Floats, x: Floats) -> Floats:

@@ -18,6 +18,9 @@ Geometries printed with six decimals are symmetric to a few 1e-6 Å."""
 SMALL = 30
 """Number of points up to which the orbits of a group are not worth telling apart."""
 
+DENSE = 20_000
+"""Up to so many distances, all of them cost less than a tree."""
+
 ROUGH = 100.0
 """Candidates, which rest on two points only, may miss by this many tolerances before they are
 fitted to all points."""
@@ -173,15 +176,22 @@ def _frames(first: Floats, second: Floats) -> Floats:
 def _confirmed(d: Floats, shell: Ints, candidates: Floats, tolerance: float) -> tuple[Floats, Ints]:
     """The candidates that map all points, fitted to them, and their permutations."""
     g, n = len(candidates), len(d)
-    # Shells are told apart by a fourth coordinate.
-    from scipy.spatial import KDTree  # loads much
-
-    tree = KDTree(np.column_stack([d, 10.0 * shell]))
     moved = np.einsum("hij,nj->hni", candidates, d)
-    where = np.concatenate([moved, np.broadcast_to(10.0 * shell[:, None], (g, n, 1))], axis=2)
     reach = min(ROUGH * tolerance * 10, 0.5)
-    missed, image = tree.query(where.reshape(-1, 4), distance_upper_bound=reach)
-    image = image.reshape(g, n)
+    if 0 < g * n * n < DENSE:
+        apart = np.linalg.norm(moved[:, :, None] - d, axis=3)
+        apart[:, shell[:, None] != shell] = np.inf
+        image = apart.argmin(axis=2)
+        missed = apart.min(axis=2)
+        missed[missed > reach] = np.inf
+    else:
+        # Shells are told apart by a fourth coordinate.
+        from scipy.spatial import KDTree  # loads much
+
+        tree = KDTree(np.column_stack([d, 10.0 * shell]))
+        where = np.concatenate([moved, np.broadcast_to(10.0 * shell[:, None], (g, n, 1))], axis=2)
+        missed, image = tree.query(where.reshape(-1, 4), distance_upper_bound=reach)
+        image = image.reshape(g, n)
     complete = np.isfinite(missed).reshape(g, n).all(axis=1)
     complete &= (np.diff(np.sort(image, axis=1), axis=1) > 0).all(axis=1)
     image, rough = image[complete], candidates[complete]
