@@ -13,6 +13,7 @@ from ase_sensitivity.approach.label import (
     BLIND_NEARBY,
     HARMLESS,
     HELD,
+    NEARBY,
     NEARLY,
     as_far,
     harmless,
@@ -249,11 +250,12 @@ class Watch:
                 went = self._walk(this, here, number, nearby.ahead[number], CLOSE_ENOUGH)
                 if not went.arrived:
                     continue
-                cause = cause_of(this, here, went)
+                cause, walked = cause_of(this, here, went), went.distance
                 if cause not in HARMLESS:  # of which kind only the exact geometry tells
-                    went = self._walk(this, here, number, nearby.ahead[number], EXACT)
-                    cause = cause_of(this, here, went)
-                walked = went.distance
+                    exact = self._walk(this, here, number, nearby.ahead[number], EXACT)
+                    apart = exact.end.atoms.positions - went.end.atoms.positions
+                    if np.linalg.norm(apart) < NEARBY[0]:
+                        cause = cause_of(this, here, exact)
                 if cause not in HARMLESS and walked <= self._within:
                     return number, cause, walked
                 if cause in HARMLESS:
