@@ -47,6 +47,7 @@ from ase_sensitivity.notices import (
     SingularConfiguration,
     SingularWarning,
 )
+from ase_sensitivity.report.html import write_report
 from ase_sensitivity.sensitivity import Sensitivity
 from ase_sensitivity.size import SizeIndependent, size_independent
 
@@ -97,4 +98,5 @@ __all__ = [
     "size_independent",
     "strain_derivative",
     "trace_manifold",
+    "write_report",
 ]

@@ -6,22 +6,40 @@ import resource
 from typing import Any
 
 import numpy as np
+from ase import Atoms
+from ase.build import bulk
 
 from ase_sensitivity import SOAP, analyze
 from benchmarks.cases import BASIS, CUTOFF, silicon
 from benchmarks.timing import seconds
 
+LONG = (62, 156, 312)
 STRUCTURE = (64, 216, 512, 1000, 2000)
 ATOM = (64, 512, 2000, 8000, 32000, 100_000)
+SIZES = {
+    "environment": (64, 216, 512),
+    "structure, long cell": LONG,
+    "structure": STRUCTURE,
+    "atom": ATOM,
+}
+
+
+def long(length: int) -> Atoms:
+    """A cell of silicon that repeats only along one direction."""
+    atoms = bulk("Si", cubic=True).repeat((2, 2, length))
+    atoms.rattle(0.05, seed=1)
+    return atoms
 
 
 def measure() -> list[dict[str, Any]]:
     """A row for each scope and size, and the exponent fitted to the last three sizes."""
     rows: list[dict[str, Any]] = []
-    for scope, sizes in (("structure", STRUCTURE), ("atom", ATOM)):
+    for name, sizes in SIZES.items():
+        scope = name.split(",")[0]
         times = []
-        for n in sizes:
-            atoms = silicon(n)
+        for size in sizes:
+            atoms = long(size) if "long" in name else silicon(size)
+            n = len(atoms)
             soap = SOAP(["Si"], CUTOFF, *BASIS, threads=1)
             repeats = 3 if n <= 2000 else 1
             times.append(
@@ -29,7 +47,7 @@ def measure() -> list[dict[str, Any]]:
             )
             rows.append(
                 {
-                    "scope": scope,
+                    "scope": name,
                     "atoms": n,
                     "s": round(times[-1], 3),
                     "exponent": "",
@@ -39,6 +57,7 @@ def measure() -> list[dict[str, Any]]:
                     // 1024,
                 }
             )
-        slope = np.polyfit(np.log(sizes[-3:]), np.log(times[-3:]), 1)[0]
+        numbers = [row["atoms"] for row in rows[-3:]]
+        slope = np.polyfit(np.log(numbers), np.log(times[-3:]), 1)[0]
         rows[-1]["exponent"] = round(float(slope), 2)
     return rows

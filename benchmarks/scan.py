@@ -125,6 +125,8 @@ def workers(tries: int = 3) -> list[Row]:
                     spent[label] = wall, cpu_seconds(executor) - begin
                     row[f"{label} / s"] = round(wall, 1)
                     row[f"cores used by {label}"] = round(spent[label][1] / wall, 2)
+                # What is lost to a second worker; the rest of the speedup is up to the machine.
+                row["processor time, one / two"] = round(spent["one"][1] / spent["two"][1], 2)
                 row["speedup"] = round(spent["one"][0] / spent["two"][0], 2)
                 row["load"] = round(os.getloadavg()[0], 1)
                 rows.append(row)

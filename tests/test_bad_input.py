@@ -67,7 +67,7 @@ OBSERVER = [
     ("on_singular", "stop", {}, ["'stop'", "halt"]),
     ("on_singular", ["warn", "stop"], {}, ["'stop'"]),
     ("on_singular", ["warn", 3], {}, ["3"]),
-    ("on_singular", None, {}, ["None"]),
+    ("on_singular", {"bug": "warn"}, {}, ["bug", "symmetry"]),
     ("on_singular", 5, {}, ["5"]),
     ("on_singular", "record", {}, ["record", "trajectory"]),
     ("on_failure", "ignore", {}, ["'ignore'"]),

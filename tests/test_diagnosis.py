@@ -188,6 +188,27 @@ class TestCost:
             assert observer.sensitivity.distance == pytest.approx(height * 3**0.5 / 2, rel=0.05)
         assert soap.n == 3
 
+    def test_distances_follow_through_the_plane(self):
+        """N passes through the plane while all atoms jitter."""
+        atoms = pyramid("NH3", 0.05)
+        flat = atoms.positions.copy()
+        still = Still(atoms)
+        observer = SensitivityObserver(still, AMMONIA)
+        hows = []
+        for n, height in enumerate(np.linspace(0.05, -0.05, 41)):
+            noise = np.random.default_rng(n).normal(size=(4, 3))
+            atoms.positions[:] = flat + 0.004 * noise
+            h = atoms.positions[1:]
+            normal = np.cross(h[1] - h[0], h[2] - h[0])
+            normal /= np.linalg.norm(normal)
+            atoms.positions[0] += (height - normal @ (atoms.positions[0] - h[0])) * normal
+            still.play(observer, 1)
+            hows.append(observer.diagnosis.how)
+            true = abs(height) * np.sqrt(3) / 2
+            assert observer.sensitivity.distance == pytest.approx(true, rel=0.2, abs=1e-4)
+            assert observer.sensitivity.approaching == "symmetry"
+        assert hows.count("known") > 30
+
     def test_new_neighbours_are_looked_at_anew(self):
         atoms = pyramid("NH3", 0.03) + Atoms("He", [(0, 0, 4.5)])
         soap = SOAP(species=["N", "H", "He"], cutoff=4.0, n_max=6, l_max=4, centers=["N", "H"])

@@ -106,10 +106,10 @@ def test_sources(soap: SOAP, tmp_path: Path) -> None:
         "b.traj@1:5:2": [1, 3],
         "c.db@4:": [4, 5],
         "d.xyz.gz@0": [0],
-        "a.xyz@-2:": [-2, -1],
+        "a.xyz@-2:": [4, 5],
         "b.traj@-9:2": [0, 1],
         "a.xyz@4::-2": [4, 2, 0],
-        "a.xyz@-1": [-1],
+        "a.xyz@-1": [5],
     }
     for name, indices in chosen.items():
         for path in (str(tmp_path / name), tmp_path / name):
@@ -256,20 +256,36 @@ def test_files_that_cannot_be_read(soap: SOAP, tmp_path: Path) -> None:
     write(tmp_path / "good.xyz", frames(2))
     (tmp_path / "empty.xyz").write_text("")
     (tmp_path / "words.txt").write_text("not a structure\n")
+    (tmp_path / "huge.xyz").write_text("99999999999\n\nH 0 0 0\n")
+    (tmp_path / "negative.xyz").write_text("-3\n\nH 0 0 0\n")
+    (tmp_path / "zeros.xyz").write_bytes(bytes(1000))
+    (tmp_path / "POSCAR").write_text("x\n1\n1 0 0\n0 1 0\n0 0 1\nH\n1\nDirect\n0 0\n")
+    write(tmp_path / "whole.traj", frames(3))
+    (tmp_path / "torn.traj").write_bytes((tmp_path / "whole.traj").read_bytes()[:-40])
     (tmp_path / "torn.xyz.gz").write_bytes(gzip.compress(b"6\n" * 500)[:-30])
-    names = ["empty.xyz", "good.xyz", "words.txt", "torn.xyz.gz", "good.xyz@7"]
+    names = ["empty.xyz", "good.xyz", "words.txt", "torn.xyz.gz", "good.xyz@7", "huge.xyz"]
+    names += ["negative.xyz", "zeros.xyz", "POSCAR", "torn.traj", "good.xyz@C=1"]
     result = scan([tmp_path / name for name in names], soap, causes=False)
-    assert [row["error"] is None for row in result.rows if row["source"].endswith("good.xyz")] == [
-        True,
-        True,
-        False,
-    ]
+    sound = [row["error"] is None for row in result.rows if "good" in row["source"]]
+    assert sound == [True, True, False, False]
+    sound = [row["error"] is None for row in result.rows if "torn.traj" in row["source"]]
+    assert sound == [True, True, False]
     assert {Path(row["source"]).name for row in result.rows if row["error"]} == {
         name.split("@")[0] for name in names
     }
     assert all(row["source"] in row["error"] for row in result.rows if row["error"])
     with pytest.raises(FileNotFoundError, match=r"there is no file .*absent\.xyz"):
         scan([tmp_path / "good.xyz", tmp_path / "absent.xyz"], soap)
+
+
+def test_names_and_comments_of_any_kind(soap: SOAP, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write("123", frames(1), format="extxyz")
+    write("run@300K.xyz", frames(1))
+    Path("comment.xyz").write_bytes(b"2\n12.5 \xc5\nH 0 0 0\nO 0 0 1\n")
+    result = scan(["123", "run@300K.xyz@0", "comment.xyz"], soap, store="results.db")
+    assert list(result.column("source")) == ["./123", "run@300K.xyz", "comment.xyz"]
+    assert list(result.column("error")) == ["", "", ""]
 
 
 def test_a_growing_frame_number_of_plain_xyz_is_no_header(tmp_path: Path) -> None:
@@ -316,6 +332,11 @@ def test_tables(soap: SOAP, tmp_path: Path) -> None:
         ({"tolerance": 1}, ValueError, "`tolerance`"),
         ({"units": "pounds"}, ValueError, "`units`"),
         ({"store": "results.csv"}, ValueError, "`store` is 'results.csv'"),
+        ({"store": "ftp://host/results.db"}, ValueError, "`store` is 'ftp"),
+        ({"store": 5}, TypeError, "`store` is 5"),
+        ({"frames": b"run.xyz"}, TypeError, "`frames` is b'run"),
+        ({"frames": "run.xyz@::0"}, ValueError, "the step of 'run.xyz@::0' is 0"),
+        ({"frames": "@"}, FileNotFoundError, "there is no file"),
         ({"executor": 4}, TypeError, "`executor` is 4"),
     ],
 )

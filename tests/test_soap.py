@@ -229,7 +229,7 @@ def test_where_quip_loses_digits_ours_are_right(r, sigma, lost):
 
 
 @pytest.mark.parametrize("body_order", [2, 3, 4])
-@pytest.mark.parametrize("radial_basis", ["quip", "gto"])
+@pytest.mark.parametrize("radial_basis", ["quip", "gto", "dscribe"])
 @pytest.mark.parametrize("normalise", [True, False])
 def test_jacobian_is_the_derivative(body_order, radial_basis, normalise):
     atoms = rattled(STRUCTURES["slab"], seed=4)
@@ -395,6 +395,44 @@ def test_gto_equals_featomic():
     expected = (theirs[:, lower[0], lower[1]] * factor).reshape(len(theirs), -1)
     ours = soap.features(atoms)
     np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-12 * abs(expected).max())
+
+
+def test_dscribe_basis_equals_dscribe():
+    """Features and derivatives of DScribe's gto, of three species, in its order."""
+    dscribe = pytest.importorskip("dscribe.descriptors")
+    n_max, l_max, cutoff = 5, 4, 6.0
+    symbols = ["H", "C", "O"]
+    atoms = STRUCTURES["isolated"]
+    assert atoms.get_all_distances().max() < cutoff - 0.5  # DScribe has no cutoff function
+    theirs = dscribe.SOAP(
+        species=symbols, r_cut=cutoff, n_max=n_max, l_max=l_max, sigma=0.5, rbf="gto"
+    )
+    derivatives, features = theirs.derivatives(atoms, attach=True, method="analytical")
+    soap = SOAP(symbols, cutoff, n_max, l_max, 0.5, normalise=False, radial_basis="dscribe")
+    jacobian = soap.jacobian(atoms)
+    ours = jacobian.dense(jacobian.atom, len(atoms)).reshape(len(atoms), -1, len(atoms), 3)
+    order, factor = np.empty(theirs.get_number_of_features(), dtype=int), np.pi * np.sqrt(8)
+    weight = np.full(len(order), factor / np.sqrt(2))
+    for i, first in enumerate(symbols):
+        for j, second in enumerate(symbols[: i + 1]):
+            place = theirs.get_location((second, first))
+            where = [
+                ((i * n_max + a) * (i * n_max + a + 1) // 2 + j * n_max + b) * (l_max + 1) + l
+                for l in range(l_max + 1)  # noqa: E741
+                for b in range(n_max)
+                for a in range(b if i == j else 0, n_max)
+            ]
+            order[place] = where
+            if i == j:
+                same = [a == b for b in range(n_max) for a in range(b, n_max)] * (l_max + 1)
+                weight[place] = np.where(same, factor, weight[place])
+    assert len(set(order.tolist())) == len(order) == soap.n_features
+    expected = weight * jacobian.features[:, order]
+    np.testing.assert_allclose(features, expected, rtol=0, atol=1e-10 * features.max())
+    change = np.einsum("f,cfax->caxf", weight, ours[:, order])
+    largest = abs(derivatives).max()
+    assert largest > 1
+    np.testing.assert_allclose(derivatives, change, rtol=0, atol=1e-9 * largest)
 
 
 def test_is_a_descriptor_that_travels():

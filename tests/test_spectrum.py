@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -23,7 +25,7 @@ from ase_sensitivity import (
     Sensitivity,
     analyze,
 )
-from ase_sensitivity.spectrum.banded import banded_inverse
+from ase_sensitivity.spectrum.banded import BandedGram
 from ase_sensitivity.spectrum.paths import connect
 from ase_sensitivity.spectrum.rigid import fragments, trivial_modes
 from ase_sensitivity.spectrum.scopes import View, environment_views, structure_view
@@ -236,7 +238,13 @@ class TestValues:
         """The routes to a few values agree: all by eigh, Krylov with a dense factor and a band."""
         tube = rattled(bulk("Si", cubic=True).repeat((1, 1, 32)), 0.05)
         view = structure_view(SOAP(["Si"], 4.0, 4, 3).jacobian(tube), tube)
-        assert banded_inverse(view.gram()[0], view.trivial) is not None
+        banded = BandedGram.of(view)
+        gram = view.gram()[0]
+        assert banded is not None
+        assert banded.band.size < gram.size / 5
+        x = np.random.default_rng(0).normal(size=(len(gram), 3))
+        expected = gram[np.ix_(banded.order, banded.order)] @ x
+        np.testing.assert_allclose(banded.times(x), expected, atol=1e-12 * abs(expected).max())
         expected = spectrum(view)
         assert expected.method == "gram"
         for long in (10**6, 100):
@@ -248,10 +256,32 @@ class TestValues:
             )
             assert found.sigma_max == pytest.approx(expected.sigma_max, rel=1e-9)
 
+    def test_band_without_fixed_atoms(self):
+        """Centres without coordinates of their own, images of one atom: against the square."""
+        tube = rattled(bulk("Si", cubic=True).repeat((1, 1, 44)), 0.05)
+        view = structure_view(SOAP(["Si"], 5.0, 2, 1).jacobian(tube), tube, np.arange(5, 60, 3))
+        banded, (gram, rounding) = BandedGram.of(view), view.gram()
+        assert banded is not None
+        n, square = len(gram), np.zeros_like(gram)
+        for k, diagonal in enumerate(banded.band):
+            square[np.arange(k, n), np.arange(n - k)] = diagonal[: n - k]
+            square[np.arange(n - k), np.arange(k, n)] = diagonal[: n - k]
+        expected = gram[np.ix_(banded.order, banded.order)]
+        np.testing.assert_allclose(square, expected, rtol=0, atol=1e-14 * gram.max())
+        assert banded.rounding == pytest.approx(rounding)
+
+    def test_no_band_for_what_reaches_farther_than_it_says(self):
+        tube = rattled(bulk("Si", cubic=True).repeat((1, 1, 32)), 0.05)
+        honest = SOAP(["Si"], 4.0, 2, 1).jacobian(tube)
+        pairs = SOAP(["Si"], 2.6, 2, 1).jacobian(tube).pairs
+        view = structure_view(replace(honest, cutoff=2.6, pairs=pairs), tube)
+        assert BandedGram.of(structure_view(honest, tube)) is not None
+        assert BandedGram.of(view) is None
+
     def test_a_crystal_has_none(self):
         silicon = rattled(bulk("Si", cubic=True) * 2)
         view = structure_view(SOAP(["Si"], 4.0, 4, 3).jacobian(silicon), silicon)
-        assert banded_inverse(view.gram()[0], view.trivial) is None
+        assert BandedGram.of(view) is None
 
     def test_route_changes_at_the_limit_of_the_gram_matrix(self):
         assert analyze(isolated(), soap(isolated())).method == "gram"

@@ -59,6 +59,10 @@ FALLEN = 1 / 3
 EXACT = 1e-8
 """Ratio to which a walk goes on where the kind of what is spurious has to be told."""
 
+MEETING = 0.1
+"""Singular values that differ by less than this fraction may have exchanged parts of their modes:
+others belong to modes that only overlap a little."""
+
 REFRESH = 50
 """Calls after which a diagnosis is made anew in any case."""
 
@@ -309,15 +313,18 @@ class Watch:
         if modes.shape[1:] != known.modes.shape[1:]:
             return None
         shares = np.einsum("kij,mij->km", modes, known.modes) ** 2
-        if shares[:, known.number].sum() < ALIKE:
+        share, values = shares[:, known.number], found.singular_values
+        leading = values[share.argmax()]
+        same = np.abs(values - leading) <= MEETING * leading
+        if share[same].sum() < ALIKE:
             return None
         if before.cause in HARMLESS:
             # Every mode that would be asked now must have been asked, and be what it was.
-            shares_of = shares[: self._suspects(found.singular_values / found.sigma_max)]
+            shares_of = shares[: self._suspects(values / found.sigma_max)]
             expected = np.sqrt(shares_of @ known.values**2)
             if (shares_of.sum(axis=1) < ALIKE).any():
                 return None
-            if (found.singular_values[: len(expected)] < FALLEN * expected).any():
+            if (values[: len(expected)] < FALLEN * expected).any():
                 return None
         else:
             # No distance changes by more than the positions do.
@@ -325,8 +332,7 @@ class Watch:
             if np.linalg.norm(change - change.mean(axis=0)) > known.slack:
                 return None
         # Of a combination of modes, singular values add up in squares.
-        share = shares[:, known.number]
-        sigma = float(np.sqrt((share * found.singular_values**2).sum() / share.sum()))
+        sigma = float(np.sqrt((share[same] * values[same] ** 2).sum() / share[same].sum()))
         change_of_value = sigma / float(known.values[known.number])
         slope = None if before.slope is None else before.slope / change_of_value
         distance = before.distance * change_of_value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -14,8 +15,15 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 import ase_sensitivity
+from ase_sensitivity.cli.analyze import analyze
+from ase_sensitivity.cli.check import check
+from ase_sensitivity.cli.converge import converge
+from ase_sensitivity.cli.output import Interrupted
+from ase_sensitivity.cli.report import report
+from ase_sensitivity.cli.scan import scan
 
 INTERRUPTED = 130
+CUT_OFF = 141
 
 app = typer.Typer(
     name="ase-sensitivity",
@@ -45,6 +53,10 @@ def _common(
     )
 
 
+for command in (analyze, scan, check, converge, report):
+    app.command()(command)
+
+
 @app.command()
 def demo(
     directory: Annotated[
@@ -71,8 +83,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             standalone_mode=False,
             prog_name="ase-sensitivity",
         )
+        sys.stdout.flush()
     except KeyboardInterrupt:
         status = INTERRUPTED
+    except BrokenPipeError:  # as of `| head`: nobody wants the rest, nor hear of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CUT_OFF
+    except Interrupted as interrupt:
+        return _error(f"interrupted: {interrupt}", INTERRUPTED)
     except (ValueError, TypeError, OSError, ImportError) as error:
         return _error(str(error))
     except Exception as error:

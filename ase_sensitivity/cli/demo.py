@@ -62,7 +62,7 @@ def run(directory: Path, *, steps: int, seed: int) -> None:
             logfile=logfile,
             trajectory=frames,
             threshold=THRESHOLD,
-            on_singular="record",
+            on_singular={"symmetry": "record", "near-symmetric": "record"},
         ) as observer,
     ):
         bar = progress.add_task("Dynamics", total=steps)
@@ -130,20 +130,26 @@ def save_plot(path: Path, log: SensitivityLog, heights: Floats) -> None:
 
 def _report(console: Console, log: SensitivityLog, heights: Floats) -> None:
     table = Table(title="Closest approaches to a singular configuration")
-    for name in ("step", "time (fs)", "sigma_min", "ratio", "height of N (Å)", "state"):
-        table.add_column(name, justify="left" if name == "state" else "right")
+    for name in ("step", "time (fs)", "ratio", "height of N (Å)", "distance (Å)", "cause"):
+        table.add_column(name, justify="left" if name == "cause" else "right")
     for i in closest_approaches(log):
         table.add_row(
             str(log.step[i]),
             f"{log.time[i]:.1f}",
-            f"{log.sigma[i, 0]:.3e}",
             f"{log.ratio[i]:.2e}",
             f"{heights[i]:+.4f}",
-            str(log.state[i]),
+            f"{log.distance[i]:.4f}",
+            str(log.cause[i]),
         )
     console.print(table)
     crossings = int((np.diff(np.sign(heights)) != 0).sum())
     console.print(f"Passages of N through the plane: {crossings}.")
+    close = log.distance < 0.1
+    benign = np.isin(log.cause[close], ("symmetry", "near-symmetric"))
+    console.print(
+        f"Symmetry is the cause in {benign.sum()} of the {close.sum()} frames nearer than 0.1 Å: "
+        "the true force along the mode vanishes as well. By default the observer stays silent here."
+    )
     near = np.abs(heights) < 0.05
     if near.sum() > 1:
         slope = log.ratio[near] / np.abs(heights[near])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy
 from ase import Atoms
 
 from ase_sensitivity.descriptors.base import Floats
@@ -77,7 +76,7 @@ def force_loss(atoms: Atoms, forces: Floats, found: Sensitivity) -> ForceLoss:
     along = modes @ internal.ravel()
     seen = slice(found.n_null, None)
     # Modes whose values are far apart come from different steps and are orthogonal up to 1e-9 only.
-    basis = scipy.linalg.qr(modes[seen].T, mode="economic")[0]
+    basis = np.linalg.qr(modes[seen].T)[0]
     lost = internal.ravel() - basis @ (basis.T @ internal.ravel())
     # From below: fragments and null vectors first, then one mode after the other.
     squares = (lost**2).sum() + np.concatenate([[0.0], np.cumsum(along[seen] ** 2)])

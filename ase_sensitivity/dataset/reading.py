@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ase import Atoms
+
+from ase_sensitivity.dataset.xyz import is_xyz, parsed, xyz_texts
 
 MEMORY = "frames"
 """The source of frames that were given as such, not as a file."""
@@ -27,7 +28,8 @@ class Frame:
     source
         The file, or :data:`MEMORY`.
     index
-        Number in the source: what ASE's ``@`` takes. Negative if the slice was.
+        Number in the source: what ASE's ``@`` takes. Negative if the slice is, and the number of
+        frames is not known (:func:`count_frames`).
     atoms
         The structure, or None.
     error
@@ -54,7 +56,7 @@ def check_frames(frames: Frames) -> None:
         raise TypeError("`frames` is one ase.Atoms but must be a list of them, or files")
     if isinstance(frames, str | Path):
         frames = [frames]
-    if not isinstance(frames, Iterable):
+    if not isinstance(frames, Iterable) or isinstance(frames, bytes | Mapping):
         raise TypeError(f"`frames` is {frames!r} but must be a list of Atoms, or files")
     if isinstance(frames, list | tuple):
         for item in frames:
@@ -70,16 +72,36 @@ def split_name(path: str | Path) -> tuple[str, slice | str]:
     """The name of a file and what ASE's ``@`` selects from it; all if nothing.
 
     A string is a selection of an ASE database.
-    """
-    from ase.io.formats import parse_filename  # loads much
 
-    text = str(path)
-    if os.path.exists(text):  # then an @ belongs to its name
-        return text, slice(None)
-    name, index = parse_filename(text)
+    Raises
+    ------
+    ValueError
+        If the selection makes no sense.
+    """
+    from ase.utils import string2index
+
+    name, separator, selection = str(path).rpartition("@")
+    if os.path.exists(str(path)) or not separator or os.sep in selection:
+        name, selection = str(path), ":"  # an @ belongs to the name
+    try:
+        index = string2index(selection)
+    except ValueError:
+        index = selection
     if isinstance(index, int):
         index = slice(index, index + 1 or None)
-    return name, slice(None) if index is None else index
+    if isinstance(index, slice) and index.step == 0:
+        raise ValueError(f"the step of {str(path)!r} is 0")
+    if _is_literal(name):  # a database would take it for a number
+        name = os.path.join(os.curdir, name)
+    return name, index
+
+
+def _is_literal(name: str) -> bool:
+    try:
+        float(name)
+    except ValueError:
+        return name in ("True", "False")
+    return True
 
 
 def read_frames(
@@ -124,94 +146,73 @@ def _selected(name: str, query: str, done: Container[int]) -> Iterator[Frame]:
                 yield Frame(name, number, atoms)
             number += 1
     except Exception as error:
-        yield Frame(name, number, None, _told(name, error))
+        reason = f"{query!r} is neither a slice nor a selection of an ASE database"
+        yield Frame(name, number, None, f"{_told(name, error)} ({reason}?)")
 
 
 def _of_file(name: str, chosen: slice, done: Container[int]) -> Iterator[Frame]:
+    chosen = _from_the_front(name, chosen)
+    bounds = (chosen.start, chosen.stop, chosen.step)
+    forward = min(number for number in bounds if number is not None) >= 0
+    found = chosen.start in done
+    for frame in (_of_xyz if forward and is_xyz(name) else _of_any)(name, chosen, done):
+        found = True
+        yield frame
+    if not found:
+        yield Frame(name, chosen.start, None, f"{name} has none of the frames asked for")
+
+
+def _from_the_front(name: str, chosen: slice) -> slice:
+    """The same slice with a start and a step, and without negative numbers if that is possible."""
     step = 1 if chosen.step is None else chosen.step
-    first = chosen.start if chosen.start is not None else (0 if step > 0 else -1)
-    if first < 0 and step > 0 and _is_before_all(name, first):
-        first = 0
-    number = first
+    start = chosen.start if chosen.start is not None else (0 if step > 0 else -1)
+    if start < 0 or step < 0 or (chosen.stop is not None and chosen.stop < 0):
+        try:
+            length = _length(name)
+        except Exception:  # to be told when it is read
+            length = None
+        if length:
+            start, stop, step = chosen.indices(length)
+            return slice(start, None if stop < 0 else stop, step)
+    return slice(start, chosen.stop, step)
+
+
+def _of_xyz(name: str, chosen: slice, done: Container[int]) -> Iterator[Frame]:
+    texts = enumerate(xyz_texts(name))
+    number = chosen.start - chosen.step
+    try:
+        for number, (text, wrong) in islice(texts, chosen.start, chosen.stop, chosen.step):
+            if number not in done:
+                yield _of_text(name, number, text, wrong)
+    except Exception as error:  # the file itself, such as one that is compressed and torn
+        yield Frame(name, number + chosen.step, None, _told(name, error))
+
+
+def _of_text(name: str, number: int, text: str, wrong: str | None) -> Frame:
+    try:
+        if wrong is not None:
+            raise ValueError(wrong)
+        return Frame(name, number, parsed(text))
+    except Exception as error:
+        return Frame(name, number, None, _told(name, error))
+
+
+def _of_any(name: str, chosen: slice, done: Container[int]) -> Iterator[Frame]:
+    number, step = chosen.start, chosen.step
     while number in done:
         number += step
-    found = number != first
-    while (number < 0) == (first < 0):
+    while (number < 0) == (chosen.start < 0):
         try:
-            for atoms in _iread(name, slice(number, chosen.stop, chosen.step)):
-                found = True
+            for atoms in _iread(name, slice(number, chosen.stop, step)):
                 if number not in done:
                     yield Frame(name, number, atoms)
                 number += step
-            break
-        except Exception as error:
-            found = True
-            if not _is_unreadable(name):  # it is only this frame
-                yield Frame(name, number, None, _told(name, error))
-                number += step
-            elif first >= 0 and step > 0 and _is_xyz(name):
-                rest = slice(number, chosen.stop, step)
-                yield from (frame for frame in _of_torn_xyz(name, rest) if frame.index not in done)
-                break
-            else:
-                yield Frame(name, number, None, _told(name, error))
-                break
-    if not found:
-        yield Frame(name, number, None, f"{name} has no frame {number}")
-
-
-def _is_xyz(name: str) -> bool:
-    from ase.io.formats import filetype  # loads much
-
-    try:
-        return filetype(name) in ("xyz", "extxyz")
-    except Exception:
-        return False
-
-
-def _of_torn_xyz(name: str, chosen: slice) -> Iterator[Frame]:
-    from ase.io import read  # loads much
-
-    texts = islice(enumerate(xyz_texts(name)), chosen.start, None)
-    for number, text in texts:
-        if chosen.stop is not None and 0 <= chosen.stop <= number:
             return
-        if (number - chosen.start) % chosen.step:
-            continue
-        try:
-            (atoms,) = read(io.StringIO(text), index=":", format="extxyz")
-            yield Frame(name, number, atoms)
         except Exception as error:
             yield Frame(name, number, None, _told(name, error))
-
-
-def xyz_texts(name: str) -> Iterator[str]:
-    """Frames of an XYZ file as they stand there, also behind one that is torn.
-
-    A frame begins at a line with nothing but its number of atoms; what is neither part of a frame
-    nor one of these is given as a text of its own.
-    """
-    from ase.io.formats import open_with_compression  # loads much
-
-    with open_with_compression(name, "r") as file:
-        text: list[str] = []
-        missing = 0
-        for line in file:
-            is_comment = len(text) == 1 and missing > 0
-            is_header = line.strip().isdigit() and not is_comment
-            if is_header and text:
-                if "".join(text).strip():
-                    yield "".join(text)  # too short, or no frame at all
-                text = []
-            if not text:
-                missing = int(line) + 2 if is_header else 0
-            text.append(line)
-            missing -= 1
-            if missing == 0:
-                yield "".join(text)
-                text = []
-        if "".join(text).strip():
-            yield "".join(text)
+            if _is_unreadable(name):
+                return
+            number += step
 
 
 def count_frames(frames: Frames) -> int | None:
@@ -242,9 +243,9 @@ def count_frames(frames: Frames) -> int | None:
 def _length(name: str) -> int | None:
     from ase.io.formats import filetype  # loads much
 
-    kind = filetype(name)
-    if kind in ("xyz", "extxyz"):
+    if is_xyz(name):
         return sum(1 for _ in xyz_texts(name))
+    kind = filetype(name)
     if kind == "traj":
         from ase.io import Trajectory
 
@@ -261,14 +262,6 @@ def _iread(name: str, index: Any) -> Iterator[Atoms]:
     from ase.io import iread  # loads much
 
     yield from iread(name, index=index, do_not_split_by_at_sign=True)
-
-
-def _is_before_all(name: str, number: int) -> bool:
-    """Whether a file has fewer frames than a negative number counts back."""
-    try:
-        return not list(_iread(name, slice(number, number + 1 or None)))
-    except Exception:
-        return False
 
 
 def _is_unreadable(name: str) -> bool:

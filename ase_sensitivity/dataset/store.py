@@ -22,6 +22,9 @@ PAGE = 256
 KEY = "ase_sensitivity"
 """Where the parameters are in the metadata of a database."""
 
+SERVERS = ("postgresql://", "postgres://", "mysql://", "mariadb://")
+"""How URLs begin that ASE can talk to."""
+
 TABLE = ["id", "numbers", "key_value_pairs", "natoms", "energy"]
 """What an ASE database has to read for the table alone."""
 
@@ -95,7 +98,7 @@ class DatabaseStore:
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If it is neither, or not a database.
     OSError
         If it cannot be opened.
@@ -109,15 +112,18 @@ class DatabaseStore:
     """
 
     def __init__(self, name: str | Path) -> None:
+        if not isinstance(name, str | os.PathLike):
+            raise TypeError(f"`store` is {name!r} but must be a path or the URL of a database")
         self._address = os.fspath(name)
         self.name = re.sub("://[^@/]*@", "://", self._address)  # there may be a password
         self._is_file = "://" not in self.name
-        if self._is_file and not self.name.endswith(".db"):
+        if not self.name.startswith(SERVERS) and not (self._is_file and self.name.endswith(".db")):
             raise ValueError(
                 f"`store` is {self.name!r} but must end in .db, or be the URL of a database such "
                 "as postgresql://user@host/name"
             )
         self._unread: dict[tuple[str, int], int] = {}
+        self._ids: list[int] = []
         self._metadata: dict[str, Any] = {}
         if not self._is_file or (os.path.exists(self.name) and os.path.getsize(self.name)):
             self._open()
@@ -204,7 +210,8 @@ class DatabaseStore:
         RuntimeError
             If somebody else has added one of them meanwhile.
         """
-        with _told(self.name), self._database:
+        after = "; what it holds is safe, and the same scan goes on from there"
+        with _told(self.name, after), self._database:
             for record in records:
                 key = record.row["source"], record.row["index"]
                 self._database.write(
@@ -224,9 +231,11 @@ class DatabaseStore:
 
     def record(self, number: int) -> FrameRecord:
         """One record."""
-        with _told(self.name):
-            (row,) = self._database.select(sort="id", limit=1, offset=number)
-        return _record(row)
+        with _told(self.name), self._database:
+            if number >= len(self._ids):  # an offset would step over all rows before, data and all
+                ids = self._database.select(sort="id", columns=["id"], include_data=False)
+                self._ids = [row.id for row in ids]
+            return _record(self._database.get(id=self._ids[number]))
 
     def _pages(self, data: bool) -> Iterator[Any]:
         """Rows of the database; it would read all of them at once if it was asked for all."""
@@ -259,7 +268,7 @@ def _connected(name: str) -> Any:
 
 
 @contextmanager
-def _told(name: str) -> Iterator[None]:
+def _told(name: str, after: str = "") -> Iterator[None]:
     """Say of errors of a database which one it is, and what to do."""
     try:
         yield
@@ -273,10 +282,7 @@ def _told(name: str) -> Iterator[None]:
                 "stop it, and start again"
             ) from error
         if "OperationalError" in kinds:
-            raise OSError(
-                f"the database {name} cannot be used: {reason}; what it holds is safe, and the "
-                "same scan goes on from there"
-            ) from error
+            raise OSError(f"the database {name} cannot be used: {reason}{after}") from error
         if "DatabaseError" in kinds:
             raise ValueError(f"{name} is not a database: {reason}") from error
         raise

@@ -119,15 +119,16 @@ def stacked_products(flat, length, bounds, rows, grams):
 
 @njit(**OPTIONS)
 def add_at(total: Floats, columns: Ints, product: Floats) -> None:
-    """Add ``product`` (3 m, 3 m) to the rows and columns of ``total`` that belong to m points."""
+    """Add ``product`` (3 m, 3 m) to what belongs to m points in ``total``, below its diagonal."""
     for i in range(len(columns)):
         for a in range(3):
             row, source = total[3 * columns[i] + a], product[3 * i + a]
             for j in range(len(columns)):
-                to = 3 * columns[j]
-                row[to] += source[3 * j]
-                row[to + 1] += source[3 * j + 1]
-                row[to + 2] += source[3 * j + 2]
+                if columns[j] <= columns[i]:
+                    to = 3 * columns[j]
+                    row[to] += source[3 * j]
+                    row[to + 1] += source[3 * j + 1]
+                    row[to + 2] += source[3 * j + 2]
 
 
 @njit(**OPTIONS)

@@ -1,13 +1,18 @@
-"""Solving with the Gram matrix of a long structure, a wire or a tube: narrow after reordering."""
+"""The Gram matrix of a long structure, a wire or a tube: a band, and never stored as a square."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import scipy
+from numpy.lib.stride_tricks import as_strided
 
-from ase_sensitivity.descriptors.base import Floats
+from ase_sensitivity.descriptors.base import Floats, Ints
+from ase_sensitivity.spectrum.scopes import View
+from ase_sensitivity.structure import NeighborPairs
 
 WORTHWHILE = 8
 """How many times the bandwidth the matrix has to be large for the band to pay (measured: sparse
@@ -17,48 +22,104 @@ SHIFT = 1e-8
 """Added to the diagonal, relative to its largest entry: G itself is singular."""
 
 
-def banded_inverse(gram: Floats, trivial: Floats) -> Callable[[Floats], Floats] | None:
-    """Apply P (G + shift)^-1 P, P the projector off the trivial modes; None if G has no band.
+@dataclass(frozen=True, eq=False)
+class BandedGram:
+    """G = J^T J with its coordinates reordered so that all entries are near the diagonal.
 
-    Parameters
+    Attributes
     ----------
-    gram
-        G of shape (n, n), whose null space contains the trivial modes.
+    band
+        Entry (i, j) of the lower triangle at [i - j, j], of shape (width + 1, n).
+    order
+        The coordinate at each place, of shape (n,).
     trivial
-        Orthonormal modes of shape (n, n_trivial).
-
-    Returns
-    -------
-    callable or None
-        The operator on arrays of shape (n, any). Its eigenvectors on the complement of the trivial
-        modes are those of G.
-
-    Raises
-    ------
-    scipy.linalg.LinAlgError
-        If G + shift is not positive definite.
+        Orthonormal trivial modes at their places, of shape (n, n_trivial).
+    rounding
+        About how large a singular value can be that is zero; see :meth:`View.gram`.
     """
-    n, scale = len(gram), float(gram.diagonal().max())
-    rows, columns = np.nonzero(np.abs(gram) > 1e-13 * scale)
-    pattern = scipy.sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=gram.shape)
-    order = scipy.sparse.csgraph.reverse_cuthill_mckee(pattern, symmetric_mode=True)
-    place = np.empty(n, dtype=np.intp)
-    place[order] = np.arange(n)
-    distance = place[rows] - place[columns]
-    width = int(distance.max(initial=0))
-    if width * WORTHWHILE > n:
-        return None
-    band = np.zeros((width + 1, n))
-    lower = distance >= 0
-    band[distance[lower], place[columns[lower]]] = gram[rows[lower], columns[lower]]
-    band[0] += SHIFT * scale
-    factor = scipy.linalg.cholesky_banded(band, lower=True, overwrite_ab=True, check_finite=False)
 
-    def project(x: Floats) -> Floats:
-        return x - trivial @ (trivial.T @ x)
+    band: Floats
+    order: Ints
+    trivial: Floats
+    rounding: float
 
-    def apply(x: Floats) -> Floats:
-        y = scipy.linalg.cho_solve_banded((factor, True), project(x)[order], check_finite=False)
-        return project(y[place])
+    @classmethod
+    def of(cls, view: View) -> BandedGram | None:
+        """Accumulate G of a view in a band; None if that would be no narrow one."""
+        if view.links is None:
+            return None
+        n = view.n_columns
+        place, reach = _places(view.links(), view.atoms)
+        width = 3 * reach + 2
+        if width * WORTHWHILE > 3 * n:
+            return None
+        # The kernel sees a square whose columns overlap such that only the band has memory; parts
+        # on the diagonal spill into two entries between the columns.
+        lines = np.zeros((3 * n, width + 3))
+        step = lines.itemsize
+        square = as_strided(lines, (3 * n, 3 * n), (step, (width + 2) * step))
+        squares = 0.0
+        for part in view.jacobian.parts:
+            column = view.column(part)
+            column = np.where(column < 0, -1, place[column])
+            kept = column >= 0
+            first, last = np.full(len(part.features), n), np.full(len(part.features), -1)
+            np.minimum.at(first, part.row[kept], column[kept])
+            np.maximum.at(last, part.row[kept], column[kept])
+            if (last - first).max(initial=0) > reach:
+                return None  # a descriptor that sees farther than it says
+            squares += part.add_gram(column, square)
+        order = np.empty(3 * n, dtype=np.intp)
+        order[(3 * place[:, None] + np.arange(3)).ravel()] = np.arange(3 * n)
+        band = np.asfortranarray(lines.T[: width + 1])
+        return cls(band, order, view.trivial[order], 1e-14 * math.sqrt(squares))
 
-    return apply
+    def times(self, x: Floats) -> Floats:
+        """G times a vector of shape (n,) or vectors of shape (n, any)."""
+        columns = [
+            scipy.linalg.blas.dsbmv(len(self.band) - 1, 1.0, self.band, column, lower=1)
+            for column in np.atleast_2d(x.T)
+        ]
+        return np.array(columns).T.reshape(x.shape)
+
+    def inverse(self) -> Callable[[Floats], Floats]:
+        """P (G + shift)^-1 P on arrays of shape (n, any), P the projector off the trivial modes.
+
+        On the complement of the trivial modes its eigenvectors are those of G.
+
+        Raises
+        ------
+        scipy.linalg.LinAlgError
+            If G + shift is not positive definite.
+        """
+        shifted = self.band.copy(order="F")
+        shifted[0] += SHIFT * shifted[0].max()
+        factor = scipy.linalg.cholesky_banded(
+            shifted, lower=True, overwrite_ab=True, check_finite=False
+        )
+
+        def project(x: Floats) -> Floats:
+            return x - self.trivial @ (self.trivial.T @ x)
+
+        def apply(x: Floats) -> Floats:
+            y = scipy.linalg.cho_solve_banded((factor, True), project(x), check_finite=False)
+            return project(y)
+
+        return apply
+
+
+def _places(pairs: NeighborPairs, atoms: Ints) -> tuple[Ints, int]:
+    """Where to put each of some atoms, (n,), and how far apart a centre has what it sees."""
+    n_atoms = 1 + max(int(array.max(initial=0)) for array in (pairs.first, pairs.second, atoms))
+    ones = np.ones(len(pairs.first))
+    graph = scipy.sparse.csr_array((ones, (pairs.first, pairs.second)), shape=(n_atoms, n_atoms))
+    at = scipy.sparse.csgraph.reverse_cuthill_mckee((graph + graph.T).tocsr(), symmetric_mode=True)
+    present = at[np.isin(at, atoms)]
+    place = np.full(n_atoms, -1)
+    place[present] = np.arange(len(present))
+    first, last = np.where(place < 0, len(atoms), place), place.copy()
+    seen = place[pairs.second] >= 0
+    center, second = pairs.first[seen], place[pairs.second[seen]]
+    np.minimum.at(first, center, second)
+    np.maximum.at(last, center, second)
+    return place[atoms], int((last - first).max(initial=0))

@@ -63,10 +63,8 @@ def fragments(atoms: Atoms, ranges: Iterable[Range]) -> list[Fragment]:
     """
     from ase_sensitivity.spectrum.paths import connect  # loads numba
 
-    edges = [_edges(atoms, part) for part in ranges]
-    first = np.concatenate([pairs.first for pairs in edges])
-    second = np.concatenate([pairs.second for pairs in edges])
-    shift = np.concatenate([pairs.shift for pairs in edges])
+    pairs = links(atoms, ranges)
+    first, second, shift = pairs.first, pairs.second, pairs.shift
     root, offset = connect(first, second, shift, len(atoms))
     cycles = offset[first] + shift - offset[second]
     around = cycles.any(axis=1)
@@ -147,6 +145,18 @@ def _joint_generators(pieces: Sequence[Fragment], n_atoms: int) -> Floats:
         turn = np.einsum("k,kij->ij", axis, turns)
         motions.append(turn / (np.linalg.norm(turn) / np.sqrt(n_atoms) or 1.0))
     return np.array(motions).reshape(len(motions), -1).T
+
+
+def links(atoms: Atoms, ranges: Iterable[Range]) -> NeighborPairs:
+    """Centres and what each of them could see."""
+    edges = [_edges(atoms, part) for part in ranges]
+    if len(edges) == 1:
+        return edges[0]
+    return NeighborPairs(
+        np.concatenate([pairs.first for pairs in edges]),
+        np.concatenate([pairs.second for pairs in edges]),
+        np.concatenate([pairs.shift for pairs in edges]),
+    )
 
 
 def _edges(atoms: Atoms, part: Range) -> NeighborPairs:

@@ -16,7 +16,8 @@ from ase_sensitivity.descriptors.base import (
     Jacobian,
     StackedJacobian,
 )
-from ase_sensitivity.spectrum.rigid import Fragment, fragments, trivial_modes
+from ase_sensitivity.spectrum.rigid import Fragment, fragments, links, trivial_modes
+from ase_sensitivity.structure import NeighborPairs
 
 SCOPES = ("structure", "environment", "atom")
 
@@ -40,6 +41,8 @@ class View:
         Orthonormal trivial modes of shape (3 n_columns, n_trivial).
     center
         The centre (environment scope) or the atom (atom scope).
+    links
+        Gives the atoms that centres see, in structure scope if that is not everything.
     """
 
     jacobian: Jacobian
@@ -48,6 +51,7 @@ class View:
     displacements: Floats | None
     trivial: Floats
     center: int | None
+    links: Callable[[], NeighborPairs] | None = None
 
     @property
     def n_columns(self) -> int:
@@ -97,6 +101,7 @@ def structure_view(jacobian: Jacobian, atoms: Atoms, fixed: Ints | None = None) 
         displacements=None,
         trivial=trivial.reshape(len(atoms), 3, -1)[free].reshape(3 * len(free), -1),
         center=None,
+        links=None if jointly else lambda: links(atoms, jacobian.ranges),
     )
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy
 
 from ase_sensitivity.descriptors.base import Floats, Ints
-from ase_sensitivity.spectrum.banded import banded_inverse
+from ase_sensitivity.spectrum.banded import BandedGram
 from ase_sensitivity.spectrum.krylov import largest_eigenpairs
 from ase_sensitivity.spectrum.scopes import View
 
@@ -21,14 +23,14 @@ NULL_TOLERANCE = 1e-10
 """Singular values below this fraction of the largest are zero."""
 
 FEW = 60
-"""Number of coordinates above which a few values by `eigh` cost less than all."""
+"""Number of coordinates above which a few values cost less than all."""
 
-MANY = 550
-"""Number of coordinates above which Krylov subspaces cost less than `eigh`
-(benchmarks/solvers.py)."""
+MANY = 750
+"""Number of coordinates above which Krylov subspaces cost less than a tridiagonal form, with the
+previous modes to start from; without them it is 1000."""
 
 LONG = 1500
-"""Number of coordinates above which it is looked for a band in the matrix."""
+"""Number of coordinates above which the matrix is stored as a band if it has a narrow one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,10 +93,14 @@ def spectrum(
     null_tolerance
         Singular values below this fraction of the largest are zero.
     """
+    n_values = 3 * view.n_columns - view.trivial.shape[1]
+    wanted = n_values if k is None else min(k, n_values)
+    if 3 * view.n_columns > LONG and wanted <= n_values // 4:
+        found = _by_band(view, wanted, start)
+        if found is not None:
+            return found
     gram, rounding = view.gram()
     _deflate(gram, view.trivial)
-    n_values = len(gram) - view.trivial.shape[1]
-    wanted = n_values if k is None else min(k, n_values)
     if rounding == 0:
         nothing = np.zeros(n_values)
         modes = scipy.linalg.qr(view.trivial)[0][:, view.trivial.shape[1] :]
@@ -106,9 +112,7 @@ def spectrum(
         found = _by_few(gram, view.trivial, wanted, start)
     if found is None:
         found = _by_eigh(gram, view.trivial)
-    # Blocks may cancel altogether: every atom of a perfect fcc crystal is a centre of inversion.
-    trusted = found.sigma_max * GRAM_LIMIT > rounding
-    if n_values and not (trusted and found.ratio > GRAM_LIMIT):
+    if n_values and not _trusted(found, rounding):
         if len(found.singular_values) < n_values:
             found = _by_eigh(gram, view.trivial)
         found = _refined(view, found, null_tolerance, rounding)
@@ -145,22 +149,59 @@ def _by_few(gram: Floats, t: Floats, k: int, start: Floats | None) -> Spectrum |
     try:
         if len(gram) > MANY:
             vectors = _by_inverse(gram, t, k, start)
-            # One vector at a time: products of G with a few are no faster than that many with one.
-            first = np.random.default_rng(0).normal(size=len(gram))
-            top = scipy.sparse.linalg.eigsh(
-                gram, k=1, which="LA", v0=first, tol=1e-6, return_eigenvectors=False
-            )[0]
+            top = _largest(gram)
             method = "krylov"
         else:
             vectors, top = _both_ends(gram, t, k)
             method = "gram"
     except (scipy.linalg.LinAlgError, scipy.sparse.linalg.ArpackError):
         return None
-    # Rayleigh quotients are free of the shift.
-    squares = np.einsum("ij,ij->j", vectors, gram @ vectors).clip(0.0)
+    return _of_vectors(vectors, gram @ vectors, vectors, top, t.shape[1], method)
+
+
+def _by_band(view: View, k: int, start: Floats | None) -> Spectrum | None:
+    """The same from a Gram matrix that is stored as a band; None if it has none or loses digits."""
+    gram = BandedGram.of(view)
+    if gram is None or gram.rounding == 0:
+        return None
+    order, n = gram.order, len(gram.order)
+    known = None if start is None or len(start) != n else start[order]
+    try:
+        vectors = largest_eigenpairs(gram.inverse(), n, k, start=known)[1]
+        operator = scipy.sparse.linalg.LinearOperator((n, n), matvec=gram.times, dtype=float)
+        top = _largest(operator)
+    except (scipy.linalg.LinAlgError, scipy.sparse.linalg.ArpackError):
+        return None
+    modes = np.empty_like(vectors)
+    modes[order] = vectors
+    found = _of_vectors(vectors, gram.times(vectors), modes, top, view.trivial.shape[1], "krylov")
+    return found if _trusted(found, gram.rounding) else None
+
+
+def _largest(gram: Any) -> float:
+    """The largest eigenvalue of a matrix or operator, good to 1e-6."""
+    # One vector at a time: products of G with a few are no faster than that many with one.
+    first = np.random.default_rng(0).normal(size=gram.shape[0])
+    return float(
+        scipy.sparse.linalg.eigsh(
+            gram, k=1, which="LA", v0=first, tol=1e-6, return_eigenvectors=False
+        )[0]
+    )
+
+
+def _of_vectors(
+    vectors: Floats, image: Floats, modes: Floats, top: float, n_trivial: int, method: str
+) -> Spectrum:
+    """Singular values by Rayleigh quotients of vectors and G times them: free of any shift."""
+    squares = np.einsum("ij,ij->j", vectors, image).clip(0.0)
     order = np.argsort(squares)
-    values, vectors = np.sqrt(squares[order]), vectors[:, order]
-    return Spectrum(values, vectors, float(np.sqrt(top)), t.shape[1], 0, method)
+    return Spectrum(np.sqrt(squares[order]), modes[:, order], math.sqrt(top), n_trivial, 0, method)
+
+
+def _trusted(found: Spectrum, rounding: float) -> bool:
+    """Whether one Gram matrix has resolved the values, beyond what it loses and what cancels."""
+    # Blocks may cancel altogether: every atom of a perfect fcc crystal is a centre of inversion.
+    return found.sigma_max * GRAM_LIMIT > rounding and found.ratio > GRAM_LIMIT
 
 
 def _lift(gram: Floats) -> float:
@@ -192,16 +233,14 @@ def _by_inverse(gram: Floats, t: Floats, k: int, start: Floats | None) -> Floats
     """Eigenvectors of the k smallest eigenvalues, from Krylov subspaces of the inverse."""
     lapack = scipy.linalg.lapack
     n = len(gram)
-    inverse = banded_inverse(gram, t) if n > LONG else None
-    if inverse is None:
-        matrix = gram + _lift(gram) * (t @ t.T)
-        matrix[np.diag_indices(n)] += 1e-14 * matrix.diagonal().max()  # keeps Cholesky from zero
-        factor, failed = lapack.dpotrf(matrix.T, lower=True, overwrite_a=True, clean=False)
-        if failed:
-            raise scipy.linalg.LinAlgError("the Gram matrix is singular")
+    matrix = gram + _lift(gram) * (t @ t.T)
+    matrix[np.diag_indices(n)] += 1e-14 * matrix.diagonal().max()  # keeps Cholesky from zero
+    factor, failed = lapack.dpotrf(matrix.T, lower=True, overwrite_a=True, clean=False)
+    if failed:
+        raise scipy.linalg.LinAlgError("the Gram matrix is singular")
 
-        def inverse(x: Floats) -> Floats:
-            return lapack.dpotrs(factor, x, lower=True)[0]
+    def inverse(x: Floats) -> Floats:
+        return lapack.dpotrs(factor, x, lower=True)[0]
 
     return largest_eigenpairs(inverse, n, k, start=start)[1]
 

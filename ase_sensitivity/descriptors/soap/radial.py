@@ -120,6 +120,36 @@ def gto_basis(cutoff: float, n_max: int, sigma: float) -> tuple[Floats, Floats]:
     return points, density * measure[:, None] * basis
 
 
+def dscribe_basis(cutoff: float, n_max: int, l_max: int, sigma: float) -> tuple[Floats, Floats]:
+    """Quadrature points (k,) in Å and weights (l_max + 1, k, n_max) of DScribe's "gto" functions.
+
+    The primitive functions are r^l exp(-a r²), for each l with a so that they have fallen to 1e-3
+    at n_max equally spaced distances from 1 Å to the cutoff, orthonormalised symmetrically (Löwdin)
+    with the weight r² dr on the whole half line, and projected on a density of Gaussians of height
+    1.
+    """
+    from scipy.special import gamma, roots_legendre
+
+    if cutoff <= 1.0:
+        raise ValueError(f"`cutoff` is {cutoff} but must be above 1 Å for the dscribe basis")
+    end = cutoff + 10.0 * sigma
+    nodes, weights = roots_legendre(60 + int(12 * end / min(sigma, 0.2)))
+    points = 0.5 * end * (nodes + 1.0)
+    measure = 4.0 * np.pi * 0.5 * end * weights * points**2
+    fallen = np.linspace(1.0, cutoff, n_max)
+    basis = np.empty((l_max + 1, len(points), n_max))
+    for order in range(l_max + 1):
+        exponent = np.log(1e3 * fallen**order) / fallen**2
+        power = order + 1.5
+        overlap = 0.5 * gamma(power) * (exponent[:, None] + exponent) ** -power
+        values, vectors = np.linalg.eigh(overlap)
+        if values[0] < 1e-14 * values[-1]:
+            raise _dependent(n_max)
+        primitive = points[:, None] ** order * np.exp(-exponent * points[:, None] ** 2)
+        basis[order] = primitive @ (vectors / np.sqrt(values)) @ vectors.T
+    return points, measure[:, None] * basis
+
+
 def _dependent(n_max: int) -> ValueError:
     return ValueError(
         f"{n_max} radial functions are linearly dependent in double precision; "
@@ -156,8 +186,12 @@ class RadialTable:
         sigma: float,
         l_padded: int,
     ) -> RadialTable:
-        """Tabulate a basis, ``"quip"`` or ``"gto"``; lengths in Å."""
-        points, weights = (quip_basis if basis == "quip" else gto_basis)(cutoff, n_max, sigma)
+        """Tabulate a basis, ``"quip"``, ``"gto"`` or ``"dscribe"``; lengths in Å."""
+        if basis == "dscribe":
+            points, weights = dscribe_basis(cutoff, n_max, l_max, sigma)
+        else:
+            points, weights = (quip_basis if basis == "quip" else gto_basis)(cutoff, n_max, sigma)
+            weights = weights[None]
         # The functions vary on the scale of the Gaussians, whatever the basis.
         n_intervals = max(1, int(np.ceil(4.0 * cutoff / sigma)))
         nodes = np.cos(np.pi * (np.arange(DEGREE + 1) + 0.5) / (DEGREE + 1))
@@ -175,5 +209,5 @@ class RadialTable:
             # Two steps: their product is a matrix of large numbers that cancel.
             fit = np.einsum("kx,lqxn->qknl", to_chebyshev, values)
             coefficients[interval, :, :, : l_max + 1] = np.einsum("pk,qknl->qpnl", to_powers, fit)
-        at_zero = projected_gaussians(np.zeros(1), points, sigma, 0)[0, 0] @ weights
+        at_zero = projected_gaussians(np.zeros(1), points, sigma, 0)[0, 0] @ weights[0]
         return cls(coefficients, n_intervals / cutoff, at_zero)

@@ -64,6 +64,9 @@ class SOAP:
         l-independent, against Gaussians whose squares are normalised to 1: featomic's "Gto" with
         ``max_radial = n_max - 1``. (featomic's power spectrum differs by (-1)^l, and lists both
         (a, b) and (b, a) instead of the factor sqrt 2.)
+        ``"dscribe"``: DScribe's "gto", r^l exp(-a r²) with exponents that depend on l, see
+        :func:`~ase_sensitivity.descriptors.soap.radial.dscribe_basis`. (DScribe's features are
+        pi sqrt 8 times ours, without the factor sqrt 2; it has no cutoff function.)
     body_order
         2: radial spectrum, c_n00. 3: power spectrum. 4: bispectrum, with only its O(3)-invariant
         (parity-even) part; slow, for small bases.
@@ -110,7 +113,7 @@ class SOAP:
         centers: Sequence[str] | None = None,
         *,
         central_reference_all_species: bool | None = None,
-        radial_basis: Literal["quip", "gto"] = "quip",
+        radial_basis: Literal["quip", "gto", "dscribe"] = "quip",
         body_order: int = 3,
         smooth_cutoff: bool = False,
         threads: int | None = None,
@@ -127,8 +130,10 @@ class SOAP:
         if central_reference_all_species is None:
             central_reference_all_species = len(self._species) == 1
         self._everywhere = bool(central_reference_all_species)
-        if radial_basis not in ("quip", "gto"):
-            raise ValueError(f'`radial_basis` is {radial_basis!r} but must be "quip" or "gto"')
+        if radial_basis not in ("quip", "gto", "dscribe"):
+            raise ValueError(
+                f'`radial_basis` is {radial_basis!r} but must be "quip", "gto" or "dscribe"'
+            )
         self._radial_basis = radial_basis
         if body_order not in (2, 3, 4):
             raise ValueError(f"`body_order` is {body_order!r} but must be 2, 3 or 4")

@@ -1,0 +1,64 @@
+"""``ase-sensitivity analyze``: what the descriptor sees least in one structure."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ase_sensitivity.cli import options
+from ase_sensitivity.cli.output import remark, say, to_json
+
+
+def analyze(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="Anything ASE reads: its last frame, or FILE@i for another, FILE@: for each.",
+            show_default=False,
+        ),
+    ],
+    descriptor: options.DescriptorTexts = None,
+    gap: options.Gap = None,
+    species: options.Species = None,
+    scope: options.ScopeName = "structure",
+    center: Annotated[
+        int | None,
+        typer.Option(
+            metavar="ATOM",
+            help="The center or atom to look at; by default the worst.",
+            min=0,
+            show_default=False,
+        ),
+    ] = None,
+    k: options.NumberOfValues = 6,
+    causes: options.Causes = True,
+    json: options.Json = False,
+) -> None:
+    """Tell what the descriptor sees least in a structure, and why."""
+    from ase_sensitivity.analysis import analyze as analyze_structure
+    from ase_sensitivity.cli.descriptor import descriptor_of
+    from ase_sensitivity.cli.frames import read
+
+    frames = list(read(file, None))
+    chosen = descriptor_of(
+        descriptor, gap, species, frames=lambda: frames, tell=lambda text: remark(text)
+    )
+    for number, atoms in enumerate(frames):
+        where = f"frame {number} of {file}, {atoms.get_chemical_formula()}"
+        try:
+            found = analyze_structure(
+                atoms,
+                chosen,
+                scope=scope,  # type: ignore[arg-type]
+                center=center,
+                k=k,
+                causes=causes,
+            )
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+        if json:
+            say(to_json({"source": file, "index": number} | found.todict()))
+        else:
+            say(f"{where}\n{found}" + ("\n" if len(frames) > 1 else ""))

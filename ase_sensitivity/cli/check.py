@@ -1,0 +1,204 @@
+"""``ase-sensitivity check``: a gate for data, with an exit status."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ase_sensitivity.cli import options
+from ase_sensitivity.cli.output import say, to_json
+
+if TYPE_CHECKING:
+    from ase_sensitivity.dataset.pairs import PairResult
+    from ase_sensitivity.dataset.result import ScanResult
+
+FAILED = 1
+FORCES = ("irreducible", "slope", "net-force")
+
+
+@dataclass(frozen=True)
+class Check:
+    """A value and the limit it has to keep.
+
+    Attributes
+    ----------
+    name
+        As in the option ``--max-name``.
+    value, limit
+        The value must not be larger.
+    unit
+        Of both.
+    where
+        The worst frame, if there is one.
+    """
+
+    name: str
+    value: float
+    limit: float
+    unit: str
+    where: str | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether the limit is kept."""
+        return self.value <= self.limit
+
+    def __str__(self) -> str:
+        unit = f" {self.unit}" if self.unit else ""
+        worst = "" if self.passed or self.where is None else f"; {self.where}"
+        return (
+            f"{'ok    ' if self.passed else 'FAILED'} {self.name}: {self.value:.4g}{unit}, "
+            f"at most {self.limit:g}{worst}"
+        )
+
+
+def limit(help_text: str, unit: str) -> Any:
+    """An option that takes a limit."""
+    return typer.Option(metavar=unit, help=help_text, min=0, show_default=False)
+
+
+def check(
+    files: options.Files,
+    descriptor: options.DescriptorTexts = None,
+    gap: options.Gap = None,
+    species: options.Species = None,
+    forces_key: options.ForcesKey = None,
+    energy_key: options.EnergyKey = None,
+    units: options.Units = "eV",
+    max_irreducible: Annotated[
+        float | None, limit("Force error that no fit can avoid, over all frames.", "EV/Å")
+    ] = None,
+    max_slope: Annotated[float | None, limit("Required slope of any frame.", "EV/Å")] = None,
+    max_net_force: Annotated[float | None, limit("Net force of any frame.", "EV/Å")] = None,
+    max_incompleteness: Annotated[
+        int | None, limit("Frames with directions invisible because of incompleteness.", "N")
+    ] = None,
+    max_truncation: Annotated[
+        int | None, limit("Frames with directions that a larger basis would see.", "N")
+    ] = None,
+    max_degenerate: Annotated[
+        int | None, limit("Pairs of environments that look the same and are not.", "N")
+    ] = None,
+    max_duplicates: Annotated[int | None, limit("Structures that are there before.", "N")] = None,
+    max_conflicts: Annotated[
+        int | None, limit("Same structures with different energies or forces.", "N")
+    ] = None,
+    max_failed: Annotated[
+        int, typer.Option(metavar="N", help="Frames that cannot be analyzed.", min=0)
+    ] = 0,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DB",
+            help="Keep the scan in this database, or go on with it.",
+            show_default=False,
+        ),
+    ] = None,
+    workers: options.Workers = 1,
+    scheduler: options.Scheduler = None,
+    json: options.Json = False,
+) -> int:
+    """Check a data set against limits.
+
+    Exit status 0 if it keeps all of them, 1 if not, 2 if it could not be checked.
+    """
+    from ase_sensitivity.cli.scan import chosen, run
+
+    limits = {
+        "irreducible": max_irreducible,
+        "slope": max_slope,
+        "net-force": max_net_force,
+        "incompleteness": max_incompleteness,
+        "truncation": max_truncation,
+        "degenerate": max_degenerate,
+        "duplicates": max_duplicates,
+        "conflicts": max_conflicts,
+    }
+    given = {name: float(value) for name, value in limits.items() if value is not None}
+    if not given:
+        raise ValueError(
+            "there is nothing to check; give a limit such as --max-truncation 0 "
+            f"(there are {', '.join('--max-' + name for name in limits)})"
+        )
+    seen = chosen(files, descriptor, gap, species)
+    labels: dict[str, Any] = {"forces_key": forces_key, "energy_key": energy_key, "units": units}
+    result = run(
+        files, seen, store=output, quiet=json, workers=workers, scheduler=scheduler, **labels
+    )
+    checks = _of_scan(result, given | {"failed": max_failed})
+    if given.keys() & {"degenerate", "duplicates", "conflicts"}:
+        from ase_sensitivity.dataset.neighbors import find_pairs
+
+        checks += _of_pairs(find_pairs(list(files), seen, **labels), given)
+    passed = all(one.passed for one in checks)
+    if json:
+        listed = [vars(one) | {"passed": one.passed} for one in checks]
+        say(to_json({"passed": passed, "checks": listed}))
+    else:
+        for one in checks:
+            say(str(one))
+    return 0 if passed else FAILED
+
+
+def _of_scan(result: ScanResult, limits: dict[str, float]) -> list[Check]:
+    from ase_sensitivity.cli.results import statistics
+
+    found = statistics(result)
+    if found["n_analyzed"] == 0:
+        raise ValueError(f"no frame could be analyzed; {found['first_error']}")
+    worst = found["worst"]
+    if found["rms_force"] is None and any(name in limits for name in FORCES):
+        raise ValueError(
+            "the frames have no forces, which "
+            f"{', '.join('--max-' + name for name in FORCES if name in limits)} is about; "
+            "name them with --forces-key"
+        )
+    values: dict[str, tuple[float | None, str, str | None]] = {
+        "irreducible": (
+            found["irreducible_force_error"],
+            "eV/Å",
+            _where(worst.get("irreducible_force_error")),
+        ),
+        "slope": (*_value(worst.get("required_slope")), _where(worst.get("required_slope"))),
+        "net-force": (*_value(worst.get("net_force")), _where(worst.get("net_force"))),
+        "failed": (found["n_failed"], "", found["first_error"]),
+    }
+    for cause in ("incompleteness", "truncation"):
+        values[cause] = found["causes"][cause], "", found["first"].get(cause)
+    return [
+        Check(name, float(values[name][0] or 0.0), limits[name], values[name][1], values[name][2])
+        for name in values
+        if name in limits
+    ]
+
+
+def _value(extreme: dict[str, Any] | None) -> tuple[float | None, str]:
+    return (None if extreme is None else extreme["value"]), "eV/Å"
+
+
+def _where(extreme: dict[str, Any] | None) -> str | None:
+    return None if extreme is None else f"worst in {extreme['source']}@{extreme['index']}"
+
+
+def _of_pairs(found: PairResult, limits: dict[str, float]) -> list[Check]:
+    lists: dict[str, Sequence[Any]] = {
+        "degenerate": found.degenerate,
+        "duplicates": found.duplicate_frames,
+        "conflicts": found.conflicts,
+    }
+    return [
+        Check(
+            name,
+            len(pairs),
+            limits[name],
+            "",
+            f"first {pairs[0].first} and {pairs[0].second}" if pairs else None,
+        )
+        for name, pairs in lists.items()
+        if name in limits
+    ]

@@ -1,0 +1,179 @@
+"""The descriptor that the command line asks for: a QUIP string, a GAP file or a TOML file."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ase_sensitivity.descriptors.base import Descriptor
+from ase_sensitivity.descriptors.quip import QUIPDescriptor
+from ase_sensitivity.descriptors.quip_arguments import QUIPArguments, chemical_species
+from ase_sensitivity.descriptors.soap.soap import SOAP
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+EXAMPLE = '--descriptor "soap cutoff=5 n_max=8 l_max=6 atom_sigma=0.5"'
+TOML_KEYS = ("soap", "quip", "gap", "species")
+
+Frames = Callable[[], Iterable["Atoms"]]
+
+
+def descriptor_of(
+    texts: Sequence[str] | None,
+    gap: Path | None,
+    species: str | None,
+    *,
+    frames: Frames,
+    tell: Callable[[str], None],
+) -> Descriptor:
+    """The descriptor that ``--descriptor``, ``--gap`` and ``--species`` name.
+
+    Parameters
+    ----------
+    texts
+        QUIP strings, or the name of one TOML file.
+    gap
+        A GAP potential file.
+    species
+        Chemical symbols separated by commas or spaces.
+    frames
+        Gives the structures whose species are taken if none are named.
+    tell
+        Called with a sentence that says so.
+
+    Raises
+    ------
+    ValueError, TypeError, OSError
+        If that is none, or not exactly one descriptor.
+    """
+    given = list(texts or [])
+    if bool(given) == (gap is not None):
+        several = "only one of --descriptor and --gap can be given"
+        raise ValueError(several if given else f"say which descriptor: {EXAMPLE}, or --gap XML")
+    listed = _listed(species)
+    source = _Species(listed, frames, tell)
+    if gap is not None:
+        _refuse_species(listed, "--gap")
+        return QUIPDescriptor.from_gap(gap)
+    tables = [text for text in given if text.endswith(".toml")]
+    if not tables:
+        return _quip(given, source)
+    if len(given) > 1:
+        raise ValueError(f"--descriptor {tables[0]} is a whole descriptor; give nothing beside it")
+    return _from_toml(Path(tables[0]), source)
+
+
+class _Species:
+    """Species as given, or those of the data, looked up when needed."""
+
+    def __init__(
+        self, listed: tuple[str, ...] | None, frames: Frames, tell: Callable[[str], None]
+    ) -> None:
+        self.listed = listed
+        self._frames = frames
+        self._tell = tell
+
+    def known(self) -> tuple[str, ...]:
+        if self.listed is None:
+            from ase.data import chemical_symbols
+
+            found: set[int] = set()
+            count = 0
+            for atoms in self._frames():
+                found.update(int(number) for number in set(atoms.numbers.tolist()))
+                count += 1
+            found.discard(0)  # ghost atoms are no species
+            symbols = [chemical_symbols[z] for z in sorted(found) if 0 < z < len(chemical_symbols)]
+            if not symbols:
+                raise ValueError("there are no atoms in the files to take species from")
+            self.listed = tuple(symbols)
+            self._tell(
+                f"Species {', '.join(symbols)}: those found in {count} "
+                f"frame{'s' if count != 1 else ''}; --species {','.join(symbols)} spares this pass."
+            )
+        return self.listed
+
+
+def _listed(species: str | None) -> tuple[str, ...] | None:
+    if species is None:
+        return None
+    return chemical_species("--species", species.replace(",", " ").split())
+
+
+def _refuse_species(listed: Sequence[str] | None, other: str) -> None:
+    if listed is not None:
+        raise ValueError(f"--species has no meaning with {other}, which lists its own")
+
+
+def _quip(texts: Sequence[str], source: _Species) -> QUIPDescriptor:
+    parsed = [QUIPArguments.parse(text) for text in texts]
+    if source.listed is None:
+        complete = [_complete(arguments) for arguments in parsed]
+        if all(complete):
+            return QUIPDescriptor([str(arguments) for arguments in complete])
+    return QUIPDescriptor([str(arguments) for arguments in parsed], species=source.known())
+
+
+def _complete(arguments: QUIPArguments) -> QUIPArguments | None:
+    """With the centers, if the species are given; None if these have to be looked up."""
+    if not arguments.takes_species:
+        return arguments
+    return arguments.with_species(arguments.species) if arguments.species else None
+
+
+def _from_toml(path: Path, source: _Species) -> Descriptor:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a TOML file: {error}") from None
+    _check_keys(str(path), table, TOML_KEYS)
+    kinds = [key for key in ("soap", "quip", "gap") if key in table]
+    if len(kinds) != 1:
+        raise ValueError(f"{path} must have exactly one of soap, quip and gap, not {kinds}")
+    if "species" in table and source.listed is None:
+        source.listed = chemical_species(f"species in {path}", table["species"])
+    kind = kinds[0]
+    if kind == "gap":
+        _refuse_species(source.listed, "gap")
+        return QUIPDescriptor.from_gap(path.parent / _text(path, "gap", table["gap"]))
+    if kind == "quip":
+        texts = table["quip"]
+        texts = texts if isinstance(texts, list) else [texts]
+        return _quip([_text(path, "quip", text) for text in texts], source)
+    arguments = table["soap"]
+    if not isinstance(arguments, dict):
+        raise ValueError(f"soap in {path} is {arguments!r} but must be a table: [soap]")
+    known = [name for name in inspect.signature(SOAP).parameters if name != "threads"]
+    _check_keys(f"[soap] in {path}", arguments, known)
+    lacking = [name for name in ("cutoff", "n_max", "l_max") if name not in arguments]
+    if lacking:
+        raise ValueError(f"[soap] in {path} lacks {', '.join(lacking)}")
+    if "species" not in arguments:
+        arguments["species"] = source.known()
+    try:
+        return SOAP(**arguments)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"[soap] in {path}: {error}") from error
+
+
+def _text(path: Path, key: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{key} in {path} is {value!r} but must be a string")
+    return value
+
+
+def _check_keys(where: str, table: dict[str, Any], known: Sequence[str]) -> None:
+    for key in table:
+        if key not in known:
+            similar = difflib.get_close_matches(key, known, n=1)
+            hint = f"; did you mean `{similar[0]}`?" if similar else f": {', '.join(known)}"
+            raise ValueError(f"{where} has `{key}`, which is none of its keys{hint}")

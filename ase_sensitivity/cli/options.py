@@ -1,0 +1,118 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ase_sensitivity.spectrum.scopes import SCOPES
+
+
+def one_of(*words: str) -> dict[str, Any]:
+    """Complete and check an option that is one of a few words."""
+
+    def check(value: str | None) -> str | None:
+        if value is not None and value not in words:
+            raise typer.BadParameter(f"{value!r} is not one of {', '.join(words)}")
+        return value
+
+    return {"callback": check, "autocompletion": lambda: list(words), "metavar": "|".join(words)}
+
+
+Files = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="FILE",
+        help="Anything ASE reads, with its slices: run.traj@::10. By default all frames.",
+        show_default=False,
+    ),
+]
+DescriptorTexts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--descriptor",
+        "-d",
+        metavar="TEXT",
+        help='A QUIP string, "soap cutoff=5 n_max=8 l_max=6 atom_sigma=0.5", or a TOML file. '
+        "Several are seen together.",
+        show_default=False,
+    ),
+]
+Gap = Annotated[
+    Path | None,
+    typer.Option(
+        "--gap",
+        metavar="XML",
+        help="A GAP potential, for the descriptors it was fitted with.",
+        show_default=False,
+    ),
+]
+Species = Annotated[
+    str | None,
+    typer.Option(
+        "--species",
+        metavar="C,H,...",
+        help="Species that the descriptor sees. By default those in the files, which takes a "
+        "pass of its own.",
+        show_default=False,
+    ),
+]
+ScopeName = Annotated[
+    str,
+    typer.Option(
+        "--scope",
+        help="All atoms together, the environments of the centers, or single atoms.",
+        **one_of(*SCOPES),
+    ),
+]
+NumberOfValues = Annotated[
+    int,
+    typer.Option(
+        "--k", "-k", metavar="N", help="How many singular values and modes to show.", min=1
+    ),
+]
+ForcesKey = Annotated[
+    str | None,
+    typer.Option(
+        "--forces-key",
+        metavar="KEY",
+        help='Name of the reference forces in the files, such as "forces".',
+        show_default=False,
+    ),
+]
+EnergyKey = Annotated[
+    str | None,
+    typer.Option(
+        "--energy-key",
+        metavar="KEY",
+        help='Name of the reference energy in the files, such as "energy".',
+        show_default=False,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs, and nothing else.")]
+Units = Annotated[
+    str,
+    typer.Option(
+        "--units",
+        metavar="UNIT",
+        help="Unit of the energies in the files, with lengths in Å (eV, kcal/mol, kJ/mol, Ha), "
+        "or of the forces (Ha/Bohr). Results are in eV and Å.",
+    ),
+]
+Causes = Annotated[
+    bool, typer.Option("--causes/--no-causes", help="Find out why singular values vanish.")
+]
+Workers = Annotated[
+    int, typer.Option("--workers", metavar="N", help="Processes to share the work.", min=1)
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="A Dask cluster to use instead: tcp://host:8786.",
+        show_default=False,
+    ),
+]

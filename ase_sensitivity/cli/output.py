@@ -1,0 +1,42 @@
+"""What goes to the screen: results to the standard output, remarks to the standard error."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+
+class Interrupted(Exception):  # noqa: N818 (what the user wanted, not a mistake)
+    """A command was interrupted; the text says what is left of it."""
+
+
+def say(text: str) -> None:
+    """Print a result."""
+    print(text)  # noqa: T201
+
+
+def remark(text: str) -> None:
+    """Print what is not the result itself."""
+    print(text, file=sys.stderr)  # noqa: T201
+
+
+def to_json(value: Any) -> str:
+    """Strict JSON in one line: arrays as lists, what is not finite as null."""
+    return json.dumps(_plain(value), allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value

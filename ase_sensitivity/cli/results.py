@@ -1,0 +1,59 @@
+"""Numbers that sum up a scan, for programs and for the gate."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from ase_sensitivity.dataset.result import ScanResult
+
+CAUSES = ("fragment", "symmetry", "incompleteness", "truncation", "unknown")
+
+
+def statistics(result: ScanResult) -> dict[str, Any]:
+    """Counts, extremes and means over all frames; force errors in eV/Å."""
+    causes: Counter[str] = Counter()
+    total, seen, failed, first_error = 0, 0, 0, None
+    worst: dict[str, dict[str, Any]] = {}
+    first: dict[str, str] = {}
+    for row in result.rows:
+        total += 1
+        if row["error"] is not None:
+            failed += 1
+            first_error = first_error or f"{row['source']}@{row['index']}: {row['error']}"
+        if row["ratio"] is None:
+            continue
+        seen += 1
+        for cause in CAUSES:
+            if row[f"n_{cause}"] or row["cause"] == cause:
+                causes[cause] += 1
+                first.setdefault(cause, f"first in {row['source']}@{row['index']}")
+        for name, sign in EXTREMES.items():
+            value = row[name]
+            if value is None:
+                continue
+            known = worst.get(name)
+            if known is None or sign * value > sign * known["value"]:
+                worst[name] = {"value": value, "source": row["source"], "index": row["index"]}
+    return {
+        "n_frames": total,
+        "n_analyzed": seen,
+        "n_failed": failed,
+        "first_error": first_error,
+        "causes": {cause: causes[cause] for cause in CAUSES},
+        "first": first,
+        "irreducible_force_error": result.irreducible_force_error,
+        "rms_force": result.rms_force,
+        "species_loss": result.species_loss,
+        "worst": worst,
+    }
+
+
+EXTREMES = {
+    "ratio": -1,
+    "irreducible_force_error": 1,
+    "required_slope": 1,
+    "net_force": 1,
+    "distance": -1,
+}
+"""Columns of which the worst frame is told, and in which direction worse is."""

@@ -1,0 +1,201 @@
+"""``ase-sensitivity scan``: every frame of a data set, into a database."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ase_sensitivity.cli import options
+from ase_sensitivity.cli.output import Interrupted, remark, say, to_json
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from ase_sensitivity.dataset.result import ScanResult
+    from ase_sensitivity.descriptors.base import Descriptor
+
+
+SUSPICIOUS = 15.0
+"""Root mean square forces in eV/Å that are more likely in other units."""
+
+
+def scan(
+    files: options.Files,
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DB",
+            help="An ASE database: results.db, or postgresql://... What it has is not "
+            "computed again.",
+        ),
+    ] = "results.db",
+    descriptor: options.DescriptorTexts = None,
+    gap: options.Gap = None,
+    species: options.Species = None,
+    forces_key: options.ForcesKey = None,
+    energy_key: options.EnergyKey = None,
+    units: options.Units = "eV",
+    scope: options.ScopeName = "structure",
+    k: options.NumberOfValues = 6,
+    causes: options.Causes = True,
+    distance: Annotated[
+        bool,
+        typer.Option("--distance", help="Estimate how far a singular configuration is; slow."),
+    ] = False,
+    workers: options.Workers = 1,
+    scheduler: options.Scheduler = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CSV",
+            help="Write the table as well, to a file that ends in .csv or .parquet.",
+            show_default=False,
+        ),
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Find what a descriptor cannot resolve in a data set.
+
+    With reference forces, also what force error that makes unavoidable. Interrupt it at any
+    time: the same command goes on where it was.
+    """
+    from ase_sensitivity.cli.results import statistics
+
+    write_table = None if table is None else _table_writer(table)
+    result = run(
+        files,
+        chosen(files, descriptor, gap, species),
+        store=output,
+        quiet=json,
+        workers=workers,
+        scheduler=scheduler,
+        forces_key=forces_key,
+        energy_key=energy_key,
+        units=units,
+        scope=scope,
+        k=k,
+        causes=causes,
+        distance=distance,
+    )
+    found = statistics(result)
+    if found["n_analyzed"] == 0:
+        raise ValueError(f"no frame could be analyzed; {found['first_error']}")
+    if write_table is not None:
+        getattr(result, write_table)(table)
+    if json:
+        say(to_json({"output": output, "parameters": result.parameters} | found))
+        return
+    say(result.summary())
+    if units == "eV" and (found["rms_force"] or 0.0) > SUSPICIOUS:
+        remark(
+            f"Forces of {found['rms_force']:.3g} eV/Å are unusual; if the files have other units, "
+            "say so with --units."
+        )
+    if found["first_error"]:
+        remark(f"First failure: {found['first_error']}")
+    remark(f"Results: {output}; look at them with: ase-sensitivity report {output}")
+
+
+def _table_writer(table: Path) -> str:
+    writers = {".csv": "to_csv", ".parquet": "to_parquet"}
+    if table.suffix not in writers:
+        raise ValueError(f"--table is {str(table)!r} but must end in .csv or .parquet")
+    if table.suffix == ".parquet":
+        import pyarrow  # noqa: F401  (before hours of work, not after)
+    if table.is_dir() or not table.resolve().parent.is_dir():
+        raise ValueError(f"--table is {str(table)!r}, which is no place for a file")
+    return writers[table.suffix]
+
+
+def chosen(
+    files: Sequence[str], descriptor: Sequence[str] | None, gap: Path | None, species: str | None
+) -> Descriptor:
+    """The descriptor of the options, for the species in these files."""
+    from ase_sensitivity.cli.descriptor import descriptor_of
+    from ase_sensitivity.dataset.reading import check_frames, read_frames
+
+    check_frames(files)
+
+    def frames() -> Iterator[Atoms]:
+        error = None
+        count = 0
+        for frame in read_frames(files):
+            if frame.atoms is None:
+                error = error or frame.error
+            else:
+                count += 1
+                yield frame.atoms
+        if count == 0:
+            raise ValueError(error or f"{', '.join(files)} have no frames")
+
+    return descriptor_of(descriptor, gap, species, frames=frames, tell=remark)
+
+
+def run(
+    files: Sequence[str],
+    descriptor: Descriptor,
+    *,
+    store: str | None,
+    quiet: bool,
+    workers: int,
+    scheduler: str | None,
+    **settings: Any,
+) -> ScanResult:
+    """Scan with a progress bar, in as many processes as asked for.
+
+    Raises
+    ------
+    Interrupted
+        After SIGINT or SIGTERM, with what is done in the store.
+    """
+    from ase_sensitivity.cli.parallel import executor
+    from ase_sensitivity.cli.progress import progress_bar
+    from ase_sensitivity.dataset.scan import scan as scan_frames
+
+    done = 0
+    try:
+        with (
+            _terminated_like_interrupted(),
+            executor(workers, scheduler) as pool,
+            progress_bar(files, shown=not quiet) as move,
+        ):
+
+            def told(count: int) -> None:
+                nonlocal done
+                done = count
+                move(count)
+
+            return scan_frames(
+                list(files), descriptor, executor=pool, store=store, progress=told, **settings
+            )
+    except KeyboardInterrupt:
+        kept = f"{done} frames are in {store}; the same command goes on from there"
+        raise Interrupted(kept if store else "nothing is kept without --output") from None
+    except RuntimeError as error:  # a worker died, or the database is in use
+        raise OSError(str(error)) from error
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM ends a scan as Ctrl-C does: nothing that was computed is lost."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not in the main thread, which alone gets signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,1 @@
+"""A scan as one page to look at, and as plots for papers."""

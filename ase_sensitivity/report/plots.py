@@ -1,0 +1,156 @@
+"""The charts of the report by matplotlib, for papers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ase_sensitivity.sensitivity import NEARLY
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from ase_sensitivity.dataset.record import FrameRecord
+    from ase_sensitivity.dataset.result import ScanResult
+
+COLORS = {
+    "": "0.5",
+    "fragment": "#009E73",
+    "symmetry": "#56B4E9",
+    "unknown": "#CC79A7",
+    "truncation": "#E69F00",
+    "incompleteness": "#D55E00",
+}
+"""Of the causes, told apart by everybody (Okabe and Ito)."""
+
+RATIO = r"$\sigma_\mathrm{min} / \sigma_\mathrm{max}$"
+
+
+def _axes(ax: Axes | None) -> Axes:
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    return plt.figure(layout="constrained").add_subplot()
+
+
+def plot_ratio(
+    result: ScanResult, ax: Axes | None = None, *, timestep: float | None = None
+) -> Axes:
+    """sigma_min / sigma_max of every frame, in the color of its cause.
+
+    Parameters
+    ----------
+    result
+        Of a scan.
+    ax
+        Where to draw; by default a new figure.
+    timestep
+        Time between two frames in fs, for an axis of time.
+
+    Returns
+    -------
+    Axes
+        Where it is drawn.
+    """
+    ax = _axes(ax)
+    ratio, cause = result.column("ratio"), result.column("cause")
+    floor = float(result.parameters["null_tolerance"])
+    one_source = len(set(result.column("source"))) == 1
+    x = result.column("index") if one_source or timestep else np.arange(len(ratio))
+    for name, color in COLORS.items():
+        chosen = (cause == name) & np.isfinite(ratio)
+        if chosen.any():
+            ax.plot(
+                x[chosen] * (timestep or 1),
+                np.maximum(ratio[chosen], floor / 10),
+                ".",
+                color=color,
+                label=name or "seen",
+            )
+    for value in (NEARLY, floor):
+        ax.axhline(value, color="0.6", linewidth=0.8, linestyle="--")
+    ax.set(yscale="log", ylabel=RATIO, xlabel="time (fs)" if timestep else "frame")
+    ax.legend()
+    return ax
+
+
+def plot_spectrum(result: ScanResult, ax: Axes | None = None) -> Axes:
+    """Heat map of the smallest singular values of every frame, relative to the largest."""
+    ax = _axes(ax)
+    floor = float(result.parameters["null_tolerance"])
+    spectra = [
+        np.log10(np.maximum(record.singular_values / (record.sigma_max or 1.0), floor))
+        for record in result.records()
+    ]
+    table = np.full((max((len(s) for s in spectra), default=0), len(spectra)), np.nan)
+    for i, values in enumerate(spectra):
+        table[: len(values), i] = values
+    image = ax.imshow(
+        table,
+        aspect="auto",
+        origin="lower",
+        interpolation="nearest",
+        extent=(-0.5, len(spectra) - 0.5, 0.5, len(table) + 0.5),
+    )
+    bar = ax.figure.colorbar(image, ax=ax)
+    bar.set_label(r"$\log_{10} \sigma / \sigma_\mathrm{max}$")
+    ax.set(xlabel="frame", ylabel="singular value")
+    return ax
+
+
+def plot_irreducible(result: ScanResult, ax: Axes | None = None) -> Axes:
+    """Irreducible force error against the smallest sigma / sigma_max that a model can use.
+
+    Raises
+    ------
+    ValueError
+        If no frame has reference forces.
+    """
+    thresholds, error = result.curve
+    if np.isnan(error).all():
+        raise ValueError("`result` has no reference forces; scan with `forces_key`")
+    ax = _axes(ax)
+    ax.step(thresholds, np.maximum(error, 1e-12), where="post", color="C3")
+    ax.set(
+        xscale="log",
+        yscale="log",
+        xlabel=r"smallest $\sigma / \sigma_\mathrm{max}$ used",
+        ylabel="irreducible force error (eV/Å)",
+    )
+    return ax
+
+
+def plot_species_loss(result: ScanResult, ax: Axes | None = None) -> Axes:
+    """Root mean square of the force components lost, by species.
+
+    Raises
+    ------
+    ValueError
+        If no frame has reference forces.
+    """
+    lost = result.species_loss
+    if not lost:
+        raise ValueError("`result` has no reference forces; scan with `forces_key`")
+    ax = _axes(ax)
+    ax.bar(list(lost), list(lost.values()), color="C0", width=0.6)
+    ax.set(xlabel="species", ylabel="lost force, rms (eV/Å)")
+    return ax
+
+
+def plot_atom_loss(record: FrameRecord, ax: Axes | None = None) -> Axes:
+    """Length of the force that is lost on each atom of a frame.
+
+    Raises
+    ------
+    ValueError
+        If the frame has no reference forces.
+    """
+    lost = record.force_loss
+    if lost is None:
+        raise ValueError("`record` has no reference forces; scan with `forces_key`")
+    ax = _axes(ax)
+    ax.bar(np.arange(len(lost)), lost, color="C0")
+    ax.set(xlabel="atom", ylabel="lost force (eV/Å)")
+    return ax

@@ -1,0 +1,185 @@
+"""What a scan found, in words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ase_sensitivity.sensitivity import NEARLY
+
+HARMLESS = ("fragment", "symmetry")
+BLIND = ("incompleteness", "truncation", "unknown")
+CURE = {
+    "incompleteness": "no larger basis of the same body order cures that: take a higher body "
+    "order, other centers or a further descriptor",
+    "truncation": "a larger basis cures that",
+    "unknown": "the descriptor does not tell its body order, so the cure is not known",
+}
+SOFT = {
+    "structure": "; in a large periodic cell long waves do so, too.",
+    "environment": "; neighbours near the cutoff always do so, which is no fault.",
+}
+"""What to think of small ratios."""
+
+NOISE = 1e-8
+"""eV/Å: nobody has forces as accurate as that."""
+
+LARGE = 0.01
+"""eV/Å: an irreducible force error that is worth a word."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A judgement.
+
+    Attributes
+    ----------
+    level
+        ``"good"``, ``"attention"`` or ``"bad"``.
+    headline
+        One sentence.
+    sentences
+        What it rests on.
+    """
+
+    level: str
+    headline: str
+    sentences: tuple[str, ...]
+
+
+def verdict(
+    rows: Sequence[Mapping[str, Any]],
+    irreducible: float | None,
+    rms_force: float | None,
+    scope: str = "structure",
+) -> Verdict:
+    """Judge a scan.
+
+    Parameters
+    ----------
+    rows
+        One for each frame, as in a scan result.
+    irreducible
+        The irreducible force error over all frames in eV/Å, None without reference forces.
+    rms_force
+        The root mean square of these forces in eV/Å.
+    scope
+        Of the scan: what a small ratio means depends on it.
+    """
+    failed = [row for row in rows if row["error"] is not None]
+    done = [row for row in rows if row["ratio"] is not None]
+    if not done:
+        text = "No frame could be analyzed." if rows else "There are no frames."
+        return Verdict("bad", text, tuple(_failures(failed, len(rows))))
+    causes = Counter(row["cause"] for row in done if row["cause"])
+    unexplained = sum(1 for row in done if not row["cause"] and row["n_null"])
+    blind = sum(causes[cause] for cause in BLIND) + unexplained
+    soft = sum(1 for row in done if not (row["cause"] or row["n_null"]) and row["ratio"] < NEARLY)
+    sentences = [
+        f"{_frames(count, len(done))} {'has' if count == 1 else 'have'} directions that are "
+        f"invisible because of {cause}: {CURE[cause]}."
+        for cause in BLIND
+        if (count := causes[cause])
+    ]
+    sentences += [
+        f"{_frames(count, len(done))} {'has' if count == 1 else 'have'} directions that are "
+        f"invisible because of {cause}; that is harmless."
+        for cause in HARMLESS
+        if (count := causes[cause])
+    ]
+    if unexplained:
+        sentences.append(
+            f"{_frames(unexplained, len(done))} {'has' if unexplained == 1 else 'have'} invisible "
+            "directions; why was not asked."
+        )
+    if soft:
+        sentences.append(
+            f"{_frames(soft, len(done))} {'changes' if soft == 1 else 'change'} the features "
+            f"along some direction less than {NEARLY:g} times as much as along the stiffest"
+            f"{SOFT.get(scope, '.')}"
+        )
+    if not sentences:
+        sentences.append("No direction of any frame is invisible to the descriptor.")
+    sentences += _of_forces(done, irreducible, rms_force)
+    sentences += _failures(failed, len(rows))
+    lost = irreducible is not None and irreducible >= LARGE
+    if lost:
+        headline = (
+            f"No model on these features can have a force error below {irreducible:.3g} eV/Å."
+        )
+    elif blind and irreducible is not None:
+        headline = (
+            f"The features are blind to some motion in {_frames(blind, len(done))}; "
+            "the forces lost with it are small."
+        )
+    elif blind:
+        headline = f"The features are blind to some motion in {_frames(blind, len(done))}."
+    elif failed:
+        headline = (
+            "The features see every motion that matters, but "
+            f"{_frames(len(failed), len(rows))} could not be analyzed."
+        )
+    elif soft and scope == "structure":
+        headline = "The features see every motion that matters, some of them hardly."
+    else:
+        headline = "The features see every motion that matters."
+    doubtful = blind or failed or (soft and scope == "structure")
+    level = "bad" if lost else "attention" if doubtful else "good"
+    return Verdict(level, headline, tuple(text[0].upper() + text[1:] for text in sentences))
+
+
+def _frames(count: int, of: int) -> str:
+    if count == of:
+        return "the only frame" if of == 1 else f"all {of} frames"
+    return f"{count} of {of} frames"
+
+
+def _of_forces(
+    rows: Sequence[Mapping[str, Any]], irreducible: float | None, rms_force: float | None
+) -> list[str]:
+    if irreducible is None or rms_force is None:
+        return ["There were no reference forces to tell what these directions cost."]
+    if irreducible < NOISE:
+        return [
+            "No force is lost: a model on these features can have all of them, as far as it can "
+            f"be steep. The forces are {rms_force:.3g} eV/Å (root mean square).",
+            *_slopes(rows),
+        ]
+    errors = _known(rows, "irreducible_force_error")
+    sentences = [
+        f"The force error that no fit can avoid is {irreducible:.3g} eV/Å over all frames, whose "
+        f"forces are {rms_force:.3g} eV/Å (root mean squares), and {max(errors):.3g} eV/Å in the "
+        "worst frame."
+    ]
+    return sentences + _slopes(rows)
+
+
+def _slopes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    sentences = []
+    slopes = _known(rows, "required_slope")
+    if slopes:
+        sentences.append(
+            f"The steepest model is needed where the required slope is {max(slopes):.4g} eV/Å "
+            f"(median {sorted(slopes)[len(slopes) // 2]:.4g})."
+        )
+    net = _known(rows, "net_force")
+    if net and max(net) > LARGE:
+        sentences.append(
+            f"Reference forces do not add up to zero: up to {max(net):.3g} eV/Å in a frame."
+        )
+    return sentences
+
+
+def _known(rows: Sequence[Mapping[str, Any]], name: str) -> list[float]:
+    return [row[name] for row in rows if row[name] is not None]
+
+
+def _failures(failed: Sequence[Mapping[str, Any]], total: int) -> list[str]:
+    if not failed:
+        return []
+    reason, count = Counter(row["error"] for row in failed).most_common(1)[0]
+    shown = reason if len(reason) < 200 else reason[:197] + "..."
+    most = "" if count == len(failed) else f", {count} of them"
+    return [f"{_frames(len(failed), total)} could not be analyzed{most}: {shown}."]

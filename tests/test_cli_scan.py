@@ -1,0 +1,248 @@
+"""Scanning from the command line: results, resuming, interrupts, workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+from ase.build import molecule
+
+from ase_sensitivity import QUIPDescriptor
+from ase_sensitivity.cli.app import main
+from ase_sensitivity.dataset.result import ScanResult
+from ase_sensitivity.dataset.scan import scan
+
+SOAP = "soap cutoff=3 n_max=2 l_max=1 atom_sigma=0.5"
+LARGE_SOAP = "soap cutoff=4 n_max=20 l_max=10 atom_sigma=0.5"
+CODE = "import sys; from ase_sensitivity.cli.app import main; sys.exit(main())"
+
+
+def waters(count: int) -> list:
+    frames = []
+    for seed in range(count):
+        atoms = molecule("H2O")
+        atoms.rattle(0.1, seed=seed)
+        atoms.arrays["reference"] = np.random.default_rng(seed).normal(size=(3, 3))
+        frames.append(atoms)
+    return frames
+
+
+@pytest.fixture(autouse=True)
+def _in_a_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def data() -> str:
+    ase.io.write("data.xyz", waters(8))
+    return "data.xyz"
+
+
+def test_the_command_gives_what_the_function_gives(data, capsys):
+    arguments = ["scan", data, "-d", SOAP, "--forces-key", "reference", "--k", "2", "--distance"]
+    assert main(arguments) == 0
+    captured = capsys.readouterr()
+    soap = QUIPDescriptor(SOAP, species=["H", "O"])
+    expected = scan(data, soap, forces_key="reference", k=2, distance=True)
+    found = ScanResult.read("results.db")
+    assert found.rows == expected.rows
+    assert captured.out == expected.summary() + "\n"
+    assert "Species H, O" in captured.err
+    assert "report results.db" in captured.err
+    assert "\r" not in captured.err  # no progress bar in a pipe
+
+
+def test_species_given_spare_the_pass_and_change_nothing(data, capsys):
+    assert main(["scan", data, "-d", SOAP, "-o", "a.db"]) == 0
+    assert "Species" in capsys.readouterr().err
+    assert main(["scan", data, "-d", SOAP, "-o", "b.db", "--species", "H,O"]) == 0
+    assert "Species" not in capsys.readouterr().err
+    assert ScanResult.read("a.db").rows == ScanResult.read("b.db").rows
+
+
+def test_units(data):
+    for name, unit in (("a.db", "eV"), ("b.db", "kcal/mol")):
+        arguments = ["-d", SOAP, "--forces-key", "reference", "--units", unit, "-o", name]
+        assert main(["scan", data, *arguments]) == 0
+    in_ev, in_kcal = (ScanResult.read(name).rms_force for name in ("a.db", "b.db"))
+    assert in_ev / in_kcal == pytest.approx(23.0605, rel=1e-5)
+
+
+def test_forces_too_large_for_ev_are_asked_about(capsys):
+    frames = waters(2)
+    for frame in frames:
+        frame.arrays["reference"] *= 50
+    ase.io.write("kcal.xyz", frames)
+    arguments = ["scan", "kcal.xyz", "-d", SOAP, "--forces-key", "reference"]
+    assert main(arguments) == 0
+    assert "--units" in capsys.readouterr().err
+    assert main([*arguments, "--units", "kcal/mol", "-o", "b.db"]) == 0
+    assert "--units" not in capsys.readouterr().err
+
+
+def test_json(data, capsys):
+    arguments = ["scan", data, "-d", SOAP, "--forces-key", "reference", "--json"]
+    assert main(arguments) == 0
+    told = json.loads(capsys.readouterr().out)
+    rows = ScanResult.read("results.db").rows
+    assert told["n_frames"] == told["n_analyzed"] == 8
+    assert told["n_failed"] == 0
+    ratios = [row["ratio"] for row in rows]
+    assert told["worst"]["ratio"]["value"] == min(ratios)
+    assert told["worst"]["ratio"]["index"] == int(np.argmin(ratios))
+    assert told["worst"]["net_force"]["value"] == max(row["net_force"] for row in rows)
+    assert told["parameters"]["forces_key"] == "reference"
+    assert told["irreducible_force_error"] == pytest.approx(
+        np.sqrt(np.mean([row["irreducible_force_error"] ** 2 for row in rows]))
+    )
+
+
+@pytest.mark.parametrize("name", ["table.csv", "table.parquet"])
+def test_table(data, name):
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow")
+    assert main(["scan", data, "-d", SOAP, "--table", name]) == 0
+    if name.endswith("csv"):
+        lines = Path(name).read_text().splitlines()
+        assert len(lines) == 9
+        assert lines[0].startswith("source,index,")
+    else:
+        import pyarrow.parquet
+
+        table = pyarrow.parquet.read_table(name)
+        assert table["index"].to_pylist() == list(range(8))
+
+
+def test_it_works_with_ase_db(data):
+    assert main(["scan", data, "-d", SOAP.replace("l_max=1", "l_max=0"), "-o", "out.db"]) == 0
+    from ase.db import connect
+
+    with_null = [row["index"] for row in ScanResult.read("out.db").rows if row["n_null"]]
+    assert connect("out.db").count("n_null>0") == len(with_null)
+
+
+def test_a_longer_file_costs_only_its_new_frames(data, monkeypatch):
+    assert main(["scan", data, "-d", SOAP]) == 0
+    ase.io.write(data, waters(12))
+    counted = count_calls(monkeypatch)
+    assert main(["scan", data, "-d", SOAP]) == 0
+    assert counted == [8, 9, 10, 11]
+    assert [row["index"] for row in ScanResult.read("results.db").rows] == list(range(12))
+
+
+def count_calls(monkeypatch) -> list[int]:
+    from ase_sensitivity.dataset import evaluation
+
+    seen: list[int] = []
+    original = evaluation._record
+
+    def counting(descriptor, settings, task):
+        seen.append(task.index)
+        return original(descriptor, settings, task)
+
+    monkeypatch.setattr(evaluation, "_record", counting)
+    return seen
+
+
+def test_two_workers_find_the_same(data):
+    assert main(["scan", data, "-d", SOAP, "-o", "one.db"]) == 0
+    before = dict(os.environ)
+    assert main(["scan", data, "-d", SOAP, "-o", "two.db", "--workers", "2"]) == 0
+    assert dict(os.environ) == before
+    one, two = (ScanResult.read(name).rows for name in ("one.db", "two.db"))
+    for name in ("index", "cause", "n_null"):
+        assert [row[name] for row in one] == [row[name] for row in two]
+    assert [row["ratio"] for row in one] == pytest.approx([row["ratio"] for row in two], rel=1e-9)
+
+
+@pytest.mark.slow
+def test_a_dask_cluster_finds_the_same(data):
+    distributed = pytest.importorskip("distributed")
+    assert main(["scan", data, "-d", SOAP, "-o", "one.db"]) == 0
+    settings = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with distributed.LocalCluster(**settings) as cluster:
+        address = cluster.scheduler_address
+        arguments = ["scan", data, "-d", SOAP, "-o", "two.db", "--scheduler", address]
+        assert main(arguments) == 0
+    one, two = (ScanResult.read(name).rows for name in ("one.db", "two.db"))
+    assert [row["ratio"] for row in one] == pytest.approx([row["ratio"] for row in two], rel=1e-9)
+    assert [row["index"] for row in two] == list(range(8))
+
+
+@pytest.mark.parametrize(
+    ("number", "more"),
+    [
+        (signal.SIGINT, []),
+        (signal.SIGTERM, []),
+        pytest.param(signal.SIGINT, ["--workers", "2"], marks=pytest.mark.slow),
+    ],
+)
+def test_an_interrupted_scan_goes_on(number, more):
+    count = 150  # that take two seconds or more, and are stored twice a second
+    frames = [molecule("CH3CH2OH") for _ in range(count)]
+    for seed, frame in enumerate(frames):
+        frame.rattle(0.1, seed=seed)
+    ase.io.write("data.xyz", frames)
+    arguments = ["scan", "data.xyz", "-d", LARGE_SOAP, "--species", "H,C,O", *more]
+    process = subprocess.Popen(
+        [sys.executable, "-c", CODE, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while n_rows() == 0 and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert out == ""
+    assert err.startswith("ase-sensitivity: error: interrupted: ")
+    assert err.count("\n") == 1
+    assert "same command" in err
+    stored = n_rows()
+    assert 0 < stored < count
+    assert f"{stored} frames are in results.db" in err
+    assert main(arguments[:6]) == 0
+    assert sorted(row["index"] for row in ScanResult.read("results.db").rows) == list(range(count))
+
+
+def n_rows() -> int:
+    try:
+        return len(ScanResult.read("results.db"))
+    except (OSError, ValueError):
+        return 0
+
+
+def test_on_a_terminal_there_is_a_bar(data):
+    """With the number of frames, the rate and the time that remains."""
+    pty = pytest.importorskip("pty")
+    primary, secondary = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", CODE, "scan", data, "-d", SOAP, "--species", "H,O"],
+        stdout=subprocess.DEVNULL,
+        stderr=secondary,
+        env=os.environ | {"TERM": "xterm", "COLUMNS": "100"},
+    )
+    os.close(secondary)
+    text = b""
+    while True:
+        try:
+            piece = os.read(primary, 4096)
+        except OSError:  # Linux: the other end is closed
+            break
+        if not piece:
+            break
+        text += piece
+    os.close(primary)
+    assert process.wait() == 0
+    assert "Scanning" in text.decode()
+    assert "/8" in text.decode()
