@@ -46,7 +46,9 @@ def analyze(
         descriptor, gap, species, frames=lambda: frames, tell=lambda text: remark(text)
     )
     for number, atoms in enumerate(frames):
-        where = f"frame {number} of {file}, {atoms.get_chemical_formula()}"
+        where = f"{file}, {atoms.get_chemical_formula()}"
+        if len(frames) > 1:
+            where = f"frame {number} of {where}"
         try:
             found = analyze_structure(
                 atoms,
