@@ -74,7 +74,7 @@ def best_match(
     -----
     For one permutation the best orthogonal matrix is U V^T, with U S V^T the singular value
     decomposition of the sum of the outer products of all pairs of points, and
-    n rmsd^2 = |a|^2 + |b|^2 - 2 tr S (Kabsch). Few permutations are all tried. Otherwise the
+    ``n rmsd^2 = |a|^2 + |b|^2 - 2 tr S`` (Kabsch). Few permutations are all tried. Otherwise the
     matrices are tried that put two points of a in the directions of two of b, or the principal axes
     on each other; the best of them are refined, assignment and matrix in turns.
 
