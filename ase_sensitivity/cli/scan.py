@@ -68,7 +68,9 @@ def scan(
     time: the same command goes on where it was.
     """
     from ase_sensitivity.cli.results import statistics
+    from ase_sensitivity.dataset.store import DatabaseStore
 
+    DatabaseStore(output)  # raises before minutes of reading, not after
     write_table = None if table is None else _table_writer(table)
     result = run(
         files,
