@@ -276,6 +276,13 @@ class TestFile:
         with pytest.raises((TypeError, OSError), match=words):
             write_report(**arguments)
 
+    def test_a_symbolic_link_stays_one(self, result, tmp_path):
+        (tmp_path / "real.html").write_text("old")
+        (tmp_path / "link.html").symlink_to("real.html")
+        write_report(result, tmp_path / "link.html")
+        assert (tmp_path / "link.html").is_symlink()
+        assert (tmp_path / "real.html").read_text() != "old"
+
     def test_without_plotly(self, result, monkeypatch):
         import sys
 
@@ -289,6 +296,15 @@ class TestFile:
 
 
 class TestPlots:
+    @pytest.mark.parametrize(
+        "plot",
+        [plots.plot_ratio, plots.plot_spectrum, plots.plot_irreducible, plots.plot_species_loss],
+    )
+    def test_no_result(self, plot):
+        with pytest.raises(TypeError, match="`result` is 'x' but must be a ScanResult"):
+            plot("x")
+        assert not plt.get_fignums()
+
     @pytest.fixture(autouse=True)
     def _close(self):
         yield

@@ -27,6 +27,12 @@ ROWS = 4096
 """Rows that are turned into Parquet at a time."""
 
 
+def check_result(result: object) -> None:
+    """Raise TypeError if that is no :class:`ScanResult`."""
+    if not isinstance(result, ScanResult):
+        raise TypeError(f"`result` is {result!r} but must be a ScanResult, as of ScanResult.read")
+
+
 class ScanResult:
     """What :func:`scan` found.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import ase_sensitivity
 from ase_sensitivity.arguments import as_number
-from ase_sensitivity.dataset.result import ScanResult
+from ase_sensitivity.dataset.result import ScanResult, check_result
 from ase_sensitivity.report.contents import contents
 from ase_sensitivity.report.verdict import verdict
 
@@ -59,6 +59,7 @@ def write_report(
     if path.exists() and not path.is_file():  # a device, a pipe
         path.write_text(page, encoding="utf-8")
         return
+    path = Path(os.path.realpath(path))  # a symbolic link stays one
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         partial.write_text(page, encoding="utf-8")
@@ -82,8 +83,7 @@ def render(
         raise ImportError(
             'a report needs plotly and jinja2: pip install "ase-sensitivity[report]"'
         ) from error
-    if not isinstance(result, ScanResult):
-        raise TypeError(f"`result` is {result!r} but must be the result of a scan")
+    check_result(result)
     if timestep is not None:
         as_number("timestep", timestep, "positive")
     files = resources.files("ase_sensitivity.report")
