@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import asdict
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -152,18 +153,25 @@ def scan(
     kept: Store = MemoryStore(parameters)
     done: dict[str, set[int]] = {}
     n_done, last = 0, None
-    if store is not None:
-        kept = database = DatabaseStore(store)
+    database = None if store is None else DatabaseStore(store)
+    if database is not None and database.exists:
         database.begin(parameters)
         done = database.done()
         n_done = sum(map(len, done.values()))
-    if n_done:
+    if database is not None and n_done:
         last = database.last()
         done[last.row["source"]].discard(last.row["index"])  # to be looked at once more
     read = read_frames(frames, done)
     if last is not None:
         read = _unchanged(read, last)
-    chunks = _Chunks(tasks_of(read, forces_key, energy_key, factors, strict=not n_done))
+    tasks = tasks_of(read, forces_key, energy_key, factors, strict=not n_done)
+    first = list(islice(tasks, 1))  # if it raises, there is no database without rows
+    if not (n_done or first):
+        raise ValueError(f"`frames` is {frames!r}, which has no frames")
+    if database is not None:
+        database.begin(parameters)
+        kept = database
+    chunks = _Chunks(chain(first, tasks))
     waiting: list[FrameRecord] = []
     written = time.perf_counter()
     try:
@@ -182,8 +190,6 @@ def scan(
     finally:
         if waiting:
             kept.write(waiting)
-    if n_done == 0:
-        raise ValueError(f"`frames` is {frames!r}, which has no frames")
     return ScanResult(kept)
 
 

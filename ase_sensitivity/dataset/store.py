@@ -139,6 +139,11 @@ class DatabaseStore:
             self._metadata = self._database.metadata
 
     @property
+    def exists(self) -> bool:
+        """Whether there is a database already."""
+        return hasattr(self, "_database")
+
+    @property
     def parameters(self) -> dict[str, Any]:
         """Descriptor and options of the scan.
 
@@ -160,7 +165,7 @@ class DatabaseStore:
             If the database is of a scan with other parameters, or of something else.
         """
         fresh = {KEY: dict(parameters)}
-        if not hasattr(self, "_database"):
+        if not self.exists:
             # Made under another name: a process that is killed must not leave half a database.
             beside = f"{self.name}.new"
             with _told(self.name):
