@@ -28,17 +28,10 @@ from ase_sensitivity.dynamics.calculator import SensitivityCalculator
 from ase_sensitivity.dynamics.log import SensitivityLog, read_log
 from ase_sensitivity.dynamics.observer import SensitivityObserver
 from ase_sensitivity.dynamics.replay import replay
-from ase_sensitivity.explore import (
-    Manifold,
-    Match,
-    SingularPoint,
-    SingularSearch,
-    Twin,
-    best_match,
-    find_singular,
-    find_twin,
-    trace_manifold,
-)
+from ase_sensitivity.explore.manifold import Manifold, trace_manifold
+from ase_sensitivity.explore.matching import Match, best_match
+from ase_sensitivity.explore.singular import SingularPoint, SingularSearch, find_singular
+from ase_sensitivity.explore.twin import Twin, find_twin
 from ase_sensitivity.notices import (
     ConstraintWarning,
     CostWarning,

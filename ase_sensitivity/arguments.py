@@ -40,7 +40,7 @@ def as_integer(name: str, value: Any, lowest: int, highest: int | None = None) -
     ValueError
         If ``value``, given as the argument ``name``, is anything else.
     """
-    known = is_number(value) and math.isfinite(value) and int(value) == value
+    known = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if not known or value < lowest or (highest is not None and value > highest):
         if lowest == 1 and highest is None:
             bounds = "a positive integer"

@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
-from ase_sensitivity import SOAP
+from ase_sensitivity import SOAP, scan
 from ase_sensitivity.dataset.forces import THRESHOLDS
-from ase_sensitivity.dataset.scan import scan
 
 SETS = {
     "carbon_reduced_100.xyz": {"forces_key": "force"},

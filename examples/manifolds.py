@@ -10,8 +10,7 @@ import argparse
 from ase import Atoms
 from ase.build import molecule
 
-from ase_sensitivity import SOAP
-from ase_sensitivity.explore import trace_manifold
+from ase_sensitivity import SOAP, trace_manifold
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--length", type=float, default=0.3, help="of the paths, in Å")

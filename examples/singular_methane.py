@@ -13,8 +13,7 @@ import numpy as np
 from ase.build import molecule
 from ase.io import write
 
-from ase_sensitivity import SOAP
-from ase_sensitivity.explore import find_singular
+from ase_sensitivity import SOAP, find_singular
 
 
 def families(points: np.ndarray, tolerance: float = 0.01) -> set[str]:

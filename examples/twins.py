@@ -9,8 +9,7 @@ import numpy as np
 from ase import Atoms
 from ase.io import write
 
-from ase_sensitivity import SOAP, analyze
-from ase_sensitivity.explore import find_twin
+from ase_sensitivity import SOAP, analyze, find_twin
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("structures", nargs="*", default=["line", "pair"], help="line, pair, or both")

@@ -8,8 +8,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.io import read, write
 
-from ase_sensitivity import SOAP
-from ase_sensitivity.explore import trace_manifold
+from ase_sensitivity import SOAP, trace_manifold
 from tests.structures import S3, around_carbon, rattled
 
 CARBON = SOAP(["H"], 3.0, 8, 8, 0.3, 0.5, 0.0, normalise=False, centers=["C"])

@@ -7,7 +7,7 @@ import pytest
 from ase.build import molecule
 from scipy.stats import ortho_group
 
-from ase_sensitivity.explore import best_match
+from ase_sensitivity import best_match
 from tests.structures import S1, TD
 
 

@@ -11,8 +11,7 @@ from ase.build import molecule
 from ase.calculators.emt import EMT
 from ase.io import read, write
 
-from ase_sensitivity import SOAP, analyze
-from ase_sensitivity.explore import find_singular
+from ase_sensitivity import SOAP, analyze, find_singular
 from tests.structures import S1, S2, S3, TD
 
 CARBON = SOAP(["H"], 3.0, 8, 8, 0.3, 0.5, 0.0, normalise=False, centers=["C"])

@@ -8,8 +8,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.io import read, write
 
-from ase_sensitivity import SOAP
-from ase_sensitivity.explore import best_match, find_twin
+from ase_sensitivity import SOAP, best_match, find_twin
 from tests.structures import S1, around_carbon, rattled
 
 CARBON = SOAP(["H"], 3.0, 8, 8, 0.3, 0.5, 0.0, normalise=False, centers=["C"])

@@ -71,6 +71,12 @@ class TestEqualsTheLiveRun:
         assert found.step.tolist() == [0, 1, 2]
         assert np.array_equal(found.ratio, expected.ratio[1::2])
 
+    def test_a_folder_may_have_an_at_sign(self, tmp_path):
+        path = tmp_path / "user@host" / "run.xyz"
+        path.parent.mkdir()
+        ase.io.write(path, [ammonia()] * 3)
+        assert len(replay(path, Told())) == 3
+
     def test_one_frame_of_a_file(self, live, soap):
         assert len(replay(f"{live / 'run.traj'}@-1", soap, on_singular="log")) == 1
 

@@ -170,6 +170,19 @@ def test_what_cannot_be_sent_is_told(two: Executor) -> None:
         scan(water(2), descriptor, executor=two)
 
 
+def threads() -> list[int]:
+    import numba
+    from threadpoolctl import threadpool_info
+
+    return [numba.config.NUMBA_NUM_THREADS, *(pool["num_threads"] for pool in threadpool_info())]
+
+
+def test_each_process_has_one_thread(two: Executor) -> None:
+    found = two.submit(threads).result()
+    assert len(found) > 1
+    assert set(found) == {1}
+
+
 @pytest.mark.skipif(not Path("/proc").exists(), reason="processes are looked up in /proc")
 def test_workers_end_with_their_parent(tmp_path: Path) -> None:
     script = tmp_path / "parent.py"

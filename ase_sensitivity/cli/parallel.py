@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 
 from ase_sensitivity.dataset.workers import processes
 
-ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 PATIENCE = 10
 """Seconds to wait for a scheduler."""
 
@@ -35,25 +33,11 @@ def executor(workers: int, scheduler: str | None) -> Iterator[Executor | None]:
     elif workers == 1:
         yield None
     else:
-        with _processes(workers) as found:
-            yield found
-
-
-@contextmanager
-def _processes(workers: int) -> Iterator[Executor]:
-    # New processes read these when they load NumPy; each has a core for itself.
-    before = {name: os.environ.get(name) for name in ONE_THREAD}
-    os.environ |= dict.fromkeys(ONE_THREAD, "1")
-    pool = processes(workers)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        pool = processes(workers)
+        try:
+            yield pool
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 @contextmanager

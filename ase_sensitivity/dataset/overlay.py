@@ -7,6 +7,7 @@ import numpy as np
 from ase_sensitivity.causes.symmetry import point_group
 from ase_sensitivity.dataset.surroundings import Points
 from ase_sensitivity.descriptors.base import Floats, Ints
+from ase_sensitivity.explore.matching import best_match
 
 CORE = 16
 """Points up to which orientations are looked for with all of them. Of larger environments the
@@ -35,8 +36,6 @@ def overlay(a: Points, b: Points, nearest: float, farthest: float) -> Overlay:
         environments have as many points of each species, and the gap between points in and out is
         widest.
     """
-    from ase_sensitivity.explore.matching import best_match  # loads much
-
     common = _common(a, b, nearest, farthest)
     if common is None:
         return APART

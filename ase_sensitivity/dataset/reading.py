@@ -68,8 +68,8 @@ def check_frames(frames: Frames) -> None:
                     raise FileNotFoundError(f"there is no file {name}")
 
 
-def split_name(path: str | Path) -> tuple[str, slice | str]:
-    """The name of a file and what ASE's ``@`` selects from it; all if nothing.
+def split_name(path: str | Path, otherwise: str = ":") -> tuple[str, slice | str]:
+    """The name of a file and what ASE's ``@`` selects from it, or ``otherwise`` if nothing.
 
     A string is a selection of an ASE database.
 
@@ -82,7 +82,7 @@ def split_name(path: str | Path) -> tuple[str, slice | str]:
 
     name, separator, selection = str(path).rpartition("@")
     if os.path.exists(str(path)) or not separator or os.sep in selection:
-        name, selection = str(path), ":"  # an @ belongs to the name
+        name, selection = str(path), otherwise  # an @ belongs to the name
     try:
         index = string2index(selection)
     except ValueError:
@@ -135,6 +135,37 @@ def read_frames(
             wrong = None if isinstance(item, Atoms) else f"{item!r} is not an ase.Atoms"
             yield Frame(MEMORY, number, None if wrong else item, wrong)
         number += 1
+
+
+def read_strictly(path: str | Path, otherwise: str = ":") -> Iterator[Atoms]:
+    """Frames of a file one at a time; the first one that cannot be read is the end of it.
+
+    Parameters
+    ----------
+    path
+        A file, or some of its frames: ``"run.traj@::10"``.
+    otherwise
+        The frames of a name that does not say which.
+
+    Raises
+    ------
+    ValueError, OSError
+        If it cannot be read, or has no such frames.
+    """
+    name, index = split_name(path, otherwise)
+    count = 0
+    try:
+        for atoms in _iread(name, index):
+            count += 1
+            yield atoms
+    except Exception as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise  # it says all; other errors of ASE need not
+        where = f" after {count} frame{'s' if count > 1 else ''}" if count else ""
+        what = f"{type(error).__name__} {error}".strip()
+        raise ValueError(f"ASE cannot read {path}{where}: {what}") from error
+    if count == 0:
+        raise ValueError(f"{path} has no frames")
 
 
 def _selected(name: str, query: str, done: Container[int]) -> Iterator[Frame]:

@@ -10,7 +10,9 @@ from multiprocessing import connection, get_context, parent_process
 
 
 def processes(n_workers: int) -> ProcessPoolExecutor:
-    """An executor with processes that leave Ctrl-C to their parent, and end when it is killed.
+    """An executor with processes of one thread each.
+
+    They leave Ctrl-C to their parent, and end when it is killed.
 
     Parameters
     ----------
@@ -29,9 +31,13 @@ def processes(n_workers: int) -> ProcessPoolExecutor:
 
 def _begin() -> None:
     import numba
+    import scipy.linalg  # noqa: F401 (has a BLAS of its own, to be limited as well)
+    from threadpoolctl import threadpool_limits
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    numba.config.NUMBA_NUM_THREADS = 1  # the processes share the machine already
+    # The processes share the machine already.
+    numba.config.NUMBA_NUM_THREADS = 1
+    threadpool_limits(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -40,6 +40,8 @@ from ase_sensitivity.spectrum.solvers import NULL_TOLERANCE
 
 logger = logging.getLogger(__name__)
 
+CALIBRATION, QUANTILE = 50, 0.01
+
 WITHIN = 0.1
 """In Å: how near a singular configuration has to be for its cause to be looked for."""
 
@@ -178,8 +180,8 @@ class SensitivityObserver:
         distance_threshold: float | None = WITHIN,
         distance: bool = False,
         threshold: float | Literal["auto"] | None = None,
-        calibration: int | Iterable[Atoms] = 50,
-        quantile: float = 0.01,
+        calibration: int | Iterable[Atoms] = CALIBRATION,
+        quantile: float = QUANTILE,
         on_singular: Actions | Mapping[str, Actions] | None = None,
         patience: int = 1,
         apply_constraints: bool = False,
@@ -451,6 +453,10 @@ class SensitivityObserver:
         self, threshold: float | str | None, calibration: int | Iterable[Atoms]
     ) -> tuple[float | None, int]:
         """The threshold, or None and the number of calls that will set it."""
+        if threshold != "auto" and (calibration != CALIBRATION or self._quantile != QUANTILE):
+            raise ValueError(
+                '`calibration` and `quantile` have no meaning without threshold="auto"'
+            )
         if threshold is None:
             return None, 0
         if threshold != "auto":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any
 
@@ -12,6 +12,7 @@ from ase import Atoms
 from ase.units import fs
 
 from ase_sensitivity.arguments import is_number
+from ase_sensitivity.dataset.reading import read_strictly
 from ase_sensitivity.descriptors.base import Descriptor
 from ase_sensitivity.dynamics.log import SensitivityLog, read_log
 from ase_sensitivity.dynamics.observer import SensitivityObserver
@@ -39,22 +40,6 @@ class Replay:
     def get_time(self) -> float:
         """Time of the present frame in ASE units; nan if the time step is not known."""
         return float("nan") if self._timestep is None else self.nsteps * self._timestep * fs
-
-
-def _read(path: str) -> Iterator[Atoms]:
-    """Frames of a file, with an error that names it: ASE's need not."""
-    from ase.io import iread  # loads much
-
-    number = -1
-    try:
-        for frame in iread(path, index=None if "@" in path else ":"):
-            number += 1
-            yield frame
-    except FileNotFoundError:
-        raise
-    except Exception as error:
-        where = f" after frame {number}" if number >= 0 else ""
-        raise ValueError(f"`frames` is {path!r}, which ASE cannot read{where}: {error}") from error
 
 
 def replay(
@@ -110,7 +95,7 @@ def replay(
         raise TypeError(f"`frames` is {frames!r} but must be a file or a list of Atoms")
     source = frames
     if isinstance(frames, str | Path):
-        frames = _read(str(frames))
+        frames = read_strictly(frames)
     if progress:
         from rich.progress import track
 
