@@ -214,7 +214,7 @@ def test_other_data_are_refused(soap: SOAP, tmp_path: Path) -> None:
     scan(structures[:3], soap, store=tmp_path / "results.db")
     structures[2].positions[0, 0] += 1e-3
     with pytest.raises(
-        ValueError, match="another structure, .* for frames@2: the data have changed"
+        ValueError, match=r"another structure, .* for frames@2: the data have changed"
     ):
         scan(structures, soap, store=tmp_path / "results.db")
 
