@@ -208,9 +208,10 @@ def _new(tasks: Iterator[Task], known: Known) -> Iterator[Task]:
     for task in tasks:
         key = task.source, task.index
         before = known.pop(key, None)
-        if key in seen:
-            continue
-        seen.add(key)
+        if len(task.atoms):  # an error may be that of the file, or of its name
+            if key in seen:
+                continue
+            seen.add(key)
         if before is None:
             yield task
         elif before != digest(task.atoms):
