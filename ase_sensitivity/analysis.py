@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from ase import Atoms
 
+from ase_sensitivity.arguments import as_flag, as_number
 from ase_sensitivity.causes.attribution import NEAR, attribute
 from ase_sensitivity.causes.symmetry import TOLERANCE
 from ase_sensitivity.descriptors.base import (
@@ -107,6 +108,8 @@ def analyze(
     {'fragment': 0, 'symmetry': 2, 'incompleteness': 0, 'truncation': 0}
     """
     check_atoms(atoms)
+    as_flag("causes", causes)
+    as_flag("apply_constraints", apply_constraints)
     check_arguments(
         atoms,
         descriptor,
@@ -161,9 +164,9 @@ def check_arguments(
         raise ValueError(f"`scope` is {scope!r} but must be one of {', '.join(SCOPES)}")
     if k is not None and (not isinstance(k, int | np.integer) or isinstance(k, bool) or k < 1):
         raise ValueError(f"`k` is {k!r} but must be a positive integer or None")
-    if not 0 < null_tolerance < 1:
+    if not 0 < as_number("null_tolerance", null_tolerance) < 1:
         raise ValueError(f"`null_tolerance` is {null_tolerance} but must be between 0 and 1")
-    if not 0 < tolerance <= 0.01:
+    if not 0 < as_number("tolerance", tolerance) <= 0.01:
         raise ValueError(f"`tolerance` is {tolerance} but must be positive and at most 0.01 Å")
     if center is not None:
         if scope == "structure":

@@ -266,7 +266,7 @@ def test_features_of_the_whole_structure_have_no_stress():
 def test_refuses(kind):
     with pytest.raises(ValueError, match=r"`ratio` is 1\.0 but must be between 0 and 1"):
         kind(1.0, 1.0)
-    with pytest.raises(ValueError, match="`strength` is -1 but must be a positive energy"):
+    with pytest.raises(ValueError, match="`strength` is -1 but must be positive"):
         kind(0.1, -1)
     with pytest.raises(ValueError, match="`strength` is nan"):
         kind(0.1, float("nan"))

@@ -13,6 +13,7 @@ from ase_sensitivity.approach.label import (
     BLIND_NEARBY,
     HARMLESS,
     HELD,
+    NEARBY,
     NEARLY,
     as_far,
     harmless,
@@ -27,11 +28,12 @@ from ase_sensitivity.approach.walk import (
     LOWEST,
     Estimate,
     Place,
+    Walk,
     estimate,
     place,
     walk,
 )
-from ase_sensitivity.descriptors.base import Descriptor, Floats, Ints
+from ase_sensitivity.descriptors.base import Descriptor, Floats, Ints, StackedJacobian
 from ase_sensitivity.sensitivity import Sensitivity
 from ase_sensitivity.structure import neighbor_pairs
 
@@ -53,6 +55,9 @@ ALIKE = 0.9
 
 FALLEN = 1 / 3
 """A singular value that has fallen to this fraction of what it was may do so for a new reason."""
+
+EXACT = 1e-8
+"""Ratio to which a walk goes on where the kind of what is spurious has to be told."""
 
 MEETING = 0.1
 """Singular values that differ by less than this fraction may have exchanged parts of their modes:
@@ -246,12 +251,15 @@ class Watch:
                 continue
             cause, walked = self._harmless(this, here, mode, distance, spaces), None
             if cause is None:
-                reach = 2 * NEAR * self._within
-                ahead = nearby.ahead[number]
-                went = walk(this, here, number, ahead, arrived=CLOSE_ENOUGH, max_distance=reach)
+                went = self._walk(this, here, number, nearby.ahead[number], CLOSE_ENOUGH)
                 if not went.arrived:
                     continue
                 cause, walked = cause_of(this, here, went), went.distance
+                if cause not in HARMLESS:  # of which kind only the exact geometry tells
+                    exact = self._walk(this, here, number, nearby.ahead[number], EXACT)
+                    apart = exact.end.atoms.positions - went.end.atoms.positions
+                    if np.linalg.norm(apart) < NEARBY[0]:
+                        cause = cause_of(this, here, exact)
                 if cause not in HARMLESS and walked <= self._within:
                     return number, cause, walked
                 if cause in HARMLESS:
@@ -259,6 +267,12 @@ class Watch:
             if first[1] is None:
                 first = number, cause, walked
         return first
+
+    def _walk(
+        self, this: Subject, here: Place, number: int, ahead: StackedJacobian, arrived: float
+    ) -> Walk:
+        reach = 2 * NEAR * self._within
+        return walk(this, here, number, ahead, arrived=arrived, max_distance=reach)
 
     def _harmless(
         self, this: Subject, here: Place, mode: Floats, distance: float, spaces: dict[float, Floats]

@@ -9,6 +9,7 @@ from ase import Atoms
 
 from ase_sensitivity.analysis import Scope
 from ase_sensitivity.approach.subject import STEP, Subject, along, pull, subject
+from ase_sensitivity.arguments import as_integer, as_number
 from ase_sensitivity.descriptors.base import Descriptor, Floats, Ints, StackedJacobian
 from ase_sensitivity.spectrum.scopes import View
 from ase_sensitivity.spectrum.solvers import NULL_TOLERANCE, Spectrum, spectrum
@@ -103,20 +104,21 @@ def gradient(
     >>> found.members, f"{found.distance:.2f} Å from planarity to first order"
     ((0, 1), ...)
     """
-    if not isinstance(index, int | np.integer) or isinstance(index, bool) or index < 0:
-        raise ValueError(f"`index` is {index!r} but must be an integer from 0 on")
-    if not 0 <= tolerance < 1:
+    index = as_integer("index", index, 0)
+    if not 0 <= as_number("tolerance", tolerance) < 1:
         raise ValueError(f"`tolerance` is {tolerance} but must be at least 0 and below 1")
-    if not 0 < step <= 0.1:
+    if not 0 < as_number("step", step) <= 0.1:
         raise ValueError(f"`step` is {step} but must be positive and at most 0.1 Å")
     this = subject(atoms, descriptor, scope, center)
     jacobian = this.jacobian(this.start)
     view = this.view(jacobian, this.start)
     found = spectrum(view, null_tolerance=max(NULL_TOLERANCE, 10 * jacobian.precision))
     sigma = found.singular_values
+    if len(sigma) == 0:
+        raise ValueError("there is nothing but rigid motions: no singular value has a gradient")
     if len(sigma) <= index:
         raise ValueError(f"`index` is {index} but there are {len(sigma)} singular values")
-    members = _meeting(found, int(index), tolerance)
+    members = _meeting(found, index, tolerance)
     value = float(np.sqrt((sigma[members] ** 2).mean()))
     if members[0] < found.n_null:
         raise ValueError(f"singular value {index} is zero, where it has no gradient")

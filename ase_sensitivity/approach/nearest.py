@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 from ase import Atoms
 
 from ase_sensitivity.analysis import Scope
 from ase_sensitivity.approach.label import BLIND_NEARBY, NEARLY, as_far, harmless, held, label
 from ase_sensitivity.approach.subject import Subject, subject
 from ase_sensitivity.approach.walk import ARRIVED, Place, Walk, estimate, place, walk
+from ase_sensitivity.arguments import as_integer, as_number
 from ase_sensitivity.descriptors.base import Descriptor, Floats, Ints
 
 
@@ -113,15 +113,10 @@ def nearest_singular(
     >>> found.cause, round(found.distance, 3)  # half the square root of 3 times the height
     ('symmetry', 0.087)
     """
-    for name, value in (
-        ("max_distance", max_distance),
-        ("closest", closest),
-        ("arrived", arrived),
-    ):
-        if not value > 0:
-            raise ValueError(f"`{name}` is {value!r} but must be positive")
-    if not isinstance(max_steps, int | np.integer) or isinstance(max_steps, bool) or max_steps < 1:
-        raise ValueError(f"`max_steps` is {max_steps!r} but must be a positive integer")
+    as_number("max_distance", max_distance, "positive")
+    as_number("closest", closest, "positive")
+    as_number("arrived", arrived, "positive")
+    as_integer("max_steps", max_steps, 1)
     this = subject(atoms, descriptor, scope, center)
     here = place(this, this.start)
     if len(here.found.singular_values) == 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ase.data import atomic_numbers, chemical_symbols
@@ -243,6 +243,8 @@ def chemical_species(name: str, symbols: Sequence[str]) -> tuple[str, ...]:
         If ``symbols``, given as the argument ``name``, is anything else.
     """
     if isinstance(symbols, str):
+        raise TypeError(f'`{name}` must be a list such as ["H", "C"], not {symbols!r}')
+    if not isinstance(symbols, Iterable):
         raise TypeError(f'`{name}` must be a list such as ["H", "C"], not {symbols!r}')
     listed = tuple(dict.fromkeys(symbols))
     unknown = [s for s in listed if not isinstance(s, str) or s not in atomic_numbers or s == "X"]

@@ -12,6 +12,7 @@ from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 
 from ase_sensitivity.approach.gradient import derivative_of_square
 from ase_sensitivity.approach.subject import STEP, subject
+from ase_sensitivity.arguments import as_number
 from ase_sensitivity.descriptors.base import Descriptor, Floats
 from ase_sensitivity.spectrum.solvers import FEW, NULL_TOLERANCE, spectrum
 
@@ -70,10 +71,9 @@ class _Bias:
     _sign: ClassVar[float]
 
     def __post_init__(self) -> None:
-        if not 0 < self.ratio < 1:
+        if not 0 < as_number("ratio", self.ratio) < 1:
             raise ValueError(f"`ratio` is {self.ratio} but must be between 0 and 1")
-        if not 0 < self.strength < float("inf"):
-            raise ValueError(f"`strength` is {self.strength} but must be a positive energy in eV")
+        as_number("strength", self.strength, "positive")
 
     def evaluate(self, atoms: Atoms, descriptor: Descriptor) -> BiasTerm:
         """Energy, forces and stress of one configuration.

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any, Literal, TypeGuard
+from typing import IO, Any, Literal
 
 import numpy as np
 from ase import Atoms, units
@@ -17,6 +17,7 @@ from ase.parallel import world
 
 from ase_sensitivity.analysis import Scope, analyze, check_arguments
 from ase_sensitivity.approach.diagnosis import NOT_LOOKED_AT, Diagnosis, Watch
+from ase_sensitivity.arguments import as_flag, as_integer, is_number
 from ase_sensitivity.descriptors.base import Descriptor
 from ase_sensitivity.dynamics.actions import (
     APPROACHED,
@@ -38,6 +39,8 @@ from ase_sensitivity.sensitivity import Sensitivity
 from ase_sensitivity.spectrum.solvers import NULL_TOLERANCE
 
 logger = logging.getLogger(__name__)
+
+CALIBRATION, QUANTILE = 50, 0.01
 
 WITHIN = 0.1
 """In Å: how near a singular configuration has to be for its cause to be looked for."""
@@ -177,8 +180,8 @@ class SensitivityObserver:
         distance_threshold: float | None = WITHIN,
         distance: bool = False,
         threshold: float | Literal["auto"] | None = None,
-        calibration: int | Iterable[Atoms] = 50,
-        quantile: float = 0.01,
+        calibration: int | Iterable[Atoms] = CALIBRATION,
+        quantile: float = QUANTILE,
         on_singular: Actions | Mapping[str, Actions] | None = None,
         patience: int = 1,
         apply_constraints: bool = False,
@@ -203,9 +206,9 @@ class SensitivityObserver:
         }
         if atoms is not None and not isinstance(atoms, Atoms):
             raise TypeError(f"`atoms` is {atoms!r} but must be an ase.Atoms or None")
-        self._k = _positive_integer("k", k)
+        self._k = as_integer("k", k, 1)
         check_arguments(self.atoms, descriptor, scope=scope, center=center, k=k)
-        self._patience = _positive_integer("patience", patience)
+        self._patience = as_integer("patience", patience, 1)
         if on_singular is None:
             on_singular = "log" if scope == "environment" else "warn"
         matter = SPURIOUS if threshold is None else APPROACHED
@@ -222,7 +225,7 @@ class SensitivityObserver:
         self._quantile = quantile
         self.threshold, self._n_calibration = self._start_threshold(threshold, calibration)
         by_cause = threshold is None or isinstance(on_singular, Mapping)
-        self._watch = self._start_watch(distance_threshold, by_cause, bool(distance))
+        self._watch = self._start_watch(distance_threshold, by_cause, as_flag("distance", distance))
         # Opening a file empties it: only once everything else is known to be right.
         _check_files(logfile, trajectory, comm)
         if append:
@@ -450,6 +453,10 @@ class SensitivityObserver:
         self, threshold: float | str | None, calibration: int | Iterable[Atoms]
     ) -> tuple[float | None, int]:
         """The threshold, or None and the number of calls that will set it."""
+        if threshold != "auto" and (calibration != CALIBRATION or self._quantile != QUANTILE):
+            raise ValueError(
+                '`calibration` and `quantile` have no meaning without threshold="auto"'
+            )
         if threshold is None:
             return None, 0
         if threshold != "auto":
@@ -461,7 +468,7 @@ class SensitivityObserver:
         if not is_number(self._quantile) or not 0 <= self._quantile <= 1:
             raise ValueError(f"`quantile` is {self._quantile!r} but must be between 0 and 1")
         if isinstance(calibration, int | float | np.number):
-            return None, _positive_integer("calibration", calibration)
+            return None, as_integer("calibration", calibration, 1)
         if isinstance(calibration, str | Atoms) or not isinstance(calibration, Iterable):
             raise TypeError(
                 f"`calibration` is {calibration!r} but must be a number of calls or a list of Atoms"
@@ -499,15 +506,3 @@ def _check_files(logfile: object, trajectory: object, comm: object) -> None:
             raise ValueError(f"`logfile` and `trajectory` are both {str(logfile)!r}")
     if not hasattr(comm, "rank"):
         raise TypeError(f"`comm` is {comm!r} but must be an MPI communicator such as ASE's `world`")
-
-
-def is_number(value: object) -> TypeGuard[float]:
-    """Whether ``value`` is a real number, of Python or NumPy."""
-    numeric = isinstance(value, int | float | np.integer | np.floating)
-    return numeric and not isinstance(value, bool)
-
-
-def _positive_integer(name: str, value: Any) -> int:
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"`{name}` is {value!r} but must be a positive integer")
-    return int(value)

@@ -11,10 +11,11 @@ from typing import IO, Any
 from ase import Atoms
 from ase.units import fs
 
+from ase_sensitivity.arguments import is_number
 from ase_sensitivity.dataset.reading import read_strictly
 from ase_sensitivity.descriptors.base import Descriptor
 from ase_sensitivity.dynamics.log import SensitivityLog, read_log
-from ase_sensitivity.dynamics.observer import SensitivityObserver, is_number
+from ase_sensitivity.dynamics.observer import SensitivityObserver
 
 
 class Replay:

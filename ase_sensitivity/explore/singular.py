@@ -13,6 +13,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from ase_sensitivity.analysis import Scope
+from ase_sensitivity.arguments import as_integer, as_number
 from ase_sensitivity.descriptors.base import Descriptor, Floats
 from ase_sensitivity.explore.feature_map import FeatureMap
 
@@ -188,11 +189,15 @@ def find_singular(
     if cause is not None and cause not in CAUSES:
         raise ValueError(f"`cause` is {cause!r} but must be one of {', '.join(CAUSES)}, or None")
     for name, count in (("n_starts", n_starts), ("n_walks", n_walks)):
-        if count < 1:
-            raise ValueError(f"`{name}` is {count} but must be positive")
+        as_integer(name, count, 1)
     for name, value in (("displacement", displacement), ("min_distance", min_distance)):
-        if not value > 0:
-            raise ValueError(f"`{name}` is {value} but must be positive")
+        as_number(name, value, "positive")
+    for name, given, needed in (
+        ("calculator", calculator, "get_potential_energy"),
+        ("callback", callback, "__call__"),
+    ):
+        if given is not None and (isinstance(given, type) or not hasattr(given, needed)):
+            raise TypeError(f"`{name}` is {given!r}, which has no `{needed}`")
     if energy_ceiling is not None and calculator is None:
         raise ValueError("`energy_ceiling` needs a `calculator`")
     if calculator is not None and scope != "structure":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Literal
@@ -10,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from ase import Atoms
 
+from ase_sensitivity.arguments import as_flag, as_integer, as_number
 from ase_sensitivity.descriptors.base import FeatureJacobian, Floats, Ints, Rows, StreamedJacobian
 from ase_sensitivity.descriptors.quip_arguments import chemical_species
 from ase_sensitivity.descriptors.soap.basis import Basis
@@ -120,16 +120,16 @@ class SOAP:
     ) -> None:
         self._species = chemical_species("species", species)
         self._centers = self._species if centers is None else chemical_species("centers", centers)
-        self._cutoff = _number("cutoff", cutoff, "positive")
-        self._n_max = _integer("n_max", n_max, 1)
-        self._l_max = _integer("l_max", l_max, 0)
-        self._sigma = _number("atom_sigma", atom_sigma, "positive")
-        self._width = _number("cutoff_transition_width", cutoff_transition_width, "not negative")
-        self._central_weight = _number("central_weight", central_weight, "finite")
-        self._normalise = bool(normalise)
+        self._cutoff = as_number("cutoff", cutoff, "positive")
+        self._n_max = as_integer("n_max", n_max, 1, 200)
+        self._l_max = as_integer("l_max", l_max, 0, 200)
+        self._sigma = as_number("atom_sigma", atom_sigma, "positive")
+        self._width = as_number("cutoff_transition_width", cutoff_transition_width, "not negative")
+        self._central_weight = as_number("central_weight", central_weight, "finite")
+        self._normalise = as_flag("normalise", normalise)
         if central_reference_all_species is None:
             central_reference_all_species = len(self._species) == 1
-        self._everywhere = bool(central_reference_all_species)
+        self._everywhere = as_flag("central_reference_all_species", central_reference_all_species)
         if radial_basis not in ("quip", "gto", "dscribe"):
             raise ValueError(
                 f'`radial_basis` is {radial_basis!r} but must be "quip", "gto" or "dscribe"'
@@ -138,8 +138,8 @@ class SOAP:
         if body_order not in (2, 3, 4):
             raise ValueError(f"`body_order` is {body_order!r} but must be 2, 3 or 4")
         self._body_order = int(body_order)
-        self._smooth = bool(smooth_cutoff)
-        self._threads = None if threads is None else _integer("threads", threads, 1)
+        self._smooth = as_flag("smooth_cutoff", smooth_cutoff)
+        self._threads = None if threads is None else as_integer("threads", threads, 1, 200)
 
     @classmethod
     def from_quip(cls, text: str, *, threads: int | None = None) -> SOAP:
@@ -221,7 +221,10 @@ class SOAP:
         """The same descriptor with another number of radial functions and highest l."""
         other = SOAP.__new__(SOAP)
         other.__dict__ |= self.__getstate__()
-        other._n_max, other._l_max = _integer("n_max", n_max, 1), _integer("l_max", l_max, 0)
+        other._n_max, other._l_max = (
+            as_integer("n_max", n_max, 1, 200),
+            as_integer("l_max", l_max, 0, 200),
+        )
         return other
 
     def __repr__(self) -> str:
@@ -351,17 +354,3 @@ class SOAP:
 
             bispectrum(self._basis, environments, self._normalise, features, blocks)
         return features, blocks
-
-
-def _number(name: str, value: float, rule: str) -> float:
-    number = float(value)
-    holds = {"positive": number > 0.0, "not negative": number >= 0.0, "finite": True}[rule]
-    if not (math.isfinite(number) and holds):
-        raise ValueError(f"`{name}` is {value} but must be {rule}")
-    return number
-
-
-def _integer(name: str, value: int, lowest: int) -> int:
-    if isinstance(value, bool) or int(value) != value or not lowest <= value <= 200:
-        raise ValueError(f"`{name}` is {value} but must be an integer from {lowest} to 200")
-    return int(value)
