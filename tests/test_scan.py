@@ -196,7 +196,7 @@ def test_a_misspelt_key_is_an_error(option: str, soap: SOAP, tmp_path: Path) -> 
     structures = frames(2)
     structures[0].arrays["dft_force"] = np.ones((6, 3))
     structures[0].info["dft_energy"] = 1.0
-    with pytest.raises(ValueError, match=r"'dft' *; the .* are: .*dft_"):
+    with pytest.raises(ValueError, match=r"entry 'dft'; the frame has: .*dft_"):
         scan(structures, soap, store=tmp_path / "results.db", **{option: "dft"})
     # It leaves nothing behind that would stand in the way of the next attempt.
     key = {"forces_key": "dft_force", "energy_key": "dft_energy"}[option]

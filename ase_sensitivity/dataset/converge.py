@@ -16,8 +16,8 @@ from ase_sensitivity.dataset.evaluation import Settings, Task, evaluate
 from ase_sensitivity.dataset.nested import lower
 from ase_sensitivity.dataset.reading import Frames, check_frames, read_frames
 from ase_sensitivity.dataset.record import FrameRecord
+from ase_sensitivity.dataset.references import tasks_of, unit_factors
 from ase_sensitivity.dataset.scan import NULL_TOLERANCE
-from ase_sensitivity.dataset.tasks import tasks_of, unit_factors
 from ase_sensitivity.descriptors.base import Descriptor
 from ase_sensitivity.descriptors.quip import QUIPDescriptor
 from ase_sensitivity.descriptors.soap.soap import SOAP
