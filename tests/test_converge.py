@@ -222,6 +222,7 @@ def test_a_structure_that_fails_is_counted() -> None:
         ({"l_max": [1.5]}, ValueError, "`l_max` has 1.5"),
         ({"l_max": []}, ValueError, "`l_max` has no values"),
         ({"scope": "all"}, ValueError, "`scope` is 'all'"),
+        ({"tolerance": -1.0}, ValueError, "`tolerance` is -1.0"),
         ({"family": "soap"}, TypeError, "`family` is 'soap'"),
         ({"family": SOAP}, TypeError, "`family`"),
         ({"family": lambda n, m: None}, TypeError, "Descriptor"),

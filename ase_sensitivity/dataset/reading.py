@@ -171,7 +171,8 @@ def _selected(name: str, query: str) -> Iterator[Frame]:
             number += 1
     except Exception as error:
         reason = f"{query!r} is neither a slice nor a selection of an ASE database"
-        yield Frame(name, number, None, f"{_told(name, error)} ({reason}?)")
+        whole = f"{name}@{query}"  # no row of the file: those have its name
+        yield Frame(whole, number, None, f"{_told(whole, error)} ({reason}?)")
 
 
 def _of_file(name: str, chosen: slice) -> Iterator[Frame]:

@@ -20,9 +20,9 @@ from ase_sensitivity.causes.symmetry import TOLERANCE
 from ase_sensitivity.dataset.evaluation import Settings, Task, evaluate
 from ase_sensitivity.dataset.reading import Frames, check_frames, read_frames
 from ase_sensitivity.dataset.record import FrameRecord
+from ase_sensitivity.dataset.references import tasks_of, unit_factors
 from ase_sensitivity.dataset.result import ScanResult
 from ase_sensitivity.dataset.store import DatabaseStore, Known, MemoryStore, Store, digest
-from ase_sensitivity.dataset.tasks import tasks_of, unit_factors
 from ase_sensitivity.descriptors.base import Descriptor
 from ase_sensitivity.notices import StoreWarning, warn
 
