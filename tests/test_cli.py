@@ -96,7 +96,12 @@ def test_missing_tblite(monkeypatch, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("error", "status"),
-    [(KeyboardInterrupt(), 130), (OSError(28, "No space left on device"), 2), (ValueError("x"), 2)],
+    [
+        (KeyboardInterrupt(), 130),
+        (OSError(28, "No space left on device"), 2),
+        (ValueError("x"), 2),
+        (MemoryError("3.2 GiB"), 2),
+    ],
 )
 def test_errors_on_the_way(error, status, monkeypatch, capsys):
     def fail(*_, **__):

@@ -6,6 +6,7 @@ import os
 import resource
 import socket
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -188,6 +189,7 @@ ERRORS: dict[str, tuple[list[str] | Callable[[], list[str]], list[str]]] = {
     "nan cutoff": (["scan", "data.xyz", "-d", SOAP.replace("=3", "=nan")], ["cutoff"]),
     "unbalanced braces": (["scan", "data.xyz", "-d", SOAP + " Z={1"], ["{1"]),
     "no such element": (["scan", "data.xyz", "-d", SOAP, "--species", "H,Oo"], ["Oo"]),
+    "ghosts as species": (["scan", "data.xyz", "-d", SOAP, "--species", "H,X"], ["H,X", "as H,C"]),
     "empty species": (["scan", "data.xyz", "-d", SOAP, "--species", ","], ["--species"]),
     "no such TOML": (["scan", "data.xyz", "-d", "none.toml"], ["none.toml"]),
     "bad TOML": (["scan", "data.xyz", "-d", "noise.toml"], ["noise.toml"]),
@@ -304,6 +306,32 @@ def test_errors(case, capsys, monkeypatch):
     assert rows_of("results.db")[: len(kept)] == kept
     leftovers = [path.name for path in Path().iterdir() if path.name.startswith(".")]
     assert not leftovers
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["scan", "--units", "furlong"],
+        ["converge", "--units", "furlong"],
+        ["scan", "-o", "none/results.db"],
+        ["scan", "-o", "results.txt"],
+        ["scan", "-o", "noise.db"],
+        ["check", "--max-truncation", "0", "-o", "none/results.db"],
+    ],
+)
+def test_options_are_checked_before_the_files_are_read(arguments, capsys, monkeypatch):
+    def reading(*_):
+        raise AssertionError
+
+    monkeypatch.setattr("ase_sensitivity.dataset.reading.read_frames", reading)
+    assert main([*arguments, "data.xyz", "-d", SOAP]) == 2
+    assert_one_line(capsys.readouterr().err, [arguments[-1]])
+
+
+def test_parquet_without_pyarrow(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert main(["scan", "data.xyz", *GOOD, "--table", "a.parquet"]) == 2
+    assert_one_line(capsys.readouterr().err, ["--table a.parquet", "pip install pyarrow"])
 
 
 def rows_of(name: str) -> list[dict]:
@@ -448,7 +476,6 @@ def test_a_full_disk_keeps_what_is_stored_and_the_scan_goes_on_later(capsys):
 def test_the_standard_output_is_full():
     """Nobody would notice a gate whose verdict got lost."""
     import subprocess
-    import sys
 
     code = "import sys; from ase_sensitivity.cli.app import main; sys.exit(main())"
     with open("/dev/full", "w") as full:

@@ -215,12 +215,24 @@ def test_a_structure_that_fails_is_counted() -> None:
         converge([broken], SOAP(["C", "H"], 3.0, 1, 0))
 
 
+def test_one_basis() -> None:
+    found = converge([molecule("CH4")], SOAP(["C", "H"], 3.0, 1, 0), n_max=2, l_max=np.int64(1))
+    assert [(row["n_max"], row["l_max"]) for row in found.rows] == [(2, 1)]
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
         ({"n_max": [0]}, ValueError, "`n_max` has 0"),
         ({"l_max": [1.5]}, ValueError, "`l_max` has 1.5"),
         ({"l_max": []}, ValueError, "`l_max` has no values"),
+        ({"l_max": "2"}, ValueError, "`l_max` has '2'"),
+        ({"n_max": None}, ValueError, "`n_max` has None"),
+        (
+            {"family": QUIPDescriptor("distance_2b cutoff=4 Z1=6 Z2=1")},
+            ValueError,
+            "distance_2b.* has no n_max and l_max",
+        ),
         ({"scope": "all"}, ValueError, "`scope` is 'all'"),
         ({"tolerance": -1.0}, ValueError, "`tolerance` is -1.0"),
         ({"family": "soap"}, TypeError, "`family` is 'soap'"),

@@ -121,10 +121,11 @@ def test_a_periodic_structure_and_an_environment():
         ({"direction": np.ones((5, 3))}, "`direction` is zero or a rigid"),
         ({"direction": np.ones(3)}, "`direction` has shape"),
         ({"scope": "atom"}, '"structure" or "environment"'),
+        ({"length": "a"}, "`length` is 'a' but must be a number"),
     ],
 )
 def test_bad_arguments(settings, words):
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises((TypeError, ValueError), match=words):
         trace_manifold(BENT, CARBON, **settings)
 
 

@@ -115,10 +115,12 @@ def test_frames_can_be_written(tmp_path):
         ({"tolerance": 0.0}, "`tolerance` is 0"),
         ({"min_distance": -1.0}, "`min_distance` is -1"),
         ({"scope": "atom"}, '"structure" or "environment"'),
+        ({"tolerance": "a"}, "`tolerance` is 'a' but must be a number"),
+        ({"max_evaluations": None}, "`max_evaluations` is None"),
     ],
 )
 def test_bad_arguments(settings, words):
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises((TypeError, ValueError), match=words):
         find_twin(PAIRS["X"][0], CARBON, **settings)
 
 

@@ -413,6 +413,7 @@ def test_the_list_of_pairs_is_bounded() -> None:
         ({"epsilon": 0.0}, "`epsilon` is 0.0"),
         ({"epsilon": 0.1}, "at most 0.01"),
         ({"delta": -1.0}, "`delta` is -1.0"),
+        ({"delta": "x"}, "`delta` is 'x' but must be a number"),
         ({"force_tolerance": np.nan}, "`force_tolerance` is nan"),
         ({"max_environments": 0}, "`max_environments` is 0"),
         ({"max_pairs": 1.5}, "`max_pairs` is 1.5"),
@@ -421,7 +422,7 @@ def test_the_list_of_pairs_is_bounded() -> None:
     ],
 )
 def test_bad_arguments(options: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         find_pairs([PLUS, MINUS], CARBON_ONLY, **options)
 
 

@@ -256,6 +256,33 @@ class TestFile:
         monkeypatch.undo()
         assert path.read_text() == "old"
 
+    def test_a_database_does_as_well_as_what_is_read_from_it(self, tmp_path):
+        atoms = molecule("H2O")
+        found = scan([atoms], SOAP(["H", "O"], 3.0, 2, 1), store=tmp_path / "results.db")
+        write_report(tmp_path / "results.db", tmp_path / "report.html")
+        assert (tmp_path / "report.html").read_text() == render(found)
+
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            ({"result": 3}, "`result` is 3"),
+            ({"path": 3}, "`path` is 3"),
+            ({"path": "none/report.html"}, "none/report.html cannot be written: .* folder none"),
+            ({"timestep": "x"}, "`timestep` is 'x' but must be a number"),
+        ],
+    )
+    def test_bad_arguments(self, changes, words, result, tmp_path):
+        arguments = {"result": result, "path": tmp_path / "report.html"} | changes
+        with pytest.raises((TypeError, OSError), match=words):
+            write_report(**arguments)
+
+    def test_a_symbolic_link_stays_one(self, result, tmp_path):
+        (tmp_path / "real.html").write_text("old")
+        (tmp_path / "link.html").symlink_to("real.html")
+        write_report(result, tmp_path / "link.html")
+        assert (tmp_path / "link.html").is_symlink()
+        assert (tmp_path / "real.html").read_text() != "old"
+
     def test_without_plotly(self, result, monkeypatch):
         import sys
 
@@ -269,6 +296,15 @@ class TestFile:
 
 
 class TestPlots:
+    @pytest.mark.parametrize(
+        "plot",
+        [plots.plot_ratio, plots.plot_spectrum, plots.plot_irreducible, plots.plot_species_loss],
+    )
+    def test_no_result(self, plot):
+        with pytest.raises(TypeError, match="`result` is 'x' but must be a ScanResult"):
+            plot("x")
+        assert not plt.get_fignums()
+
     @pytest.fixture(autouse=True)
     def _close(self):
         yield

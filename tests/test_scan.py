@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,6 +61,11 @@ def test_rows_are_what_analyze_finds(soap: SOAP) -> None:
     assert result.species_loss == {}
     with pytest.raises(IndexError, match="no row 4"):
         result.record(4)
+    assert result.record(-1).row == result.rows[3]
+    with pytest.raises(TypeError, match="`number` is 'a'"):
+        result.record("a")
+    with pytest.raises(TypeError, match="`name` is 3"):
+        ScanResult.read(3)
 
 
 def test_cause_of_a_frame_is_the_worst() -> None:
@@ -163,6 +169,9 @@ def test_frames_that_fail_are_recorded(soap: SOAP, tmp_path: Path) -> None:
     assert "7 with an error" in result.summary()
     stored = scan([good, *bad, good], soap, store=tmp_path / "results.db")
     assert stored.rows == result.rows
+    failure = next(row for row in result.rows if row["error"])
+    where = f"{failure['source']}@{failure['index']}"
+    assert str(result) == f"{result.summary()}\nFirst failure: {where}: {failure['error']}"
     assert np.isnan(stored.record(1).atoms.positions[2, 1])
     assert len(stored.record(6).atoms) == 0
     with pytest.raises(TypeError, match=r"neither an ase\.Atoms nor a file"):
@@ -295,7 +304,7 @@ def test_a_growing_frame_number_of_plain_xyz_is_no_header(tmp_path: Path) -> Non
     assert [frame.error for frame in read_frames(path)] == [None] * 3
 
 
-def test_tables(soap: SOAP, tmp_path: Path) -> None:
+def test_tables(soap: SOAP, tmp_path: Path, monkeypatch) -> None:
     structures = [*frames(2), Atoms("H")]
     structures[0].arrays["forces"] = np.ones((6, 3))
     result = scan(structures, soap, forces_key="forces")
@@ -313,6 +322,9 @@ def test_tables(soap: SOAP, tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     result.to_parquet(tmp_path / "t.parquet")
     assert parquet.read_table(tmp_path / "t.parquet").to_pylist() == result.rows
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ImportError, match="pip install pyarrow"):
+        result.to_parquet(tmp_path / "t.parquet")
     with pytest.raises(ValueError, match="`name` is 'sigma'"):
         result.column("sigma")
 

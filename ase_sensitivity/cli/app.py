@@ -93,6 +93,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _error(f"interrupted: {interrupt}", INTERRUPTED)
     except (ValueError, TypeError, OSError, ImportError) as error:
         return _error(str(error))
+    except MemoryError as error:
+        hint = "the scopes environment and atom need less than structure"
+        return _error(f"out of memory; {hint}. {error}")
     except Exception as error:
         # typer's own errors, whose base class depends on its version
         text = getattr(error, "format_message", None)

@@ -108,6 +108,7 @@ def check(
     Exit status 0 if it keeps all of them, 1 if not, 2 if it could not be checked.
     """
     from ase_sensitivity.cli.scan import chosen, run
+    from ase_sensitivity.dataset.store import DatabaseStore
 
     limits = {
         "irreducible": max_irreducible,
@@ -125,6 +126,8 @@ def check(
             "there is nothing to check; give a limit such as --max-truncation 0 "
             f"(there are {', '.join('--max-' + name for name in limits)})"
         )
+    if output is not None:
+        DatabaseStore(output)  # raises before minutes of reading, not after
     seen = chosen(files, descriptor, gap, species)
     labels: dict[str, Any] = {"forces_key": forces_key, "energy_key": energy_key, "units": units}
     result = run(

@@ -64,8 +64,6 @@ def converge(
     tried: dict[str, Any] = {"n_max": levels("--n-max", n_max), "l_max": levels("--l-max", l_max)}
     texts = [_completed(text) for text in descriptor or []]
     family: Descriptor = chosen(files, texts, gap, species)
-    if "n_max" not in repr(family) or "l_max" not in repr(family):
-        raise ValueError(f"{family!r} has no n_max and l_max to sweep")
     with progress_bar(files, shown=not json) as move:
         found = sweep(
             list(files),

@@ -102,7 +102,12 @@ class _Species:
 def _listed(species: str | None) -> tuple[str, ...] | None:
     if species is None:
         return None
-    return chemical_species("--species", species.replace(",", " ").split())
+    try:
+        return chemical_species("--species", species.replace(",", " ").split())
+    except ValueError:
+        raise ValueError(
+            f"--species is {species!r} but must be chemical symbols such as H,C"
+        ) from None
 
 
 def _refuse_species(listed: Sequence[str] | None, other: str) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ase_sensitivity.dataset.tasks import unit_factors
 from ase_sensitivity.spectrum.scopes import SCOPES
 
 
@@ -19,6 +20,11 @@ def one_of(*words: str) -> dict[str, Any]:
         return value
 
     return {"callback": check, "autocompletion": lambda: list(words), "metavar": "|".join(words)}
+
+
+def _known_unit(text: str) -> str:
+    unit_factors(text)  # before minutes of reading, not after
+    return text
 
 
 Files = Annotated[
@@ -97,6 +103,7 @@ Units = Annotated[
     typer.Option(
         "--units",
         metavar="UNIT",
+        callback=_known_unit,
         help="Unit of the energies in the files, with lengths in Å (eV, kcal/mol, kJ/mol, Ha), "
         "or of the forces (Ha/Bohr). Results are in eV and Å.",
     ),

@@ -68,7 +68,9 @@ def scan(
     time: the same command goes on where it was.
     """
     from ase_sensitivity.cli.results import statistics
+    from ase_sensitivity.dataset.store import DatabaseStore
 
+    DatabaseStore(output)  # raises before minutes of reading, not after
     write_table = None if table is None else _table_writer(table)
     result = run(
         files,
@@ -109,7 +111,10 @@ def _table_writer(table: Path) -> str:
     if table.suffix not in writers:
         raise ValueError(f"--table is {str(table)!r} but must end in .csv or .parquet")
     if table.suffix == ".parquet":
-        import pyarrow  # noqa: F401  (before hours of work, not after)
+        try:
+            import pyarrow  # noqa: F401  (before hours of work, not after)
+        except ImportError as error:
+            raise ImportError(f"--table {table} needs pyarrow: pip install pyarrow") from error
     if table.is_dir() or not table.resolve().parent.is_dir():
         raise ValueError(f"--table is {str(table)!r}, which is no place for a file")
     return writers[table.suffix]

@@ -31,8 +31,8 @@ def converge(
     frames: Frames,
     family: Family,
     *,
-    n_max: Iterable[int] = (2, 4, 6, 8),
-    l_max: Iterable[int] = range(7),
+    n_max: int | Iterable[int] = (2, 4, 6, 8),
+    l_max: int | Iterable[int] = range(7),
     forces_key: str | None = None,
     energy_key: str | None = None,
     units: str = "eV",
@@ -51,7 +51,7 @@ def converge(
         A :class:`~ase_sensitivity.SOAP` or :class:`~ase_sensitivity.QUIPDescriptor` whose basis is
         changed, or a function that gives a descriptor for ``(n_max, l_max)``.
     n_max, l_max
-        The values to try.
+        The values to try, or the one.
     forces_key, energy_key, units, scope, null_tolerance, tolerance
         As in :func:`~ase_sensitivity.scan`.
     progress
@@ -91,7 +91,7 @@ def converge(
     """
     check_frames(frames)
     levels = {
-        name: sorted({_level(name, value, lowest) for value in values})
+        name: _levels(name, values, lowest)
         for name, values, lowest in (("n_max", n_max, 1), ("l_max", l_max, 0))
     }
     for name, values in levels.items():
@@ -127,14 +127,19 @@ def converge(
     return judged(totals)
 
 
-def _level(name: str, value: int, lowest: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < lowest:
-        raise ValueError(f"`{name}` has {value!r} but must be integers of {lowest} or more")
-    return int(value)
+def _levels(name: str, values: int | Iterable[int], lowest: int) -> list[int]:
+    found = set()
+    for value in values if isinstance(values, Iterable) else [values]:
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < lowest:
+            raise ValueError(f"`{name}` has {value!r} but must be integers of {lowest} or more")
+        found.add(int(value))
+    return sorted(found)
 
 
 def _maker(family: Family) -> Callable[[int, int], Descriptor]:
     if isinstance(family, SOAP | QUIPDescriptor):
+        if repr(family.with_basis(1, 0)) == repr(family.with_basis(2, 1)):
+            raise ValueError(f"{family!r} has no n_max and l_max to sweep")
         return family.with_basis
     if isinstance(family, type) or not callable(family):
         raise TypeError(

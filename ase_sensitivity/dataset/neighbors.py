@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ase_sensitivity.arguments import as_number
 from ase_sensitivity.dataset.labels import (
     energy_conflicts,
     energy_difference,
@@ -152,15 +153,14 @@ def _check(
     max_environments: int | None,
     max_pairs: int,
 ) -> None:
-    if not 0 < epsilon <= 0.01:
+    if not 0 < as_number("epsilon", epsilon) <= 0.01:
         raise ValueError(f"`epsilon` is {epsilon} but must be positive and at most 0.01")
     for name, value in (
         ("delta", delta),
         ("energy_tolerance", energy_tolerance),
         ("force_tolerance", force_tolerance),
     ):
-        if not 0 < value < np.inf:
-            raise ValueError(f"`{name}` is {value} but must be positive and finite")
+        as_number(name, value, "positive")
     for name, limit in (("max_environments", max_environments), ("max_pairs", max_pairs)):
         if limit is not None and (not isinstance(limit, int | np.integer) or limit < 1):
             raise ValueError(f"`{name}` is {limit!r} but must be a positive integer")

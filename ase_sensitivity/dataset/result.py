@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
@@ -24,6 +25,12 @@ WHOLE = ("index", "n_atoms", "center", "worst_atom")
 
 ROWS = 4096
 """Rows that are turned into Parquet at a time."""
+
+
+def check_result(result: object) -> None:
+    """Raise TypeError if that is no :class:`ScanResult`."""
+    if not isinstance(result, ScanResult):
+        raise TypeError(f"`result` is {result!r} but must be a ScanResult, as of ScanResult.read")
 
 
 class ScanResult:
@@ -52,9 +59,11 @@ class ScanResult:
         ------
         FileNotFoundError
             If there is no such file.
-        ValueError
+        TypeError, ValueError
             If it is not the result of a scan.
         """
+        if not isinstance(name, str | os.PathLike):
+            raise TypeError(f"`name` is {name!r} but must be a path or the URL of a database")
         if "://" not in str(name) and not Path(name).exists():
             raise FileNotFoundError(f"there is no file {name}")
         return cls(DatabaseStore(name))
@@ -73,11 +82,13 @@ class ScanResult:
         Parameters
         ----------
         number
-            Which row, from 0.
+            Which row, from 0; negative from the end.
         """
-        if not 0 <= number < len(self):
+        if not isinstance(number, int | np.integer):
+            raise TypeError(f"`number` is {number!r} but must be an integer")
+        if not -len(self) <= number < len(self):
             raise IndexError(f"there is no row {number} among {len(self)}")
-        return self._store.record(number)
+        return self._store.record(int(number) % len(self))
 
     def records(self) -> Iterator[FrameRecord]:
         """What is behind each row, one after the other."""
@@ -158,7 +169,8 @@ class ScanResult:
         return self._totals.summary()
 
     def __str__(self) -> str:
-        return self.summary()
+        failure = self._totals.first_failure
+        return self.summary() + (f"\nFirst failure: {failure}" if failure else "")
 
     def to_numpy(self) -> NDArray[np.void]:
         """The table as a structured array, of shape (n_frames,); missing values as in a column."""
@@ -184,8 +196,11 @@ class ScanResult:
         ImportError
             If pyarrow is not installed.
         """
-        import pyarrow
-        import pyarrow.parquet
+        try:
+            import pyarrow
+            import pyarrow.parquet
+        except ImportError as error:
+            raise ImportError("Parquet needs pyarrow: pip install pyarrow") from error
 
         kinds = [
             pyarrow.string()

@@ -126,6 +126,11 @@ class DatabaseStore:
                 f"`store` is {self.name!r} but must end in .db, or be the URL of a database such "
                 "as postgresql://user@host/name"
             )
+        folder = Path(self.name).parent
+        if self._is_file and not folder.is_dir():
+            raise FileNotFoundError(
+                f"the database {self.name} cannot be used: there is no folder {folder}"
+            )
         self._unread: dict[tuple[str, int], int] = {}
         self._ids: list[int] = []
         self._metadata: dict[str, Any] = {}

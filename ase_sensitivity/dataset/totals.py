@@ -26,6 +26,8 @@ class Totals:
         Number of frames of each cause.
     n_net
         Frames with a net force.
+    first_failure
+        The first error and where it is, or None.
     worst, hardest
         The rows with the smallest ratio, and with the largest irreducible force error.
     """
@@ -33,6 +35,7 @@ class Totals:
     def __init__(self) -> None:
         self.n_frames = self.n_failed = self.n_resolved = self.n_blind = self.n_net = 0
         self.causes = Counter[str]()
+        self.first_failure: str | None = None
         self.worst: Mapping[str, Any] | None = None
         self.hardest: Mapping[str, Any] | None = None
         self._squares: dict[str, float] = {}
@@ -41,7 +44,9 @@ class Totals:
     def add(self, row: Mapping[str, Any]) -> None:
         """Count a row in."""
         self.n_frames += 1
-        self.n_failed += row["error"] is not None
+        if row["error"] is not None:
+            self.n_failed += 1
+            self.first_failure = self.first_failure or f"{_of(row)}: {row['error']}"
         if row["cause"] is not None:
             self.causes[row["cause"]] += 1
         if row["ratio"] is not None:

@@ -10,6 +10,7 @@ import scipy
 from ase import Atoms
 
 from ase_sensitivity.analysis import Scope
+from ase_sensitivity.arguments import as_integer, as_number
 from ase_sensitivity.descriptors.base import Descriptor, Floats
 from ase_sensitivity.explore.feature_map import FeatureMap, Place
 
@@ -147,10 +148,8 @@ def trace_manifold(
     'degenerate'
     """
     for name, value in (("length", length), ("step", step)):
-        if not (np.isfinite(value) and value > 0):
-            raise ValueError(f"`{name}` is {value} but must be a positive length in Å")
-    if n_random < 1:
-        raise ValueError(f"`n_random` is {n_random} but must be positive")
+        as_number(name, value, "positive")
+    as_integer("n_random", n_random, 1)
     features = FeatureMap(atoms, descriptor, scope, center)
     start = features.start
     modes = start.internal()[1]

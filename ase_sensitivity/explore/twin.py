@@ -9,6 +9,7 @@ import numpy as np
 from ase import Atoms
 
 from ase_sensitivity.analysis import Scope
+from ase_sensitivity.arguments import as_integer, as_number
 from ase_sensitivity.descriptors.base import Descriptor, Floats
 from ase_sensitivity.explore.feature_map import FeatureMap, Place
 
@@ -131,11 +132,10 @@ def find_twin(
     >>> result.found, round(result.rmsd, 2)
     (True, 0.52)
     """
-    if n_starts < 1:
-        raise ValueError(f"`n_starts` is {n_starts} but must be positive")
+    for name, count in (("n_starts", n_starts), ("max_evaluations", max_evaluations)):
+        as_integer(name, count, 1)
     for name, value in (("tolerance", tolerance), ("min_distance", min_distance)):
-        if not value > 0:
-            raise ValueError(f"`{name}` is {value} but must be positive")
+        as_number(name, value, "positive")
     features = FeatureMap(atoms, descriptor, scope, center)
     if features.start_atoms.pbc.any():
         raise ValueError(

@@ -6,24 +6,21 @@ import base64
 import gzip
 import json
 import logging
-import math
 import os
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import ase_sensitivity
+from ase_sensitivity.arguments import as_number
+from ase_sensitivity.dataset.result import ScanResult, check_result
 from ase_sensitivity.report.contents import contents
 from ase_sensitivity.report.verdict import verdict
-
-if TYPE_CHECKING:
-    from ase_sensitivity.dataset.result import ScanResult
 
 logger = logging.getLogger(__name__)
 
 
 def write_report(
-    result: ScanResult,
+    result: ScanResult | str | Path,
     path: str | Path,
     *,
     title: str = "Sensitivity of the descriptor",
@@ -34,7 +31,7 @@ def write_report(
     Parameters
     ----------
     result
-        Of :func:`ase_sensitivity.scan`.
+        Of :func:`ase_sensitivity.scan`, or the database that it wrote.
     path
         The file; it appears when it is complete.
     title
@@ -47,15 +44,22 @@ def write_report(
     ImportError
         Without plotly and jinja2, the extra ``report``.
     OSError
-        If the file cannot be written.
-    ValueError
-        If ``timestep`` is not positive.
+        If the file cannot be written, or the database not be read.
+    TypeError, ValueError
+        If an argument makes no sense, such as a ``timestep`` that is not positive.
     """
-    page = render(result, title=title, timestep=timestep)
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"`path` is {path!r} but must be the name of a file")
     path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path} cannot be written: there is no folder {path.parent}")
+    if isinstance(result, str | os.PathLike):
+        result = ScanResult.read(result)
+    page = render(result, title=title, timestep=timestep)
     if path.exists() and not path.is_file():  # a device, a pipe
         path.write_text(page, encoding="utf-8")
         return
+    path = Path(os.path.realpath(path))  # a symbolic link stays one
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         partial.write_text(page, encoding="utf-8")
@@ -79,8 +83,9 @@ def render(
         raise ImportError(
             'a report needs plotly and jinja2: pip install "ase-sensitivity[report]"'
         ) from error
-    if timestep is not None and not (math.isfinite(timestep) and timestep > 0):
-        raise ValueError(f"`timestep` is {timestep!r} but must be a positive number in fs or None")
+    check_result(result)
+    if timestep is not None:
+        as_number("timestep", timestep, "positive")
     files = resources.files("ase_sensitivity.report")
     template = jinja2.Environment(autoescape=True).from_string(
         (files / "template.html").read_text(encoding="utf-8")

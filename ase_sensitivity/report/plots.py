@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ase_sensitivity.dataset.result import check_result
 from ase_sensitivity.sensitivity import NEARLY
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def plot_ratio(
     Axes
         Where it is drawn.
     """
+    check_result(result)
     ax = _axes(ax)
     ratio, cause = result.column("ratio"), result.column("cause")
     floor = float(result.parameters["null_tolerance"])
@@ -78,6 +80,7 @@ def plot_ratio(
 
 def plot_spectrum(result: ScanResult, ax: Axes | None = None) -> Axes:
     """Heat map of the smallest singular values of every frame, relative to the largest."""
+    check_result(result)
     ax = _axes(ax)
     floor = float(result.parameters["null_tolerance"])
     spectra = [
@@ -108,6 +111,7 @@ def plot_irreducible(result: ScanResult, ax: Axes | None = None) -> Axes:
     ValueError
         If no frame has reference forces.
     """
+    check_result(result)
     thresholds, error = result.curve
     if np.isnan(error).all():
         raise ValueError("`result` has no reference forces; scan with `forces_key`")
@@ -130,6 +134,7 @@ def plot_species_loss(result: ScanResult, ax: Axes | None = None) -> Axes:
     ValueError
         If no frame has reference forces.
     """
+    check_result(result)
     lost = result.species_loss
     if not lost:
         raise ValueError("`result` has no reference forces; scan with `forces_key`")
