@@ -39,6 +39,7 @@ from ase_sensitivity.notices import (
     SensitivityWarning,
     SingularConfiguration,
     SingularWarning,
+    StoreWarning,
 )
 from ase_sensitivity.report.html import write_report
 from ase_sensitivity.sensitivity import Sensitivity
@@ -74,6 +75,7 @@ __all__ = [
     "SingularWarning",
     "SizeIndependent",
     "StackedJacobian",
+    "StoreWarning",
     "StreamedJacobian",
     "Twin",
     "analyze",

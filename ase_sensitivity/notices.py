@@ -38,6 +38,10 @@ class CostWarning(SensitivityWarning):
     """What was asked for is much slower than it could be."""
 
 
+class StoreWarning(SensitivityWarning):
+    """A store of results holds more than was asked for."""
+
+
 class ConstraintWarning(SensitivityWarning):
     """A constraint is not taken into account."""
 

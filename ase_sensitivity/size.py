@@ -69,6 +69,8 @@ def size_independent(
         return SizeIndependent(0.0, 0.0)
     slope, _ = derivative_of_square(this, view, found.modes[:, 0], STEP)
     total = float(np.linalg.norm(slope, axis=1).sum())  # of 2 sigma times its gradient
+    if total == 0:  # to first order sigma_min does not change at all
+        return SizeIndependent(gamma, float("inf"))
     return SizeIndependent(gamma, 2 * float(found.singular_values[0]) ** 2 / total)
 
 

@@ -11,9 +11,14 @@ import argparse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from ase import Atoms
+from ase.build import bulk, molecule
+from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
 
 from ase_sensitivity import SOAP, scan
 from ase_sensitivity.dataset.forces import THRESHOLDS
@@ -22,7 +27,8 @@ SETS = {
     "carbon_reduced_100.xyz": {"forces_key": "force"},
     "ethanol_reduced_100.xyz": {"units": "kcal/mol"},
 }
-CASES = [
+Case = tuple[str, list[str], list[str], list[tuple[int, int]]]
+CASES: list[Case] = [
     ("carbon_reduced_100.xyz", ["C"], ["C"], [(1, 0), (2, 0), (2, 1), (4, 2), (8, 6)]),
     ("ethanol_reduced_100.xyz", ["C", "H", "O"], ["C", "O"], [(1, 0), (2, 0), (2, 1), (4, 2)]),
     ("ethanol_reduced_100.xyz", ["C", "H", "O"], ["C", "H", "O"], [(1, 0), (2, 1)]),
@@ -289,19 +295,20 @@ def plot(results: list[Result], path: Path) -> None:
 def main() -> None:
     """Fit, print a table, and draw a plot if asked."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help=f"where {' and '.join(SETS)} are")
+    parser.add_argument(
+        "folder",
+        type=Path,
+        nargs="?",
+        help=f"where {' and '.join(SETS)} are; by default small sets with EMT forces are made",
+    )
     parser.add_argument("--plot", type=Path, help="write the plot to this file")
     arguments = parser.parse_args()
-    results = []
-    for name, species, centers, bases in CASES:
-        title = name.split("_")[0] + ("" if len(species) == 1 else f", {' '.join(centers)}")
-        for n_max, l_max in bases:
-            soap = SOAP(
-                species, 4.0, n_max, l_max, atom_sigma=0.4, normalise=False, centers=centers
-            )
-            data = samples(str(arguments.folder / name), soap, **SETS[name])
-            results.append(Result.of(title, f"({n_max}, {l_max})", data))
-            print(f"{title} {results[-1].basis}: {results[-1].closest:.6f}", flush=True)
+    with TemporaryDirectory() as made:
+        folder, cases = arguments.folder, CASES
+        if folder is None:
+            folder, cases = Path(made), [(*case[:3], case[3][:2]) for case in CASES]
+            make_sets(folder)
+        results = results_of(folder, cases)
     print("That was the least error / bound of any frame and model.\n")
     print("| model | " + " | ".join(f"{one.title} {one.basis}" for one in results) + " |")
     print("|---" * (len(results) + 1) + "|")
@@ -311,6 +318,40 @@ def main() -> None:
         print(f"| {name} | " + " | ".join(f"{one.error[name]:.3g}" for one in results) + " |")
     if arguments.plot:
         plot(results, arguments.plot)
+
+
+def make_sets(folder: Path) -> None:
+    """Write distorted diamond and ethanol with the forces of ASE's EMT, for want of better ones."""
+    for name, start in (
+        ("carbon_reduced_100.xyz", bulk("C", "diamond", a=3.57, cubic=True)),
+        ("ethanol_reduced_100.xyz", molecule("CH3CH2OH")),
+    ):
+        frames = []
+        for seed in range(12):
+            atoms = start.copy()
+            atoms.rattle(0.1, seed=seed)
+            atoms.calc = EMT()
+            energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+            atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
+            if "carbon" in name:
+                atoms.arrays["force"] = forces
+            frames.append(atoms)
+        write(folder / name, frames)
+
+
+def results_of(folder: Path, cases: list[Case]) -> list[Result]:
+    """Fit all models on all bases."""
+    results = []
+    for name, species, centers, bases in cases:
+        title = name.split("_")[0] + ("" if len(species) == 1 else f", {' '.join(centers)}")
+        for n_max, l_max in bases:
+            soap = SOAP(
+                species, 4.0, n_max, l_max, atom_sigma=0.4, normalise=False, centers=centers
+            )
+            data = samples(str(folder / name), soap, **SETS[name])
+            results.append(Result.of(title, f"({n_max}, {l_max})", data))
+            print(f"{title} {results[-1].basis}: {results[-1].closest:.6f}", flush=True)
+    return results
 
 
 if __name__ == "__main__":

@@ -234,6 +234,7 @@ def test_one_basis() -> None:
             "distance_2b.* has no n_max and l_max",
         ),
         ({"scope": "all"}, ValueError, "`scope` is 'all'"),
+        ({"tolerance": -1.0}, ValueError, "`tolerance` is -1.0"),
         ({"family": "soap"}, TypeError, "`family` is 'soap'"),
         ({"family": SOAP}, TypeError, "`family`"),
         ({"family": lambda n, m: None}, TypeError, "Descriptor"),

@@ -90,6 +90,21 @@ class TestLog:
         assert found.arrival[0] == pytest.approx(8, rel=0.05)
         assert np.isnan(found.arrival[1])
 
+    def test_what_has_been_passed_does_not_arrive(self):
+        """Not by a diagnosis from before the passage either."""
+        still, log = Still(pyramid("NH3", 0.02)), io.StringIO()
+        speed = 0.01 / units.fs
+        still.atoms.set_velocities([(0, 0, -speed), *[(0, 0, 0)] * 3])
+        observer = SensitivityObserver(still, AMMONIA, logfile=log)
+        for height in (0.02, -0.02, -0.04):
+            still.atoms.positions[0, 2] = still.atoms.positions[1, 2] + height
+            observer()
+        assert observer.diagnosis.how == "known"
+        log.seek(0)
+        found = read_log(log)
+        assert found.arrival[0] == pytest.approx(2, rel=0.05)
+        assert np.isnan(found.arrival[1:]).all()
+
     def test_only_on_suspicion_or_always(self):
         far = molecule("NH3")
         assert observed(far, AMMONIA).sensitivity.distance is None

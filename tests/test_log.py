@@ -214,7 +214,7 @@ class TestWhileItRuns:
     def test_other_peoples_files_are_not_cut(self, still, tmp_path):
         path = tmp_path / "frames.xyz"
         path.write_text("precious\ntext\n")
-        with pytest.raises(ValueError, match=r"frames\.xyz.*not an XYZ file"):
+        with pytest.raises(ValueError, match=r"frames\.xyz.*other frames than flagged ones"):
             SensitivityObserver(still, Told(), trajectory=path, append=True)
         assert path.read_text() == "precious\ntext\n"
 

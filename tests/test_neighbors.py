@@ -418,7 +418,7 @@ def test_the_list_of_pairs_is_bounded() -> None:
         ({"max_environments": 0}, "`max_environments` is 0"),
         ({"max_pairs": 1.5}, "`max_pairs` is 1.5"),
         ({"units": "furlong"}, "furlong"),
-        ({"forces_key": "dft"}, "no forces 'dft'"),
+        ({"forces_key": "dft"}, "no forces entry 'dft'"),
     ],
 )
 def test_bad_arguments(options: dict, message: str) -> None:

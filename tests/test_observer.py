@@ -1042,3 +1042,39 @@ class TestRealRuns:
         assert optimizer.run(fmax=0.05, steps=100)
         found = self.check(log, optimizer.nsteps)
         assert np.isnan(found.time).all()
+
+
+class TestFilesOfOthers:
+    """What no observer wrote is never emptied."""
+
+    def test_logs(self, still, tmp_path):
+        path = tmp_path / "md.log"
+        path.write_text("precious\n")
+        for append in (False, True):
+            with pytest.raises(ValueError, match="is not a log"):
+                SensitivityObserver(still, Told(), logfile=path, append=append)
+        assert path.read_text() == "precious\n"
+
+    @pytest.mark.parametrize("suffix", ["xyz", "extxyz", "traj"])
+    def test_frames(self, still, tmp_path, suffix):
+        path = tmp_path / f"start.{suffix}"
+        ase.io.write(path, [still.atoms] * 2)
+        with pytest.raises(ValueError, match="holds other frames"):
+            SensitivityObserver(still, Told(), trajectory=path)
+        assert len(ase.io.read(path, ":")) == 2
+
+    @pytest.mark.parametrize("suffix", ["xyz", "traj"])
+    def test_those_of_an_earlier_run_are_replaced(self, still, tmp_path, suffix):
+        path = tmp_path / f"flagged.{suffix}"
+        for _ in range(2):
+            with SensitivityObserver(
+                still,
+                Told([1e-5]),
+                trajectory=path,
+                logfile=tmp_path / "log",
+                on_singular="record",
+                threshold=1e-3,
+            ) as observer:
+                observer()
+        assert len(ase.io.read(path, ":")) == 1
+        assert len(read_log(tmp_path / "log")) == 1

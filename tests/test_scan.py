@@ -205,7 +205,7 @@ def test_a_misspelt_key_is_an_error(option: str, soap: SOAP, tmp_path: Path) -> 
     structures = frames(2)
     structures[0].arrays["dft_force"] = np.ones((6, 3))
     structures[0].info["dft_energy"] = 1.0
-    with pytest.raises(ValueError, match=r"'dft' *; the .* are: .*dft_"):
+    with pytest.raises(ValueError, match=r"entry 'dft'; the frame has: .*dft_"):
         scan(structures, soap, store=tmp_path / "results.db", **{option: "dft"})
     assert not list(tmp_path.iterdir())
     key = {"forces_key": "dft_force", "energy_key": "dft_energy"}[option]
@@ -280,7 +280,7 @@ def test_files_that_cannot_be_read(soap: SOAP, tmp_path: Path) -> None:
     sound = [row["error"] is None for row in result.rows if "torn.traj" in row["source"]]
     assert sound == [True, True, False]
     assert {Path(row["source"]).name for row in result.rows if row["error"]} == {
-        name.split("@")[0] for name in names
+        name.removesuffix("@7") for name in names
     }
     assert all(row["source"] in row["error"] for row in result.rows if row["error"])
     with pytest.raises(FileNotFoundError, match=r"there is no file .*absent\.xyz"):

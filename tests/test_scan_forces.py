@@ -9,8 +9,8 @@ from ase.build import molecule
 
 from ase_sensitivity import SOAP, QUIPDescriptor, analyze
 from ase_sensitivity.dataset.forces import THRESHOLDS, force_loss
+from ase_sensitivity.dataset.references import unit_factors
 from ase_sensitivity.dataset.scan import NULL_TOLERANCE, scan
-from ase_sensitivity.dataset.tasks import unit_factors
 from tests.structures import BOUNDARIES, SHARED, isolated, periodic, rattled
 
 CARBON = SHARED / "carbon_reduced_100.xyz"

@@ -19,7 +19,7 @@ from ase.build import molecule
 from ase.db import connect
 from ase.io import write
 
-from ase_sensitivity import SOAP, QUIPDescriptor
+from ase_sensitivity import SOAP, QUIPDescriptor, StoreWarning
 from ase_sensitivity.dataset.result import ScanResult
 from ase_sensitivity.dataset.scan import scan
 from tests.scanning import run, stream
@@ -213,7 +213,9 @@ def test_other_data_are_refused(soap: SOAP, tmp_path: Path) -> None:
     structures = water(4)
     scan(structures[:3], soap, store=tmp_path / "results.db")
     structures[2].positions[0, 0] += 1e-3
-    with pytest.raises(ValueError, match="another structure for frames@2: the data have changed"):
+    with pytest.raises(
+        ValueError, match=r"another structure, .* for frames@2: the data have changed"
+    ):
         scan(structures, soap, store=tmp_path / "results.db")
 
 
@@ -304,3 +306,40 @@ def test_a_server_without_its_package_is_told(soap: SOAP, monkeypatch) -> None:
     monkeypatch.setattr("ase_sensitivity.dataset.store.find_spec", lambda name: None)
     with pytest.raises(ImportError, match="needs the package ase-db-backends"):
         scan(water(1), soap, store="postgresql://me:secret@host/name")
+
+
+def labelled(forces: float, n: int = 4) -> list[Atoms]:
+    """Structures whose only difference is the reference."""
+    frames = []
+    for seed in range(n):
+        atoms = molecule("CH3OH")
+        atoms.rattle(0.05, seed=seed)
+        atoms.arrays["forces"] = np.full((len(atoms), 3), forces)
+        frames.append(atoms)
+    return frames
+
+
+def test_other_references_are_refused(tmp_path: Path) -> None:
+    """Labels that were corrected must not show the old errors."""
+    store = tmp_path / "results.db"
+    soap = SOAP(["C", "H", "O"], cutoff=3.0, n_max=2, l_max=1)
+    scan(labelled(0.1), soap, forces_key="forces", store=store)
+    scan(labelled(0.1), soap, forces_key="forces", store=store)
+    with pytest.raises(ValueError, match="other forces or another energy, for frames@0"):
+        scan(labelled(0.2), soap, forces_key="forces", store=store)
+
+
+def test_more_than_was_asked_for_is_told(tmp_path: Path) -> None:
+    store = tmp_path / "results.db"
+    soap = SOAP(["C", "H", "O"], cutoff=3.0, n_max=2, l_max=1)
+    for name in ("a", "b"):
+        write(tmp_path / f"{name}.xyz", labelled(0.1))
+    assert len(scan(tmp_path / "a.xyz", soap, store=store)) == 4
+    with pytest.warns(StoreWarning):
+        assert len(scan(tmp_path / "b.xyz", soap, store=store)) == 8
+    with pytest.warns(StoreWarning):
+        scan(f"{tmp_path / 'a.xyz'}@:2", soap, store=store)
+    assert len(scan([tmp_path / "a.xyz", tmp_path / "b.xyz"], soap, store=store)) == 8
+    write(tmp_path / "a.xyz", labelled(0.1, n=2))  # shorter than before
+    with pytest.warns(StoreWarning):
+        scan([tmp_path / "a.xyz", tmp_path / "b.xyz"], soap, store=store)

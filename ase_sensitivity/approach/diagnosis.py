@@ -334,7 +334,12 @@ class Watch:
         # Of a combination of modes, singular values add up in squares.
         sigma = float(np.sqrt((share[same] * values[same] ** 2).sum() / share[same].sum()))
         change_of_value = sigma / float(known.values[known.number])
-        slope = None if before.slope is None else before.slope / change_of_value
+        slope = before.slope
+        if slope is not None:
+            # A singular value that has passed zero grows again: its slope has turned round.
+            change = (atoms.positions - known.positions)[before.points]
+            passed = 1 + float((slope * change).sum()) < 0
+            slope = slope / (-change_of_value if passed else change_of_value)
         distance = before.distance * change_of_value
         return Diagnosis(distance, before.cause, slope, before.points, "known")
 

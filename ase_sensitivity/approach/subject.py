@@ -22,7 +22,7 @@ from ase_sensitivity.spectrum.scopes import (
     View,
     atom_view,
     environment_views,
-    rows_of,
+    rows_of_center,
     structure_view,
 )
 from ase_sensitivity.structure import check_atoms
@@ -63,7 +63,7 @@ class Subject:
         """The rows that belong to the subject, at other positions of its points."""
         parts: Sequence[FeatureJacobian] = self.descriptor.jacobian(atoms).parts
         if self.scope == "environment":
-            parts = [rows_of(part, 0) for part in parts if 0 in part.centers]
+            parts = [rows_of_center(part, 0) for part in parts if 0 in part.centers]
         return StackedJacobian(tuple(parts))
 
     def view(self, jacobian: StackedJacobian, atoms: Atoms) -> View:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms, units
@@ -28,6 +30,7 @@ def run(directory: Path, *, steps: int, seed: int) -> None:
     """Run the demo and save ``sensitivity.log``, ``flagged.xyz`` and ``sensitivity.png``."""
     try:
         from tblite.ase import TBLite
+        from threadpoolctl import threadpool_limits
     except ImportError:
         raise ImportError(
             'the demo needs tblite for its forces: pip install "ase-sensitivity[demo]"'
@@ -35,10 +38,15 @@ def run(directory: Path, *, steps: int, seed: int) -> None:
     if directory.exists() and not directory.is_dir():
         raise ValueError(f"`--directory` is {str(directory)!r}, which is not a directory")
     directory.mkdir(parents=True, exist_ok=True)
+    with threadpool_limits(1):  # threads of the force engine would only wait for each other
+        _run(TBLite, directory, steps, seed)
+
+
+def _run(calculator: Callable[..., Any], directory: Path, steps: int, seed: int) -> None:
     console = Console()
     rng = np.random.default_rng(seed)
     atoms = ammonia(rng)
-    atoms.calc = TBLite(method="GFN2-xTB", verbosity=0)
+    atoms.calc = calculator(method="GFN2-xTB", verbosity=0)
     dyn = Langevin(
         atoms,
         0.5 * units.fs,
@@ -49,7 +57,10 @@ def run(directory: Path, *, steps: int, seed: int) -> None:
     )
     soap = SOAP(species=["N", "H"], cutoff=4.0, n_max=8, l_max=6)
     console.print(f"NH3, GFN2-xTB, {TEMPERATURE:g} K, {steps} steps of 0.5 fs, SOAP up to 4 Å")
-    with console.status("Compiling SOAP's kernels, the first time only"):
+    compiling = "Compiling SOAP's kernels, the first time only"
+    if not console.is_terminal:
+        console.print(compiling)
+    with console.status(compiling):
         soap.jacobian(atoms)
     heights: list[float] = []
     logfile, frames = directory / "sensitivity.log", directory / "flagged.xyz"
@@ -146,10 +157,12 @@ def _report(console: Console, log: SensitivityLog, heights: Floats) -> None:
     console.print(f"Passages of N through the plane: {crossings}.")
     close = log.distance < 0.1
     benign = np.isin(log.cause[close], ("symmetry", "near-symmetric"))
-    console.print(
-        f"Symmetry is the cause in {benign.sum()} of the {close.sum()} frames nearer than 0.1 Å: "
-        "the true force along the mode vanishes as well. By default the observer stays silent here."
-    )
+    if close.any():
+        console.print(
+            f"Symmetry is the cause in {benign.sum()} of the {close.sum()} frames nearer than "
+            "0.1 Å: the true force along the mode vanishes as well. By default the observer stays "
+            "silent here."
+        )
     near = np.abs(heights) < 0.05
     if near.sum() > 1:
         slope = log.ratio[near] / np.abs(heights[near])

@@ -7,6 +7,15 @@ from typing import Any
 
 from ase_sensitivity.dataset.result import ScanResult
 
+EXTREMES = {
+    "ratio": -1,
+    "irreducible_force_error": 1,
+    "required_slope": 1,
+    "net_force": 1,
+    "distance": -1,
+}
+"""Columns of which the worst frame is told, and in which direction worse is."""
+
 CAUSES = ("fragment", "symmetry", "incompleteness", "truncation", "unknown")
 
 
@@ -47,13 +56,3 @@ def statistics(result: ScanResult) -> dict[str, Any]:
         "species_loss": result.species_loss,
         "worst": worst,
     }
-
-
-EXTREMES = {
-    "ratio": -1,
-    "irreducible_force_error": 1,
-    "required_slope": 1,
-    "net_force": 1,
-    "distance": -1,
-}
-"""Columns of which the worst frame is told, and in which direction worse is."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from ase import Atoms
 
 from ase_sensitivity.analysis import Scope, check_arguments
 from ase_sensitivity.causes.symmetry import TOLERANCE
@@ -15,8 +16,8 @@ from ase_sensitivity.dataset.evaluation import Settings, Task, evaluate
 from ase_sensitivity.dataset.nested import lower
 from ase_sensitivity.dataset.reading import Frames, check_frames, read_frames
 from ase_sensitivity.dataset.record import FrameRecord
+from ase_sensitivity.dataset.references import tasks_of, unit_factors
 from ase_sensitivity.dataset.scan import NULL_TOLERANCE
-from ase_sensitivity.dataset.tasks import tasks_of, unit_factors
 from ase_sensitivity.descriptors.base import Descriptor
 from ase_sensitivity.descriptors.quip import QUIPDescriptor
 from ase_sensitivity.descriptors.soap.soap import SOAP
@@ -99,7 +100,15 @@ def converge(
     make = _maker(family)
     members = [[make(n, m) for m in levels["l_max"]] for n in levels["n_max"]]
     for member in members[0]:
-        _check(member, scope, null_tolerance)
+        check_arguments(
+            Atoms("H"),
+            member,
+            scope=scope,
+            center=None,
+            k=None,
+            null_tolerance=null_tolerance,
+            tolerance=tolerance,
+        )
     # The number of modes is of no interest: with forces all of them are computed anyway.
     settings = Settings(scope, 1, True, False, null_tolerance, tolerance)
     totals: dict[Basis, Total] = {}
@@ -138,14 +147,6 @@ def _maker(family: Family) -> Callable[[int, int], Descriptor]:
             "and l_max"
         )
     return family
-
-
-def _check(member: Descriptor, scope: str, null_tolerance: float) -> None:
-    from ase import Atoms
-
-    check_arguments(
-        Atoms("H"), member, scope=scope, center=None, k=None, null_tolerance=null_tolerance
-    )
 
 
 def _swept(

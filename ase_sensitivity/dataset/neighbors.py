@@ -17,8 +17,8 @@ from ase_sensitivity.dataset.labels import (
 from ase_sensitivity.dataset.overlay import APART, Overlay, misses, overlay
 from ase_sensitivity.dataset.pairs import Pair, PairResult
 from ase_sensitivity.dataset.reading import Frames, check_frames, read_frames
+from ase_sensitivity.dataset.references import tasks_of, unit_factors
 from ase_sensitivity.dataset.surroundings import Points, Surroundings
-from ase_sensitivity.dataset.tasks import tasks_of, unit_factors
 from ase_sensitivity.dataset.whole_structures import whole_structures
 from ase_sensitivity.descriptors.base import Descriptor, Floats, Ints
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
@@ -104,36 +104,30 @@ def _is_literal(name: str) -> bool:
     return True
 
 
-def read_frames(
-    frames: Frames, done: Mapping[str, Container[int]] | None = None
-) -> Iterator[Frame]:
+def read_frames(frames: Frames) -> Iterator[Frame]:
     """Frames in order, those of files as they are read.
 
     Parameters
     ----------
     frames
         A file, or a list or iterator of files and structures.
-    done
-        Indices to leave out, by source.
 
     Yields
     ------
     Frame
         A frame that cannot be read is given with its error, and so is a file.
     """
-    known = {} if done is None else done
     number = 0
     for item in [frames] if isinstance(frames, str | Path) else frames:
         if isinstance(item, str | Path):
             name, index = split_name(item)
             if isinstance(index, str):
-                yield from _selected(name, index, known.get(name, ()))
+                yield from _selected(name, index)
             else:
-                yield from _of_file(name, index, known.get(name, ()))
+                yield from _of_file(name, index)
             continue
-        if number not in known.get(MEMORY, ()):
-            wrong = None if isinstance(item, Atoms) else f"{item!r} is not an ase.Atoms"
-            yield Frame(MEMORY, number, None if wrong else item, wrong)
+        wrong = None if isinstance(item, Atoms) else f"{item!r} is not an ase.Atoms"
+        yield Frame(MEMORY, number, None if wrong else item, wrong)
         number += 1
 
 
@@ -177,25 +171,25 @@ def frame_numbers(path: str | Path, otherwise: str = ":") -> Iterator[int]:
     return count(chosen.start, chosen.step)
 
 
-def _selected(name: str, query: str, done: Container[int]) -> Iterator[Frame]:
+def _selected(name: str, query: str) -> Iterator[Frame]:
     """Rows of an ASE database; numbered in their order."""
     number = 0
     try:
         for atoms in _iread(name, query):
-            if number not in done:
-                yield Frame(name, number, atoms)
+            yield Frame(name, number, atoms)
             number += 1
     except Exception as error:
         reason = f"{query!r} is neither a slice nor a selection of an ASE database"
-        yield Frame(name, number, None, f"{_told(name, error)} ({reason}?)")
+        whole = f"{name}@{query}"  # no row of the file: those have its name
+        yield Frame(whole, number, None, f"{_told(whole, error)} ({reason}?)")
 
 
-def _of_file(name: str, chosen: slice, done: Container[int]) -> Iterator[Frame]:
+def _of_file(name: str, chosen: slice) -> Iterator[Frame]:
     chosen = _from_the_front(name, chosen)
     bounds = (chosen.start, chosen.stop, chosen.step)
     forward = min(number for number in bounds if number is not None) >= 0
-    found = chosen.start in done
-    for frame in (_of_xyz if forward and is_xyz(name) else _of_any)(name, chosen, done):
+    found = False
+    for frame in (_of_xyz if forward and is_xyz(name) else _of_any)(name, chosen):
         found = True
         yield frame
     if not found:
@@ -217,13 +211,12 @@ def _from_the_front(name: str, chosen: slice) -> slice:
     return slice(start, chosen.stop, step)
 
 
-def _of_xyz(name: str, chosen: slice, done: Container[int]) -> Iterator[Frame]:
+def _of_xyz(name: str, chosen: slice) -> Iterator[Frame]:
     texts = enumerate(xyz_texts(name))
     number = chosen.start - chosen.step
     try:
         for number, (text, wrong) in islice(texts, chosen.start, chosen.stop, chosen.step):
-            if number not in done:
-                yield _of_text(name, number, text, wrong)
+            yield _of_text(name, number, text, wrong)
     except Exception as error:  # the file itself, such as one that is compressed and torn
         yield Frame(name, number + chosen.step, None, _told(name, error))
 
@@ -237,15 +230,12 @@ def _of_text(name: str, number: int, text: str, wrong: str | None) -> Frame:
         return Frame(name, number, None, _told(name, error))
 
 
-def _of_any(name: str, chosen: slice, done: Container[int]) -> Iterator[Frame]:
+def _of_any(name: str, chosen: slice) -> Iterator[Frame]:
     number, step = chosen.start, chosen.step
-    while number in done:
-        number += step
     while (number < 0) == (chosen.start < 0):
         try:
             for atoms in _iread(name, slice(number, chosen.stop, step)):
-                if number not in done:
-                    yield Frame(name, number, atoms)
+                yield Frame(name, number, atoms)
                 number += step
             return
         except Exception as error:

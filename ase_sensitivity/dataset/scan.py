@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections import deque
@@ -12,19 +13,21 @@ from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
-import numpy as np
 from ase import Atoms
 
 import ase_sensitivity
 from ase_sensitivity.analysis import Scope, check_arguments
 from ase_sensitivity.causes.symmetry import TOLERANCE
 from ase_sensitivity.dataset.evaluation import Settings, Task, evaluate
-from ase_sensitivity.dataset.reading import Frame, Frames, check_frames, read_frames
+from ase_sensitivity.dataset.reading import Frames, check_frames, read_frames
 from ase_sensitivity.dataset.record import FrameRecord
+from ase_sensitivity.dataset.references import tasks_of, unit_factors
 from ase_sensitivity.dataset.result import ScanResult
-from ase_sensitivity.dataset.store import DatabaseStore, MemoryStore, Store
-from ase_sensitivity.dataset.tasks import tasks_of, unit_factors
+from ase_sensitivity.dataset.store import DatabaseStore, Known, MemoryStore, Store, digest
 from ase_sensitivity.descriptors.base import Descriptor
+from ase_sensitivity.notices import StoreWarning, warn
+
+logger = logging.getLogger(__name__)
 
 NULL_TOLERANCE = 1e-9
 """Singular values below this fraction of the largest are zero (docs/theory, fits)."""
@@ -151,27 +154,20 @@ def scan(
         "version": ase_sensitivity.__version__,
     }
     kept: Store = MemoryStore(parameters)
-    done: dict[str, set[int]] = {}
-    n_done, last = 0, None
+    known: Known = {}
     database = None if store is None else DatabaseStore(store)
     if database is not None and database.exists:
         database.begin(parameters)
-        done = database.done()
-        n_done = sum(map(len, done.values()))
-    if database is not None and n_done:
-        last = database.last()
-        done[last.row["source"]].discard(last.row["index"])  # to be looked at once more
-    read = read_frames(frames, done)
-    if last is not None:
-        read = _unchanged(read, last)
-    tasks = tasks_of(read, forces_key, energy_key, factors, strict=not n_done)
+        known = database.done()
+    n_done = len(known)
+    tasks = tasks_of(read_frames(frames), forces_key, energy_key, factors, strict=not n_done)
     first = list(islice(tasks, 1))  # if it raises, there is no database without rows
     if not (n_done or first):
         raise ValueError(f"`frames` is {frames!r}, which has no frames")
     if database is not None:
         database.begin(parameters)
         kept = database
-    chunks = _Chunks(chain(first, tasks))
+    chunks = _Chunks(_new(chain(first, tasks), known))
     waiting: list[FrameRecord] = []
     written = time.perf_counter()
     try:
@@ -190,6 +186,13 @@ def scan(
     finally:
         if waiting:
             kept.write(waiting)
+    if known:
+        logger.info("%d frames of the store are not among those asked for", len(known))
+        warn(
+            "the store holds frames that were not asked for, or are no longer there; "
+            "the result is of all of them",
+            StoreWarning,
+        )
     return ScanResult(kept)
 
 
@@ -198,26 +201,29 @@ def descriptor_text(descriptor: Descriptor) -> str:
     return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(descriptor))
 
 
-def _unchanged(frames: Iterator[Frame], last: FrameRecord) -> Iterator[Frame]:
-    """Frames without the last one stored, which is there to see that the data are the same."""
-    key = last.row["source"], last.row["index"]
-    for frame in frames:
-        if (frame.source, frame.index) != key:
-            yield frame
-        elif frame.atoms is None or not _same(frame.atoms, last.atoms):
+def _new(tasks: Iterator[Task], known: Known) -> Iterator[Task]:
+    """Each task once, unless it is known; those that are get lost from ``known``.
+
+    Raises
+    ------
+    ValueError
+        If a known frame has another structure, or other references, than it had.
+    """
+    seen: set[tuple[str, int]] = set()
+    for task in tasks:
+        key = task.source, task.index
+        before = known.pop(key, None)
+        if len(task.atoms):  # an error may be that of the file, or of its name
+            if key in seen:
+                continue
+            seen.add(key)
+        if before is None:
+            yield task
+        elif before != digest(task.atoms):
             raise ValueError(
-                f"`store` has another structure for {frame.source}@{frame.index}: the data have "
-                "changed; scan them into another file"
+                f"`store` has another structure, or other forces or another energy, for "
+                f"{task.source}@{task.index}: the data have changed; scan them into another file"
             )
-
-
-def _same(atoms: Atoms, other: Atoms) -> bool:
-    return (
-        np.array_equal(atoms.numbers, other.numbers)
-        and np.array_equal(atoms.positions, other.positions, equal_nan=True)
-        and np.array_equal(atoms.pbc, other.pbc)
-        and np.array_equal(atoms.cell.array, other.cell.array, equal_nan=True)
-    )
 
 
 class _Chunks:

@@ -32,6 +32,10 @@ MAY_DIFFER = ("version",)
 """Parameters that another part of the same scan may have."""
 
 
+Known = dict[tuple[str, int], str]
+"""Digests of frames by source and index."""
+
+
 class Store(Protocol):
     """Keeps the records of a scan in the order in which they came."""
 
@@ -186,25 +190,19 @@ class DatabaseStore:
                     f"{parameters.get(name)!r}; use another file, or the same options"
                 )
 
-    def done(self) -> dict[str, set[int]]:
-        """Indices of the frames that are there, by source.
+    def done(self) -> Known:
+        """Digests of the frames that are there, by source and index.
 
         Frames that could not be read are not among them: the file may be complete by now.
         """
-        known: dict[str, set[int]] = {}
+        known: Known = {}
         self._unread = {}
         for row in self._pages(data=False):
             if row.natoms:
-                known.setdefault(row.source, set()).add(row.index)
+                known[row.source, row.index] = row.digest
             else:
                 self._unread[row.source, row.index] = row.id
         return known
-
-    def last(self) -> FrameRecord:
-        """The record, of those that could be read, that was added last."""
-        with _told(self.name):
-            (row,) = self._database.select("natoms>0", sort="-id", limit=1)
-        return _record(row)
 
     def __len__(self) -> int:
         with _told(self.name):
@@ -226,7 +224,7 @@ class DatabaseStore:
                 key = record.row["source"], record.row["index"]
                 self._database.write(
                     _as_row(record),
-                    key_value_pairs=_pairs(record.row),
+                    key_value_pairs=_pairs(record.row) | {"digest": digest(record.atoms)},
                     data=_data(record),
                     id=self._unread.get(key),
                 )
@@ -265,6 +263,17 @@ class DatabaseStore:
                 return
             yield from page
             last = page[-1].id
+
+
+def digest(atoms: Atoms) -> str:
+    """What tells a structure and its reference energy and forces from others."""
+    known = {} if atoms.calc is None else atoms.calc.results
+    parts = [atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc]
+    parts += [np.asarray(known[name]) for name in ("energy", "forces") if name in known]
+    text = hashlib.sha256()
+    for part in parts:
+        text.update(f"{part.dtype}{part.shape}".encode() + np.ascontiguousarray(part).tobytes())
+    return f"x{text.hexdigest()[:16]}"  # a database would take digits for a number
 
 
 def _connected(name: str) -> Any:

@@ -85,6 +85,7 @@ class Surroundings:
         self._points: OrderedDict[tuple[int, float], list[Points]] = OrderedDict()
         rng = np.random.default_rng(0)
         parts: list[tuple[Any, ...]] = []
+        n_kept = 0
         for task in tasks:
             number = self.n_frames
             self.n_frames += 1
@@ -102,8 +103,9 @@ class Surroundings:
             own = np.full(len(centers), number)
             parts.append((own, centers, atomic, features @ self._axes_for(features), norm, lot))
             self.n_seen += len(centers)
-            if limit is not None and sum(len(part[0]) for part in parts) > 2 * limit:
-                parts = [self._drawn(parts, limit)]
+            n_kept += len(centers)
+            if limit is not None and n_kept > 2 * limit:
+                parts, n_kept = [self._drawn(parts, limit)], limit
             if progress is not None:
                 progress(self.n_frames)
         if not parts:

@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 SUFFIXES = (".xyz", ".extxyz", ".traj")
 MODE = "sensitivity_mode"
+SCOPE = "sensitivity_scope"
 
 
 class FrameFile:
@@ -102,6 +103,30 @@ def check_path(path: object) -> None:
         raise ValueError(f"`trajectory` is {str(path)!r} but must end in {', '.join(SUFFIXES)}")
 
 
+def check_is_flagged(path: str | Path) -> None:
+    """Raise ValueError if a file holds frames that no observer wrote: they would be lost."""
+    if not os.path.isfile(path) or os.path.getsize(path) == 0:
+        return
+    if Path(path).suffix == ".traj":
+        from ase.io import Trajectory
+
+        try:
+            with Trajectory(path) as frames:
+                ours = len(frames) == 0 or SCOPE in frames[0].info
+        except Exception:  # no trajectory at all
+            ours = False
+    else:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            lines = list(islice(file, 2))
+        torn = lines[0].strip().isdigit() and not (len(lines) > 1 and lines[1].endswith("\n"))
+        ours = torn or SCOPE in lines[-1]
+    if not ours:
+        raise ValueError(
+            f"`trajectory` is {str(path)!r}, which holds other frames than flagged ones; "
+            "use another name"
+        )
+
+
 def _cut_torn_frame(path: str | Path) -> None:
     """Shorten an extended XYZ file to its last complete frame: nobody could read on after it."""
     with open(path, "rb+") as file:
@@ -134,7 +159,7 @@ def flagged_frame(atoms: Atoms, found: Sensitivity, step: int, time: float) -> A
     frame.info |= {
         "step": step,
         "time": time,
-        "sensitivity_scope": found.scope,
+        SCOPE: found.scope,
         "sigma_max": found.sigma_max,
         "sigma_ratio": found.ratio,
         "n_null": found.n_null,

@@ -122,13 +122,13 @@ def check_file(file: object) -> None:
 
 
 def check_is_log(file: object) -> None:
-    """Raise ValueError if ``file`` is a path to something else than a log, to append to."""
+    """Raise ValueError if ``file`` is a path to something else than a log, which would be lost."""
     if file == "-" or not isinstance(file, str | os.PathLike) or not os.path.isfile(file):
         return
     with open(file, encoding="utf-8", errors="replace") as stream:
         words = stream.readline().split()
     if words and not words[0].startswith("#") and words[0] != "Step" and _parse(words) is None:
-        raise ValueError(f"`logfile` is {str(file)!r}, which is not a log, to append to")
+        raise ValueError(f"`logfile` is {str(file)!r}, which is not a log; use another name")
 
 
 def _ends_line(path: str | os.PathLike[str]) -> bool:

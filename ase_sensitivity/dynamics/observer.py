@@ -27,7 +27,7 @@ from ase_sensitivity.dynamics.actions import (
     actions_by_cause,
     check_can_halt,
 )
-from ase_sensitivity.dynamics.frames import FrameFile, check_path, flagged_frame
+from ase_sensitivity.dynamics.frames import FrameFile, check_is_flagged, check_path, flagged_frame
 from ase_sensitivity.dynamics.log import LineFile, check_file, check_is_log, columns, line
 from ase_sensitivity.notices import (
     EvaluationWarning,
@@ -108,7 +108,8 @@ class SensitivityObserver:
         An evaluation that fails is logged and counted. ``"warn"``: the run goes on, with one
         :class:`~ase_sensitivity.EvaluationWarning`. ``"raise"``: its error is raised.
     header, append
-        Whether to write the log's header, and to keep what log and trajectory hold.
+        Whether to write the log's header, and to keep what log and trajectory hold. Otherwise
+        those of an earlier run are replaced; files of anything else are refused.
     comm
         MPI communicator; rank 0 writes.
 
@@ -228,8 +229,6 @@ class SensitivityObserver:
         self._watch = self._start_watch(distance_threshold, by_cause, as_flag("distance", distance))
         # Opening a file empties it: only once everything else is known to be right.
         _check_files(logfile, trajectory, comm)
-        if append:
-            check_is_log(logfile)
         self._log = LineFile(logfile, append, comm)
         if trajectory is not None:
             self._frames = FrameFile(trajectory, append, comm)
@@ -498,10 +497,12 @@ def _checked_dyn(dyn: Any) -> Any:
     return dyn if isinstance(dyn, weakref.ProxyTypes) else weakref.proxy(dyn)
 
 
-def _check_files(logfile: object, trajectory: object, comm: object) -> None:
+def _check_files(logfile: object, trajectory: Any, comm: object) -> None:
     check_file(logfile)
+    check_is_log(logfile)
     if trajectory is not None:
         check_path(trajectory)
+        check_is_flagged(trajectory)
         if isinstance(logfile, str | os.PathLike) and Path(logfile) == Path(str(trajectory)):
             raise ValueError(f"`logfile` and `trajectory` are both {str(logfile)!r}")
     if not hasattr(comm, "rank"):

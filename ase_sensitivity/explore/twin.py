@@ -177,11 +177,16 @@ def find_twin(
             n_same=n_same,
             n_evaluations=features.n_evaluations,
         )
+    apart = (
+        "; of all structures apart from it that were reached, the features differ by "
+        f"{nearest:.1e} at the least"
+        if nearest < np.inf
+        else ""
+    )
     return Twin(
         found=False,
         message=f"no twin was found from {tried} starts, {n_same} of which led back to the "
-        "structure itself; of all structures apart from it that were reached, the features differ "
-        f"by {nearest:.1e} at the least. This does not prove that there is none.",
+        f"structure itself{apart}. This does not prove that there is none.",
         atoms=features.start_atoms,
         twin=None,
         rmsd=np.nan,

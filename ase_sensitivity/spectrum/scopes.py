@@ -169,16 +169,16 @@ def environment_views(
         # Rows of all parts that have the same centre belong together.
         centers = np.unique(np.concatenate([known.centers for known in jacobian.ranges]))
         for i in (centers if center is None else np.atleast_1d(center)).tolist():
-            pieces = tuple(rows_of(part, i) for part in jacobian.parts)
+            pieces = tuple(rows_of_center(part, i) for part in jacobian.parts)
             yield _environment_view(StackedJacobian(pieces), atoms, i)
         return
     for part in jacobian.parts:
         present = np.unique(part.centers)
         for i in (present if center is None else np.intersect1d(present, center)).tolist():
-            yield _environment_view(rows_of(part, i), atoms, i)
+            yield _environment_view(rows_of_center(part, i), atoms, i)
 
 
-def rows_of(part: FeatureJacobian, center: int) -> FeatureJacobian:
+def rows_of_center(part: FeatureJacobian, center: int) -> FeatureJacobian:
     """The rows of a centre, which need not be next to each other."""
     rows = np.flatnonzero(part.centers == center)
     if len(rows) and rows[-1] - rows[0] == len(rows) - 1:

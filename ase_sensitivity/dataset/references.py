@@ -1,8 +1,9 @@
-"""What is sent to a worker of each frame, with its reference energy and forces in eV and Å."""
+"""Reference energies and forces of frames, in eV and Å, whatever they are called there."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from ase import Atoms, units
@@ -115,16 +116,27 @@ def _bare(atoms: Atoms, energy: float | None, forces: Floats | None) -> Atoms:
     return bare
 
 
-def _energy(atoms: Atoms, key: str | None, factor: float) -> float | None:
+def _reference(atoms: Atoms, name: str, key: str | None, listed: Mapping[str, Any]) -> Any:
+    """What the calculator has under ``name``, or the frame under ``key``; None if neither is named.
+
+    Raises
+    ------
+    MissingReference
+        If there is a key, and nothing of that name.
+    """
+    cached = cached_results(atoms)
     if key is None:
-        value = cached_results(atoms).get("energy")
-    elif key in atoms.info:
-        value = atoms.info[key]
-    elif key == "energy" and "energy" in cached_results(atoms):
-        value = cached_results(atoms)["energy"]
-    else:
-        there = ", ".join(map(str, atoms.info)) or "none at all"
-        raise MissingReference(f"there is no energy {key!r}; the entries of `info` are: {there}")
+        return cached.get(name)
+    there = {name: cached[name]} if name in cached else {}
+    there |= listed
+    if key not in there:
+        known = ", ".join(map(str, there)) or "nothing at all"
+        raise MissingReference(f"there is no {name} entry {key!r}; the frame has: {known}")
+    return there[key]
+
+
+def _energy(atoms: Atoms, key: str | None, factor: float) -> float | None:
+    value = _reference(atoms, "energy", key, atoms.info)
     if value is None:
         return None
     try:
@@ -137,15 +149,7 @@ def _energy(atoms: Atoms, key: str | None, factor: float) -> float | None:
 
 
 def _forces(atoms: Atoms, key: str | None, factor: float) -> Floats | None:
-    if key is None:
-        value = cached_results(atoms).get("forces")
-    elif key in atoms.arrays:
-        value = atoms.arrays[key]
-    elif key == "forces" and "forces" in cached_results(atoms):
-        value = cached_results(atoms)["forces"]
-    else:
-        there = [*atoms.arrays, *("forces" for _ in cached_results(atoms).keys() & {"forces"})]
-        raise MissingReference(f"there are no forces {key!r}; the arrays are: {', '.join(there)}")
+    value = _reference(atoms, "forces", key, atoms.arrays)
     if value is None:
         return None
     try:
