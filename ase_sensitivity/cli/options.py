@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ase_sensitivity.dataset.tasks import unit_factors
+from ase_sensitivity.dataset.references import unit_factors
 from ase_sensitivity.spectrum.scopes import SCOPES
 
 
