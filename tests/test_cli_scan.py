@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import ase.io
@@ -66,6 +67,23 @@ def test_species_given_spare_the_pass_and_change_nothing(data, capsys):
     assert main(["scan", data, "-d", SOAP, "-o", "b.db", "--species", "H,O"]) == 0
     assert "Species" not in capsys.readouterr().err
     assert ScanResult.read("a.db").rows == ScanResult.read("b.db").rows
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_warning_is_one_line(data, capsys, monkeypatch):
+    def show(message, category, filename, lineno, file=None, line=None):
+        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno))
+
+    monkeypatch.setattr(warnings, "showwarning", show)  # pytest would keep them to itself
+    usual = warnings.formatwarning
+    options = ["-d", SOAP, "--species", "H,O"]
+    assert main(["scan", data, *options]) == 0
+    assert "warning" not in capsys.readouterr().err
+    assert main(["scan", f"{data}@:2", *options]) == 0
+    err = capsys.readouterr().err
+    assert "ase-sensitivity: warning: the store holds frames that were not asked for" in err
+    assert ".py" not in err
+    assert warnings.formatwarning is usual
 
 
 def test_units(data):

@@ -142,7 +142,7 @@ def test_killed_while_the_database_is_made(soap: SOAP, tmp_path: Path, monkeypat
     def kill(*names):
         raise Killed
 
-    monkeypatch.setattr("ase_sensitivity.dataset.store.os.replace", kill)
+    monkeypatch.setattr("ase_sensitivity.dataset.store.os.link", kill)
     with pytest.raises(Killed):
         scan(water(2), soap, store=tmp_path / "results.db")
     monkeypatch.undo()

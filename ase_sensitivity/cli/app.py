@@ -6,6 +6,7 @@ import logging
 import os
 import shlex
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +22,7 @@ from ase_sensitivity.cli.converge import converge
 from ase_sensitivity.cli.output import Interrupted
 from ase_sensitivity.cli.report import report
 from ase_sensitivity.cli.scan import scan
+from ase_sensitivity.notices import SensitivityWarning
 
 INTERRUPTED = 130
 CUT_OFF = 141
@@ -76,7 +78,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     That is 0, or 2 with one line about the error, or 130 after an interrupt.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    before, warnings.formatwarning = warnings.formatwarning, _warning
+    try:
+        return _main(list(sys.argv[1:] if arguments is None else arguments) or ["--help"])
+    finally:
+        warnings.formatwarning = before
+
+
+def _main(given: list[str]) -> int:
     try:
         status = app(
             given,
@@ -106,6 +115,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if status == INTERRUPTED:  # typer turns Ctrl-C into this
         return _error("interrupted", status)
     return status if isinstance(status, int) else 0
+
+
+def _warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    """One line for a warning of ours, whose place in the code is of no interest here."""
+    if issubclass(category, SensitivityWarning):
+        return f"ase-sensitivity: warning: {message}\n"
+    return f"{filename}:{lineno}: {category.__name__}: {message}\n"
 
 
 def _error(text: str, status: int = 2) -> int:

@@ -170,13 +170,22 @@ class DatabaseStore:
         """
         fresh = {KEY: dict(parameters)}
         if not self.exists:
-            # Made under another name: a process that is killed must not leave half a database.
-            beside = f"{self.name}.new"
+            # Made under another name: a process that is killed must not leave half a database, and
+            # of two that begin at once the second takes that of the first.
+            beside = f"{self.name}.{os.getpid()}.new"
             with _told(self.name):
                 if os.path.exists(beside):
                     os.remove(beside)
                 _connected(beside).metadata = fresh
-            os.replace(beside, self.name)
+            if os.path.exists(self.name) and os.path.getsize(self.name) == 0:
+                os.remove(self.name)
+            try:
+                os.link(beside, self.name)
+                os.remove(beside)
+            except FileExistsError:
+                os.remove(beside)
+            except OSError:  # a file system without links
+                os.replace(beside, self.name)
             self._open()
         elif len(self) == 0:
             with _told(self.name):

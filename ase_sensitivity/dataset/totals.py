@@ -9,6 +9,9 @@ from typing import Any
 
 from ase_sensitivity.sensitivity import MEANING
 
+ROUNDING = 1e-9
+"""A part of the forces smaller than this fraction is rounding."""
+
 NET = 1e-3
 """Net forces above this, in eV/Å, are no rounding."""
 
@@ -84,7 +87,7 @@ class Totals:
         error, forces = self.rms("irreducible_force_error"), self.rms("rms_force")
         if error is not None and forces is not None and self.hardest is not None:
             # Rounding is no news.
-            shown = error if error > 1e-9 * forces else 0.0
+            shown = error if error > ROUNDING * forces else 0.0
             best = (
                 "No model on these features does better on these frames."
                 if shown
