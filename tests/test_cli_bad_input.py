@@ -328,6 +328,16 @@ def test_options_are_checked_before_the_files_are_read(arguments, capsys, monkey
     assert_one_line(capsys.readouterr().err, [arguments[-1]])
 
 
+def test_interrupted_while_species_are_looked_up(capsys, monkeypatch):
+    def reading(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ase_sensitivity.dataset.reading.read_frames", reading)
+    assert main(["scan", "data.xyz", "-d", SOAP]) == 130
+    assert_one_line(capsys.readouterr().err, ["interrupted: nothing is computed yet"])
+    assert not Path("results.db").exists()
+
+
 def test_parquet_without_pyarrow(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     assert main(["scan", "data.xyz", *GOOD, "--table", "a.parquet"]) == 2

@@ -68,6 +68,19 @@ class TestAnalyze:
             assert found.counts == expected.counts
             assert found.modes.shape == expected.modes.shape
 
+    @pytest.mark.parametrize(
+        ("chosen", "numbers"), [("@1", [1]), ("", [2]), ("@-2:", [1, 2]), ("@::2", [0, 2])]
+    )
+    def test_numbers_are_those_in_the_file(self, chosen, numbers, capsys):
+        ase.io.write("three.xyz", [molecule(name) for name in ("H2O", "SH2", "HCl")])
+        arguments = ["analyze", f"three.xyz{chosen}", "-d", TEXT, "--species", "H,O,S,Cl"]
+        assert main([*arguments, "--json"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert [json.loads(line)["index"] for line in lines] == numbers
+        assert main(arguments) == 0
+        if len(numbers) > 1:
+            assert capsys.readouterr().out.startswith(f"frame {numbers[0]} of three.xyz{chosen}, ")
+
     @pytest.mark.parametrize("scope", ["environment", "atom"])
     def test_scopes(self, data, scope, capsys):
         arguments = ["analyze", f"{data}@1", "-d", TEXT, "--scope", scope, "--center", "1"]

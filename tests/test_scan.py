@@ -207,7 +207,7 @@ def test_a_misspelt_key_is_an_error(option: str, soap: SOAP, tmp_path: Path) -> 
     structures[0].info["dft_energy"] = 1.0
     with pytest.raises(ValueError, match=r"entry 'dft'; the frame has: .*dft_"):
         scan(structures, soap, store=tmp_path / "results.db", **{option: "dft"})
-    # It leaves nothing behind that would stand in the way of the next attempt.
+    assert not list(tmp_path.iterdir())
     key = {"forces_key": "dft_force", "energy_key": "dft_energy"}[option]
     result = scan(structures[:1], soap, store=tmp_path / "results.db", **{option: key})
     assert result.rows[0]["error"] is None

@@ -157,6 +157,15 @@ def test_set_atoms_and_species_add_up() -> None:
     assert "No model on these features does better" in result.summary()
 
 
+def test_without_loss_the_summary_says_so() -> None:
+    frame = molecule("H2O")
+    frame.arrays["reference"] = np.zeros((3, 3))
+    found = scan([frame], SOAP(["H", "O"], 3.0, 4, 3), forces_key="reference").summary()
+    assert "0 eV/Å" in found
+    assert "To first order, no force is out of reach" in found
+    assert "does better" not in found
+
+
 def test_other_scopes_have_the_same_forces() -> None:
     frame = isolated()
     frame.arrays["reference"] = random_forces(frame)

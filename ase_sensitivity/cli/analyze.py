@@ -39,13 +39,13 @@ def analyze(
     """Tell what the descriptor sees least in a structure, and why."""
     from ase_sensitivity.analysis import analyze as analyze_structure
     from ase_sensitivity.cli.descriptor import descriptor_of
-    from ase_sensitivity.dataset.reading import read_strictly
+    from ase_sensitivity.dataset.reading import frame_numbers, read_strictly
 
     frames = list(read_strictly(file, "-1"))
     chosen = descriptor_of(
         descriptor, gap, species, frames=lambda: frames, tell=lambda text: remark(text)
     )
-    for number, atoms in enumerate(frames):
+    for number, atoms in zip(frame_numbers(file, "-1"), frames, strict=False):
         where = f"{file}, {atoms.get_chemical_formula()}"
         if len(frames) > 1:
             where = f"frame {number} of {where}"

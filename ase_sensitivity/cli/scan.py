@@ -123,7 +123,13 @@ def _table_writer(table: Path) -> str:
 def chosen(
     files: Sequence[str], descriptor: Sequence[str] | None, gap: Path | None, species: str | None
 ) -> Descriptor:
-    """The descriptor of the options, for the species in these files."""
+    """The descriptor of the options, for the species in these files.
+
+    Raises
+    ------
+    Interrupted
+        After SIGINT, while the files are read for their species.
+    """
     from ase_sensitivity.cli.descriptor import descriptor_of
     from ase_sensitivity.dataset.reading import check_frames, read_frames
 
@@ -141,7 +147,10 @@ def chosen(
         if count == 0:
             raise ValueError(error or f"{', '.join(files)} have no frames")
 
-    return descriptor_of(descriptor, gap, species, frames=frames, tell=remark)
+    try:
+        return descriptor_of(descriptor, gap, species, frames=frames, tell=remark)
+    except KeyboardInterrupt:
+        raise Interrupted("nothing is computed yet") from None
 
 
 def run(

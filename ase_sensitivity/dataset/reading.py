@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -147,19 +147,28 @@ def read_strictly(path: str | Path, otherwise: str = ":") -> Iterator[Atoms]:
         If it cannot be read, or has no such frames.
     """
     name, index = split_name(path, otherwise)
-    count = 0
+    number = 0
     try:
         for atoms in _iread(name, index):
-            count += 1
+            number += 1
             yield atoms
     except Exception as error:
         if isinstance(error, OSError) and error.filename is not None:
             raise  # it says all; other errors of ASE need not
-        where = f" after {count} frame{'s' if count > 1 else ''}" if count else ""
+        where = f" after {number} frame{'s' if number > 1 else ''}" if number else ""
         what = f"{type(error).__name__} {error}".strip()
         raise ValueError(f"ASE cannot read {path}{where}: {what}") from error
-    if count == 0:
+    if number == 0:
         raise ValueError(f"{path} has no frames")
+
+
+def frame_numbers(path: str | Path, otherwise: str = ":") -> Iterator[int]:
+    """The numbers that the frames of :func:`read_strictly` have in their file, without an end."""
+    name, index = split_name(path, otherwise)
+    if isinstance(index, str):
+        return count()
+    chosen = _from_the_front(name, index)
+    return count(chosen.start, chosen.step)
 
 
 def _selected(name: str, query: str) -> Iterator[Frame]:

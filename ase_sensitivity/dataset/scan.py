@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import asdict
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 
 from ase import Atoms
@@ -154,13 +155,19 @@ def scan(
     }
     kept: Store = MemoryStore(parameters)
     known: Known = {}
-    if store is not None:
-        kept = database = DatabaseStore(store)
+    database = None if store is None else DatabaseStore(store)
+    if database is not None and database.exists:
         database.begin(parameters)
         known = database.done()
     n_done = len(known)
     tasks = tasks_of(read_frames(frames), forces_key, energy_key, factors, strict=not n_done)
-    chunks = _Chunks(_new(tasks, known))
+    first = list(islice(tasks, 1))  # if it raises, there is no database without rows
+    if not (n_done or first):
+        raise ValueError(f"`frames` is {frames!r}, which has no frames")
+    if database is not None:
+        database.begin(parameters)
+        kept = database
+    chunks = _Chunks(_new(chain(first, tasks), known))
     waiting: list[FrameRecord] = []
     written = time.perf_counter()
     try:
@@ -186,8 +193,6 @@ def scan(
             "the result is of all of them",
             StoreWarning,
         )
-    if n_done == 0:
-        raise ValueError(f"`frames` is {frames!r}, which has no frames")
     return ScanResult(kept)
 
 

@@ -143,6 +143,11 @@ class DatabaseStore:
             self._metadata = self._database.metadata
 
     @property
+    def exists(self) -> bool:
+        """Whether there is a database already."""
+        return hasattr(self, "_database")
+
+    @property
     def parameters(self) -> dict[str, Any]:
         """Descriptor and options of the scan.
 
@@ -164,7 +169,7 @@ class DatabaseStore:
             If the database is of a scan with other parameters, or of something else.
         """
         fresh = {KEY: dict(parameters)}
-        if not hasattr(self, "_database"):
+        if not self.exists:
             # Made under another name: a process that is killed must not leave half a database, and
             # of two that begin at once the second takes that of the first.
             beside = f"{self.name}.{os.getpid()}.new"

@@ -88,10 +88,14 @@ class Totals:
         if error is not None and forces is not None and self.hardest is not None:
             # Rounding is no news.
             shown = error if error > ROUNDING * forces else 0.0
+            best = (
+                "No model on these features does better on these frames."
+                if shown
+                else "To first order, no force is out of reach of a model on these features."
+            )
             lines.append(
                 f"Irreducible force error: {shown:.3g} eV/Å (the forces: {forces:.3g} eV/Å, both "
-                "root mean squares over components). No model on these features does better on "
-                "these frames."
+                f"root mean squares over components). {best}"
             )
             if shown:
                 lines.append(
