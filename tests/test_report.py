@@ -546,6 +546,17 @@ class TestBrowser:
         assert selected(browser)[0] == "Frame 0 of a"
         assert complaints(browser) == []
 
+    def test_without_loss_there_are_no_empty_charts(self, browser, tmp_path):
+        atoms = molecule("H2O")
+        atoms.arrays["reference"] = np.zeros((3, 3))
+        found = scan([atoms], SOAP(["H", "O"], 3.0, 4, 3), forces_key="reference")
+        write_report(found, tmp_path / "report.html")
+        opened(browser, tmp_path / "report.html")
+        assert browser.execute_script("return document.getElementById('species').hidden")
+        script = "return document.getElementById('atoms').layout.yaxis.title.text"
+        assert browser.execute_script(script) == "motion in this mode"
+        assert complaints(browser) == []
+
     @pytest.mark.slow
     def test_many_frames(self, browser, tmp_path):
         path = tmp_path / "report.html"

@@ -227,7 +227,8 @@ async function animate(time) {
 new IntersectionObserver((entries) => { visible = entries[0].isIntersecting; }).observe($("structure"));
 
 function drawAtoms() {
-  const structure = structures.get(selected), lost = structure.force_loss;
+  const structure = structures.get(selected), loss = structure.force_loss;
+  const lost = loss?.some((v) => v > 0) ? loss : null;
   const size = lost ?? lengths(mode(structure));
   let order = size.map((_, atom) => atom);
   if (order.length > 60) order = order.sort((a, b) => size[b] - size[a]).slice(0, 60).sort((a, b) => a - b);
@@ -290,7 +291,7 @@ function drawForces() {
     layout({ xaxis: logarithmic("smallest sigma / sigma_max a model can use"),
       yaxis: logarithmic("irreducible error (eV/Å)") }), zoomable);
   const symbols = Object.keys(data.species_loss);
-  $("species").hidden = !symbols.length;
+  $("species").hidden = !symbols.some((symbol) => data.species_loss[symbol] > 0);
   Plotly.react("species", [{ type: "bar", x: symbols, y: Object.values(data.species_loss), width: .5, marker: { color: color("accent") },
     hovertemplate: "%{x}: %{y:.3g} eV/Å<extra></extra>" }],
     layout({ dragmode: false, xaxis: axis("species", { type: "category", gridcolor: "rgba(0,0,0,0)" }),
