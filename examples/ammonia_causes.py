@@ -13,6 +13,7 @@ import numpy as np
 from ase import Atoms, units
 from ase.build import molecule
 from ase.md.verlet import VelocityVerlet
+from threadpoolctl import threadpool_limits
 
 from ase_sensitivity import SOAP, SensitivityObserver, SingularWarning, read_log
 
@@ -22,6 +23,8 @@ except ImportError:
     raise ImportError(
         'this example needs tblite for its forces: pip install "ase-sensitivity[demo]"'
     ) from None
+
+threadpool_limits(1)  # threads of the force engine would only wait for each other
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--steps", type=int, default=150, help="of 0.5 fs")

@@ -5,8 +5,11 @@ import argparse
 from ase.build import molecule
 from ase.optimize import BFGS
 from tblite.ase import TBLite
+from threadpoolctl import threadpool_limits
 
 from ase_sensitivity import SOAP, SensitivityObserver
+
+threadpool_limits(1)  # threads of the force engine would only wait for each other
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--fmax", type=float, default=0.01)

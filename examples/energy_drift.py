@@ -7,8 +7,11 @@ from ase import units
 from ase.build import molecule
 from ase.md.verlet import VelocityVerlet
 from tblite.ase import TBLite
+from threadpoolctl import threadpool_limits
 
 from ase_sensitivity import SOAP, Attract, Repel, SensitivityCalculator
+
+threadpool_limits(1)  # threads of the force engine would only wait for each other
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--time", type=float, default=250.0, help="of each run, in fs")

@@ -7,8 +7,11 @@ from ase import units
 from ase.build import molecule
 from ase.md.langevin import Langevin
 from tblite.ase import TBLite
+from threadpoolctl import threadpool_limits
 
 from ase_sensitivity import SOAP, Repel, SensitivityCalculator
+
+threadpool_limits(1)  # threads of the force engine would only wait for each other
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--steps", type=int, default=2500)
