@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 import warnings
 from collections.abc import Callable, Iterable
 
@@ -101,6 +102,11 @@ class Still:
         while self.nsteps < self.max_steps:
             self.nsteps += 1
             observer()
+
+
+def hears_interrupts() -> None:
+    """For a new process: a shell that runs the tests in the background lets it ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def ammonia() -> Atoms:

@@ -20,6 +20,7 @@ from ase_sensitivity import QUIPDescriptor
 from ase_sensitivity.cli.app import main
 from ase_sensitivity.dataset.result import ScanResult
 from ase_sensitivity.dataset.scan import scan
+from tests.conftest import hears_interrupts
 
 SOAP = "soap cutoff=3 n_max=2 l_max=1 atom_sigma=0.5"
 LARGE_SOAP = "soap cutoff=4 n_max=20 l_max=10 atom_sigma=0.5"
@@ -213,6 +214,7 @@ def test_an_interrupted_scan_goes_on(number, more):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=hears_interrupts,
     )
     deadline = time.monotonic() + 60
     while n_rows() == 0 and time.monotonic() < deadline and process.poll() is None:

@@ -22,6 +22,7 @@ from ase.io import write
 from ase_sensitivity import SOAP, QUIPDescriptor, StoreWarning
 from ase_sensitivity.dataset.result import ScanResult
 from ase_sensitivity.dataset.scan import scan
+from tests.conftest import hears_interrupts
 from tests.scanning import run, stream
 from tests.structures import REFERENCE_SOAP, S1, TD, around_carbon, rattled
 
@@ -40,7 +41,14 @@ def water(n: int) -> list[Atoms]:
 def start(results: Path, n_frames: int, *more: str) -> subprocess.Popen:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "tests.scanning", str(results), str(n_frames), *more]
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=hears_interrupts,
+    )
 
 
 def same(result: ScanResult, expected: ScanResult) -> None:
