@@ -63,8 +63,8 @@ def measure(budget: float) -> list[dict[str, Any]]:
     """A row for each potential that is installed."""
     rows = []
     potentials: dict[str, tuple[Callable[[], Any], int]] = {
-        "quippy, Stillinger-Weber": (stillinger_weber, 100),
-        "mace-torch, 64x0e, float32": (mace, 10),
+        "quippy, Stillinger-Weber": (stillinger_weber, 500),
+        "mace-torch, 64x0e, float32": (mace, 300),
     }
     for name, (prepare, steps) in potentials.items():
         try:

@@ -192,6 +192,7 @@ class Watch:
         recalled = self._recalled(atoms, found, neighbors)
         if recalled is not None and not self._always:
             return recalled
+        atoms = atoms.copy()  # a descriptor may do to it what it likes
         fixed = fixed_atoms(atoms) if self._apply_constraints else None
         this = subject(atoms, self._descriptor, self._scope, found.center, fixed)
         here = place(this, this.start)

@@ -292,7 +292,9 @@ class SensitivityObserver:
         found = self._diagnosed(atoms, found)
         self.sensitivity = found
         state = self._state(found)
-        arrival = self.diagnosis.arrival(atoms.get_velocities())
+        arrival = float("nan")
+        if self.diagnosis.slope is not None:
+            arrival = self.diagnosis.arrival(atoms.get_velocities())
         self._write_line(line(step, time, self._k, found, state, arrival))
         if state == "calibrating":
             self._calibrate(found.ratio)
@@ -306,7 +308,7 @@ class SensitivityObserver:
         if self._watch is None:
             return found
         try:
-            self.diagnosis = self._watch.look(atoms.copy(), found)
+            self.diagnosis = self._watch.look(atoms, found)
         except Exception as error:  # singular values are there all the same
             self.error = error
             logger.info("no distance could be found: %s: %s", type(error).__name__, error)
