@@ -64,7 +64,7 @@ def measure(budget: float) -> list[dict[str, Any]]:
     rows = []
     potentials: dict[str, tuple[Callable[[], Any], int]] = {
         "quippy, Stillinger-Weber": (stillinger_weber, 500),
-        "mace-torch, 64x0e, float32": (mace, 300),
+        "mace-torch, 64x0e, float32": (mace, 150),
     }
     for name, (prepare, steps) in potentials.items():
         try:
