@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 
 import numpy as np
 from ase import Atoms, units
@@ -240,7 +242,9 @@ class Watch:
             return 0, label(this, here, here.found.modes[:, : here.found.n_null]), 0.0
         order = np.argsort(nearby.distances, kind="stable").tolist()
         first: tuple[int, str | None, float | None] = order[0], None, None
-        spaces: dict[float, Floats] = {}
+        # The same for all modes, and needed for some only.
+        space = cache(partial(harmless, this, here, blind=BLIND_NEARBY))
+        hinges = cache(partial(hinged, this, here))
         explained: list[tuple[float, Floats]] = []
         for number in order:
             if nearby.distances[number] > NEAR * self._within:
@@ -250,7 +254,7 @@ class Watch:
             # Where it is low, an estimate is by a factor of two.
             if any(far <= 2 * distance and held(mode, ends) > NEARLY for far, ends in explained):
                 continue
-            cause, walked = self._harmless(this, here, mode, distance, spaces), None
+            cause, walked = self._harmless(mode, distance, space, hinges), None
             if cause is None:
                 went = self._walk(this, here, number, nearby.ahead[number], CLOSE_ENOUGH)
                 if not went.arrived:
@@ -275,17 +279,18 @@ class Watch:
         reach = 2 * NEAR * self._within
         return walk(this, here, number, ahead, arrived=arrived, max_distance=reach)
 
+    @staticmethod
     def _harmless(
-        self, this: Subject, here: Place, mode: Floats, distance: float, spaces: dict[float, Floats]
+        mode: Floats,
+        distance: float,
+        space: Callable[[float], Floats],
+        hinges: Callable[[], Floats],
     ) -> str | None:
         """The cause of a mode if it is seen to be harmless without a walk."""
-        tolerance = as_far(distance)
-        if tolerance not in spaces:
-            spaces[tolerance] = harmless(this, here, tolerance, BLIND_NEARBY)
-        score = held(mode, spaces[tolerance])
+        score = held(mode, space(as_far(distance)))
         if score >= NEARLY:
             return "symmetry" if score > HELD else "near-symmetric"
-        return "fragment" if held(mode, hinged(this, here)) > HELD else None
+        return "fragment" if held(mode, hinges()) > HELD else None
 
     def _suspects(self, ratios: Floats) -> int:
         """How many modes are asked for their distance."""

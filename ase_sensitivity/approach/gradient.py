@@ -8,7 +8,15 @@ import numpy as np
 from ase import Atoms
 
 from ase_sensitivity.analysis import Scope
-from ase_sensitivity.approach.subject import STEP, Subject, along, pull, subject
+from ase_sensitivity.approach.subject import (
+    STEP,
+    Subject,
+    along,
+    check_rows,
+    pull,
+    pull_of_blocks,
+    subject,
+)
 from ase_sensitivity.arguments import as_integer, as_number
 from ase_sensitivity.descriptors.base import Descriptor, Floats, Ints, StackedJacobian
 from ase_sensitivity.spectrum.scopes import View
@@ -153,9 +161,8 @@ def derivative_of_square(
     for sign in (1, -1):
         moved = this.jacobian(this.displaced(this.start, sign * step * mode))
         for w, part, before in zip(rows, moved.parts, view.jacobian.parts, strict=True):
-            if not np.array_equal(part.centers, before.centers):
-                raise ValueError("rows of features appear or vanish with the displacement")
-            forces = np.einsum("pkf,pf->pk", part.blocks, w[part.row])
+            check_rows(part, before)
+            forces = pull_of_blocks(part, w)
             np.add.at(positions, part.atom, sign / step * forces)
             strain += sign / step * np.einsum("pa,pb->ab", forces, part.displacement)
     # The mode stays what it is while positions are strained.
@@ -181,8 +188,7 @@ def slope(this: Subject, view: View, mode: Floats, ahead: StackedJacobian) -> Fl
     """
     total = np.zeros((len(this.start), 3))
     for after, before in zip(ahead.parts, view.jacobian.parts, strict=True):
-        if not np.array_equal(after.centers, before.centers):
-            raise ValueError("rows of features appear or vanish with the displacement")
+        check_rows(after, before)
         rows = along(before, view.column(before), mode)
         total += (pull(after, rows) - pull(before, rows)) / STEP
     return total[this.moving]

@@ -155,12 +155,23 @@ def along(part: FeatureJacobian, column: Ints, mode: Floats) -> Floats:
 
 def pull(part: FeatureJacobian, rows: Floats) -> Floats:
     """The transposed of J on all atoms: J^T w of shape (n_atoms, 3), w (n_rows, n_features)."""
+    total = np.zeros((part.n_atoms, 3))
+    np.add.at(total, part.atom, pull_of_blocks(part, rows))
+    return total
+
+
+def pull_of_blocks(part: FeatureJacobian, rows: Floats) -> Floats:
+    """What each block adds to :func:`pull`, of shape (n_blocks, 3)."""
     pulled = np.empty((len(part.row), 3))
     for row, blocks, matrix in _rows(part):
         pulled[blocks] = (matrix @ rows[row]).reshape(-1, 3)
-    total = np.zeros((part.n_atoms, 3))
-    np.add.at(total, part.atom, pulled)
-    return total
+    return pulled
+
+
+def check_rows(moved: FeatureJacobian, before: FeatureJacobian) -> None:
+    """Raise ValueError if rows appear or vanish with a displacement."""
+    if not np.array_equal(moved.centers, before.centers):
+        raise ValueError("rows of features appear or vanish with the displacement")
 
 
 def _rows(part: FeatureJacobian) -> Iterator[tuple[int, slice, Floats]]:
@@ -180,8 +191,7 @@ def difference(ahead: FeatureJacobian, behind: FeatureJacobian) -> FeatureJacobi
     ValueError
         If rows appear or vanish with the displacement.
     """
-    if not np.array_equal(ahead.centers, behind.centers):
-        raise ValueError("rows of features appear or vanish with the displacement")
+    check_rows(ahead, behind)
     if aligned(ahead, behind):
         fields = ahead.row, ahead.atom, ahead.displacement, (ahead.blocks - behind.blocks) / STEP
     else:  # neighbours cross the cutoff: keep both, which are summed wherever blocks are used

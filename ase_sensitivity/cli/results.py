@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from ase_sensitivity.causes.attribution import CAUSES
 from ase_sensitivity.dataset.result import ScanResult
 
 EXTREMES = {
@@ -15,8 +16,6 @@ EXTREMES = {
     "distance": -1,
 }
 """Columns of which the worst frame is told, and in which direction worse is."""
-
-CAUSES = ("fragment", "symmetry", "incompleteness", "truncation", "unknown")
 
 
 def statistics(result: ScanResult) -> dict[str, Any]:
