@@ -86,7 +86,7 @@ def false_warnings(system: str, n: int, folder: Path) -> dict[str, Any]:
 def detected(entries: list[tuple[Planted, dict[str, Any]]]) -> list[dict[str, Any]]:
     """A row for each family of planted configurations."""
     rows = []
-    for kind in KINDS:
+    for kind in dict.fromkeys(plant.kind for plant, _ in entries):
         families = {plant.family for plant, _ in entries if plant.kind == kind}
         for family in (*sorted(families), "all"):
             chosen = [
@@ -127,7 +127,7 @@ def main() -> None:
         for plant in planted(kind, arguments.planted):
             entries.append((plant, look([plant.atoms], plant.descriptor, one_run=False)[0]))
     if entries:
-        print(markdown([row for row in detected(entries) if row["planted"]]), flush=True)
+        print(markdown(detected(entries)), flush=True)
     rows = []
     for system in arguments.systems:
         rows.append(false_warnings(system, arguments.frames, arguments.data))
