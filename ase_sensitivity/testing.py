@@ -13,6 +13,7 @@ from ase_sensitivity.descriptors.base import (
     Floats,
     Ints,
     WholeJacobian,
+    derivatives_of_squares,
 )
 
 
@@ -56,6 +57,7 @@ def check_descriptor(
     _check_sums(jacobian, tolerance)
     _check_images(descriptor, atoms, jacobian, tolerance)
     _check_derivatives(descriptor, atoms, jacobian, step, differentiable)
+    _check_squares(descriptor, atoms, step, differentiable, seed)
 
 
 def _agree(what: str, found: Floats, expected: Floats, tolerance: float = 1e-12) -> None:
@@ -185,6 +187,55 @@ def _check_derivatives(
                     f"the derivative along coordinate {k} of atom {a} is off by "
                     f"{error / scale:.1e} of the largest derivative"
                 )
+
+
+def _check_squares(
+    descriptor: Descriptor, atoms: Atoms, step: float, tolerance: float, seed: int
+) -> None:
+    """If the descriptor has a quick way to derivatives of |J v|^2, it leads where J leads."""
+    rng = np.random.default_rng(seed)
+    modes, shift, strain = (
+        rng.normal(size=shape) for shape in ((2, len(atoms), 3), (len(atoms), 3), (3, 3))
+    )
+    modes /= np.linalg.norm(modes[0])
+    shift /= np.linalg.norm(shift)
+    strain /= np.abs(atoms.positions).max() * np.linalg.norm(strain)
+    found = derivatives_of_squares(descriptor, atoms, modes, 1e-5)
+    aside = derivatives_of_squares(descriptor, atoms, modes, 1e-6, both_sides=False)
+    if found is None or aside is None:
+        return
+    for part, other in zip(found, aside, strict=True):
+        _agree("derivatives_of_squares() to one side and both sides", other, part, 1e2 * tolerance)
+
+    def squares(size: float, deformation: Floats, displacement: Floats) -> Floats:
+        moved = atoms.copy()
+        moved.set_constraint()
+        matrix = np.eye(3) + size * deformation
+        moved.set_cell(atoms.cell.array @ matrix.T)
+        moved.positions = atoms.positions @ matrix.T + size * displacement
+        total = np.zeros(len(modes))
+        for part in descriptor.jacobian(moved).parts:
+            change = np.einsum("raxf,max->mrf", _by_atom(part), modes)
+            total += (change**2).sum(axis=(1, 2))
+        return total
+
+    cases = {
+        "positions": (np.zeros((3, 3)), shift, (found[0] * shift).sum(axis=(1, 2))),
+        "strain": (strain, np.zeros_like(shift), (found[1] * strain).sum(axis=(1, 2))),
+    }
+    for name, (deformation, displacement, analytic) in cases.items():
+        near, far = (
+            squares(n * step, deformation, displacement)
+            - squares(-n * step, deformation, displacement)
+            for n in (1, 2)
+        )
+        numeric = (8 * near - far) / (12 * step)
+        scale = np.abs(numeric).max()
+        assert scale > 0, f"the derivatives of |J v|^2 by {name} are zero"
+        error = np.abs(analytic - numeric).max()
+        assert error <= tolerance * scale, (
+            f"derivatives_of_squares() by {name} is off by {error / scale:.1e} relative"
+        )
 
 
 def _by_atom(part: FeatureJacobian) -> Floats:

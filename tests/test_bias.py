@@ -27,6 +27,10 @@ class CountingSOAP(SOAP):
         return super().jacobian(atoms)
 
 
+class SlowSOAP(CountingSOAP):
+    derivatives_of_squares = None
+
+
 def soap(*species: str, cutoff: float = 4.0) -> CountingSOAP:
     return CountingSOAP(species or ["C", "H", "O"], cutoff=cutoff, n_max=4, l_max=3)
 
@@ -239,8 +243,14 @@ def test_no_cost_and_no_energy_above_the_ratio():
     np.testing.assert_array_equal(term.forces, 0)
     term = Repel(1.1 * ratio, 1.0).evaluate(atoms, descriptor)
     assert term.energy > 0
-    # One soft value, and four C-H stretches of which three are near the largest.
-    assert 2 + 2 * 2 <= descriptor.n_calls <= 2 + 2 * 5
+    # One soft value, and four C-H stretches of which three are near the largest: without Jacobians.
+    assert descriptor.n_calls == 2
+    by_jacobians = SlowSOAP(["C", "H", "O"], cutoff=4.0, n_max=4, l_max=3)
+    slowly = Repel(1.1 * ratio, 1.0).evaluate(atoms, by_jacobians)
+    assert 1 + 2 * 2 <= by_jacobians.n_calls <= 1 + 2 * 5
+    assert slowly.energy == term.energy
+    assert np.abs(term.forces).max() > 0
+    np.testing.assert_allclose(slowly.forces, term.forces, atol=1e-9 * np.abs(term.forces).max())
 
 
 @pytest.mark.parametrize("ratio", [0.02, 0.3])

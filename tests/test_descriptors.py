@@ -101,6 +101,14 @@ def test_contract_of_concatenation():
     assert both.cutoff == pytest.approx(3.2)
 
 
+def test_contract_of_two_of_ours():
+    strings = [SOAP_STRING, WITH_SPECIES["soap centres"]]
+    check_descriptor(QUIPDescriptor(strings, species=SPECIES), periodic())
+    both = QUIPDescriptor([*strings, AS_THEY_ARE["distance_2b"]], species=SPECIES)
+    modes = np.zeros((1, len(periodic()), 3))
+    assert both.derivatives_of_squares(periodic(), modes, 1e-4) is None
+
+
 def test_contract_of_a_function():
     check_descriptor(FiniteDifferenceDescriptor(gaussians), isolated())
 

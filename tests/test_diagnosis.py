@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 from ase.build import bulk, molecule
+from ase.constraints import FixAtoms
 from ase.md.verlet import VelocityVerlet
 
 from ase_sensitivity import (
@@ -22,6 +23,7 @@ from ase_sensitivity import (
 )
 from ase_sensitivity.approach.diagnosis import Watch
 from tests.conftest import CountingEMT, Still, ours
+from tests.structures import rattled
 from tests.test_nearest import AMMONIA, S1, T, environment, on_carbon, pyramid
 
 
@@ -72,6 +74,40 @@ class TestDefault:
         observer = observed(near_s1(0.03), on_carbon(), scope="environment")
         assert observer.sensitivity.approaching == "incompleteness"
         assert observer.n_singular == 1
+
+
+class SlowSOAP(SOAP):
+    derivatives_of_squares = None
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"k": 1},
+        {"distance": True},
+        {"apply_constraints": True},
+        {"scope": "atom"},
+        {"scope": "environment"},
+    ],
+    ids=str,
+)
+def test_estimates_without_jacobians(settings):
+    """What needs none is what Jacobians give."""
+    atoms = rattled(molecule("C2H6"), 0.1)
+    atoms.set_constraint(FixAtoms([7]))
+    found = []
+    for kind in (SOAP, SlowSOAP):
+        soap = kind(["C", "H"], cutoff=4.0, n_max=6, l_max=4)
+        watch = {"distance": True} if settings.get("scope") == "atom" else {}
+        observer = observed(atoms, soap, on_singular="log", **settings | watch)
+        found.append(observer.diagnosis)
+    quick, slow = found
+    near = settings.get("scope") == "environment"
+    assert quick.how == slow.how == ("walk" if near else "estimate")
+    assert 0 < quick.distance == pytest.approx(slow.distance, rel=1e-3)
+    scale = np.abs(slow.slope).max()
+    np.testing.assert_allclose(quick.slope, slow.slope, atol=1e-3 * scale)
 
 
 class TestLog:

@@ -295,6 +295,14 @@ def test_same_bits_for_any_number_of_threads():
     for other in (two, five):
         np.testing.assert_array_equal(one.blocks, other.blocks)
         np.testing.assert_array_equal(one.features, other.features)
+    modes = np.random.default_rng(0).normal(size=(2, len(atoms), 3))
+    one, two, five = (
+        SOAP(["Si"], 5.0, 4, 3, threads=n).derivatives_of_squares(atoms, modes, 1e-4)
+        for n in (1, 2, 5)
+    )
+    for other in (two, five):
+        np.testing.assert_array_equal(one[0], other[0])
+        np.testing.assert_array_equal(one[1], other[1])
 
 
 def test_same_bits_in_any_company():

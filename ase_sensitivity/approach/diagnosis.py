@@ -33,9 +33,10 @@ from ase_sensitivity.approach.walk import (
     Walk,
     estimate,
     place,
+    quick_estimate,
     walk,
 )
-from ase_sensitivity.descriptors.base import Descriptor, Floats, Ints, StackedJacobian
+from ase_sensitivity.descriptors.base import Descriptor, Floats, Ints
 from ase_sensitivity.sensitivity import Sensitivity
 from ase_sensitivity.structure import neighbor_pairs
 
@@ -121,9 +122,9 @@ class _Known:
     modes, values
         All modes that were asked, of shape (m, n_points, 3) in the order of the atoms, and their
         singular values.
-    n_null, center, neighbors
-        Number of null vectors, centre, and list of neighbours.
-    positions, slack
+    n_null, center
+        Number of null vectors, and centre.
+    atoms, slack
         Unless harmless, the diagnosis holds until the positions have changed by this, in Å.
     """
 
@@ -133,10 +134,35 @@ class _Known:
     values: Floats
     n_null: int
     center: int | None
-    neighbors: bytes
-    positions: Floats
+    atoms: Atoms
     slack: float
     age: int = 0
+    neighbors: bytes | None = None  # listed when somebody asks
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """Modes that were asked for their distance.
+
+    Attributes
+    ----------
+    modes, sigma
+        Of shape (m, 3 n_columns), and their singular values.
+    nearby
+        What they said.
+    here
+        The configuration with its complete spectrum, whose lowest modes they are; None if that was
+        not needed.
+    """
+
+    modes: Floats
+    sigma: Floats
+    nearby: Estimate
+    here: Place | None
+
+    @property
+    def distance(self) -> float:
+        return float(self.nearby.distances.min(initial=np.inf))
 
 
 class Watch:
@@ -190,46 +216,61 @@ class Watch:
         if not (found.ratio < limit or self._always):
             self._known = None
             return NOT_LOOKED_AT
-        neighbors = self._neighbors(atoms)
-        recalled = self._recalled(atoms, found, neighbors)
+        recalled = self._recalled(atoms, found)
         if recalled is not None and not self._always:
             return recalled
-        atoms = atoms.copy()  # a descriptor may do to it what it likes
         fixed = fixed_atoms(atoms) if self._apply_constraints else None
-        this = subject(atoms, self._descriptor, self._scope, found.center, fixed)
-        here = place(this, this.start)
-        ratios = here.found.singular_values / here.found.sigma_max
-        nearby = estimate(this, here, LOWEST if self._always else self._suspects(ratios))
-        distance = float(nearby.distances.min(initial=np.inf))
-        if nearby.ahead:
-            steepest = max(here.ratio(i) / d for i, d in enumerate(nearby.distances.tolist()))
+        # A descriptor may do to a copy what it likes.
+        this = subject(atoms.copy(), self._descriptor, self._scope, found.center, fixed)
+        asked = self._asked_quickly(this, found) or self._asked(this)
+        if recalled is None and asked.distance <= NEAR * self._within and asked.here is None:
+            asked = self._asked(this)  # a closer look takes the complete spectrum
+        if not asked.nearby.singular:
+            steepest = float((asked.sigma / asked.nearby.distances).max()) / found.sigma_max
             before = self._steepest if np.isfinite(self._steepest) else 0.0
             self._steepest = max(before, steepest)
-        number = nearby.nearest if nearby.ahead else 0
         if recalled is not None:
-            slope = _relative_slope(this, here, nearby, number)
-            return Diagnosis(distance, recalled.cause, slope, this.points, "known")
-        cause, how = None, "estimate"
-        if distance <= NEAR * self._within:
-            number, cause, walked = self._cause(this, here, nearby)
+            slope = _relative_slope(this, asked, asked.nearby.nearest)
+            return Diagnosis(asked.distance, recalled.cause, slope, this.points, "known")
+        number, cause, distance, how = asked.nearby.nearest, None, asked.distance, "estimate"
+        if asked.here is not None and distance <= NEAR * self._within:
+            number, cause, walked = self._cause(this, asked.here, asked.nearby)
             how = "filter" if walked is None else "walk"
-            distance = float(nearby.distances[number]) if walked is None else walked
-        slope = _relative_slope(this, here, nearby, number)
+            distance = float(asked.nearby.distances[number]) if walked is None else walked
+        slope = _relative_slope(this, asked, number)
         diagnosis = Diagnosis(distance, cause, slope, this.points, how)
         logger.debug("%s: %s at %.3f Å", how, cause, distance)
-        asked, order = max(1, len(nearby.ahead)), np.argsort(this.points, kind="stable")
+        order = np.argsort(this.points, kind="stable")
         self._known = _Known(
             diagnosis,
             number,
-            modes=np.array([this.shift(mode)[order] for mode in here.found.modes.T[:asked]]),
-            values=here.found.singular_values[:asked],
-            n_null=here.found.n_null,
+            modes=np.array([this.shift(mode)[order] for mode in asked.modes]),
+            values=asked.sigma,
+            n_null=found.n_null,
             center=found.center,
-            neighbors=neighbors,
-            positions=atoms.positions.copy(),
+            atoms=atoms.copy(),
             slack=max(distance - self._within, self._within / 4) if cause is None else 0.0,
         )
         return diagnosis
+
+    def _asked(self, this: Subject) -> _Asked:
+        """Ask the lowest modes for their distance."""
+        here = place(this, this.start)
+        found = here.found
+        lowest = self._n_asked(found.singular_values / found.sigma_max)
+        nearby = estimate(this, here, lowest)
+        return _Asked(found.modes.T[:lowest], found.singular_values[:lowest], nearby, here)
+
+    def _asked_quickly(self, this: Subject, found: Sensitivity) -> _Asked | None:
+        """The same without any Jacobian, where the modes known already and the descriptor allow."""
+        n_values = found.n_coordinates - found.n_trivial
+        if self._scope == "environment" or found.n_null or len(found.modes) < min(LOWEST, n_values):
+            return None  # its points may be in another order; there is nothing to estimate; too few
+        lowest = self._n_asked(found.singular_values / found.sigma_max)
+        modes, sigma = found.modes[:lowest, this.moving], found.singular_values[:lowest]
+        modes = modes.reshape(len(modes), -1)
+        nearby = quick_estimate(this, modes, sigma)
+        return None if nearby is None else _Asked(modes, sigma, nearby, None)
 
     def _cause(
         self, this: Subject, here: Place, nearby: Estimate
@@ -238,7 +279,7 @@ class Watch:
 
         Something benign may be next to something that is not: all modes that are near are asked.
         """
-        if not nearby.ahead:
+        if nearby.singular:
             return 0, label(this, here, here.found.modes[:, : here.found.n_null]), 0.0
         order = np.argsort(nearby.distances, kind="stable").tolist()
         first: tuple[int, str | None, float | None] = order[0], None, None
@@ -256,12 +297,12 @@ class Watch:
                 continue
             cause, walked = self._harmless(mode, distance, space, hinges), None
             if cause is None:
-                went = self._walk(this, here, number, nearby.ahead[number], CLOSE_ENOUGH)
+                went = self._walk(this, here, number, CLOSE_ENOUGH)
                 if not went.arrived:
                     continue
                 cause, walked = cause_of(this, here, went), went.distance
                 if cause not in HARMLESS:  # of which kind only the exact geometry tells
-                    exact = self._walk(this, here, number, nearby.ahead[number], EXACT)
+                    exact = self._walk(this, here, number, EXACT)
                     apart = exact.end.atoms.positions - went.end.atoms.positions
                     if np.linalg.norm(apart) < NEARBY[0]:
                         cause = cause_of(this, here, exact)
@@ -273,11 +314,9 @@ class Watch:
                 first = number, cause, walked
         return first
 
-    def _walk(
-        self, this: Subject, here: Place, number: int, ahead: StackedJacobian, arrived: float
-    ) -> Walk:
+    def _walk(self, this: Subject, here: Place, number: int, arrived: float) -> Walk:
         reach = 2 * NEAR * self._within
-        return walk(this, here, number, ahead, arrived=arrived, max_distance=reach)
+        return walk(this, here, number, arrived=arrived, max_distance=reach)
 
     @staticmethod
     def _harmless(
@@ -292,8 +331,11 @@ class Watch:
             return "symmetry" if score > HELD else "near-symmetric"
         return "fragment" if held(mode, hinges()) > HELD else None
 
-    def _suspects(self, ratios: Floats) -> int:
+    def _n_asked(self, ratios: Floats) -> int:
         """How many modes are asked for their distance."""
+        return LOWEST if self._always else self._suspects(ratios)
+
+    def _suspects(self, ratios: Floats) -> int:
         return int(np.clip((ratios < self._suspicious).sum(), 1, LOWEST))
 
     def _neighbors(self, atoms: Atoms) -> bytes:
@@ -304,16 +346,23 @@ class Watch:
         both = np.column_stack([pairs.first, pairs.second, pairs.shift])[order]
         return both.tobytes()
 
-    def _recalled(self, atoms: Atoms, found: Sensitivity, neighbors: bytes) -> Diagnosis | None:
+    def _same_neighbors(self, known: _Known, atoms: Atoms) -> bool:
+        if known.neighbors is None:
+            known.neighbors = self._neighbors(known.atoms)
+        return known.neighbors == self._neighbors(atoms)
+
+    def _recalled(self, atoms: Atoms, found: Sensitivity) -> Diagnosis | None:
         """The last diagnosis, if the state is still the same."""
         known = self._known
-        if known is None or known.neighbors != neighbors or known.center != found.center:
+        if known is None or known.center != found.center:
             return None
         known.age += 1
         if known.age > REFRESH or known.n_null != found.n_null:
             return None
         before = known.diagnosis
         if found.n_null:
+            if not self._same_neighbors(known, atoms):
+                return None
             return Diagnosis(0.0, before.cause, None, before.points, "known")
         modes = found.modes[:, np.argsort(found.atoms, kind="stable")]
         if modes.shape[1:] != known.modes.shape[1:]:
@@ -334,26 +383,28 @@ class Watch:
                 return None
         else:
             # No distance changes by more than the positions do.
-            change = atoms.positions - known.positions
+            change = atoms.positions - known.atoms.positions
             if np.linalg.norm(change - change.mean(axis=0)) > known.slack:
                 return None
+        if not self._same_neighbors(known, atoms):
+            return None
         # Of a combination of modes, singular values add up in squares.
         sigma = float(np.sqrt((share[same] * values[same] ** 2).sum() / share[same].sum()))
         change_of_value = sigma / float(known.values[known.number])
         slope = before.slope
         if slope is not None:
             # A singular value that has passed zero grows again: its slope has turned round.
-            change = (atoms.positions - known.positions)[before.points]
+            change = (atoms.positions - known.atoms.positions)[before.points]
             passed = 1 + float((slope * change).sum()) < 0
             slope = slope / (-change_of_value if passed else change_of_value)
         distance = before.distance * change_of_value
         return Diagnosis(distance, before.cause, slope, before.points, "known")
 
 
-def _relative_slope(this: Subject, here: Place, nearby: Estimate, number: int) -> Floats | None:
+def _relative_slope(this: Subject, asked: _Asked, number: int) -> Floats | None:
     """Derivative of a singular value by the points, relative to it; None where it is zero."""
-    if not nearby.ahead:
+    if asked.nearby.singular:
         return None
     slope = np.zeros((len(this.start), 3))
-    slope[this.moving] = nearby.slopes[number] / here.found.singular_values[number]
+    slope[this.moving] = asked.nearby.slopes[number] / asked.sigma[number]
     return slope

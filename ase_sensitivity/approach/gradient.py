@@ -100,7 +100,8 @@ def gradient(
     Notes
     -----
     d sigma / d x = u^T (J(x + h v) - J(x - h v)) / 2h (docs/theory, gradient): two more Jacobians
-    for each singular value. The error is of order ``step`` squared.
+    for each singular value, but none for :class:`~ase_sensitivity.SOAP`. The error is of order
+    ``step`` squared.
 
     Examples
     --------
@@ -130,11 +131,8 @@ def gradient(
     value = float(np.sqrt((sigma[members] ** 2).mean()))
     if members[0] < found.n_null:
         raise ValueError(f"singular value {index} is zero, where it has no gradient")
-    positions, strain = np.zeros((len(this.points), 3)), np.zeros((3, 3))
-    for number in members.tolist():
-        by_position, by_strain = derivative_of_square(this, view, found.modes[:, number], step)
-        positions += by_position
-        strain += by_strain
+    derivatives = of_squares(this, view, found.modes[:, members].T, step)
+    positions, strain = (part.sum(axis=0) for part in derivatives)
     scale = 1 / (2 * value * len(members))
     return Gradient(
         value=value,
@@ -152,22 +150,39 @@ def _meeting(found: Spectrum, index: int, tolerance: float) -> Ints:
     return np.flatnonzero(part == part[index])
 
 
-def derivative_of_square(
-    this: Subject, view: View, mode: Floats, step: float
-) -> tuple[Floats, Floats]:
-    """Derivatives of |J v|^2 at fixed v, by positions (n_points, 3) and by strain (3, 3)."""
-    rows = [along(part, view.column(part), mode) for part in view.jacobian.parts]
-    positions, strain = np.zeros((len(this.start), 3)), np.zeros((3, 3))
-    for sign in (1, -1):
-        moved = this.jacobian(this.displaced(this.start, sign * step * mode))
-        for w, part, before in zip(rows, moved.parts, view.jacobian.parts, strict=True):
-            check_rows(part, before)
-            forces = pull_of_blocks(part, w)
-            np.add.at(positions, part.atom, sign / step * forces)
-            strain += sign / step * np.einsum("pa,pb->ab", forces, part.displacement)
-    # The mode stays what it is while positions are strained.
-    for w, part in zip(rows, view.jacobian.parts, strict=True):
-        strain -= 2 * pull(part, w).T @ this.shift(mode)
+def of_squares(this: Subject, view: View, modes: Floats, step: float) -> tuple[Floats, Floats]:
+    """Derivatives of |J v|^2 at fixed v, each by positions (n_points, 3) and by strain (3, 3).
+
+    Parameters
+    ----------
+    this, view
+        The subject, and its view at the start.
+    modes
+        The v, of shape (m, 3 n_columns).
+    step
+        For the differences along them, in Å.
+
+    Raises
+    ------
+    ValueError
+        If rows of features appear or vanish with the step.
+    """
+    quick = this.quick_derivatives(modes, step)
+    if quick is not None:
+        return quick
+    positions, strain = np.zeros((len(modes), len(this.start), 3)), np.zeros((len(modes), 3, 3))
+    for number, mode in enumerate(modes):
+        rows = [along(part, view.column(part), mode) for part in view.jacobian.parts]
+        for sign in (1, -1):
+            moved = this.jacobian(this.displaced(this.start, sign * step * mode))
+            for w, part, before in zip(rows, moved.parts, view.jacobian.parts, strict=True):
+                check_rows(part, before)
+                forces = sign / step * pull_of_blocks(part, w)
+                np.add.at(positions[number], part.atom, forces)
+                strain[number] += forces.T @ part.displacement
+        # The mode stays what it is while positions are strained.
+        for w, part in zip(rows, view.jacobian.parts, strict=True):
+            strain[number] -= 2 * pull(part, w).T @ this.shift(mode)
     return positions, strain
 
 

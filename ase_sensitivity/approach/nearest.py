@@ -123,13 +123,11 @@ def nearest_singular(
         raise ValueError("there is nothing but rigid motions: nothing can become singular")
     nearby = estimate(this, here)
     went = Walk(here, 0, 0.0, True, "the configuration is singular already", 0, 0)
-    if nearby.ahead:
-        number = nearby.nearest
+    if not nearby.singular:
         went = walk(
             this,
             here,
-            number,
-            nearby.ahead[number],
+            nearby.nearest,
             max_distance=max_distance,
             max_steps=max_steps,
             closest=closest,
@@ -147,7 +145,7 @@ def nearest_singular(
         mode=mode,
         ratio=went.end.ratio(went.number),
         n_steps=went.n_steps,
-        n_jacobians=1 + len(nearby.ahead) + went.n_jacobians,
+        n_jacobians=1 + nearby.n_jacobians + went.n_jacobians,
     )
 
 

@@ -16,6 +16,7 @@ from ase_sensitivity.descriptors.base import (
     Floats,
     Ints,
     StackedJacobian,
+    derivatives_of_squares,
 )
 from ase_sensitivity.spectrum.rigid import Fragment, trivial_modes
 from ase_sensitivity.spectrum.scopes import (
@@ -100,6 +101,21 @@ class Subject:
     def ahead(self, atoms: Atoms, mode: Floats) -> StackedJacobian:
         """The Jacobian a small step from ``atoms`` along a mode (3 n_columns,)."""
         return self.jacobian(self.displaced(atoms, STEP * mode))
+
+    def quick_derivatives(
+        self, modes: Floats, step: float, *, both_sides: bool = True
+    ) -> tuple[Floats, Floats] | None:
+        """Derivatives of |J v|² at the start for modes (m, 3 n_columns) without any Jacobian.
+
+        By positions, of shape (m, n_points, 3), and by strain, (m, 3, 3); None if the descriptor
+        has no way to them. As :meth:`SOAP.derivatives_of_squares`.
+        """
+        shifts = np.zeros((len(modes), len(self.start), 3))
+        shifts[:, self.moving] = modes.reshape(len(modes), len(self.moving), 3)
+        only = self.center if self.scope == "environment" else None
+        return derivatives_of_squares(
+            self.descriptor, self.start, shifts, step, center=only, both_sides=both_sides
+        )
 
 
 def subject(

@@ -20,6 +20,10 @@ LOWEST = 3
 """Modes that are asked for their distance: the one with the smallest singular value need not be
 the nearest to zero."""
 
+ASIDE = 1e-6
+"""Displacement in Å for differences to one side, which are off by about its ratio to the distance.
+"""
+
 MAX_STEP = 0.2
 """The longest step in Å."""
 
@@ -73,39 +77,58 @@ class Estimate:
     Attributes
     ----------
     distances
-        To where each of the lowest modes becomes singular, in Å, of shape (m,).
+        To where each of the lowest modes becomes singular, in Å, of shape (m,): zero if the first
+        one is.
     slopes
-        Derivatives of their singular values, of shape (m, n_columns, 3), per Å.
-    ahead
-        The Jacobian a step along each of them. As the slopes, none if the first mode is singular.
+        Derivatives of their singular values, of shape (m, n_columns, 3), per Å; none if the first
+        mode is singular.
+    n_jacobians
+        Number of Jacobians that this took.
     """
 
     distances: Floats
     slopes: Floats
-    ahead: list[StackedJacobian]
+    n_jacobians: int = 0
+
+    @property
+    def singular(self) -> bool:
+        """Whether there was nothing to estimate."""
+        return len(self.slopes) == 0
 
     @property
     def nearest(self) -> int:
         """Which mode has the smallest distance."""
-        return int(self.distances.argmin())
+        return 0 if self.singular else int(self.distances.argmin())
+
+    @classmethod
+    def of(cls, sigma: Floats, slopes: Floats, n_jacobians: int = 0) -> Estimate:
+        """From singular values (m,) and their derivatives (m, n_columns, 3)."""
+        steepness = np.linalg.norm(slopes.reshape(len(sigma), -1), axis=1)
+        return cls(sigma / np.maximum(steepness, 1e-300), slopes, n_jacobians)
 
 
 def estimate(this: Subject, here: Place, lowest: int = LOWEST) -> Estimate:
-    """Estimate the distance by one further Jacobian for each mode."""
-    found, n_columns = here.found, here.view.n_columns
+    """Estimate the distance of the lowest modes, by as little as the descriptor needs for it."""
+    found = here.found
     if found.n_null or len(found.singular_values) == 0:
-        return Estimate(np.zeros(min(1, found.n_null)), np.empty((0, n_columns, 3)), [])
-    modes = found.modes.T[:lowest]
-    ahead = [this.ahead(here.atoms, mode) for mode in modes]
-    sigma = found.singular_values[: len(modes)]
-    slopes = np.array(
-        [
-            slope(this, here.view, mode, after) / value
-            for mode, after, value in zip(modes, ahead, sigma, strict=True)
-        ]
-    )
-    steepness = np.linalg.norm(slopes.reshape(len(modes), -1), axis=1)
-    return Estimate(sigma / np.maximum(steepness, 1e-300), slopes, ahead)
+        return Estimate(np.zeros(min(1, found.n_null)), np.empty((0, here.view.n_columns, 3)))
+    modes, sigma = found.modes.T[:lowest], found.singular_values[:lowest]
+    known = quick_estimate(this, modes, sigma)
+    if known is not None:
+        return known
+    slopes = [slope(this, here.view, mode, this.ahead(here.atoms, mode)) for mode in modes]
+    return Estimate.of(sigma, np.array(slopes) / sigma[:, None, None], len(slopes))
+
+
+def quick_estimate(this: Subject, modes: Floats, sigma: Floats) -> Estimate | None:
+    """The same for modes (m, 3 n_columns) and their values (m,), none of them zero, at the start.
+
+    None if the descriptor cannot do it without Jacobians.
+    """
+    derivatives = this.quick_derivatives(modes, ASIDE, both_sides=False)
+    if derivatives is None:
+        return None
+    return Estimate.of(sigma, derivatives[0][:, this.moving] / (2 * sigma[:, None, None]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +169,6 @@ def walk(
     this: Subject,
     start: Place,
     number: int,
-    ahead: StackedJacobian | None = None,
     *,
     max_distance: float = 0.5,
     max_steps: int = 25,
@@ -163,8 +185,6 @@ def walk(
         Where to start from.
     number
         The mode to follow, counted from the smallest singular value.
-    ahead
-        The Jacobian a step along it (:meth:`Subject.ahead`), if known.
     max_distance
         Give up beyond this, in Å.
     max_steps
@@ -188,9 +208,8 @@ def walk(
     while at.ratio(number) > arrived:
         if n_steps == max_steps:
             return ended(f"not there after {max_steps} steps")
-        if ahead is None:
-            ahead = this.ahead(at.atoms, at.found.modes[:, number])
-            n_jacobians += 1
+        ahead = this.ahead(at.atoms, at.found.modes[:, number])
+        n_jacobians += 1
         normal, downhill = _normal_equations(this, at, number, ahead)
         values, vectors = np.linalg.eigh(normal)
         # Damped towards the start: along what stays singular the walk slides back to its foot.
@@ -215,7 +234,6 @@ def walk(
             followed = trial.mode_like(at.found.modes[:, number])
             if trial.ratio(followed) < 0.9 * at.ratio(number):
                 at, number, damping = trial, followed, max(damping / 4, 1e-8)
-                ahead = None
                 n_steps += 1
                 break
             damping *= 4

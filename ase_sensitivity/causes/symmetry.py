@@ -18,7 +18,7 @@ Geometries printed with six decimals are symmetric to a few 1e-6 Å."""
 SMALL = 30
 """Number of points up to which the orbits of a group are not worth telling apart."""
 
-DENSE = 20_000
+DENSE = 1_000_000
 """Up to so many distances, all of them cost less than a tree."""
 
 ROUGH = 100.0
@@ -176,14 +176,15 @@ def _frames(first: Floats, second: Floats) -> Floats:
 def _confirmed(d: Floats, shell: Ints, candidates: Floats, tolerance: float) -> tuple[Floats, Ints]:
     """The candidates that map all points, fitted to them, and their permutations."""
     g, n = len(candidates), len(d)
-    moved = np.einsum("hij,nj->hni", candidates, d)
+    moved = d @ candidates.transpose(0, 2, 1)
     reach = min(ROUGH * tolerance * 10, 0.5)
     if 0 < g * n * n < DENSE:
-        apart = np.linalg.norm(moved[:, :, None] - d, axis=3)
-        apart[:, shell[:, None] != shell] = np.inf
+        # Distances squared, by a matrix product.
+        squares = (d**2).sum(axis=1)
+        never = np.where(shell[:, None] == shell, squares[:, None] + squares, np.inf)
+        apart = never - 2 * (moved @ d.T)
         image = apart.argmin(axis=2)
-        missed = apart.min(axis=2)
-        missed[missed > reach] = np.inf
+        missed = np.where(apart.min(axis=2) <= reach**2, 0.0, np.inf)
     else:
         # Shells are told apart by a fourth coordinate.
         from scipy.spatial import KDTree  # loads much
@@ -196,11 +197,11 @@ def _confirmed(d: Floats, shell: Ints, candidates: Floats, tolerance: float) -> 
     complete &= (np.diff(np.sort(image, axis=1), axis=1) > 0).all(axis=1)
     image, rough = image[complete], candidates[complete]
     # Orthogonal matrix of the same determinant nearest to all pairs of points (Kabsch).
-    u, _, vt = np.linalg.svd(np.einsum("hni,nj->hij", d[image], d))
+    u, _, vt = np.linalg.svd(d[image].transpose(0, 2, 1) @ d)
     last = np.linalg.det(rough) * np.linalg.det(u @ vt)
     u[:, :, 2] *= last[:, None]
     fitted = u @ vt
-    missed = np.linalg.norm(np.einsum("hij,nj->hni", fitted, d) - d[image], axis=2)
+    missed = np.linalg.norm(d @ fitted.transpose(0, 2, 1) - d[image], axis=2)
     good = missed.max(axis=1, initial=0.0) < tolerance
     return fitted[good], image[good]
 

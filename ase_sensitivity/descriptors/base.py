@@ -362,6 +362,29 @@ def jacobian_of(descriptor: Descriptor, atoms: Atoms) -> Jacobian:
     return stream(atoms)
 
 
+def derivatives_of_squares(
+    descriptor: Descriptor,
+    atoms: Atoms,
+    displacements: Floats,
+    step: float,
+    *,
+    center: int | None = None,
+    both_sides: bool = True,
+) -> tuple[Floats, Floats] | None:
+    """Derivatives of |J v|² by positions (m, n_atoms, 3) and strain (m, 3, 3), without Jacobians.
+
+    None if the descriptor has no method of this name, or that gives None. Arguments are those of
+    :meth:`SOAP.derivatives_of_squares`.
+    """
+    method = getattr(descriptor, "derivatives_of_squares", None)
+    if method is None:
+        return None
+    found: tuple[Floats, Floats] | None = method(
+        atoms, displacements, step, center=center, both_sides=both_sides
+    )
+    return found
+
+
 Rows = tuple[Floats, Ints]
 """Features of shape (n_rows, n_features), and the atom at the centre of each row, (n_rows,)."""
 

@@ -215,6 +215,32 @@ class QUIPDescriptor:
             return self._parts[0].stream(atoms)
         return self.jacobian(atoms)
 
+    def derivatives_of_squares(
+        self,
+        atoms: Atoms,
+        displacements: Floats,
+        step: float,
+        *,
+        center: int | None = None,
+        both_sides: bool = True,
+    ) -> tuple[Floats, Floats] | None:
+        """As that of :class:`~ase_sensitivity.SOAP`; None where QUIP would have to be asked.
+
+        Raises
+        ------
+        ValueError
+            If the structure is unusable.
+        """
+        total: tuple[Floats, Floats] | None = None
+        for part in self._parts:
+            if not isinstance(part, SOAP):
+                return None
+            found = part.derivatives_of_squares(
+                atoms, displacements, step, center=center, both_sides=both_sides
+            )
+            total = found if total is None else (total[0] + found[0], total[1] + found[1])
+        return total
+
 
 def _computer(arguments: QUIPArguments, native: bool) -> SOAP | _QUIPPart:
     if native and arguments.kind == "soap":

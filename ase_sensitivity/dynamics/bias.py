@@ -10,7 +10,7 @@ import numpy as np
 from ase import Atoms
 from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 
-from ase_sensitivity.approach.gradient import derivative_of_square
+from ase_sensitivity.approach.gradient import of_squares
 from ase_sensitivity.approach.subject import STEP, subject
 from ase_sensitivity.arguments import as_number
 from ase_sensitivity.descriptors.base import Descriptor, Floats
@@ -93,8 +93,9 @@ class _Bias:
 
         Notes
         -----
-        docs/calculator. One Jacobian, and if any value is below the ratio two more for each of
-        those, and for each that is close to the largest.
+        docs/calculator. One Jacobian, and if any value is below the ratio the derivatives of
+        those, and of all that are close to the largest: by two more Jacobians for each, but none
+        with :class:`~ase_sensitivity.SOAP`.
         """
         this = subject(atoms, descriptor, "structure", None)
         jacobian = this.jacobian(atoms)
@@ -107,13 +108,10 @@ class _Bias:
         if few and found.singular_values[:1] < self.ratio * above * found.sigma_max:
             found = spectrum(view, None, null_tolerance=null)
         energy, slopes = self._of_squares(found.singular_values**2)
-        positions, strain = np.zeros((len(atoms), 3)), np.zeros((3, 3))
-        for number in np.flatnonzero(slopes).tolist():
-            if number < found.n_null:
-                continue  # J v = 0, and with it the derivative of its square
-            by_position, by_strain = derivative_of_square(this, view, found.modes[:, number], STEP)
-            positions += slopes[number] * by_position
-            strain += slopes[number] * by_strain
+        acting = np.flatnonzero(slopes)
+        acting = acting[acting >= found.n_null]  # J v = 0, and with it the derivative of its square
+        derivatives = of_squares(this, view, found.modes[:, acting].T, STEP)
+        positions, strain = (np.tensordot(slopes[acting], part, 1) for part in derivatives)
         # Rigid motions change nothing: what is left of them is an error of the finite differences.
         flat = -positions.ravel()
         forces = flat - view.trivial @ (view.trivial.T @ flat)

@@ -18,7 +18,7 @@ from ase_sensitivity.descriptors.soap.simd import fma, load, mul, splat, store, 
 
 
 @njit(**INNER)
-def _power(coefficients, first_row, n_channels, scale, power):
+def power_of(coefficients, first_row, n_channels, scale, power):
     """Power spectrum in rows of l_padded numbers, one per (a, b <= a); returns its norm."""
     size = 4 * first_row[-1]
     l_padded = 4 * (first_row.size - 1)
@@ -225,7 +225,7 @@ def power_spectrum(
     for row in range(begin, end):
         first, last = starts[row], starts[row + 1]
         expand(first, last, vectors, species, density, basis, center_species[row], central)
-        norm = _power(coefficients, first_row, n_channels, scale, power)
+        norm = power_of(coefficients, first_row, n_channels, scale, power)
         factor = 1.0
         if normalise and norm > 0.0:
             factor = 1.0 / norm

@@ -1,16 +1,18 @@
-"""Runs the power spectrum's kernel, on several threads if asked."""
+"""Runs the power spectrum's kernels, on several threads if asked."""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numba
 import numpy as np
 
-from ase_sensitivity.descriptors.base import Floats
-from ase_sensitivity.descriptors.soap import kernels
+from ase_sensitivity.descriptors.base import Floats, Ints
+from ase_sensitivity.descriptors.soap import kernels, squares
 from ase_sensitivity.descriptors.soap.basis import Basis
 from ase_sensitivity.descriptors.soap.density import scratch
 from ase_sensitivity.descriptors.soap.environments import Environments
@@ -29,17 +31,9 @@ def power_spectrum(
     blocks: Floats,
     threads: int | None,
 ) -> None:
-    """Fill ``features`` (n_rows, n_features) and ``blocks`` (n_blocks, 3, n_features).
-
-    Threads of Python rather than numba's: kernels release the interpreter's lock, and there is no
-    threading layer that a fork or a second caller could break.
-    """
-    harmonics = basis.harmonics
+    """Fill ``features`` (n_rows, n_features) and ``blocks`` (n_blocks, 3, n_features)."""
     starts = environments.starts
-    n_rows, n_pairs = len(environments.centers), len(environments.atom)
-    scale = np.zeros(harmonics.l_padded)
-    scale[: basis.l_max + 1] = 1.0 / np.sqrt(2.0 * np.arange(basis.l_max + 1) + 1.0)
-    arguments = basis.arguments()
+    scale, arguments = _per_order(basis), basis.arguments()
     flat = blocks.reshape(-1)
 
     def run(begin: int, end: int) -> None:
@@ -57,15 +51,94 @@ def power_spectrum(
             scale,
             normalise,
             len(blocks) > 0,
-            kernels.scratch(density, basis.n_channels, harmonics.l_padded),
+            kernels.scratch(density, basis.n_channels, basis.harmonics.l_padded),
             features,
             flat,
         )
 
-    if not kernels.power_spectrum.overloads:
+    _in_shares(run, kernels.power_spectrum, starts, threads)
+
+
+def derivatives_by_pairs(
+    basis: Basis,
+    environments: Environments,
+    normalise: bool,
+    changes: Floats,
+    step: float,
+    both_sides: bool,
+    threads: int | None,
+) -> Floats:
+    """Derivatives of |J v|² for the power spectrum by the vectors of pairs, (m, n_pairs, 3).
+
+    Parameters
+    ----------
+    basis, environments, normalise, threads
+        As for the power spectrum.
+    changes
+        How each v changes the vectors, of shape (m, n_pairs, 3).
+    step, both_sides
+        For the differences along v, in Å; whether to take them about the middle.
+    """
+    forces = np.zeros_like(changes)
+    arguments, scale = basis.arguments(), _per_order(basis)
+    n_power = basis.n_channels * (basis.n_channels + 1) // 2 * basis.harmonics.l_padded
+
+    def run(begin: int, end: int) -> None:
+        most = int(np.diff(environments.starts[begin : end + 1]).max(initial=0))
+        density = scratch(basis, most)
+        squares.derivatives(
+            begin,
+            end,
+            environments.starts,
+            environments.vectors,
+            environments.species,
+            environments.center_species,
+            basis.central,
+            arguments,
+            scale,
+            normalise,
+            changes,
+            step,
+            both_sides,
+            squares.scratch(density, n_power, len(changes), most),
+            forces,
+        )
+
+    _in_shares(run, squares.derivatives, environments.starts, threads)
+    return forces
+
+
+def _per_order(basis: Basis) -> Floats:
+    """1 / sqrt(2 l + 1), of shape (l_padded,), zero beyond l_max."""
+    scale = np.zeros(basis.harmonics.l_padded)
+    scale[: basis.l_max + 1] = 1.0 / np.sqrt(2.0 * np.arange(basis.l_max + 1) + 1.0)
+    return scale
+
+
+def _in_shares(
+    run: Callable[[int, int], None], kernel: Any, starts: Ints, threads: int | None
+) -> None:
+    """Let threads run a kernel for ranges of rows, with about as many pairs each.
+
+    Threads of Python rather than numba's: kernels release the interpreter's lock, and there is no
+    threading layer that a fork or a second caller could break.
+
+    Parameters
+    ----------
+    run
+        Called with the first row and the one after the last.
+    kernel
+        What it runs: compiled before, if need be.
+    starts
+        First pair of each row, of shape (n_rows + 1,).
+    threads
+        How many at most; None for what numba would take.
+    """
+    if not kernel.overloads:
         begin = time.perf_counter()
         run(0, 0)
-        logger.info("SOAP's kernels were ready after %.1f s", time.perf_counter() - begin)
+        logger.info("%s was ready after %.1f s", kernel.__name__, time.perf_counter() - begin)
+    n_rows, n_pairs = len(starts) - 1, int(starts[-1])
     n_threads = threads or numba.config.NUMBA_NUM_THREADS
     n_threads = max(1, min(n_threads, n_rows, n_pairs // WORTHWHILE))
     if n_threads == 1:

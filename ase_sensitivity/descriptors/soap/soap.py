@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -301,6 +302,85 @@ class SOAP:
             center_atoms=environments.centers,
             pairs=environments.pairs,
         )
+
+    def derivatives_of_squares(
+        self,
+        atoms: Atoms,
+        displacements: Floats,
+        step: float,
+        *,
+        center: int | None = None,
+        both_sides: bool = True,
+    ) -> tuple[Floats, Floats]:
+        r"""Derivatives of \|J v\|² at fixed v, for several v, by differences along v.
+
+        Parameters
+        ----------
+        atoms
+            The structure.
+        displacements
+            The v, of shape (m, n_atoms, 3).
+        step
+            For the differences, in Å.
+        center
+            The only centre that counts; by default all.
+        both_sides
+            Whether to take differences about the middle, with an error of order ``step`` squared.
+            Those to one side, with an error of order ``step``, take little more than half the time.
+
+        Returns
+        -------
+        positions
+            Derivatives by the positions, of shape (m, n_atoms, 3).
+        strain
+            By a strain of positions and cell, of shape (m, 3, 3).
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the structure is unusable.
+        """
+        environments = self._environments(atoms)
+        if center is not None:
+            start, stop = np.searchsorted(environments.centers, (center, center + 1)).tolist()
+            environments = environments.rows(start, stop)
+        first, second = environments.centers[environments.row], environments.atom
+        forces = self._derivatives_by_pairs(
+            environments, displacements[:, second] - displacements[:, first], step, both_sides
+        )
+        positions = np.zeros((len(displacements), len(atoms), 3))
+        for total, force in zip(positions, forces, strict=True):
+            np.add.at(total, second, force)
+            np.subtract.at(total, first, force)
+        return positions, np.einsum("mka,kb->mab", forces, environments.vectors)
+
+    def _derivatives_by_pairs(
+        self, environments: Environments, changes: Floats, step: float, both_sides: bool
+    ) -> Floats:
+        """Derivatives of |J v|² by the vectors of all pairs, of shape (m, n_pairs, 3)."""
+        if self._body_order == 3:
+            from ase_sensitivity.descriptors.soap.power_spectrum import derivatives_by_pairs
+
+            return derivatives_by_pairs(
+                self._basis, environments, self._normalise, changes, step, both_sides, self._threads
+            )
+        neighbors = np.ones(environments.n_blocks, dtype=bool)
+        neighbors[environments.own] = False
+
+        def blocks(shift: Floats | float) -> Floats:
+            moved = replace(environments, vectors=environments.vectors + shift)
+            return self._calculate(moved, gradients=True)[1][neighbors]
+
+        row, forces, here = environments.row, np.empty_like(changes), blocks(0.0)
+        for change, force in zip(changes, forces, strict=True):
+            w = np.zeros((len(environments.centers), self.n_features))
+            np.add.at(w, row, np.einsum("kxf,kx->kf", here, change))
+            if both_sides:
+                bend = (blocks(step * change) - blocks(-step * change)) / step
+            else:
+                bend = 2 * (blocks(step * change) - here) / step
+            force[:] = np.einsum("kxf,kf->kx", bend, w[row])
+        return forces
 
     @property
     def _one_thread(self) -> bool:

@@ -1,0 +1,255 @@
+"""Kernel for how |J v|² changes with the structure, v a displacement: without any Jacobian.
+
+The derivative of one number by all positions costs little more than the number itself: once the
+density coefficients are weighted by what the features ask of them, a neighbour takes n_max products
+for each (l, m), and not one for each feature.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from ase_sensitivity.descriptors.base import Floats
+from ase_sensitivity.descriptors.soap.density import INNER, OPTIONS, expand
+from ase_sensitivity.descriptors.soap.kernels import power_of
+from ase_sensitivity.descriptors.soap.simd import fma, load, mul, splat, store, total
+
+
+@njit(**INNER)
+def _direction(vector, unit):
+    r = math.sqrt(vector[0] ** 2 + vector[1] ** 2 + vector[2] ** 2)
+    for component in range(3):
+        unit[component] = vector[component] / r
+
+
+@njit(**INNER)
+def _push(change, at, first_row, n_max, radial, radial_at, angular, angular_at, unit, moved):
+    """Add how the coefficients, from `at` on, change with a neighbour moved by `moved`, (3,)."""
+    size = 4 * first_row[-1]
+    l_padded = 4 * (first_row.size - 1)
+    slope_at = radial_at + n_max * l_padded
+    x, y, z = splat(moved[0]), splat(moved[1]), splat(moved[2])
+    radius = splat(moved[0] * unit[0] + moved[1] * unit[1] + moved[2] * unit[2])
+    for g in range(first_row.size - 1):
+        for row in range(first_row[g], first_row[g + 1]):
+            place = angular_at + 4 * row
+            along = mul(radius, load(angular, place))
+            across = fma(
+                z, load(angular, place + 3 * size), mul(y, load(angular, place + 2 * size))
+            )
+            across = fma(x, load(angular, place + size), across)
+            for n in range(n_max):
+                to = at + n * size + 4 * row
+                value = fma(load(radial, slope_at + n * l_padded + 4 * g), along, load(change, to))
+                value = fma(load(radial, radial_at + n * l_padded + 4 * g), across, value)
+                store(change, to, value)
+
+
+@njit(**INNER)
+def _power_change(coefficients, change, first_row, n_channels, scale, out):
+    """Change of the power spectrum, with that of the coefficients."""
+    size = 4 * first_row[-1]
+    l_padded = 4 * (first_row.size - 1)
+    root2 = splat(math.sqrt(2.0))
+    for a in range(n_channels):
+        for b in range(a + 1):
+            for g in range(first_row.size - 1):
+                value = splat(0.0)
+                for row in range(first_row[g], first_row[g + 1]):
+                    left, right = a * size + 4 * row, b * size + 4 * row
+                    value = fma(load(change, left), load(coefficients, right), value)
+                    value = fma(load(coefficients, left), load(change, right), value)
+                value = mul(value, load(scale, 4 * g))
+                if a != b:
+                    value = mul(value, root2)
+                store(out, (a * (a + 1) // 2 + b) * l_padded + 4 * g, value)
+
+
+@njit(**INNER)
+def _weighted(coefficients, first_row, n_channels, scale, weights, adjoint):
+    """Derivatives by the coefficients of the power spectrum times `weights`."""
+    size = 4 * first_row[-1]
+    l_padded = 4 * (first_row.size - 1)
+    two, root2 = splat(2.0), splat(math.sqrt(2.0))
+    for a in range(n_channels):
+        for g in range(first_row.size - 1):
+            for b in range(a + 1):
+                weight = load(weights, (a * (a + 1) // 2 + b) * l_padded + 4 * g)
+                weight = mul(weight, mul(load(scale, 4 * g), two if a == b else root2))
+                for row in range(first_row[g], first_row[g + 1]):
+                    left, right = a * size + 4 * row, b * size + 4 * row
+                    before = load(adjoint, left) if b > 0 else splat(0.0)
+                    store(adjoint, left, fma(weight, load(coefficients, right), before))
+                    if b < a:
+                        before = load(adjoint, right)
+                        store(adjoint, right, fma(weight, load(coefficients, left), before))
+
+
+@njit(**INNER)
+def _pull(adjoint, at, first_row, n_max, radial, radial_at, angular, angular_at, unit, factor, out):
+    """Add `factor` times what the weighted coefficients ask of one neighbour to `out`, (3,)."""
+    size = 4 * first_row[-1]
+    l_padded = 4 * (first_row.size - 1)
+    slope_at = radial_at + n_max * l_padded
+    along, x, y, z = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
+    for g in range(first_row.size - 1):
+        for row in range(first_row[g], first_row[g + 1]):
+            value, slope = splat(0.0), splat(0.0)
+            for n in range(n_max):
+                weight = load(adjoint, at + n * size + 4 * row)
+                value = fma(load(radial, radial_at + n * l_padded + 4 * g), weight, value)
+                slope = fma(load(radial, slope_at + n * l_padded + 4 * g), weight, slope)
+            place = angular_at + 4 * row
+            along = fma(slope, load(angular, place), along)
+            x = fma(value, load(angular, place + size), x)
+            y = fma(value, load(angular, place + 2 * size), y)
+            z = fma(value, load(angular, place + 3 * size), z)
+    radius = total(along)
+    out[0] += factor * (total(x) + unit[0] * radius)
+    out[1] += factor * (total(y) + unit[1] * radius)
+    out[2] += factor * (total(z) + unit[2] * radius)
+
+
+@njit(**INNER)
+def _normalised(normalise, power, norm):
+    """Divide by the norm, if asked to, and return what was divided by."""
+    if not normalise or norm == 0.0:
+        return 1.0
+    for k in range(power.size):
+        power[k] /= norm
+    return norm
+
+
+@njit(**INNER)
+def _projected(normalise, values, power, norm, out):
+    """Take the part along the power spectrum off `values`, if it is normalised."""
+    overlap = 0.0
+    if normalise:
+        for k in range(power.size):
+            overlap += values[k] * power[k]
+    for k in range(power.size):
+        out[k] = (values[k] - overlap * power[k]) / norm
+
+
+@njit(**OPTIONS)
+def derivatives(
+    begin,
+    end,
+    starts,
+    vectors,
+    species,
+    center_species,
+    central,
+    basis,
+    scale,
+    normalise,
+    changes,
+    step,
+    both_sides,
+    work,
+    forces,
+):
+    """Derivatives of |J v|² by the vectors of the pairs of some rows, for several v.
+
+    They are 2 w . d(J v) with w = J v, and J v changes with x as J x does along v.
+
+    Parameters
+    ----------
+    begin, end
+        Rows to do.
+    starts, vectors, species, center_species, central, basis, scale, normalise
+        As in kernels.power_spectrum.
+    changes
+        How each v changes the vectors, of shape (m, n_pairs, 3).
+    step, both_sides
+        For the differences along v, in Å; whether to take them about the middle.
+    work
+        Scratch: density and power spectrum; w of each v and projected; J v and J^T w up to the
+        coefficients; displaced vectors; a unit vector.
+    forces
+        Out: of shape (m, n_pairs, 3), zero before.
+    """
+    density, power, w, weights, pushed, adjoint, displaced, unit = work
+    coefficients, radial_values, angular, _, _ = density
+    n_species, n_max = basis[0], basis[1]
+    first_row = basis[7][0]
+    n_channels, n_modes = n_species * n_max, len(changes)
+    n_radial, size = 8 * n_max * (first_row.size - 1), 4 * first_row[-1]
+    n_sides = 2 if both_sides else 1
+    for row in range(begin, end):
+        first, last = starts[row], starts[row + 1]
+        # First where the neighbours are, then beside it for one v after the other. All in one loop,
+        # as what is called twice takes twice the time to compile.
+        for place in range(1 + n_sides * n_modes):
+            if place == 0:
+                shift, low, high = 0.0, 0, 0 if both_sides else n_modes
+                factor = -2.0 / step
+            else:
+                low, side = divmod(place - 1, n_sides)
+                shift, high = step if side == 0 else -step, low + 1
+                factor = 2.0 / (n_sides * shift)
+            for pair in range(first, last):
+                for x in range(3):
+                    displaced[pair - first, x] = vectors[pair, x]
+                    if shift != 0.0:
+                        displaced[pair - first, x] += shift * changes[low, pair, x]
+            kind, own = center_species[row], species[first:last]
+            expand(np.intp(0), last - first, displaced, own, density, basis, kind, central)
+            norm = power_of(coefficients, first_row, n_channels, scale, power)
+            norm = _normalised(normalise, power, norm)
+            if place == 0:
+                for v in range(n_modes):
+                    pushed[:] = 0.0
+                    for k in range(last - first):
+                        _direction(displaced[k], unit)
+                        _push(
+                            pushed,
+                            own[k] * n_max * size,
+                            first_row,
+                            n_max,
+                            radial_values,
+                            k * n_radial,
+                            angular,
+                            k * 4 * size,
+                            unit,
+                            changes[v, first + k],
+                        )
+                    _power_change(coefficients, pushed, first_row, n_channels, scale, weights)
+                    _projected(normalise, weights, power, norm, w[v])
+            for v in range(low, high):
+                _projected(normalise, w[v], power, norm, weights)
+                _weighted(coefficients, first_row, n_channels, scale, weights, adjoint)
+                for k in range(last - first):
+                    _direction(displaced[k], unit)
+                    _pull(
+                        adjoint,
+                        own[k] * n_max * size,
+                        first_row,
+                        n_max,
+                        radial_values,
+                        k * n_radial,
+                        angular,
+                        k * 4 * size,
+                        unit,
+                        factor,
+                        forces[v, first + k],
+                    )
+
+
+def scratch(
+    density: tuple[Floats, ...], n_power: int, n_modes: int, most: int
+) -> tuple[object, ...]:
+    """Arrays that `derivatives` works in, around those of the density."""
+    return (
+        density,
+        np.zeros(n_power),
+        np.zeros((n_modes, n_power)),
+        np.zeros(n_power),
+        np.zeros_like(density[0]),
+        np.zeros_like(density[0]),
+        np.zeros((most, 3)),
+        np.zeros(3),
+    )
