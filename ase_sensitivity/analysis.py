@@ -130,17 +130,18 @@ def analyze(
             f"no atom of {atoms.get_chemical_formula()} is a centre of {descriptor!r}; "
             "check its species"
         )
-    null = max(null_tolerance, 10 * jacobian.precision)
     worst: tuple[View, Spectrum] | None = None
     for view in _views(jacobian, atoms, scope, center, fixed):
-        found = spectrum(view, k, start=_start(view, previous), null_tolerance=null)
+        found = spectrum(view, k, start=_start(view, previous), null_tolerance=null_tolerance)
         # A nan ratio means nothing but rigid motions: anything else is worse.
         if worst is None or found.ratio < worst[1].ratio or np.isnan(worst[1].ratio):
             worst = view, found
     if worst is None:
         raise ValueError("there are no atoms that could move")
     result = _result(*worst, scope=scope, n_atoms=len(atoms))
-    return _explained(result, *worst, atoms, descriptor, null, tolerance) if causes else result
+    if not causes:
+        return result
+    return _explained(result, *worst, atoms, descriptor, null_tolerance, tolerance)
 
 
 def check_arguments(

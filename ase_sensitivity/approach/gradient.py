@@ -20,7 +20,7 @@ from ase_sensitivity.approach.subject import (
 from ase_sensitivity.arguments import as_integer, as_number
 from ase_sensitivity.descriptors.base import Descriptor, Floats, Ints, StackedJacobian
 from ase_sensitivity.spectrum.scopes import View
-from ase_sensitivity.spectrum.solvers import NULL_TOLERANCE, Spectrum, spectrum
+from ase_sensitivity.spectrum.solvers import Spectrum, spectrum
 
 DEGENERATE = 1e-4
 """Singular values that differ by less than this fraction are taken together."""
@@ -121,7 +121,7 @@ def gradient(
     this = subject(atoms, descriptor, scope, center)
     jacobian = this.jacobian(this.start)
     view = this.view(jacobian, this.start)
-    found = spectrum(view, null_tolerance=max(NULL_TOLERANCE, 10 * jacobian.precision))
+    found = spectrum(view)
     sigma = found.singular_values
     if len(sigma) == 0:
         raise ValueError("there is nothing but rigid motions: no singular value has a gradient")

@@ -12,7 +12,7 @@ from ase_sensitivity.approach.gradient import slope
 from ase_sensitivity.approach.subject import Subject, aligned, difference
 from ase_sensitivity.descriptors.base import FeatureJacobian, Floats, Ints, StackedJacobian
 from ase_sensitivity.spectrum.scopes import View
-from ase_sensitivity.spectrum.solvers import NULL_TOLERANCE, Spectrum, spectrum
+from ase_sensitivity.spectrum.solvers import Spectrum, spectrum
 
 logger = logging.getLogger(__name__)
 
@@ -66,8 +66,7 @@ def place(this: Subject, atoms: Atoms) -> Place:
     """Evaluate a configuration."""
     jacobian = this.jacobian(atoms)
     view = this.view(jacobian, atoms)
-    null = max(NULL_TOLERANCE, 10 * jacobian.precision)
-    return Place(atoms, jacobian, view, spectrum(view, null_tolerance=null))
+    return Place(atoms, jacobian, view, spectrum(view))
 
 
 @dataclass(frozen=True, eq=False)

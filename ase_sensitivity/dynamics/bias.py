@@ -14,7 +14,7 @@ from ase_sensitivity.approach.gradient import of_squares
 from ase_sensitivity.approach.subject import STEP, subject
 from ase_sensitivity.arguments import as_number
 from ase_sensitivity.descriptors.base import Descriptor, Floats
-from ase_sensitivity.spectrum.solvers import FEW, NULL_TOLERANCE, spectrum
+from ase_sensitivity.spectrum.solvers import FEW, spectrum
 
 POWER = 30
 """Power mean of the squares that stands for the largest: at most 2 % above it where three meet."""
@@ -101,12 +101,11 @@ class _Bias:
         jacobian = this.jacobian(atoms)
         view = this.view(jacobian, atoms)
         few = 1 if 3 * len(atoms) > FEW else None
-        null = max(NULL_TOLERANCE, 10 * jacobian.precision)
-        found = spectrum(view, few, null_tolerance=null)
+        found = spectrum(view, few)
         # No value is above its power mean with all others, which is at most this much larger.
         above = (3 * len(atoms)) ** (0.5 / POWER)
         if few and found.singular_values[:1] < self.ratio * above * found.sigma_max:
-            found = spectrum(view, None, null_tolerance=null)
+            found = spectrum(view, None)
         energy, slopes = self._of_squares(found.singular_values**2)
         acting = np.flatnonzero(slopes)
         acting = acting[acting >= found.n_null]  # J v = 0, and with it the derivative of its square

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, Literal
 
-import numpy as np
 from ase import Atoms, units
 from ase.parallel import world
 
@@ -29,6 +28,7 @@ from ase_sensitivity.dynamics.actions import (
 )
 from ase_sensitivity.dynamics.frames import FrameFile, check_is_flagged, check_path, flagged_frame
 from ase_sensitivity.dynamics.log import LineFile, check_file, check_is_log, columns, line
+from ase_sensitivity.dynamics.threshold import CALIBRATION, QUANTILE, Threshold
 from ase_sensitivity.notices import (
     EvaluationWarning,
     SingularConfiguration,
@@ -36,11 +36,8 @@ from ase_sensitivity.notices import (
     warn,
 )
 from ase_sensitivity.sensitivity import Sensitivity
-from ase_sensitivity.spectrum.solvers import NULL_TOLERANCE
 
 logger = logging.getLogger(__name__)
-
-CALIBRATION, QUANTILE = 50, 0.01
 
 WITHIN = 0.1
 """In Å: how near a singular configuration has to be for its cause to be looked for."""
@@ -222,9 +219,7 @@ class SensitivityObserver:
         self._below = 0
         self._stopped = False
         self._warned: set[str] = set()
-        self._calibration: list[float] = []
-        self._quantile = quantile
-        self.threshold, self._n_calibration = self._start_threshold(threshold, calibration)
+        self._threshold = Threshold(threshold, calibration, quantile, self._ratio)
         by_cause = threshold is None or isinstance(on_singular, Mapping)
         self._watch = self._start_watch(distance_threshold, by_cause, as_flag("distance", distance))
         # Opening a file empties it: only once everything else is known to be right.
@@ -269,6 +264,11 @@ class SensitivityObserver:
                 )
             atoms = atoms.atoms  # a filter
         return atoms
+
+    @property
+    def threshold(self) -> float | None:
+        """The ratio below which a frame is below; None if there is none, or not yet."""
+        return self._threshold.value
 
     def __call__(self) -> None:
         """Look at the present configuration and act on it."""
@@ -328,7 +328,7 @@ class SensitivityObserver:
         return float("nan") if get_time is None else get_time() / units.fs
 
     def _state(self, found: Sensitivity) -> str:
-        if self.threshold is None and len(self._calibration) < self._n_calibration:
+        if self._threshold.calibrating:
             return "calibrating"
         if not self._is_below(found):
             self._below, self._stopped = 0, False
@@ -350,11 +350,8 @@ class SensitivityObserver:
         return self._actions.get(found.approaching or APPROACHED[0], ())
 
     def _calibrate(self, ratio: float) -> None:
-        if math.isfinite(ratio):
-            self._calibration.append(ratio)
-        if len(self._calibration) == self._n_calibration:
-            self.threshold = self._calibrated(self._calibration)
-            calls = f"the first {self._n_calibration} calls"
+        if self._threshold.learn(ratio):
+            calls = f"the first {self._threshold.n_calls} calls"
             self._write_line(f"# threshold={self.threshold:.6e} from {calls}\n")
 
     def _act(self, atoms: Atoms, found: Sensitivity, step: int, time: float) -> None:
@@ -429,7 +426,7 @@ class SensitivityObserver:
     def _header(self) -> str:
         settings = ", ".join(f"{name}={value}" for name, value in self._settings.items())
         described = " ".join(repr(self._descriptor).split())
-        threshold = "auto" if self._n_calibration else self.threshold
+        threshold = "auto" if self._threshold.n_calls else self.threshold
         limits = f"threshold={threshold}, distance_threshold={self._within}"
         return f"# {described}\n# {settings}, {limits}\n"
 
@@ -450,46 +447,8 @@ class SensitivityObserver:
             apply_constraints=self._settings["apply_constraints"],
         )
 
-    def _start_threshold(
-        self, threshold: float | str | None, calibration: int | Iterable[Atoms]
-    ) -> tuple[float | None, int]:
-        """The threshold, or None and the number of calls that will set it."""
-        if threshold != "auto" and (calibration != CALIBRATION or self._quantile != QUANTILE):
-            raise ValueError(
-                '`calibration` and `quantile` have no meaning without threshold="auto"'
-            )
-        if threshold is None:
-            return None, 0
-        if threshold != "auto":
-            if not is_number(threshold) or not 0 < threshold < math.inf:
-                raise ValueError(
-                    f'`threshold` is {threshold!r} but must be a positive number, "auto" or None'
-                )
-            return float(threshold), 0
-        if not is_number(self._quantile) or not 0 <= self._quantile <= 1:
-            raise ValueError(f"`quantile` is {self._quantile!r} but must be between 0 and 1")
-        if isinstance(calibration, int | float | np.number):
-            return None, as_integer("calibration", calibration, 1)
-        if isinstance(calibration, str | Atoms) or not isinstance(calibration, Iterable):
-            raise TypeError(
-                f"`calibration` is {calibration!r} but must be a number of calls or a list of Atoms"
-            )
-        ratios = [self._ratio(number, frame) for number, frame in enumerate(calibration)]
-        ratios = [ratio for ratio in ratios if math.isfinite(ratio)]
-        if not ratios:
-            raise ValueError(f"`calibration` is {calibration!r}, with no frame to learn from")
-        return self._calibrated(ratios), 0
-
-    def _ratio(self, number: int, frame: Atoms) -> float:
-        try:
-            return analyze(frame, self._descriptor, **self._settings).ratio
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"`calibration`, frame {number}: {error}") from error
-
-    def _calibrated(self, ratios: list[float]) -> float:
-        threshold = max(float(np.quantile(ratios, self._quantile)), NULL_TOLERANCE)
-        logger.info("threshold %.3e from %d frames", threshold, len(ratios))
-        return threshold
+    def _ratio(self, frame: Atoms) -> float:
+        return analyze(frame, self._descriptor, **self._settings).ratio
 
 
 def _checked_dyn(dyn: Any) -> Any:

@@ -91,8 +91,10 @@ def spectrum(
     start
         Modes of a similar view, of shape (3 n_columns, any), to start from.
     null_tolerance
-        Singular values below this fraction of the largest are zero.
+        Singular values below this fraction of the largest are zero, or below ten times the
+        precision of the Jacobian.
     """
+    null_tolerance = max(null_tolerance, 10 * view.jacobian.precision)
     n_values = 3 * view.n_columns - view.trivial.shape[1]
     wanted = n_values if k is None else min(k, n_values)
     if 3 * view.n_columns > LONG and wanted <= n_values // 4:
