@@ -14,12 +14,11 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from ase_sensitivity.analysis import Scope
 from ase_sensitivity.arguments import as_integer, as_number
+from ase_sensitivity.causes.attribution import CAUSES
 from ase_sensitivity.descriptors.base import Descriptor, Floats
 from ase_sensitivity.explore.feature_map import FeatureMap
 
 logger = logging.getLogger(__name__)
-
-CAUSES = ("symmetry", "fragment", "incompleteness", "truncation", "unknown")
 
 REACH = 1.0
 """How far a walk may go, in Å."""
@@ -39,7 +38,8 @@ class SingularPoint:
         The configuration; in environment scope the centre and then its neighbours, as a cluster.
         ``info`` has the cause, the ratio and the rmsd.
     cause
-        Why it is singular: one of :data:`CAUSES` (docs/causes).
+        Why it is singular: one of "fragment", "symmetry", "incompleteness",
+        "truncation" and "unknown" (docs/causes).
     mode
         The displacement that is invisible there, of shape (n_atoms, 3), normalised.
     ratio
