@@ -4,6 +4,7 @@ import importlib.util
 import pickle
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from ase.build import bulk, molecule
 from ase.data import atomic_numbers
 from scipy.spatial.transform import Rotation
 
+import ase_sensitivity.descriptors.soap.power_spectrum as runner
 from ase_sensitivity import SOAP, Descriptor, QUIPDescriptor, strain_derivative
 from ase_sensitivity.descriptors.soap.basis import Basis
 from ase_sensitivity.descriptors.soap.environments import Environments
@@ -303,6 +305,18 @@ def test_same_bits_for_any_number_of_threads():
     for other in (two, five):
         np.testing.assert_array_equal(one[0], other[0])
         np.testing.assert_array_equal(one[1], other[1])
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(0.2, False), (6.0, True)])
+def test_compilation_is_told(seconds, told, caplog, monkeypatch):
+    clock = iter([0.0, seconds])
+    monkeypatch.setattr(runner.time, "perf_counter", lambda: next(clock))
+    caplog.set_level("INFO")
+    rows = []
+    kernel = SimpleNamespace(overloads={})
+    runner._in_shares(lambda *given: rows.append(given), kernel, np.array([0, 3, 5]), 1)
+    assert rows == [(0, 0), (0, 2)]
+    assert ("compiled in 6.0 s" in caplog.text) == told
 
 
 def test_same_bits_in_any_company():

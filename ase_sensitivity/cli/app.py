@@ -53,6 +53,8 @@ def _common(
     logging.basicConfig(
         level=logging.INFO if verbose else logging.ERROR, handlers=[handler], format="%(message)s"
     )
+    if handler.console.is_terminal:  # somebody waits, and is told what for
+        logging.getLogger("ase_sensitivity.descriptors.soap.power_spectrum").setLevel(logging.INFO)
 
 
 for command in (analyze, scan, check, converge, report):

@@ -19,6 +19,9 @@ from ase_sensitivity.descriptors.soap.environments import Environments
 
 logger = logging.getLogger(__name__)
 
+LOADING = 1.0
+"""Seconds that loading a kernel may take; compiling it takes longer."""
+
 WORTHWHILE = 1000
 """Pairs per thread below which starting one costs more than it saves."""
 
@@ -137,7 +140,9 @@ def _in_shares(
     if not kernel.overloads:
         begin = time.perf_counter()
         run(0, 0)
-        logger.info("%s was ready after %.1f s", kernel.__name__, time.perf_counter() - begin)
+        took = time.perf_counter() - begin
+        if took > LOADING:
+            logger.info("a kernel of SOAP was compiled in %.1f s; later runs will load it", took)
     n_rows, n_pairs = len(starts) - 1, int(starts[-1])
     n_threads = threads or numba.config.NUMBA_NUM_THREADS
     n_threads = max(1, min(n_threads, n_rows, n_pairs // WORTHWHILE))
