@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ase import Atoms
 
 from ase_sensitivity import SOAP, analyze
@@ -19,6 +20,9 @@ from benchmarks.planted import KINDS, Planted, planted
 
 SPURIOUS = ("incompleteness", "truncation")
 WITHIN = 0.1
+
+AWAY, STEPS = 0.6, 30
+"""Approaches begin this far away, in Å, and take so many steps."""
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
@@ -113,12 +117,34 @@ def detected(entries: list[tuple[Planted, dict[str, Any]]]) -> list[dict[str, An
     return rows
 
 
+def approached(plants: list[Planted]) -> dict[str, Any]:
+    """What an observer notices of runs that come to planted configurations from AWAY."""
+    random = np.random.default_rng(1)
+    noticed, at_last = 0, 0
+    for plant in plants:
+        shift = random.normal(size=plant.atoms.positions.shape)
+        shift *= AWAY / np.linalg.norm(shift)
+        images = []
+        for fraction in np.linspace(1, 0, STEPS + 1):
+            images.append(plant.atoms.copy())
+            images[-1].positions += fraction * shift
+        warned = [warns(entry) for entry in look(images, plant.descriptor, one_run=True)]
+        noticed, at_last = noticed + any(warned), at_last + warned[-1]
+    return {
+        "kind": plants[0].kind,
+        "approaches": len(plants),
+        "noticed": noticed,
+        "at the last step": at_last,
+    }
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder for frames and results")
     parser.add_argument("--frames", type=int, default=450, help="for each system")
     parser.add_argument("--planted", type=int, default=250, help="for each kind")
+    parser.add_argument("--approaches", type=int, default=100, help="to those of each kind")
     parser.add_argument("--systems", nargs="*", default=SYSTEMS, choices=SYSTEMS)
     parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=list(KINDS))
     arguments = parser.parse_args()
@@ -128,6 +154,12 @@ def main() -> None:
             entries.append((plant, look([plant.atoms], plant.descriptor, one_run=False)[0]))
     if entries:
         print(markdown(detected(entries)), flush=True)
+    if arguments.approaches:
+        runs = []
+        for kind in arguments.kinds:
+            plants = [plant for plant, _ in entries if plant.kind == kind]
+            runs.append(approached(plants[: arguments.approaches]))
+        print(markdown(runs), flush=True)
     rows = []
     for system in arguments.systems:
         rows.append(false_warnings(system, arguments.frames, arguments.data))
