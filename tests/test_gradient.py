@@ -8,6 +8,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from ase_sensitivity import SOAP, QUIPDescriptor, analyze, gradient
+from ase_sensitivity.descriptors.soap.soap import AT_ONCE
 from tests.structures import BOUNDARIES, rattled
 
 SPECIES = ["C", "H", "O"]
@@ -104,6 +105,17 @@ def test_images_move_together_or_apart():
     together = gradient(copper, soap)
     assert together.positions.shape == (4, 3)
     assert together.strain == pytest.approx(together.strain.T)
+
+
+def test_many_modes_are_done_a_few_at_a_time():
+    atoms = rattled(bulk("Cu", cubic=True), 0.1)
+    modes = np.random.default_rng(0).normal(size=(AT_ONCE + 3, 4, 3))
+    soap = SOAP(species=["Cu"], cutoff=3.2, n_max=4, l_max=4)
+    found = soap.derivatives_of_squares(atoms, modes, 1e-4)
+    one_by_one = [soap.derivatives_of_squares(atoms, mode[None], 1e-4) for mode in modes]
+    for part, alone in zip(found, zip(*one_by_one, strict=True), strict=True):
+        assert np.abs(part).min() > 0
+        np.testing.assert_array_equal(part, np.concatenate(alone))
 
 
 def test_stacked_descriptors():

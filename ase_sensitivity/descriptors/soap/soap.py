@@ -28,6 +28,9 @@ CHUNK = 2**25
 CACHED = 2**20
 """The same for a single thread: what a processor's cache holds until it is used."""
 
+AT_ONCE = 16
+"""Displacements that `derivatives_of_squares` keeps all pairs' changes of."""
+
 
 class SOAP:
     r"""Smooth overlap of atomic positions, with analytic Jacobian.
@@ -345,14 +348,17 @@ class SOAP:
             start, stop = np.searchsorted(environments.centers, (center, center + 1)).tolist()
             environments = environments.rows(start, stop)
         first, second = environments.centers[environments.row], environments.atom
-        forces = self._derivatives_by_pairs(
-            environments, displacements[:, second] - displacements[:, first], step, both_sides
-        )
         positions = np.zeros((len(displacements), len(atoms), 3))
-        for total, force in zip(positions, forces, strict=True):
-            np.add.at(total, second, force)
-            np.subtract.at(total, first, force)
-        return positions, np.einsum("mka,kb->mab", forces, environments.vectors)
+        strain = np.empty((len(displacements), 3, 3))
+        for begin in range(0, len(displacements), AT_ONCE):
+            some = slice(begin, begin + AT_ONCE)
+            changes = displacements[some, second] - displacements[some, first]
+            forces = self._derivatives_by_pairs(environments, changes, step, both_sides)
+            for total, force in zip(positions[some], forces, strict=True):
+                np.add.at(total, second, force)
+                np.subtract.at(total, first, force)
+            strain[some] = np.einsum("mka,kb->mab", forces, environments.vectors)
+        return positions, strain
 
     def _derivatives_by_pairs(
         self, environments: Environments, changes: Floats, step: float, both_sides: bool
