@@ -8,7 +8,7 @@ import numpy as np
 import scipy
 from ase import Atoms
 
-from ase_sensitivity.approach.gradient import of_squares
+from ase_sensitivity.approach.gradient import square_derivatives
 from ase_sensitivity.approach.subject import STEP, subject
 from ase_sensitivity.descriptors.base import Descriptor, FeatureJacobian, Floats
 from ase_sensitivity.spectrum.krylov import largest_eigenpairs
@@ -67,7 +67,7 @@ def size_independent(
     gamma = _gamma(view, cutoff_transition_width)
     if found.n_null:
         return SizeIndependent(0.0, 0.0)
-    slopes, _ = of_squares(this, view, found.modes[:, :1].T, STEP)
+    slopes, _ = square_derivatives(this, view, found.modes[:, :1].T, STEP)
     total = float(np.linalg.norm(slopes[0], axis=1).sum())  # of 2 sigma times its gradient
     if total == 0:  # to first order sigma_min does not change at all
         return SizeIndependent(gamma, float("inf"))

@@ -89,6 +89,8 @@ def measure(budget: float) -> list[dict[str, Any]]:
                 dyn.attach(lambda: inside.append(seconds(observer)), interval=INTERVAL)
             dyn.run(steps)
 
+        run(True)  # loads or compiles the kernels
+        inside.clear()
         with_it, without, ratio = paired(lambda: run(True), lambda: run(False), budget)
         per_step = sum(inside) / len(inside) / INTERVAL
         rows.append(

@@ -76,38 +76,53 @@ class TestDefault:
         assert observer.n_singular == 1
 
 
-class SlowSOAP(SOAP):
+class CountingSOAP(SOAP):
+    n_calls = 0
+    derivatives_of_squares = SOAP.derivatives_of_squares  # of this Jacobian, too
+
+    def jacobian(self, atoms):
+        self.n_calls += 1
+        return super().jacobian(atoms)
+
+
+class SlowSOAP(CountingSOAP):
     derivatives_of_squares = None
 
 
+# What analyze takes, or this and the cluster; one at the start; one ahead of each mode asked.
 @pytest.mark.parametrize(
-    "settings",
+    ("settings", "quickly", "slowly"),
     [
-        {},
-        {"k": 1},
-        {"distance": True},
-        {"apply_constraints": True},
-        {"scope": "atom"},
-        {"scope": "environment"},
+        ({}, 1, 1 + 1 + 1),
+        ({"k": 1}, 1 + 1, 1 + 1 + 1),
+        ({"distance": True}, 1, 1 + 1 + 3),
+        ({"apply_constraints": True}, 1, 1 + 1 + 1),
+        ({"scope": "atom", "distance": True}, 1, 1 + 1 + 3),
+        ({"scope": "environment", "distance_threshold": 1e-4}, 2 + 1, 2 + 1 + 3),
     ],
     ids=str,
 )
-def test_estimates_without_jacobians(settings):
+def test_estimates_without_jacobians(settings, quickly, slowly):
     """What needs none is what Jacobians give."""
     atoms = rattled(molecule("C2H6"), 0.1)
     atoms.set_constraint(FixAtoms([7]))
     found = []
-    for kind in (SOAP, SlowSOAP):
+    for kind, expected in ((CountingSOAP, quickly), (SlowSOAP, slowly)):
         soap = kind(["C", "H"], cutoff=4.0, n_max=6, l_max=4)
-        watch = {"distance": True} if settings.get("scope") == "atom" else {}
-        observer = observed(atoms, soap, on_singular="log", **settings | watch)
-        found.append(observer.diagnosis)
+        found.append(observed(atoms, soap, on_singular="log", **settings).diagnosis)
+        assert soap.n_calls == expected
     quick, slow = found
-    near = settings.get("scope") == "environment"
-    assert quick.how == slow.how == ("walk" if near else "estimate")
+    assert quick.how == slow.how == "estimate"
     assert 0 < quick.distance == pytest.approx(slow.distance, rel=1e-3)
     scale = np.abs(slow.slope).max()
     np.testing.assert_allclose(quick.slope, slow.slope, atol=1e-3 * scale)
+
+
+def test_a_crystal_without_any_derivative():
+    """All blocks cancel where every atom is a centre of inversion."""
+    observer = observed(bulk("Cu", cubic=True), SOAP(["Cu"], cutoff=4.0, n_max=4, l_max=4))
+    assert observer.error is None
+    assert observer.diagnosis.cause == "symmetry"
 
 
 class TestLog:

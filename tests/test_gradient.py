@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 
 from ase_sensitivity import SOAP, QUIPDescriptor, analyze, gradient
+from ase_sensitivity.descriptors.base import rows_of
 from ase_sensitivity.descriptors.soap.soap import AT_ONCE
+from ase_sensitivity.testing import check_descriptor
 from tests.structures import BOUNDARIES, rattled
 
 SPECIES = ["C", "H", "O"]
@@ -116,6 +120,64 @@ def test_many_modes_are_done_a_few_at_a_time():
     for part, alone in zip(found, zip(*one_by_one, strict=True), strict=True):
         assert np.abs(part).min() > 0
         np.testing.assert_array_equal(part, np.concatenate(alone))
+
+
+class HeavyCarbon(SOAP):
+    """What carbon sees counts more: the shortcuts of SOAP are not for it."""
+
+    def jacobian(self, atoms):
+        jacobian = super().jacobian(atoms)
+        weights = np.where(atoms.numbers[jacobian.centers] == 6, 10.0, 1.0)
+        return replace(
+            jacobian,
+            features=jacobian.features * weights[:, None],
+            blocks=jacobian.blocks * weights[jacobian.row, None, None],
+        )
+
+    def features(self, atoms):
+        return self.jacobian(atoms).features
+
+
+def test_shortcuts_of_a_changed_descriptor_are_not_taken():
+    atoms = rattled(molecule("CH3OH"))
+    heavy = HeavyCarbon(SPECIES, 3.2, 4, 4)
+    check_descriptor(heavy, atoms)
+    np.testing.assert_array_equal(rows_of(heavy, atoms)[0][0], heavy.features(atoms))
+    values = analyze(atoms, heavy, k=3).singular_values
+    assert abs(values[0] / analyze(atoms, SOAP_3).singular_values[0] - 1) > 0.1
+    found = gradient(atoms, heavy)
+    direction = np.random.default_rng(0).normal(size=(len(atoms), 3))
+
+    def moved(size):
+        shifted = atoms.copy()
+        shifted.positions += size * direction
+        return values_of(shifted, heavy, "structure", None)[0]
+
+    assert (found.positions * direction).sum() == pytest.approx(numeric(moved), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("modes", "step", "message"),
+    [
+        (
+            np.zeros((1, 4, 3)),
+            1e-4,
+            r"`displacements` has shape \(1, 4, 3\) but must be \(any, 3, 3\)",
+        ),
+        (np.zeros((3, 3)), 1e-4, "`displacements` has shape"),
+        (np.zeros((1, 3, 3)), 0, "`step` is 0 but must be positive"),
+    ],
+)
+def test_bad_displacements(modes, step, message):
+    with pytest.raises(ValueError, match=message):
+        SOAP_3.derivatives_of_squares(molecule("H2O"), modes, step)
+
+
+def test_displacements_of_any_type():
+    modes = np.eye(9).reshape(9, 3, 3)
+    exact = SOAP_3.derivatives_of_squares(rattled(molecule("H2O")), modes)
+    found = SOAP_3.derivatives_of_squares(rattled(molecule("H2O")), modes.astype(int).tolist())
+    np.testing.assert_array_equal(found[0], exact[0])
 
 
 def test_stacked_descriptors():

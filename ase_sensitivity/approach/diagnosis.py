@@ -38,6 +38,7 @@ from ase_sensitivity.approach.walk import (
 )
 from ase_sensitivity.descriptors.base import Descriptor, Floats, Ints
 from ase_sensitivity.sensitivity import Sensitivity
+from ase_sensitivity.spectrum.solvers import Spectrum
 from ase_sensitivity.structure import neighbor_pairs
 
 logger = logging.getLogger(__name__)
@@ -126,6 +127,10 @@ class _Known:
         Number of null vectors, and centre.
     atoms, slack
         Unless harmless, the diagnosis holds until the positions have changed by this, in Å.
+    age
+        Number of calls since then.
+    neighbors
+        All pairs of neighbours, listed when somebody asks.
     """
 
     diagnosis: Diagnosis
@@ -137,7 +142,7 @@ class _Known:
     atoms: Atoms
     slack: float
     age: int = 0
-    neighbors: bytes | None = None  # listed when somebody asks
+    neighbors: bytes | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,6 +167,7 @@ class _Asked:
 
     @property
     def distance(self) -> float:
+        """The smallest distance in Å."""
         return float(self.nearby.distances.min(initial=np.inf))
 
 
@@ -257,19 +263,24 @@ class Watch:
         """Ask the lowest modes for their distance."""
         here = place(this, this.start)
         found = here.found
-        lowest = self._n_asked(found.singular_values / found.sigma_max)
+        lowest = LOWEST if self._always else self._suspects(found)
         nearby = estimate(this, here, lowest)
         return _Asked(found.modes.T[:lowest], found.singular_values[:lowest], nearby, here)
 
     def _asked_quickly(self, this: Subject, found: Sensitivity) -> _Asked | None:
         """The same without any Jacobian, where the modes known already and the descriptor allow."""
         n_values = found.n_coordinates - found.n_trivial
-        if self._scope == "environment" or found.n_null or len(found.modes) < min(LOWEST, n_values):
-            return None  # its points may be in another order; there is nothing to estimate; too few
-        lowest = self._n_asked(found.singular_values / found.sigma_max)
+        known = (
+            found.n_null == 0
+            and len(found.modes) >= min(LOWEST, n_values)
+            and self._scope != "environment"  # where points may be in another order
+        )
+        if not known:
+            return None
+        lowest = LOWEST if self._always else self._suspects(found)
         modes, sigma = found.modes[:lowest, this.moving], found.singular_values[:lowest]
         modes = modes.reshape(len(modes), -1)
-        nearby = quick_estimate(this, modes, sigma)
+        nearby = quick_estimate(this, this.start, modes, sigma)
         return None if nearby is None else _Asked(modes, sigma, nearby, None)
 
     def _cause(
@@ -331,12 +342,10 @@ class Watch:
             return "symmetry" if score > HELD else "near-symmetric"
         return "fragment" if held(mode, hinges()) > HELD else None
 
-    def _n_asked(self, ratios: Floats) -> int:
-        """How many modes are asked for their distance."""
-        return LOWEST if self._always else self._suspects(ratios)
-
-    def _suspects(self, ratios: Floats) -> int:
-        return int(np.clip((ratios < self._suspicious).sum(), 1, LOWEST))
+    def _suspects(self, found: Sensitivity | Spectrum) -> int:
+        """How many modes are suspicious, as far as they are asked."""
+        limit = self._suspicious * found.sigma_max
+        return int(np.clip((found.singular_values < limit).sum(), 1, LOWEST))
 
     def _neighbors(self, atoms: Atoms) -> bytes:
         if not np.isfinite(self._descriptor.cutoff):
@@ -375,7 +384,7 @@ class Watch:
             return None
         if before.cause in HARMLESS:
             # Every mode that would be asked now must have been asked, and be what it was.
-            shares_of = shares[: self._suspects(values / found.sigma_max)]
+            shares_of = shares[: self._suspects(found)]
             expected = np.sqrt(shares_of @ known.values**2)
             if (shares_of.sum(axis=1) < ALIKE).any():
                 return None

@@ -100,8 +100,8 @@ def gradient(
     Notes
     -----
     d sigma / d x = u^T (J(x + h v) - J(x - h v)) / 2h (docs/theory, gradient): two more Jacobians
-    for each singular value, but none for :class:`~ase_sensitivity.SOAP`. The error is of order
-    ``step`` squared.
+    for each singular value, but none for the power spectrum of :class:`~ase_sensitivity.SOAP`. The
+    error is of order ``step`` squared.
 
     Examples
     --------
@@ -131,7 +131,7 @@ def gradient(
     value = float(np.sqrt((sigma[members] ** 2).mean()))
     if members[0] < found.n_null:
         raise ValueError(f"singular value {index} is zero, where it has no gradient")
-    derivatives = of_squares(this, view, found.modes[:, members].T, step)
+    derivatives = square_derivatives(this, view, found.modes[:, members].T, step)
     positions, strain = (part.sum(axis=0) for part in derivatives)
     scale = 1 / (2 * value * len(members))
     return Gradient(
@@ -150,7 +150,9 @@ def _meeting(found: Spectrum, index: int, tolerance: float) -> Ints:
     return np.flatnonzero(part == part[index])
 
 
-def of_squares(this: Subject, view: View, modes: Floats, step: float) -> tuple[Floats, Floats]:
+def square_derivatives(
+    this: Subject, view: View, modes: Floats, step: float
+) -> tuple[Floats, Floats]:
     """Derivatives of |J v|^2 at fixed v, each by positions (n_points, 3) and by strain (3, 3).
 
     Parameters
@@ -167,10 +169,12 @@ def of_squares(this: Subject, view: View, modes: Floats, step: float) -> tuple[F
     ValueError
         If rows of features appear or vanish with the step.
     """
-    quick = this.quick_derivatives(modes, step)
+    positions, strain = np.zeros((len(modes), len(this.start), 3)), np.zeros((len(modes), 3, 3))
+    if len(modes) == 0:
+        return positions, strain
+    quick = this.quick_derivatives(this.start, modes, step)
     if quick is not None:
         return quick
-    positions, strain = np.zeros((len(modes), len(this.start), 3)), np.zeros((len(modes), 3, 3))
     for number, mode in enumerate(modes):
         rows = [along(part, view.column(part), mode) for part in view.jacobian.parts]
         for sign in (1, -1):

@@ -103,9 +103,9 @@ class Subject:
         return self.jacobian(self.displaced(atoms, STEP * mode))
 
     def quick_derivatives(
-        self, modes: Floats, step: float, *, both_sides: bool = True
+        self, atoms: Atoms, modes: Floats, step: float, *, both_sides: bool = True
     ) -> tuple[Floats, Floats] | None:
-        """Derivatives of |J v|² at the start for modes (m, 3 n_columns) without any Jacobian.
+        """Derivatives of |J v|² at ``atoms`` for modes (m, 3 n_columns) without any Jacobian.
 
         By positions, of shape (m, n_points, 3), and by strain, (m, 3, 3); None if the descriptor
         has no way to them. As :meth:`SOAP.derivatives_of_squares`.
@@ -114,7 +114,7 @@ class Subject:
         shifts[:, self.moving] = modes.reshape(len(modes), len(self.moving), 3)
         only = self.center if self.scope == "environment" else None
         return derivatives_of_squares(
-            self.descriptor, self.start, shifts, step, center=only, both_sides=both_sides
+            self.descriptor, atoms, shifts, step, center=only, both_sides=both_sides
         )
 
 

@@ -91,7 +91,7 @@ class Estimate:
 
     @property
     def singular(self) -> bool:
-        """Whether there was nothing to estimate."""
+        """Whether the first mode is singular, or there is none: nothing was estimated."""
         return len(self.slopes) == 0
 
     @property
@@ -112,19 +112,19 @@ def estimate(this: Subject, here: Place, lowest: int = LOWEST) -> Estimate:
     if found.n_null or len(found.singular_values) == 0:
         return Estimate(np.zeros(min(1, found.n_null)), np.empty((0, here.view.n_columns, 3)))
     modes, sigma = found.modes.T[:lowest], found.singular_values[:lowest]
-    known = quick_estimate(this, modes, sigma)
+    known = quick_estimate(this, here.atoms, modes, sigma)
     if known is not None:
         return known
     slopes = [slope(this, here.view, mode, this.ahead(here.atoms, mode)) for mode in modes]
     return Estimate.of(sigma, np.array(slopes) / sigma[:, None, None], len(slopes))
 
 
-def quick_estimate(this: Subject, modes: Floats, sigma: Floats) -> Estimate | None:
-    """The same for modes (m, 3 n_columns) and their values (m,), none of them zero, at the start.
+def quick_estimate(this: Subject, atoms: Atoms, modes: Floats, sigma: Floats) -> Estimate | None:
+    """Estimate the distance of modes (m, 3 n_columns) with values (m,), none of them zero.
 
     None if the descriptor cannot do it without Jacobians.
     """
-    derivatives = this.quick_derivatives(modes, ASIDE, both_sides=False)
+    derivatives = this.quick_derivatives(atoms, modes, ASIDE, both_sides=False)
     if derivatives is None:
         return None
     return Estimate.of(sigma, derivatives[0][:, this.moving] / (2 * sigma[:, None, None]))

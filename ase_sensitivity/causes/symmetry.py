@@ -182,9 +182,9 @@ def _confirmed(d: Floats, shell: Ints, candidates: Floats, tolerance: float) -> 
         # Distances squared, by a matrix product.
         squares = (d**2).sum(axis=1)
         never = np.where(shell[:, None] == shell, squares[:, None] + squares, np.inf)
-        apart = never - 2 * (moved @ d.T)
-        image = apart.argmin(axis=2)
-        missed = np.where(apart.min(axis=2) <= reach**2, 0.0, np.inf)
+        apart_squared = never - 2 * (moved @ d.T)
+        image = apart_squared.argmin(axis=2)
+        near = apart_squared.min(axis=2) <= reach**2
     else:
         # Shells are told apart by a fourth coordinate.
         from scipy.spatial import KDTree  # loads much
@@ -192,8 +192,8 @@ def _confirmed(d: Floats, shell: Ints, candidates: Floats, tolerance: float) -> 
         tree = KDTree(np.column_stack([d, 10.0 * shell]))
         where = np.concatenate([moved, np.broadcast_to(10.0 * shell[:, None], (g, n, 1))], axis=2)
         missed, image = tree.query(where.reshape(-1, 4), distance_upper_bound=reach)
-        image = image.reshape(g, n)
-    complete = np.isfinite(missed).reshape(g, n).all(axis=1)
+        image, near = image.reshape(g, n), np.isfinite(missed).reshape(g, n)
+    complete = near.all(axis=1)
     complete &= (np.diff(np.sort(image, axis=1), axis=1) > 0).all(axis=1)
     image, rough = image[complete], candidates[complete]
     # Orthogonal matrix of the same determinant nearest to all pairs of points (Kabsch).

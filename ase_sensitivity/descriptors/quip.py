@@ -231,13 +231,16 @@ class QUIPDescriptor:
         ValueError
             If the structure is unusable.
         """
+        soaps = [part for part in self._parts if isinstance(part, SOAP)]
+        if len(soaps) < len(self._parts):
+            return None
         total: tuple[Floats, Floats] | None = None
-        for part in self._parts:
-            if not isinstance(part, SOAP):
-                return None
-            found = part.derivatives_of_squares(
+        for soap in soaps:
+            found = soap.derivatives_of_squares(
                 atoms, displacements, step, center=center, both_sides=both_sides
             )
+            if found is None:
+                return None
             total = found if total is None else (total[0] + found[0], total[1] + found[1])
         return total
 

@@ -10,7 +10,7 @@ import numpy as np
 from ase import Atoms
 from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 
-from ase_sensitivity.approach.gradient import of_squares
+from ase_sensitivity.approach.gradient import square_derivatives
 from ase_sensitivity.approach.subject import STEP, subject
 from ase_sensitivity.arguments import as_number
 from ase_sensitivity.descriptors.base import Descriptor, Floats
@@ -95,7 +95,7 @@ class _Bias:
         -----
         docs/calculator. One Jacobian, and if any value is below the ratio the derivatives of
         those, and of all that are close to the largest: by two more Jacobians for each, but none
-        with :class:`~ase_sensitivity.SOAP`.
+        with the power spectrum of :class:`~ase_sensitivity.SOAP`.
         """
         this = subject(atoms, descriptor, "structure", None)
         jacobian = this.jacobian(atoms)
@@ -106,10 +106,10 @@ class _Bias:
         above = (3 * len(atoms)) ** (0.5 / POWER)
         if few and found.singular_values[:1] < self.ratio * above * found.sigma_max:
             found = spectrum(view, None)
-        energy, slopes = self._of_squares(found.singular_values**2)
+        energy, slopes = self._energy(found.singular_values**2)
         acting = np.flatnonzero(slopes)
         acting = acting[acting >= found.n_null]  # J v = 0, and with it the derivative of its square
-        derivatives = of_squares(this, view, found.modes[:, acting].T, STEP)
+        derivatives = square_derivatives(this, view, found.modes[:, acting].T, STEP)
         positions, strain = (np.tensordot(slopes[acting], part, 1) for part in derivatives)
         # Rigid motions change nothing: what is left of them is an error of the finite differences.
         flat = -positions.ravel()
@@ -121,7 +121,7 @@ class _Bias:
         constant = (found.n_trivial - _n_rigid(atoms)) * self._sign * self.strength
         return BiasTerm(energy + constant, forces.reshape(-1, 3), stress)
 
-    def _of_squares(self, squares: Floats) -> tuple[float, Floats]:
+    def _energy(self, squares: Floats) -> tuple[float, Floats]:
         """The energy of squared singular values, and its derivative by each of them."""
         largest = squares.max(initial=0.0)
         if largest == 0:

@@ -66,7 +66,8 @@ class SensitivityObserver:
     scope, center, apply_constraints
         As in :func:`~ase_sensitivity.analyze`.
     k
-        Number of singular values to log.
+        Number of singular values to log. With fewer than 3, an estimate of the distance has to find
+        its modes by a Jacobian of its own.
     distance_threshold
         A frame is *below* if a singular configuration that matters is nearer than this, in Å
         (the square root of the sum of all squared displacements). None: no distance matters.

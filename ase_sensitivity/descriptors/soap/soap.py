@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -310,23 +309,25 @@ class SOAP:
         self,
         atoms: Atoms,
         displacements: Floats,
-        step: float,
+        step: float = 1e-4,
         *,
         center: int | None = None,
         both_sides: bool = True,
-    ) -> tuple[Floats, Floats]:
-        r"""Derivatives of \|J v\|² at fixed v, for several v, by differences along v.
+    ) -> tuple[Floats, Floats] | None:
+        r"""Derivatives of \|J v\|² at fixed v, for several v, without computing the Jacobian J.
+
+        They are what derivatives of singular values are made of (docs/theory, gradient).
 
         Parameters
         ----------
         atoms
             The structure.
         displacements
-            The v, of shape (m, n_atoms, 3).
+            The v, of shape (m, n_atoms, 3), without a unit.
         step
-            For the differences, in Å.
+            For differences along v, in Å.
         center
-            The only centre that counts; by default all.
+            The only atom that counts as a centre; by default all that are centres.
         both_sides
             Whether to take differences about the middle, with an error of order ``step`` squared.
             Those to one side, with an error of order ``step``, take little more than half the time.
@@ -334,59 +335,46 @@ class SOAP:
         Returns
         -------
         positions
-            Derivatives by the positions, of shape (m, n_atoms, 3).
+            Derivatives by the positions, of shape (m, n_atoms, 3), in 1/Å³ times the square of the
+            features' unit.
         strain
-            By a strain of positions and cell, of shape (m, 3, 3).
+            Derivatives by E where positions and cell vectors x become (1 + E) x, of shape
+            (m, 3, 3), in 1/Å² times that.
+        None
+            Instead of both where ``body_order`` is not 3.
 
         Raises
         ------
         TypeError, ValueError
-            If the structure is unusable.
+            If the structure is unusable, or an argument has no meaning.
         """
         environments = self._environments(atoms)
+        modes = np.asarray(displacements, dtype=np.float64)
+        if modes.ndim != 3 or modes.shape[1:] != (len(atoms), 3):
+            raise ValueError(
+                f"`displacements` has shape {modes.shape} but must be (any, {len(atoms)}, 3)"
+            )
+        as_number("step", step, "positive")
         if center is not None:
             start, stop = np.searchsorted(environments.centers, (center, center + 1)).tolist()
             environments = environments.rows(start, stop)
+        if self._body_order != 3:
+            return None
+        from ase_sensitivity.descriptors.soap.power_spectrum import derivatives_by_pairs
+
         first, second = environments.centers[environments.row], environments.atom
-        positions = np.zeros((len(displacements), len(atoms), 3))
-        strain = np.empty((len(displacements), 3, 3))
-        for begin in range(0, len(displacements), AT_ONCE):
+        positions, strain = np.zeros_like(modes), np.empty((len(modes), 3, 3))
+        for begin in range(0, len(modes), AT_ONCE):
             some = slice(begin, begin + AT_ONCE)
-            changes = displacements[some, second] - displacements[some, first]
-            forces = self._derivatives_by_pairs(environments, changes, step, both_sides)
+            changes = modes[some, second] - modes[some, first]
+            forces = derivatives_by_pairs(
+                self._basis, environments, self._normalise, changes, step, both_sides, self._threads
+            )
             for total, force in zip(positions[some], forces, strict=True):
                 np.add.at(total, second, force)
                 np.subtract.at(total, first, force)
             strain[some] = np.einsum("mka,kb->mab", forces, environments.vectors)
         return positions, strain
-
-    def _derivatives_by_pairs(
-        self, environments: Environments, changes: Floats, step: float, both_sides: bool
-    ) -> Floats:
-        """Derivatives of |J v|² by the vectors of all pairs, of shape (m, n_pairs, 3)."""
-        if self._body_order == 3:
-            from ase_sensitivity.descriptors.soap.power_spectrum import derivatives_by_pairs
-
-            return derivatives_by_pairs(
-                self._basis, environments, self._normalise, changes, step, both_sides, self._threads
-            )
-        neighbors = np.ones(environments.n_blocks, dtype=bool)
-        neighbors[environments.own] = False
-
-        def blocks(shift: Floats | float) -> Floats:
-            moved = replace(environments, vectors=environments.vectors + shift)
-            return self._calculate(moved, gradients=True)[1][neighbors]
-
-        row, forces, here = environments.row, np.empty_like(changes), blocks(0.0)
-        for change, force in zip(changes, forces, strict=True):
-            w = np.zeros((len(environments.centers), self.n_features))
-            np.add.at(w, row, np.einsum("kxf,kx->kf", here, change))
-            if both_sides:
-                bend = (blocks(step * change) - blocks(-step * change)) / step
-            else:
-                bend = 2 * (blocks(step * change) - here) / step
-            force[:] = np.einsum("kxf,kf->kx", bend, w[row])
-        return forces
 
     @property
     def _one_thread(self) -> bool:

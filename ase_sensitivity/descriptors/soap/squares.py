@@ -167,8 +167,8 @@ def derivatives(
     step, both_sides
         For the differences along v, in Å; whether to take them about the middle.
     work
-        Scratch: density and power spectrum; w of each v and projected; J v and J^T w up to the
-        coefficients; displaced vectors; a unit vector.
+        Scratch: density and power spectrum; w of each v, and something as long; J v and J^T w up to
+        the coefficients; displaced vectors; a unit vector.
     forces
         Out: of shape (m, n_pairs, 3), zero before.
     """
@@ -177,30 +177,30 @@ def derivatives(
     n_species, n_max = basis[0], basis[1]
     first_row = basis[7][0]
     n_channels, n_modes = n_species * n_max, len(changes)
-    n_radial, size = 8 * n_max * (first_row.size - 1), 4 * first_row[-1]
+    l_padded, size = 4 * (first_row.size - 1), 4 * first_row[-1]
     n_sides = 2 if both_sides else 1
     for row in range(begin, end):
         first, last = starts[row], starts[row + 1]
         # First where the neighbours are, then beside it for one v after the other. All in one loop,
         # as what is called twice takes twice the time to compile.
-        for place in range(1 + n_sides * n_modes):
-            if place == 0:
-                shift, low, high = 0.0, 0, 0 if both_sides else n_modes
+        for which in range(1 + n_sides * n_modes):
+            if which == 0:
+                shift, first_mode, end_mode = 0.0, 0, 0 if both_sides else n_modes
                 factor = -2.0 / step
             else:
-                low, side = divmod(place - 1, n_sides)
-                shift, high = step if side == 0 else -step, low + 1
+                first_mode, side = divmod(which - 1, n_sides)
+                shift, end_mode = step if side == 0 else -step, first_mode + 1
                 factor = 2.0 / (n_sides * shift)
             for pair in range(first, last):
                 for x in range(3):
                     displaced[pair - first, x] = vectors[pair, x]
                     if shift != 0.0:
-                        displaced[pair - first, x] += shift * changes[low, pair, x]
+                        displaced[pair - first, x] += shift * changes[first_mode, pair, x]
             kind, own = center_species[row], species[first:last]
             expand(np.intp(0), last - first, displaced, own, density, basis, kind, central)
             norm = power_of(coefficients, first_row, n_channels, scale, power)
             norm = _normalised(normalise, power, norm)
-            if place == 0:
+            if which == 0:
                 for v in range(n_modes):
                     pushed[:] = 0.0
                     for k in range(last - first):
@@ -211,7 +211,7 @@ def derivatives(
                             first_row,
                             n_max,
                             radial_values,
-                            k * n_radial,
+                            k * 2 * n_max * l_padded,
                             angular,
                             k * 4 * size,
                             unit,
@@ -219,7 +219,7 @@ def derivatives(
                         )
                     _power_change(coefficients, pushed, first_row, n_channels, scale, weights)
                     _projected(normalise, weights, power, norm, w[v])
-            for v in range(low, high):
+            for v in range(first_mode, end_mode):
                 _projected(normalise, w[v], power, norm, weights)
                 _weighted(coefficients, first_row, n_channels, scale, weights, adjoint)
                 for k in range(last - first):
@@ -230,7 +230,7 @@ def derivatives(
                         first_row,
                         n_max,
                         radial_values,
-                        k * n_radial,
+                        k * 2 * n_max * l_padded,
                         angular,
                         k * 4 * size,
                         unit,
