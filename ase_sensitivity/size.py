@@ -12,6 +12,7 @@ from ase_sensitivity.approach.gradient import square_derivatives
 from ase_sensitivity.approach.subject import STEP, subject
 from ase_sensitivity.descriptors.base import Descriptor, FeatureJacobian, Floats
 from ase_sensitivity.spectrum.krylov import largest_eigenpairs
+from ase_sensitivity.spectrum.rigid import turned
 from ase_sensitivity.spectrum.scopes import View
 from ase_sensitivity.spectrum.solvers import spectrum
 
@@ -121,7 +122,7 @@ def _environment_gram(part: FeatureJacobian, width: float) -> Floats:
             continue
         done.add(center)
         atoms, f, d = part.atom[chosen], weight[chosen], part.displacement[chosen]
-        turns = np.cross(np.eye(3)[:, None], d[None]) * f[:, None]
+        turns = turned(d) * f[:, None]
         basis = scipy.linalg.orth(turns.reshape(3, -1).T)
         # Rows: neighbours' coordinates; columns: atoms that appear, the centre last.
         columns, where = np.unique(np.append(atoms, center), return_inverse=True)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy
 from ase import Atoms
 from ase.data import atomic_numbers
 
@@ -18,7 +17,7 @@ from ase_sensitivity.descriptors.base import (
     Range,
     StreamedJacobian,
 )
-from ase_sensitivity.spectrum.rigid import fragments
+from ase_sensitivity.spectrum.rigid import fragments, turned
 from ase_sensitivity.spectrum.scopes import View
 from ase_sensitivity.structure import neighbor_pairs
 
@@ -67,8 +66,8 @@ class Environment:
     def internal(self, modes: Floats, tolerance: float) -> Floats:
         """What remains of :meth:`relative` without the rotations about the centre, (3 n, m)."""
         moved = self.relative(modes)
-        turns = np.cross(np.eye(3)[:, None], self.displacements[None]).reshape(3, -1).T
-        u, s, _ = scipy.linalg.svd(turns, full_matrices=False)
+        turns = turned(self.displacements).reshape(3, -1).T
+        u, s, _ = np.linalg.svd(turns, full_matrices=False)
         u = u[:, s > tolerance * np.sqrt(len(self.numbers))]  # not about the axis of a line
         return moved - u @ (u.T @ moved)
 
