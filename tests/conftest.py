@@ -13,7 +13,7 @@ from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 
-from ase_sensitivity import FeatureJacobian, QUIPDescriptor, SensitivityWarning
+from ase_sensitivity import SOAP, FeatureJacobian, QUIPDescriptor, SensitivityWarning
 
 SMALL_SOAP = "soap cutoff=3 n_max=3 l_max=2 atom_sigma=0.5"
 
@@ -86,6 +86,23 @@ class CountingEMT(EMT):
         if not self.cache:
             self.results = {}
         return super().get_property(*arguments, **settings)
+
+
+class CountingSOAP(SOAP):
+    """Counts the Jacobians that it gives."""
+
+    n_calls = 0
+    derivatives_of_squares = SOAP.derivatives_of_squares  # of this Jacobian, too
+
+    def jacobian(self, atoms):
+        self.n_calls += 1
+        return super().jacobian(atoms)
+
+
+class SlowSOAP(CountingSOAP):
+    """Has to give one for everything."""
+
+    derivatives_of_squares = None
 
 
 class Still:

@@ -12,24 +12,12 @@ from scipy.stats import special_ortho_group
 from ase_sensitivity import SOAP, QUIPDescriptor, analyze
 from ase_sensitivity.dynamics import bias as module
 from ase_sensitivity.dynamics.bias import Attract, Repel
+from tests.conftest import CountingSOAP, SlowSOAP
 from tests.structures import BOUNDARIES, periodic, rattled
 
 POINTS = {-2: 1 / 12, -1: -8 / 12, 1: 8 / 12, 2: -1 / 12}
 STEP = 1e-3
 BIAS = Repel(ratio=0.5, strength=1.3)
-
-
-class CountingSOAP(SOAP):
-    n_calls = 0
-    derivatives_of_squares = SOAP.derivatives_of_squares  # of this Jacobian, too
-
-    def jacobian(self, atoms):
-        self.n_calls += 1
-        return super().jacobian(atoms)
-
-
-class SlowSOAP(CountingSOAP):
-    derivatives_of_squares = None
 
 
 def soap(*species: str, cutoff: float = 4.0) -> CountingSOAP:

@@ -30,10 +30,10 @@ from ase.mep import NEB
 from ase.optimize import BFGS, FIRE
 from ase.phonons import Phonons
 
-from ase_sensitivity import SOAP, QUIPDescriptor, analyze
+from ase_sensitivity import QUIPDescriptor, analyze
 from ase_sensitivity.dynamics.bias import Attract, Repel
 from ase_sensitivity.dynamics.calculator import SensitivityCalculator
-from tests.conftest import Told, warm
+from tests.conftest import CountingSOAP, Told, warm
 from tests.structures import rattled
 
 
@@ -105,18 +105,6 @@ class CountingEMT(EMT):
     def calculate(self, *arguments, **settings):
         self.counts["all"] += 1
         super().calculate(*arguments, **settings)
-
-
-class CountingSOAP(SOAP):
-    n_calls = 0
-    derivatives_of_squares = SOAP.derivatives_of_squares  # of this Jacobian, too
-
-    def jacobian(self, atoms):
-        self.n_calls += 1
-        return super().jacobian(atoms)
-
-    def stream(self, atoms):
-        return self.jacobian(atoms)
 
 
 def soap(*species) -> CountingSOAP:

@@ -22,7 +22,7 @@ from ase_sensitivity import (
     read_log,
 )
 from ase_sensitivity.approach.diagnosis import Watch
-from tests.conftest import CountingEMT, Still, ours
+from tests.conftest import CountingEMT, CountingSOAP, SlowSOAP, Still, ours
 from tests.structures import rattled
 from tests.test_nearest import AMMONIA, S1, T, environment, on_carbon, pyramid
 
@@ -74,19 +74,6 @@ class TestDefault:
         observer = observed(near_s1(0.03), on_carbon(), scope="environment")
         assert observer.sensitivity.approaching == "incompleteness"
         assert observer.n_singular == 1
-
-
-class CountingSOAP(SOAP):
-    n_calls = 0
-    derivatives_of_squares = SOAP.derivatives_of_squares  # of this Jacobian, too
-
-    def jacobian(self, atoms):
-        self.n_calls += 1
-        return super().jacobian(atoms)
-
-
-class SlowSOAP(CountingSOAP):
-    derivatives_of_squares = None
 
 
 # What analyze takes, or this and the cluster; one at the start; one ahead of each mode asked.
