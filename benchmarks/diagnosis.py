@@ -12,7 +12,7 @@ from ase import Atoms
 from ase.build import molecule
 
 from ase_sensitivity import SOAP, SensitivityObserver, analyze
-from ase_sensitivity.approach import diagnosis
+from ase_sensitivity.approach import watch as rule
 from benchmarks.frames import aluminium_complex, glycine, zinc_complex
 from benchmarks.timing import paired
 from benchmarks.warnings import WITHIN, markdown
@@ -24,7 +24,7 @@ MOLECULES: dict[str, Callable[[], Atoms]] = {
     "Zn(NH3)2Cl2": zinc_complex,
     **{name: lambda name=name: molecule(name) for name in ("cyclobutane", "C6H6")},
 }
-STAGES = ("place", "estimate", "harmless", "hinged", "walk", "cause_of")
+STAGES = ("quick_estimate", "place", "estimate", "harmless", "hinged", "walk", "cause_of")
 
 
 class Run:
@@ -39,7 +39,7 @@ def measure(n: int = 30) -> list[dict[str, Any]]:
     times: dict[str, float] = defaultdict(float)
 
     def timed(name: str) -> None:
-        function = getattr(diagnosis, name)
+        function = getattr(rule, name)
 
         def wrapper(*arguments: Any, **settings: Any) -> Any:
             begin = time.process_time()
@@ -47,7 +47,7 @@ def measure(n: int = 30) -> list[dict[str, Any]]:
             times[name] += time.process_time() - begin
             return result
 
-        setattr(diagnosis, name, wrapper)
+        setattr(rule, name, wrapper)
 
     for name in STAGES:
         timed(name)
@@ -69,7 +69,7 @@ def measure(n: int = 30) -> list[dict[str, Any]]:
             best = {}
             for _ in range(2):  # the better of two: others use the machine as well
                 times.clear()
-                watch = diagnosis.Watch(soap, scope="structure", within=WITHIN, suspicious=1.0)
+                watch = rule.Watch(soap, scope="structure", within=WITHIN, suspicious=1.0)
                 begin = time.process_time()
                 what = watch.look(frame, found).how
                 spent = time.process_time() - begin

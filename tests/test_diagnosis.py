@@ -21,7 +21,7 @@ from ase_sensitivity import (
     nearest_singular,
     read_log,
 )
-from ase_sensitivity.approach.diagnosis import Watch
+from ase_sensitivity.approach.watch import Watch
 from tests.conftest import CountingEMT, CountingSOAP, SlowSOAP, Still, ours
 from tests.structures import rattled
 from tests.test_nearest import AMMONIA, S1, T, environment, on_carbon, pyramid

@@ -15,7 +15,8 @@ from ase import Atoms, units
 from ase.parallel import world
 
 from ase_sensitivity.analysis import Scope, analyze, check_arguments
-from ase_sensitivity.approach.diagnosis import NOT_LOOKED_AT, Diagnosis, Watch
+from ase_sensitivity.approach.diagnosis import NOT_LOOKED_AT, Diagnosis
+from ase_sensitivity.approach.watch import Watch
 from ase_sensitivity.arguments import as_flag, as_integer, is_number
 from ase_sensitivity.descriptors.base import Descriptor
 from ase_sensitivity.dynamics.actions import (
