@@ -483,7 +483,8 @@ def test_a_full_disk_keeps_what_is_stored_and_the_scan_goes_on_later(capsys):
     assert sorted(row["index"] for row in rows_of("results.db")) == list(range(300))
 
 
-def test_the_standard_output_is_full():
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_the_standard_output_is_full(unbuffered):
     """Nobody would notice a gate whose verdict got lost."""
     import subprocess
 
@@ -494,6 +495,7 @@ def test_the_standard_output_is_full():
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
         )
     assert process.returncode == 2
     assert_one_line(process.stderr, ["space"])

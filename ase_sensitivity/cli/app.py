@@ -98,11 +98,15 @@ def _main(given: list[str]) -> int:
     except KeyboardInterrupt:
         status = INTERRUPTED
     except BrokenPipeError:  # as of `| head`: nobody wants the rest, nor hear of it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return CUT_OFF
     except Interrupted as interrupt:
         return _error(f"interrupted: {interrupt}", INTERRUPTED)
     except (ValueError, TypeError, OSError, ImportError) as error:
+        try:
+            sys.stdout.flush()
+        except OSError:  # Python would try once more at exit, and change the status
+            _discard_output()
         return _error(str(error))
     except MemoryError as error:
         hint = "the scopes environment and atom need less than structure"
@@ -117,6 +121,11 @@ def _main(given: list[str]) -> int:
     if status == INTERRUPTED:  # typer turns Ctrl-C into this
         return _error("interrupted", status)
     return status if isinstance(status, int) else 0
+
+
+def _discard_output() -> None:
+    """Let whatever is left to be written vanish."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _warning(
