@@ -15,6 +15,7 @@ for name in THREADS:
     os.environ[name] = "1"  # before anybody loads a library that reads it
 
 from benchmarks import jacobian, overhead, pipeline, roofline, scaling, scan  # noqa: E402
+from benchmarks.tables import markdown  # noqa: E402
 
 PACKAGES = ("ase-sensitivity", "ase", "numpy", "scipy", "numba")
 PACKAGES += ("quippy-ase", "featomic", "dscribe", "mace-torch", "torch")
@@ -29,15 +30,6 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = "not installed"
     return found
-
-
-def markdown(rows: list[dict[str, Any]]) -> str:
-    """Rows as a table."""
-    if not rows:
-        return "nothing to measure\n"
-    lines = ["| " + " | ".join(rows[0]) + " |", "|---" * len(rows[0]) + "|"]
-    lines += ["| " + " | ".join(str(value) for value in row.values()) + " |" for row in rows]
-    return "\n".join(lines) + "\n"
 
 
 def main() -> None:

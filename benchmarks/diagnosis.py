@@ -14,8 +14,9 @@ from ase.build import molecule
 from ase_sensitivity import SOAP, SensitivityObserver, analyze
 from ase_sensitivity.approach import watch as rule
 from benchmarks.frames import aluminium_complex, glycine, zinc_complex
+from benchmarks.tables import markdown
 from benchmarks.timing import paired
-from benchmarks.warnings import WITHIN, markdown
+from benchmarks.warnings import WITHIN
 
 MOLECULES: dict[str, Callable[[], Atoms]] = {
     **{name: lambda name=name: molecule(name) for name in ("H2O", "NH3", "CH4", "C2H6")},

@@ -17,19 +17,13 @@ from ase_sensitivity import SOAP, analyze
 from ase_sensitivity.approach.watch import Watch
 from benchmarks.frames import MOLECULES, SYSTEMS, frames
 from benchmarks.planted import KINDS, Planted, planted
+from benchmarks.tables import markdown
 
 SPURIOUS = ("incompleteness", "truncation")
 WITHIN = 0.1
 
 AWAY, STEPS = 0.6, 30
 """Approaches begin this far away, in Å, and take so many steps."""
-
-
-def markdown(rows: list[dict[str, Any]]) -> str:
-    """Rows as a table."""
-    lines = ["| " + " | ".join(rows[0]) + " |", "|---" * len(rows[0]) + "|"]
-    lines += ["| " + " | ".join(str(value) for value in row.values()) + " |" for row in rows]
-    return "\n".join(lines) + "\n"
 
 
 def soap_of(system: str, atoms: Atoms) -> SOAP:

@@ -122,6 +122,18 @@ def test_many_modes_are_done_a_few_at_a_time():
         np.testing.assert_array_equal(part, np.concatenate(alone))
 
 
+def assert_first_gradient(atoms, descriptor):
+    found = gradient(atoms, descriptor)
+    direction = np.random.default_rng(0).normal(size=(len(atoms), 3))
+
+    def moved(size):
+        shifted = atoms.copy()
+        shifted.positions += size * direction
+        return values_of(shifted, descriptor, "structure", None)[0]
+
+    assert (found.positions * direction).sum() == pytest.approx(numeric(moved), rel=1e-5)
+
+
 class HeavyCarbon(SOAP):
     """What carbon sees counts more: the shortcuts of SOAP are not for it."""
 
@@ -145,15 +157,7 @@ def test_shortcuts_of_a_changed_descriptor_are_not_taken():
     np.testing.assert_array_equal(rows_of(heavy, atoms)[0][0], heavy.features(atoms))
     values = analyze(atoms, heavy, k=3).singular_values
     assert abs(values[0] / analyze(atoms, SOAP_3).singular_values[0] - 1) > 0.1
-    found = gradient(atoms, heavy)
-    direction = np.random.default_rng(0).normal(size=(len(atoms), 3))
-
-    def moved(size):
-        shifted = atoms.copy()
-        shifted.positions += size * direction
-        return values_of(shifted, heavy, "structure", None)[0]
-
-    assert (found.positions * direction).sum() == pytest.approx(numeric(moved), rel=1e-5)
+    assert_first_gradient(atoms, heavy)
 
 
 @pytest.mark.parametrize(
@@ -185,15 +189,7 @@ def test_stacked_descriptors():
     pair = QUIPDescriptor(
         ["soap cutoff=3 n_max=3 l_max=2 atom_sigma=0.5", "distance_2b cutoff=3"], species=SPECIES
     )
-    found = gradient(atoms, pair)
-    direction = np.random.default_rng(0).normal(size=(len(atoms), 3))
-
-    def moved(size):
-        shifted = atoms.copy()
-        shifted.positions += size * direction
-        return values_of(shifted, pair, "structure", None)[0]
-
-    assert (found.positions * direction).sum() == pytest.approx(numeric(moved), rel=1e-5)
+    assert_first_gradient(atoms, pair)
 
 
 def test_gradient_where_there_is_none():

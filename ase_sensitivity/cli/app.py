@@ -103,10 +103,6 @@ def _main(given: list[str]) -> int:
     except Interrupted as interrupt:
         return _error(f"interrupted: {interrupt}", INTERRUPTED)
     except (ValueError, TypeError, OSError, ImportError) as error:
-        try:
-            sys.stdout.flush()
-        except OSError:  # Python would try once more at exit, and change the status
-            _discard_output()
         return _error(str(error))
     except MemoryError as error:
         hint = "the scopes environment and atom need less than structure"
@@ -142,5 +138,9 @@ def _warning(
 
 
 def _error(text: str, status: int = 2) -> int:
+    try:
+        sys.stdout.flush()
+    except OSError:  # Python would try once more at exit, and change the status
+        _discard_output()
     print(f"ase-sensitivity: error: {' '.join(text.split())}", file=sys.stderr)  # noqa: T201
     return status

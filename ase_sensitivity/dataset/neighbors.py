@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ase_sensitivity.arguments import as_number
+from ase_sensitivity.arguments import as_integer, as_number
 from ase_sensitivity.dataset.labels import (
     energy_conflicts,
     energy_difference,
@@ -162,8 +162,8 @@ def _check(
     ):
         as_number(name, value, "positive")
     for name, limit in (("max_environments", max_environments), ("max_pairs", max_pairs)):
-        if limit is not None and (not isinstance(limit, int | np.integer) or limit < 1):
-            raise ValueError(f"`{name}` is {limit!r} but must be a positive integer")
+        if limit is not None:
+            as_integer(name, limit, 1)
 
 
 class _Search:

@@ -48,14 +48,14 @@ class Fragment:
 
 
 def turned(points: Floats) -> Floats:
-    """Points (n, 3) turned about x, y and z: the cross products with these axes, (3, n, 3).
+    """Points (..., 3) turned about x, y and z: the cross products with these axes, (3, ..., 3).
 
     numpy's cross product takes several times as long.
     """
-    x, y, z = points.T
-    zero = np.zeros(len(points))
+    x, y, z = np.moveaxis(points, -1, 0)
+    zero = np.zeros_like(x)
     turns: Floats = np.array([[zero, -z, y], [z, zero, -x], [-y, x, zero]])
-    return turns.transpose(0, 2, 1)
+    return np.moveaxis(turns, 1, -1)
 
 
 def fragments(atoms: Atoms, ranges: Iterable[Range]) -> list[Fragment]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ase_sensitivity.descriptors.base import FeatureJacobian, Floats, Ints, Jacobian
-from ase_sensitivity.spectrum.rigid import DEPENDENT
+from ase_sensitivity.spectrum.rigid import DEPENDENT, turned
 
 STACK = 2**24
 """Bytes of Gram matrices at a time."""
@@ -93,7 +93,7 @@ def _trivial(points: Floats) -> tuple[Floats, Ints]:
     relative /= np.sqrt((relative**2).sum(axis=(1, 2)) / points.shape[1])[:, None, None]
     generators = np.empty((len(points), points.shape[1], 3, 6))
     generators[..., :3] = np.eye(3)
-    generators[..., 3:] = np.cross(np.eye(3), relative[:, :, None]).transpose(0, 1, 3, 2)
+    generators[..., 3:] = np.moveaxis(turned(relative), 0, -1)
     u, s, _ = np.linalg.svd(generators.reshape(len(points), -1, 6), full_matrices=False)
     independent = s > DEPENDENT * np.sqrt(points.shape[1])
     return u * independent[:, None], independent.sum(axis=1)

@@ -100,8 +100,7 @@ def bispectrum(
     """
     products = Bispectrum.of(basis.n_channels, basis.l_max)
     starts, own = environments.starts, environments.own
-    most = int(np.diff(starts).max(initial=0))
-    work = density.scratch(basis, most)
+    work = density.scratch(basis, environments.most(0, len(starts)))
     for row, (first, last) in enumerate(pairwise(starts)):
         density.expand(
             first,

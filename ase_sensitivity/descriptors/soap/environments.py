@@ -109,6 +109,10 @@ class Environments:
         """The row of each pair, of shape (n_pairs,)."""
         return np.repeat(np.arange(len(self.centers)), np.diff(self.starts))
 
+    def most(self, start: int, stop: int) -> int:
+        """The largest number of neighbours of some centres."""
+        return int(np.diff(self.starts[start : stop + 1]).max(initial=0))
+
     @property
     def own(self) -> Ints:
         """Which block is each row's own: the first of its row, of shape (n_rows,)."""

@@ -35,31 +35,19 @@ def power_spectrum(
     threads: int | None,
 ) -> None:
     """Fill ``features`` (n_rows, n_features) and ``blocks`` (n_blocks, 3, n_features)."""
-    starts = environments.starts
-    scale, arguments = _per_order(basis), basis.arguments()
     flat = blocks.reshape(-1)
 
     def run(begin: int, end: int) -> None:
-        most = int(np.diff(starts[begin : end + 1]).max(initial=0))
-        density = scratch(basis, most)
+        density = scratch(basis, environments.most(begin, end))
         kernels.power_spectrum(
-            begin,
-            end,
-            starts,
-            environments.vectors,
-            environments.species,
-            environments.center_species,
-            basis.central,
-            arguments,
-            scale,
-            normalise,
+            *_common(basis, environments, normalise, begin, end),
             len(blocks) > 0,
             kernels.scratch(density, basis.n_channels, basis.harmonics.l_padded),
             features,
             flat,
         )
 
-    _in_shares(run, kernels.power_spectrum, starts, threads)
+    _in_shares(run, kernels.power_spectrum, environments.starts, threads)
 
 
 def derivatives_by_pairs(
@@ -83,27 +71,16 @@ def derivatives_by_pairs(
         For the differences along v, in Å; whether to take them about the middle.
     """
     forces = np.zeros_like(changes)
-    arguments, scale = basis.arguments(), _per_order(basis)
     n_power = basis.n_channels * (basis.n_channels + 1) // 2 * basis.harmonics.l_padded
 
     def run(begin: int, end: int) -> None:
-        most = int(np.diff(environments.starts[begin : end + 1]).max(initial=0))
-        density = scratch(basis, most)
+        most = environments.most(begin, end)
         squares.derivatives(
-            begin,
-            end,
-            environments.starts,
-            environments.vectors,
-            environments.species,
-            environments.center_species,
-            basis.central,
-            arguments,
-            scale,
-            normalise,
+            *_common(basis, environments, normalise, begin, end),
             changes,
             step,
             both_sides,
-            squares.scratch(density, n_power, len(changes), most),
+            squares.scratch(scratch(basis, most), n_power, len(changes), most),
             forces,
         )
 
@@ -111,11 +88,24 @@ def derivatives_by_pairs(
     return forces
 
 
-def _per_order(basis: Basis) -> Floats:
-    """1 / sqrt(2 l + 1), of shape (l_padded,), zero beyond l_max."""
+def _common(
+    basis: Basis, environments: Environments, normalise: bool, begin: int, end: int
+) -> tuple[Any, ...]:
+    """What both kernels begin with."""
     scale = np.zeros(basis.harmonics.l_padded)
     scale[: basis.l_max + 1] = 1.0 / np.sqrt(2.0 * np.arange(basis.l_max + 1) + 1.0)
-    return scale
+    return (
+        begin,
+        end,
+        environments.starts,
+        environments.vectors,
+        environments.species,
+        environments.center_species,
+        basis.central,
+        basis.arguments(),
+        scale,
+        normalise,
+    )
 
 
 def _in_shares(

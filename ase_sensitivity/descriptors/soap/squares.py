@@ -19,20 +19,14 @@ from ase_sensitivity.descriptors.soap.simd import fma, load, mul, splat, store, 
 
 
 @njit(**INNER)
-def _direction(vector, unit):
+def _push(k, s, vector, moved, n_max, first_row, radial, angular, change):
+    """Add how neighbour k, of species s and at `vector`, changes the coefficients if `moved`."""
+    size, l_padded = 4 * first_row[-1], 4 * (first_row.size - 1)
+    at, angular_at = s * n_max * size, k * 4 * size
+    radial_at, slope_at = 2 * k * n_max * l_padded, (2 * k + 1) * n_max * l_padded
     r = math.sqrt(vector[0] ** 2 + vector[1] ** 2 + vector[2] ** 2)
-    for component in range(3):
-        unit[component] = vector[component] / r
-
-
-@njit(**INNER)
-def _push(change, at, first_row, n_max, radial, radial_at, angular, angular_at, unit, moved):
-    """Add how the coefficients, from `at` on, change with a neighbour moved by `moved`, (3,)."""
-    size = 4 * first_row[-1]
-    l_padded = 4 * (first_row.size - 1)
-    slope_at = radial_at + n_max * l_padded
     x, y, z = splat(moved[0]), splat(moved[1]), splat(moved[2])
-    radius = splat(moved[0] * unit[0] + moved[1] * unit[1] + moved[2] * unit[2])
+    radius = splat((moved[0] * vector[0] + moved[1] * vector[1] + moved[2] * vector[2]) / r)
     for g in range(first_row.size - 1):
         for row in range(first_row[g], first_row[g + 1]):
             place = angular_at + 4 * row
@@ -89,11 +83,12 @@ def _weighted(coefficients, first_row, n_channels, scale, weights, adjoint):
 
 
 @njit(**INNER)
-def _pull(adjoint, at, first_row, n_max, radial, radial_at, angular, angular_at, unit, factor, out):
-    """Add `factor` times what the weighted coefficients ask of one neighbour to `out`, (3,)."""
-    size = 4 * first_row[-1]
-    l_padded = 4 * (first_row.size - 1)
-    slope_at = radial_at + n_max * l_padded
+def _pull(k, s, vector, n_max, first_row, radial, angular, adjoint, factor, out):
+    """Add `factor` times what the weighted coefficients ask of neighbour k to `out`, (3,)."""
+    size, l_padded = 4 * first_row[-1], 4 * (first_row.size - 1)
+    at, angular_at = s * n_max * size, k * 4 * size
+    radial_at, slope_at = 2 * k * n_max * l_padded, (2 * k + 1) * n_max * l_padded
+    r = math.sqrt(vector[0] ** 2 + vector[1] ** 2 + vector[2] ** 2)
     along, x, y, z = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
     for g in range(first_row.size - 1):
         for row in range(first_row[g], first_row[g + 1]):
@@ -108,9 +103,9 @@ def _pull(adjoint, at, first_row, n_max, radial, radial_at, angular, angular_at,
             y = fma(value, load(angular, place + 2 * size), y)
             z = fma(value, load(angular, place + 3 * size), z)
     radius = total(along)
-    out[0] += factor * (total(x) + unit[0] * radius)
-    out[1] += factor * (total(y) + unit[1] * radius)
-    out[2] += factor * (total(z) + unit[2] * radius)
+    out[0] += factor * (total(x) + vector[0] / r * radius)
+    out[1] += factor * (total(y) + vector[1] / r * radius)
+    out[2] += factor * (total(z) + vector[2] / r * radius)
 
 
 @njit(**INNER)
@@ -168,16 +163,15 @@ def derivatives(
         For the differences along v, in Å; whether to take them about the middle.
     work
         Scratch: density and power spectrum; w of each v, and something as long; J v and J^T w up to
-        the coefficients; displaced vectors; a unit vector.
+        the coefficients; displaced vectors.
     forces
         Out: of shape (m, n_pairs, 3), zero before.
     """
-    density, power, w, weights, pushed, adjoint, displaced, unit = work
-    coefficients, radial_values, angular, _, _ = density
+    density, power, w, weights, pushed, adjoint, displaced = work
+    coefficients, radial, angular, _, _ = density
     n_species, n_max = basis[0], basis[1]
     first_row = basis[7][0]
     n_channels, n_modes = n_species * n_max, len(changes)
-    l_padded, size = 4 * (first_row.size - 1), 4 * first_row[-1]
     n_sides = 2 if both_sides else 1
     for row in range(begin, end):
         first, last = starts[row], starts[row + 1]
@@ -204,18 +198,17 @@ def derivatives(
                 for v in range(n_modes):
                     pushed[:] = 0.0
                     for k in range(last - first):
-                        _direction(displaced[k], unit)
+                        moved = changes[v, first + k]
                         _push(
-                            pushed,
-                            own[k] * n_max * size,
-                            first_row,
+                            k,
+                            own[k],
+                            displaced[k],
+                            moved,
                             n_max,
-                            radial_values,
-                            k * 2 * n_max * l_padded,
+                            first_row,
+                            radial,
                             angular,
-                            k * 4 * size,
-                            unit,
-                            changes[v, first + k],
+                            pushed,
                         )
                     _power_change(coefficients, pushed, first_row, n_channels, scale, weights)
                     _projected(normalise, weights, power, norm, w[v])
@@ -223,19 +216,18 @@ def derivatives(
                 _projected(normalise, w[v], power, norm, weights)
                 _weighted(coefficients, first_row, n_channels, scale, weights, adjoint)
                 for k in range(last - first):
-                    _direction(displaced[k], unit)
+                    out = forces[v, first + k]
                     _pull(
-                        adjoint,
-                        own[k] * n_max * size,
-                        first_row,
+                        k,
+                        own[k],
+                        displaced[k],
                         n_max,
-                        radial_values,
-                        k * 2 * n_max * l_padded,
+                        first_row,
+                        radial,
                         angular,
-                        k * 4 * size,
-                        unit,
+                        adjoint,
                         factor,
-                        forces[v, first + k],
+                        out,
                     )
 
 
@@ -251,5 +243,4 @@ def scratch(
         np.zeros_like(density[0]),
         np.zeros_like(density[0]),
         np.zeros((most, 3)),
-        np.zeros(3),
     )
