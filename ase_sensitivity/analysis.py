@@ -11,7 +11,7 @@ import numpy as np
 from ase import Atoms
 
 from ase_sensitivity.arguments import as_flag, as_number
-from ase_sensitivity.causes.attribution import NEAR, attribute
+from ase_sensitivity.causes.attribution import attribute, near_limit
 from ase_sensitivity.causes.symmetry import TOLERANCE
 from ase_sensitivity.descriptors.base import (
     Descriptor,
@@ -235,8 +235,9 @@ def _explained(
 ) -> Sensitivity:
     """The result with the causes of its small values."""
     n_values = 3 * view.n_columns - found.n_trivial
+    smallest = found.singular_values.min(initial=np.inf)
     # Where some are small, all of them are wanted and not only the first k.
-    if found.ratio <= NEAR * tolerance and len(found.singular_values) < n_values:
+    if smallest <= near_limit(found, tolerance) and len(found.singular_values) < n_values:
         found = spectrum(view, None, null_tolerance=null_tolerance)
     why = attribute(view, found, atoms, descriptor, tolerance=tolerance)
     k = len(result.singular_values)
@@ -264,6 +265,7 @@ def _result(view: View, found: Spectrum, *, scope: str, n_atoms: int) -> Sensiti
         atoms=points,
         displacements=view.displacements,
         sigma_max=found.sigma_max,
+        scale=found.scale,
         n_coordinates=3 * view.n_columns,
         n_trivial=found.n_trivial,
         n_null=found.n_null,

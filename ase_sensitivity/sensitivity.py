@@ -43,6 +43,9 @@ class Sensitivity:
         From the centre to each point in Å, of shape (n_points, 3), in environment scope, else None.
     sigma_max
         The largest singular value.
+    scale
+        What the others are compared with: `sigma_max`, or where that is small because derivatives
+        by periodic images cancel, their root mean square without that (docs/theory, accuracy).
     n_coordinates
         Number of coordinates that could move.
     n_trivial
@@ -76,6 +79,7 @@ class Sensitivity:
     atoms: Ints
     displacements: Floats | None
     sigma_max: float
+    scale: float
     n_coordinates: int
     n_trivial: int
     n_null: int
@@ -89,8 +93,8 @@ class Sensitivity:
 
     @property
     def ratio(self) -> float:
-        """sigma_min / sigma_max: nan if only rigid motions exist, 0 if nothing is seen at all."""
-        return ratio_of(self.singular_values, self.sigma_max)
+        """sigma_min / scale: nan if only rigid motions exist, 0 if nothing is seen at all."""
+        return ratio_of(self.singular_values, self.scale)
 
     @property
     def worst_atom(self) -> int:
@@ -99,7 +103,9 @@ class Sensitivity:
             return self.center
         if len(self.modes) == 0:
             return -1
-        return int(self.atoms[np.linalg.norm(self.modes[0], axis=1).argmax()])
+        lengths = np.linalg.norm(self.modes[0], axis=1)
+        # Equivalent atoms move by the same length up to rounding: the first of them.
+        return int(self.atoms[(lengths > (1 - 1e-6) * lengths.max()).argmax()])
 
     def mode_of_atoms(self, n_atoms: int, index: int = 0) -> Floats:
         """One mode as displacements of the atoms of the structure, of shape (n_atoms, 3).
@@ -123,7 +129,7 @@ class Sensitivity:
     @classmethod
     def fromdict(cls, dictionary: dict[str, Any]) -> Sensitivity:
         """The inverse of :meth:`todict`, also after a round trip through JSON."""
-        values = dict(dictionary)
+        values = {"scale": dictionary["sigma_max"]} | dictionary  # older ones have no scale
         shapes = {"singular_values": (-1,), "modes": (-1, len(values["atoms"]), 3), "atoms": (-1,)}
         for name, shape in shapes.items():
             kind = np.intp if name == "atoms" else float
@@ -154,6 +160,8 @@ class Sensitivity:
             f"Smallest singular values: {values}   largest: {self.sigma_max:.3g}",
             f"sigma_min / sigma_max = {self.ratio:.2e}",
         ]
+        if self.n_null == self.n_coordinates - self.n_trivial:
+            lines.append("No displacement changes any feature to first order: nothing is seen.")
         if self.n_null:
             lines.append(
                 f"{self.n_null} direction{'s are' if self.n_null > 1 else ' is'} invisible to the "
@@ -162,7 +170,7 @@ class Sensitivity:
                 f"{'them' if self.n_null > 1 else 'it'} can be learned here."
             )
         elif self.ratio < NEARLY:
-            nearly = int((self.singular_values < NEARLY * self.sigma_max).sum())
+            nearly = int((self.singular_values < NEARLY * self.scale).sum())
             lines.append(
                 f"No direction is quite invisible to the descriptor, but {nearly} of those above "
                 f"change{'s' if nearly == 1 else ''} the features less than {NEARLY:g} times as "

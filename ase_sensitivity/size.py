@@ -77,7 +77,7 @@ def size_independent(
 
 def _gamma(view: View, width: float) -> float:
     """The smallest generalised singular value of (J, C), relative to that of all directions."""
-    gram, _ = view.gram()
+    gram = view.gram().matrix
     n_coordinates = len(gram)
     change = sum(
         (_environment_gram(part, width) for part in view.jacobian.parts),

@@ -28,14 +28,15 @@ def check_numbers(path, atoms, descriptor):
         moved = frame.positions - atoms.positions
         assert np.linalg.norm(moved) == pytest.approx(path.length[n])
         assert frame.info["rmsd"] == path.rmsd[n]
+        # No rotation or permutation: seen from the carbon, on the four atoms that are seen.
+        relative = np.linalg.norm((moved - moved[0])[1:], axis=1)
+        assert path.rmsd[n] <= np.sqrt((relative**2).mean()) + 1e-12
     assert path.rmsd[0] == path.feature_change[0] == 0
-    # The distance without its rigid motions, on five atoms or the four that are seen.
-    assert (path.rmsd <= path.length / np.sqrt(len(atoms) - 1) * 1.2 + 1e-12).all()
     assert path.rmsd[-1] > 0.2 * path.length[-1] / np.sqrt(len(atoms))
 
 
 def test_angles_are_free_at_body_order_two():
-    path = trace_manifold(BENT, RADIAL, length=0.6)
+    path = trace_manifold(BENT, RADIAL, length=0.4)
     assert path.verdict == "degenerate"
     assert path.feature_change.max() < 1e-8
     assert path.random_feature_change[1:].min() > 1e-3
@@ -45,7 +46,7 @@ def test_angles_are_free_at_body_order_two():
     assert np.ptp(radii, axis=0).max() < 1e-6
     angles = [[f.get_angle(i, 0, i + 1) for i in (1, 2, 3)] for f in path.frames]
     assert np.ptp(angles, axis=0).max() > 5
-    assert len(path.frames) == 13
+    assert len(path.frames) == 9
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -59,10 +60,11 @@ def test_quasi_constant_near_s3(seed):
 
 
 def test_merely_soft_with_all_atoms_as_centers():
-    atoms = rattled(molecule("CH3OH"), 0.1)
-    path = trace_manifold(atoms, SOAP(["C", "O", "H"], 4.0, 4, 3), length=0.2, n_random=4)
-    assert path.verdict == "soft"
-    assert path.ratio > 0.2
+    atoms, soap = rattled(molecule("CH3OH"), 0.1), SOAP(["C", "O", "H"], 4.0, 4, 3)
+    path = trace_manifold(atoms, soap, length=0.2, n_random=4)
+    first = path.frames[1].positions - atoms.positions
+    back = trace_manifold(atoms, soap, length=0.2, n_random=4, direction=-first)
+    assert path.verdict == back.verdict == "soft"
 
 
 def test_the_path_changes_the_features_least():

@@ -12,6 +12,7 @@ from ase_sensitivity.causes.environments import Environment, sights
 from ase_sensitivity.causes.incompleteness import class_sums
 from ase_sensitivity.causes.symmetry import point_group
 from ase_sensitivity.descriptors.base import Floats
+from ase_sensitivity.spectrum.canonical import canonical
 
 HARMLESS = ("symmetry", "near-symmetric", "fragment")
 """Causes that are right and need no attention."""
@@ -153,8 +154,12 @@ def _least_held(modes: Floats, space: Floats) -> Floats:
     """The modes, combined such that the last one is held least."""
     if modes.shape[1] == 1:
         return modes
-    rotation = np.linalg.svd(space.T @ modes)[2]
-    return modes @ rotation.T
+    _, s, rotation = np.linalg.svd(space.T @ modes)
+    shares = np.zeros(modes.shape[1])
+    shares[: len(s)] = s
+    # Modes with equal shares leave a choice.
+    groups = np.concatenate([[0], np.cumsum(-np.diff(shares) > 1e-6)])
+    return canonical(modes @ rotation.T, groups)
 
 
 def _class_change(this: Subject, at: Place, mode: Floats) -> float | None:

@@ -188,6 +188,6 @@ def cause_of(this: Subject, start: Place, went: Walk) -> str:
 def vanishing(went: Walk) -> Floats:
     """All modes that are invisible where a walk arrived, of shape (3 n_columns, m)."""
     found = went.end.found
-    limit = max(ARRIVED * found.sigma_max, 2 * found.singular_values[went.number])
+    limit = max(ARRIVED * found.scale, 2 * found.singular_values[went.number])
     modes: Floats = found.modes[:, found.singular_values <= limit]
     return modes

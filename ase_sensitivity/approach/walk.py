@@ -12,7 +12,7 @@ from ase_sensitivity.approach.gradient import slope
 from ase_sensitivity.approach.subject import Subject, aligned, difference
 from ase_sensitivity.descriptors.base import FeatureJacobian, Floats, Ints, StackedJacobian
 from ase_sensitivity.spectrum.scopes import View
-from ase_sensitivity.spectrum.solvers import Spectrum, spectrum
+from ase_sensitivity.spectrum.solvers import Spectrum, ratio_of, spectrum
 
 logger = logging.getLogger(__name__)
 
@@ -58,8 +58,8 @@ class Place:
         return int(np.abs(overlap).argmax())
 
     def ratio(self, number: int) -> float:
-        """A singular value relative to the largest."""
-        return float(self.found.singular_values[number]) / self.found.sigma_max
+        """A singular value relative to the scale."""
+        return ratio_of(self.found.singular_values, self.found.scale, number)
 
 
 def place(this: Subject, atoms: Atoms) -> Place:
@@ -253,7 +253,7 @@ def _normal_equations(
     for here, after in zip(at.jacobian.parts, ahead.parts, strict=True):
         _add_products(here, difference(after, here), at.view, cross, square)
     sigma = found.singular_values
-    rest = sigma > 1e-8 * found.sigma_max
+    rest = sigma > 1e-8 * found.scale
     rest[number] = False
     held = (found.modes[:, rest].T @ cross) / sigma[rest, None]
     normal = square - held.T @ held

@@ -148,7 +148,7 @@ class Watch:
         if recalled is None and asked.distance <= NEAR * self._within and asked.here is None:
             asked = self._asked(this)  # a closer look takes the complete spectrum
         if not asked.nearby.singular:
-            steepest = float((asked.sigma / asked.nearby.distances).max()) / found.sigma_max
+            steepest = float((asked.sigma / asked.nearby.distances).max()) / found.scale
             before = self._steepest if np.isfinite(self._steepest) else 0.0
             self._steepest = max(before, steepest)
         if recalled is not None:
@@ -261,7 +261,7 @@ class Watch:
 
     def _suspects(self, found: Sensitivity | Spectrum) -> int:
         """How many modes are suspicious, as far as they are asked."""
-        limit = self._suspicious * found.sigma_max
+        limit = self._suspicious * found.scale
         return int(np.clip((found.singular_values < limit).sum(), 1, LOWEST))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import scipy
@@ -12,7 +13,8 @@ from ase import Atoms
 from ase_sensitivity.causes.environments import Sight, sights
 from ase_sensitivity.causes.incompleteness import class_sums
 from ase_sensitivity.causes.symmetry import TOLERANCE, point_group
-from ase_sensitivity.descriptors.base import Descriptor, Floats
+from ase_sensitivity.descriptors.base import Descriptor, Floats, Ints
+from ase_sensitivity.spectrum.canonical import canonical
 from ase_sensitivity.spectrum.scopes import View
 from ase_sensitivity.spectrum.solvers import Spectrum
 
@@ -86,7 +88,7 @@ def attribute(
         Where the Jacobian is from.
     tolerance
         Geometry is symmetric, and distances are equal, up to this, in Å. Singular values below
-        ``NEAR * tolerance`` of the largest count as near-null if a cause predicts that they vanish.
+        :func:`near_limit` count as near-null if a cause predicts that they vanish.
 
     Raises
     ------
@@ -98,7 +100,7 @@ def attribute(
     docs/causes. The predicted null spaces are nested: fragment within symmetry within
     incompleteness within all. What is held by one is not asked for by the next.
     """
-    small = np.searchsorted(found.singular_values, NEAR * tolerance * found.sigma_max)
+    small = np.searchsorted(found.singular_values, near_limit(found, tolerance), side="right")
     n_null, n_small = found.n_null, max(int(small), found.n_null)
     causes: list[str | None] = [None] * len(found.singular_values)
     modes = found.modes
@@ -107,8 +109,10 @@ def attribute(
         looser = [tolerance * 10**n for n in range(1, 8) if tolerance * 10**n < 1.01 * LOOSEST]
         predictions, rest = _predictions(seen, tolerance, looser)
         null, labels = _split(modes[:, :n_null], predictions)
-        null = null[:, ::-1]  # what is left in the end is what matters most
-        causes[:n_null] = [label or rest for label in reversed(labels)]
+        named = [label or rest for label in reversed(labels)]
+        # What is left in the end is what matters most.
+        null = canonical(null[:, ::-1], _runs(named))
+        causes[:n_null] = named
         # Near-null vectors have values of their own and must stay what they are.
         near = modes[:, n_null:n_small]
         causes[n_null:n_small] = _majority(near, *_split(near, predictions))
@@ -117,6 +121,16 @@ def attribute(
     if counts["unknown"] == 0:
         del counts["unknown"]
     return Attribution(counts, tuple(causes), modes, sum(counts.values()) - n_null)
+
+
+def near_limit(found: Spectrum, tolerance: float) -> float:
+    """Up to which singular value vectors may be near-null: zero but for errors of the geometry.
+
+    Where even the largest value is within a few times of that, as in a crystal whose atoms are all
+    centres of inversion, errors of the geometry are all that there is.
+    """
+    limit = NEAR * tolerance * found.scale
+    return found.sigma_max if found.sigma_max <= NEAR * limit else limit
 
 
 def predicted_nulls(
@@ -204,6 +218,12 @@ def _split(modes: Floats, predictions: Sequence[Prediction]) -> tuple[Floats, li
         labels += [cause] * n_held
         rest = rotated[:, n_held:]
     return np.concatenate([*found, rest], axis=1), labels + [None] * rest.shape[1]
+
+
+def _runs(labels: Sequence[str]) -> Ints:
+    """Number the runs of equal labels, of shape (n,)."""
+    changes = [before != label for before, label in pairwise(labels)]
+    return np.concatenate([[0], np.cumsum(changes, dtype=np.intp)])[: len(labels)]
 
 
 def _majority(modes: Floats, parts: Floats, labels: Sequence[str | None]) -> list[str | None]:

@@ -25,9 +25,10 @@ class ForceLoss:
         The part of the forces that no model on these features has, in eV/Å, of shape (n_atoms, 3).
     curve
         Sum of the squares of what is lost to a model that uses nothing below
-        :data:`THRESHOLDS` times sigma_max, in eV²/Å², of shape (41,).
+        :data:`THRESHOLDS` times that scale, in eV²/Å², of shape (41,).
     required_slope
-        The least slope of a model with the right forces, times sigma_max, in eV/Å.
+        The least slope of a model with the right forces, times the scale of the singular values
+        (sigma_max, unless blocks cancel), in eV/Å.
     rms_force
         Root mean square of the force components in eV/Å.
     net_force
@@ -80,8 +81,8 @@ def force_loss(atoms: Atoms, forces: Floats, found: Sensitivity) -> ForceLoss:
     lost = internal.ravel() - basis @ (basis.T @ internal.ravel())
     # From below: fragments and null vectors first, then one mode after the other.
     squares = (lost**2).sum() + np.concatenate([[0.0], np.cumsum(along[seen] ** 2)])
-    curve = squares[np.searchsorted(values[seen], THRESHOLDS * found.sigma_max)]
-    slope = np.linalg.norm(along[seen] / values[seen]) * found.sigma_max
+    curve = squares[np.searchsorted(values[seen], THRESHOLDS * found.scale)]
+    slope = np.linalg.norm(along[seen] / values[seen]) * found.scale
     center = atoms.positions - atoms.positions.mean(axis=0)
     torque = axes @ np.cross(center, forces).sum(axis=0)
     return ForceLoss(

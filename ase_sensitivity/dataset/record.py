@@ -82,6 +82,12 @@ class FrameRecord:
         return self.row["sigma_max"]
 
     @property
+    def scale(self) -> float | None:
+        """What singular values are compared with: their ratio is the smallest of them over it."""
+        ratio = self.row["ratio"]
+        return float(self.singular_values[0]) / ratio if ratio else self.sigma_max
+
+    @property
     def error(self) -> str | None:
         """What failed, or None."""
         return self.row["error"]

@@ -15,6 +15,8 @@ from ase_sensitivity.approach.subject import subject
 from ase_sensitivity.approach.walk import Walk, place
 from ase_sensitivity.descriptors.base import Descriptor, FeatureJacobian, Floats, Ints
 from ase_sensitivity.explore.matching import Match, best_match
+from ase_sensitivity.spectrum.canonical import canonical, multiplets
+from ase_sensitivity.spectrum.solvers import NULL_TOLERANCE
 from ase_sensitivity.structure import neighbor_pairs
 
 CONTACT = 0.7
@@ -68,8 +70,9 @@ class Place:
         _, s, vt = np.linalg.svd(reduced, full_matrices=True)
         values = np.zeros(basis.shape[1])
         values[: len(s)] = s
-        modes: Floats = basis @ vt.T
-        return values[::-1], modes[:, ::-1]
+        values, modes = values[::-1], basis @ vt.T[:, ::-1]
+        zero = NULL_TOLERANCE * values.max(initial=0.0)
+        return values, canonical(modes, multiplets(values, zero))
 
 
 class FeatureMap:

@@ -11,6 +11,7 @@ from math import factorial, prod
 import numpy as np
 
 from ase_sensitivity.descriptors.base import Floats, Ints
+from ase_sensitivity.spectrum.canonical import MEETING, canonical, multiplets
 
 ALL = 720
 """Up to so many permutations of like points are all tried: six points of one species."""
@@ -177,7 +178,7 @@ def _over_orientations(a: Floats, b: Floats, species: Ints) -> Ints:
 
 def _principal(a: Floats, b: Floats) -> Floats:
     """Matrices that put the principal axes of a on those of b, any way round; (48, 3, 3)."""
-    axes_a, axes_b = (np.linalg.eigh(points.T @ points)[1] for points in (a, b))
+    axes_a, axes_b = (_axes(points) for points in (a, b))
     signed = np.array(
         [
             np.eye(3)[list(order)] * signs
@@ -187,6 +188,12 @@ def _principal(a: Floats, b: Floats) -> Floats:
     )
     matrices: Floats = axes_b @ signed @ axes_a.T
     return matrices
+
+
+def _axes(points: Floats) -> Floats:
+    """Principal axes as columns; where moments are equal, those that the coordinates suggest."""
+    moments, axes = np.linalg.eigh(points.T @ points)
+    return canonical(axes, multiplets(moments, MEETING * float(moments[-1])))
 
 
 def _paired(a: Floats, b: Floats, species: Ints) -> list[Floats]:

@@ -238,8 +238,8 @@ def _denoised(lost: Floats) -> Floats:
 
 
 def _relative(record: FrameRecord) -> Floats:
-    """Singular values over the largest."""
-    return record.singular_values / (record.sigma_max or 1.0)
+    """Singular values over their scale."""
+    return record.singular_values / (record.scale or 1.0)
 
 
 def _color(colors: Floats, z: int) -> Floats:

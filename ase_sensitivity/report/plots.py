@@ -84,7 +84,7 @@ def plot_spectrum(result: ScanResult, ax: Axes | None = None) -> Axes:
     ax = _axes(ax)
     floor = float(result.parameters["null_tolerance"])
     spectra = [
-        np.log10(np.maximum(record.singular_values / (record.sigma_max or 1.0), floor))
+        np.log10(np.maximum(record.singular_values / (record.scale or 1.0), floor))
         for record in result.records()
     ]
     table = np.full((max((len(s) for s in spectra), default=0), len(spectra)), np.nan)

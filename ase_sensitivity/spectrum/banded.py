@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ import scipy
 from numpy.lib.stride_tricks import as_strided
 
 from ase_sensitivity.descriptors.base import Floats, Ints
-from ase_sensitivity.spectrum.scopes import View
+from ase_sensitivity.spectrum.scopes import Sums, View
 from ase_sensitivity.structure import NeighborPairs
 
 WORTHWHILE = 8
@@ -34,13 +33,14 @@ class BandedGram:
         The coordinate at each place, of shape (n,).
     trivial
         Orthonormal trivial modes at their places, of shape (n, n_trivial).
-    rounding
-        About how large a singular value can be that is zero; see :meth:`View.gram`.
+    scale, rounding
+        What singular values are compared with; see :class:`Sums`.
     """
 
     band: Floats
     order: Ints
     trivial: Floats
+    scale: float
     rounding: float
 
     @classmethod
@@ -58,7 +58,7 @@ class BandedGram:
         lines = np.zeros((3 * n, width + 3))
         step = lines.itemsize
         square = as_strided(lines, (3 * n, 3 * n), (step, (width + 2) * step))
-        squares = 0.0
+        sums = Sums()
         for part in view.jacobian.parts:
             column = view.column(part)
             column = np.where(column < 0, -1, place[column])
@@ -68,11 +68,12 @@ class BandedGram:
             np.maximum.at(last, part.row[kept], column[kept])
             if (last - first).max(initial=0) > reach:
                 return None  # a descriptor that sees farther than it says
-            squares += part.add_gram(column, square)
+            sums.add(part, column, part.add_gram(column, square))
         order = np.empty(3 * n, dtype=np.intp)
         order[(3 * place[:, None] + np.arange(3)).ravel()] = np.arange(3 * n)
         band = np.asfortranarray(lines.T[: width + 1])
-        return cls(band, order, view.trivial[order], 1e-14 * math.sqrt(squares))
+        scale, rounding = sums.scale(n), sums.rounding(n, view.jacobian.precision)
+        return cls(band, order, view.trivial[order], scale, rounding)
 
     def times(self, x: Floats) -> Floats:
         """G times a vector of shape (n,) or vectors of shape (n, any)."""

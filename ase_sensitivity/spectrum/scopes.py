@@ -23,6 +23,55 @@ SCOPES = ("structure", "environment", "atom")
 
 
 @dataclass(frozen=True, eq=False)
+class Gram:
+    """J^T J over the columns of a view.
+
+    Attributes
+    ----------
+    matrix
+        Of shape (3 n_columns, 3 n_columns).
+    scale, rounding
+        See :class:`Sums`.
+    """
+
+    matrix: Floats
+    scale: float
+    rounding: float
+
+
+@dataclass
+class Sums:
+    """What singular values are compared with, from the blocks that a Jacobian is the sum of.
+
+    The largest singular value does not tell what is small where blocks cancel: those of the images
+    of an atom that is a centre of inversion, or the derivatives of a norm that is always one.
+    """
+
+    squares: float = 0.0
+    features: float = 0.0
+
+    def add(self, part: FeatureJacobian, column: Ints, squares: float) -> None:
+        """Add a part with columns as in :attr:`View.column`, and the squares of its blocks."""
+        if not math.isfinite(squares):
+            raise ValueError("the descriptor gave derivatives that are not finite")
+        self.squares += squares
+        n_blocks = np.bincount(part.row[column >= 0], minlength=len(part.features))
+        self.features += float(n_blocks @ (part.features**2).sum(axis=1))
+
+    def scale(self, n_columns: int) -> float:
+        """Root mean square of all singular values, if no blocks cancelled."""
+        return math.sqrt(self.squares / max(3 * n_columns, 1))
+
+    def rounding(self, n_columns: int, precision: float) -> float:
+        """About how large a singular value can be that is zero in exact arithmetic.
+
+        Features f are normalised, and otherwise rounded, with an error relative to their norm:
+        their derivatives have one of that fraction of |f| per Å, the length over which they vary.
+        """
+        return 10 * precision * math.sqrt((self.squares + self.features) / max(n_columns, 1))
+
+
+@dataclass(frozen=True, eq=False)
 class View:
     """A part of a Jacobian whose singular values are wanted.
 
@@ -58,20 +107,18 @@ class View:
         """Number of points that move."""
         return len(self.atoms)
 
-    def gram(self) -> tuple[Floats, float]:
-        """J^T J of shape (3 n_columns, 3 n_columns), and what rounding leaves of a zero.
-
-        The second is about how large a singular value can be that is zero because blocks of images
-        or rows cancel.
-        """
+    def gram(self) -> Gram:
+        """J^T J, and what its singular values are compared with."""
         from ase_sensitivity.descriptors.accumulate import mirror  # loads numba
 
         n = self.n_columns
         total = np.zeros((3 * n, 3 * n))
-        squares = sum(part.add_gram(self.column(part), total) for part in self.jacobian.parts)
-        _check_finite(squares)
+        sums = Sums()
+        for part in self.jacobian.parts:
+            column = self.column(part)
+            sums.add(part, column, part.add_gram(column, total))
         mirror(total)
-        return total, 1e-14 * math.sqrt(squares)
+        return Gram(total, sums.scale(n), sums.rounding(n, self.jacobian.precision))
 
     def r_factors(self) -> list[tuple[Ints, Floats]]:
         """Columns (m,) and R factor (any, 3 m) of every row."""
@@ -124,26 +171,24 @@ def atom_ratios(jacobian: Jacobian) -> Floats:
     """
     from ase_sensitivity.descriptors.accumulate import sum_blocks  # loads numba
 
-    squares = np.zeros((jacobian.n_atoms, 3, 3))
+    squares, scales = np.zeros((jacobian.n_atoms, 3, 3)), np.zeros(jacobian.n_atoms)
     for part in jacobian.parts:
         # Images of an atom in a row move together.
         key = part.row * part.n_atoms + part.atom
         pairs, where = np.unique(key, return_inverse=True)
         blocks, atom = part.blocks, part.atom
+        own = np.einsum("bif,bif->b", blocks, blocks)
         if len(pairs) < len(key):
             summed = np.zeros((len(pairs), blocks[:1].size))
             sum_blocks(blocks.reshape(len(key), -1), where, summed)
             blocks, atom = summed.reshape(-1, *blocks.shape[1:]), pairs % part.n_atoms
         np.add.at(squares, atom, np.matmul(blocks, blocks.transpose(0, 2, 1)))
-    _check_finite(float(squares.sum()))
-    values = np.linalg.eigvalsh(squares).clip(0.0)
-    largest = values[:, -1]
-    return np.sqrt(np.divide(values[:, 0], largest, out=np.zeros_like(largest), where=largest > 0))
-
-
-def _check_finite(squares: float) -> None:
-    if not math.isfinite(squares):
+        np.add.at(scales, part.atom, own / 3)
+    if not np.isfinite(scales).all():
         raise ValueError("the descriptor gave derivatives that are not finite")
+    values = np.linalg.eigvalsh(squares).clip(0.0)
+    largest = np.maximum(values[:, -1], scales)
+    return np.sqrt(np.divide(values[:, 0], largest, out=np.zeros_like(largest), where=largest > 0))
 
 
 def environment_views(

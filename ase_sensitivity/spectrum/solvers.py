@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,9 @@ import scipy
 
 from ase_sensitivity.descriptors.base import Floats, Ints
 from ase_sensitivity.spectrum.banded import BandedGram
+from ase_sensitivity.spectrum.canonical import canonical, multiplets
 from ase_sensitivity.spectrum.krylov import largest_eigenpairs
-from ase_sensitivity.spectrum.scopes import View
+from ase_sensitivity.spectrum.scopes import Gram, View
 
 GRAM_LIMIT = 1e-4
 """Of the singular values of one Gram matrix, those below this fraction of its largest have lost
@@ -21,6 +22,10 @@ digits: their relative error is about 1e-15 / ratio^2, 1e-7 here."""
 
 NULL_TOLERANCE = 1e-10
 """Singular values below this fraction of the largest are zero."""
+
+CLEANED = 1e-9
+"""Modes are cleaned of those whose values are above this fraction of the largest. What they hold of
+others, about 1e-8, changes no value by more than rounding does, and could not be measured."""
 
 FEW = 60
 """Number of coordinates above which a few values cost less than all."""
@@ -45,6 +50,9 @@ class Spectrum:
         Right singular vectors of the same order, of shape (3 n_columns, k).
     sigma_max
         The largest singular value; 0 if there is none.
+    scale
+        What the others are compared with: `sigma_max`, or where blocks cancel, such as those of the
+        images of an atom that is a centre of inversion, what is typical without that (docs/theory).
     n_trivial
         Number of trivial modes set aside.
     n_null
@@ -56,21 +64,22 @@ class Spectrum:
     singular_values: Floats
     modes: Floats
     sigma_max: float
+    scale: float
     n_trivial: int
     n_null: int
     method: str
 
     @property
     def ratio(self) -> float:
-        """Smallest over largest singular value: nan without any, 0 if all are zero."""
-        return ratio_of(self.singular_values, self.sigma_max)
+        """Smallest singular value over the scale: nan without any, 0 if all are zero."""
+        return ratio_of(self.singular_values, self.scale)
 
 
-def ratio_of(singular_values: Floats, sigma_max: float) -> float:
-    """Smallest over largest singular value: nan without any, 0 if all are zero."""
+def ratio_of(singular_values: Floats, scale: float, number: int = 0) -> float:
+    """A singular value relative to what it is compared with: nan without any, 0 if all are zero."""
     if len(singular_values) == 0:
         return float("nan")
-    return float(singular_values[0]) / sigma_max if sigma_max > 0 else 0.0
+    return float(singular_values[number]) / scale if scale > 0 else 0.0
 
 
 def spectrum(
@@ -97,34 +106,54 @@ def spectrum(
     null_tolerance = max(null_tolerance, 10 * view.jacobian.precision)
     n_values = 3 * view.n_columns - view.trivial.shape[1]
     wanted = n_values if k is None else min(k, n_values)
-    if 3 * view.n_columns > LONG and wanted <= n_values // 4:
-        found = _by_band(view, wanted, start)
-        if found is not None:
-            return found
-    gram, rounding = view.gram()
-    _deflate(gram, view.trivial)
-    if rounding == 0:
-        nothing = np.zeros(n_values)
+    few = wanted <= n_values // 4
+    if 3 * view.n_columns > LONG and few:
+        banded = BandedGram.of(view)
+        if banded is not None and banded.scale > 0:
+            found = _whole_multiplets(lambda k: _by_band(banded, view, k, start), wanted)
+            if found is not None:
+                return _chosen(found, wanted, 0.0)
+    gram = view.gram()
+    if gram.scale == 0:
         modes = scipy.linalg.qr(view.trivial)[0][:, view.trivial.shape[1] :]
-        return Spectrum(
-            nothing[:wanted], modes[:, :wanted], 0.0, view.trivial.shape[1], n_values, "gram"
-        )
+        nothing = np.zeros(n_values)
+        found = Spectrum(nothing, modes, 0.0, 0.0, view.trivial.shape[1], n_values, "gram")
+        return _chosen(found, wanted, 0.0)
+    _deflate(gram.matrix, view.trivial)
     found = None
-    if len(gram) > FEW and wanted <= n_values // 4:
-        found = _by_few(gram, view.trivial, wanted, start)
+    if len(gram.matrix) > FEW and few:
+        found = _whole_multiplets(lambda k: _by_few(gram, view.trivial, k, start), wanted)
     if found is None:
         found = _by_eigh(gram, view.trivial)
-    if n_values and not _trusted(found, rounding):
+    if n_values and not _trusted(found, gram.rounding):
         if len(found.singular_values) < n_values:
             found = _by_eigh(gram, view.trivial)
-        found = _refined(view, found, null_tolerance, rounding)
-    return Spectrum(
-        found.singular_values[:wanted],
-        found.modes[:, :wanted],
-        found.sigma_max,
-        found.n_trivial,
-        found.n_null,
-        found.method,
+        found = _refined(view, found, null_tolerance, gram.rounding)
+    return _chosen(found, wanted, max(null_tolerance * found.scale, gram.rounding))
+
+
+def _whole_multiplets(by: Callable[[int], Spectrum | None], wanted: int) -> Spectrum | None:
+    """Ask for a few values more where the last one wanted is multiple."""
+    found = None
+    for k in (wanted + 1, 2 * wanted + 8):
+        found = by(k)
+        if found is None:
+            return None
+        groups = multiplets(found.singular_values[wanted - 1 :], 0.0)
+        if groups[-1] > 0:
+            break
+    return found
+
+
+def _chosen(found: Spectrum, wanted: int, zero: float) -> Spectrum:
+    """The values wanted, with modes that do not depend on rounding."""
+    groups = multiplets(found.singular_values, zero)
+    # Where the last one wanted is multiple, its partners have a say in what its mode is.
+    used = int(np.searchsorted(groups, groups[wanted - 1], side="right")) if wanted else 0
+    return replace(
+        found,
+        singular_values=found.singular_values[:wanted],
+        modes=canonical(found.modes[:, :used], groups[:used])[:, :wanted],
     )
 
 
@@ -136,36 +165,35 @@ def _deflate(gram: Floats, t: Floats) -> None:
     gram -= t @ half.T
 
 
-def _by_eigh(gram: Floats, t: Floats) -> Spectrum:
+def _by_eigh(gram: Gram, t: Floats) -> Spectrum:
     """All singular values; the trivial modes are moved below zero, where nothing else is."""
-    n_trivial = t.shape[1]
-    gram -= max(gram.diagonal().max(initial=0.0), 1e-300) * (t @ t.T)
-    values, vectors = scipy.linalg.eigh(gram, overwrite_a=True, check_finite=False)
+    n_trivial, matrix = t.shape[1], gram.matrix
+    matrix -= max(matrix.diagonal().max(initial=0.0), 1e-300) * (t @ t.T)
+    values, vectors = scipy.linalg.eigh(matrix, overwrite_a=True, check_finite=False)
     values = np.sqrt(values[n_trivial:].clip(0.0))
-    sigma_max = float(values.max(initial=0.0))
-    return Spectrum(values, vectors[:, n_trivial:], sigma_max, n_trivial, 0, "gram")
+    top = float(values.max(initial=0.0))
+    scale = max(top, gram.scale)
+    return Spectrum(values, vectors[:, n_trivial:], top, scale, n_trivial, 0, "gram")
 
 
-def _by_few(gram: Floats, t: Floats, k: int, start: Floats | None) -> Spectrum | None:
+def _by_few(gram: Gram, t: Floats, k: int, start: Floats | None) -> Spectrum | None:
     """The k smallest and the largest; None if G has a null space beyond rigid motions."""
+    matrix = gram.matrix
     try:
-        if len(gram) > MANY:
-            vectors = _by_inverse(gram, t, k, start)
-            top = _largest(gram)
+        if len(matrix) > MANY:
+            vectors = _by_inverse(matrix, t, k, start)
+            top = _largest(matrix)
             method = "krylov"
         else:
-            vectors, top = _both_ends(gram, t, k)
+            vectors, top = _both_ends(matrix, t, k)
             method = "gram"
     except (scipy.linalg.LinAlgError, scipy.sparse.linalg.ArpackError):
         return None
-    return _of_vectors(vectors, gram @ vectors, vectors, top, t.shape[1], method)
+    return _of_vectors(vectors, matrix @ vectors, vectors, top, gram.scale, t.shape[1], method)
 
 
-def _by_band(view: View, k: int, start: Floats | None) -> Spectrum | None:
-    """The same from a Gram matrix that is stored as a band; None if it has none or loses digits."""
-    gram = BandedGram.of(view)
-    if gram is None or gram.rounding == 0:
-        return None
+def _by_band(gram: BandedGram, view: View, k: int, start: Floats | None) -> Spectrum | None:
+    """The same from a Gram matrix that is stored as a band; None if it loses digits."""
     order, n = gram.order, len(gram.order)
     known = None if start is None or len(start) != n else start[order]
     try:
@@ -176,7 +204,9 @@ def _by_band(view: View, k: int, start: Floats | None) -> Spectrum | None:
         return None
     modes = np.empty_like(vectors)
     modes[order] = vectors
-    found = _of_vectors(vectors, gram.times(vectors), modes, top, view.trivial.shape[1], "krylov")
+    found = _of_vectors(
+        vectors, gram.times(vectors), modes, top, gram.scale, view.trivial.shape[1], "krylov"
+    )
     return found if _trusted(found, gram.rounding) else None
 
 
@@ -192,12 +222,20 @@ def _largest(gram: Any) -> float:
 
 
 def _of_vectors(
-    vectors: Floats, image: Floats, modes: Floats, top: float, n_trivial: int, method: str
+    vectors: Floats,
+    image: Floats,
+    modes: Floats,
+    top: float,
+    scale: float,
+    n_trivial: int,
+    method: str,
 ) -> Spectrum:
     """Singular values by Rayleigh quotients of vectors and G times them: free of any shift."""
     squares = np.einsum("ij,ij->j", vectors, image).clip(0.0)
     order = np.argsort(squares)
-    return Spectrum(np.sqrt(squares[order]), modes[:, order], math.sqrt(top), n_trivial, 0, method)
+    largest = math.sqrt(top)
+    scale = max(scale, largest)
+    return Spectrum(np.sqrt(squares[order]), modes[:, order], largest, scale, n_trivial, 0, method)
 
 
 def _trusted(found: Spectrum, rounding: float) -> bool:
@@ -269,18 +307,22 @@ def _refined(view: View, first: Spectrum, null_tolerance: float, rounding: float
         if vectors.shape[1] == 0:
             break
         for known, sigma in zip(found_vectors, found_values, strict=True):
+            known, sigma = (part[..., sigma > CLEANED * sigma_max] for part in (known, sigma))
             vectors = vectors - known @ (_cross(factors, known, vectors) / sigma[:, None] ** 2)
         vectors = scipy.linalg.qr(vectors, mode="economic", check_finite=False)[0]
         squares, rotation = scipy.linalg.eigh(_cross(factors, vectors, vectors))
         values, vectors = np.sqrt(squares.clip(0.0)), vectors @ rotation
     values, vectors = np.concatenate(found_values), np.concatenate(found_vectors, axis=1)
     order = np.argsort(values, kind="stable")
-    values, vectors = values[order], vectors[:, order]
+    values = values[order]
+    # What a vector has of one with a smaller value hardly changes its own value.
+    vectors = scipy.linalg.qr(vectors[:, order], mode="economic", check_finite=False)[0]
     if values[-1] <= rounding:
         values = np.zeros(len(values))
     sigma_max = float(values[-1])
-    n_null = int((values <= null_tolerance * sigma_max).sum())
-    return Spectrum(values, vectors, sigma_max, first.n_trivial, n_null, "refined")
+    scale = max(sigma_max, first.scale if first.scale > rounding else 0.0)
+    n_null = int((values <= max(null_tolerance * scale, rounding)).sum())
+    return Spectrum(values, vectors, sigma_max, scale, first.n_trivial, n_null, "refined")
 
 
 def _cross(factors: Sequence[tuple[Ints, Floats]], left: Floats, right: Floats) -> Floats:
