@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 import scipy
 
@@ -28,8 +26,10 @@ def multiplets(values: Floats, zero: float) -> Ints:
     zero
         Values up to this are zero, and belong together.
     """
-    apart = np.diff(values) > MEETING * values[1:]
-    return np.concatenate([[0], np.cumsum(apart & (values[1:] > zero))])[: len(values)]
+    upper = values[1:]
+    groups = np.zeros(len(values), dtype=np.intp)
+    np.cumsum((upper - values[:-1] > MEETING * upper) & (upper > zero), out=groups[1:])
+    return groups
 
 
 def canonical(modes: Floats, groups: Ints) -> Floats:
@@ -44,15 +44,16 @@ def canonical(modes: Floats, groups: Ints) -> Floats:
     modes
         Orthonormal modes of shape (n, k), those of a group next to each other.
     groups
-        The group of each mode, ascending, of shape (k,).
+        The group of each mode, from 0 on and ascending, of shape (k,).
     """
     n = len(modes)
     # Ties are decided by the order of the coordinates, as rounding would decide them else.
     weights = 1.0 - TIE * np.arange(n) / max(n, 1)
     found = modes.copy()
-    bounds = np.flatnonzero(np.diff(groups, prepend=-1, append=-1)).tolist()
-    for first, last in pairwise(bounds):
-        if last - first > 1:
+    sizes = np.bincount(groups)
+    for last, size in zip(sizes.cumsum().tolist(), sizes.tolist(), strict=True):
+        if size > 1:
+            first = last - size
             space = modes[:, first:last]
             q = scipy.linalg.qr((space * weights[:, None]).T, pivoting=True, check_finite=False)[0]
             found[:, first:last] = space @ q
