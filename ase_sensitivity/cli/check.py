@@ -10,7 +10,6 @@ import typer
 
 from ase_sensitivity.cli import options
 from ase_sensitivity.cli.output import say, to_json
-from ase_sensitivity.dataset.totals import ROUNDING
 
 if TYPE_CHECKING:
     from ase_sensitivity.dataset.pairs import PairResult
@@ -162,10 +161,9 @@ def _of_scan(result: ScanResult, limits: dict[str, float]) -> list[Check]:
             f"{', '.join('--max-' + name for name in FORCES if name in limits)} is about; "
             "name them with --forces-key"
         )
-    lost, forces = found["irreducible_force_error"], found["rms_force"]
     values: dict[str, tuple[float | None, str, str | None]] = {
         "irreducible": (
-            None if lost is None or lost < ROUNDING * forces else lost,
+            found["irreducible_force_error"],
             "eV/Å",
             _where(worst.get("irreducible_force_error")),
         ),

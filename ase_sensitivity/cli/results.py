@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from ase_sensitivity.causes.attribution import CAUSES
+from ase_sensitivity.dataset.record import causes_of
 from ase_sensitivity.dataset.result import ScanResult
 
 EXTREMES = {
@@ -32,10 +33,9 @@ def statistics(result: ScanResult) -> dict[str, Any]:
         if row["ratio"] is None:
             continue
         seen += 1
-        for cause in CAUSES:
-            if row[f"n_{cause}"] or row["cause"] == cause:
-                causes[cause] += 1
-                first.setdefault(cause, f"first in {row['source']}@{row['index']}")
+        for cause in causes_of(row):
+            causes[cause] += 1
+            first.setdefault(cause, f"first in {row['source']}@{row['index']}")
         for name, sign in EXTREMES.items():
             value = row[name]
             if value is None:

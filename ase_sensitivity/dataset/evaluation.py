@@ -14,14 +14,11 @@ from ase import Atoms
 from ase_sensitivity.analysis import Scope, analyze
 from ase_sensitivity.approach.nearest import singularity_distance
 from ase_sensitivity.dataset.forces import force_loss
-from ase_sensitivity.dataset.record import FrameRecord, row_of
+from ase_sensitivity.dataset.record import SEVERITY, FrameRecord, row_of
 from ase_sensitivity.descriptors.base import Descriptor, Floats, jacobian_of
 from ase_sensitivity.sensitivity import Sensitivity
 
 logger = logging.getLogger(__name__)
-
-SEVERITY = ("incompleteness", "truncation", "unknown", "fragment", "symmetry")
-"""Causes of a frame's null and near-null directions; the first one found is that of the frame."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,12 @@ from ase_sensitivity.spectrum.rigid import Fragment, trivial_modes
 THRESHOLDS = np.logspace(-10, 0, 41)
 """Values of sigma / sigma_max at which the curve is known, of shape (41,)."""
 
+NOISE = 1e-8
+"""eV/Å: nobody has forces as accurate as that."""
+
+ROUNDING = 1e-9
+"""A part of the forces smaller than this fraction of their root mean square is rounding."""
+
 
 @dataclass(frozen=True, eq=False)
 class ForceLoss:
@@ -23,6 +29,7 @@ class ForceLoss:
     ----------
     lost
         The part of the forces that no model on these features has, in eV/Å, of shape (n_atoms, 3).
+        Components that are smaller than what the forces can tell are zero.
     curve
         Sum of the squares of what is lost to a model that uses nothing below
         :data:`THRESHOLDS` times that scale, in eV²/Å², of shape (41,).
@@ -79,6 +86,8 @@ def force_loss(atoms: Atoms, forces: Floats, found: Sensitivity) -> ForceLoss:
     # Modes whose values are far apart come from different steps and are orthogonal up to 1e-9 only.
     basis = np.linalg.qr(modes[seen].T)[0]
     lost = internal.ravel() - basis @ (basis.T @ internal.ravel())
+    rms_force = float(np.sqrt((forces**2).mean()))
+    lost[np.abs(lost) <= max(NOISE, ROUNDING * rms_force)] = 0.0
     # From below: fragments and null vectors first, then one mode after the other.
     squares = (lost**2).sum() + np.concatenate([[0.0], np.cumsum(along[seen] ** 2)])
     curve = squares[np.searchsorted(values[seen], THRESHOLDS * found.scale)]
@@ -89,7 +98,7 @@ def force_loss(atoms: Atoms, forces: Floats, found: Sensitivity) -> ForceLoss:
         lost=lost.reshape(n_atoms, 3),
         curve=curve,
         required_slope=float(slope),
-        rms_force=float(np.sqrt((forces**2).mean())),
+        rms_force=rms_force,
         net_force=float(np.linalg.norm(forces.sum(axis=0))),
         net_torque=float(np.linalg.norm(torque)) if len(axes) else None,
     )

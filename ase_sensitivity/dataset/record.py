@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +39,9 @@ COLUMNS = (
     "error",
 )
 """Columns of the table of a scan, in order."""
+
+SEVERITY = ("incompleteness", "truncation", "unknown", "fragment", "symmetry")
+"""Causes of a frame's null and near-null directions; the first one found is that of the frame."""
 
 OF_ATOMS = ("formula", "n_atoms", "energy")
 """Columns that an ASE database has by itself, as ``formula``, ``natoms`` and ``energy``."""
@@ -96,6 +100,19 @@ class FrameRecord:
     def force_loss(self) -> Floats | None:
         """Length of each atom's lost force in eV/Å, of shape (n_atoms,); None without forces."""
         return None if self.lost_forces is None else np.linalg.norm(self.lost_forces, axis=1)
+
+
+def causes_of(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """All causes of the directions that are not seen in a frame, the worst first.
+
+    Whoever counts frames by cause counts a frame for each of these.
+    """
+    return tuple(cause for cause in SEVERITY if row[f"n_{cause}"] or row["cause"] == cause)
+
+
+def is_blind(row: Mapping[str, Any]) -> bool:
+    """Whether a frame has null or near-null directions."""
+    return bool(row["n_null"] or row["n_near_null"] or causes_of(row))
 
 
 def row_of(**values: Any) -> dict[str, Any]:

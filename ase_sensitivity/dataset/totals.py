@@ -7,10 +7,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from ase_sensitivity.dataset.record import causes_of, is_blind
 from ase_sensitivity.sensitivity import MEANING
-
-ROUNDING = 1e-9
-"""A part of the forces smaller than this fraction is rounding."""
 
 NET = 1e-3
 """Net forces above this, in eV/Å, are no rounding."""
@@ -23,10 +21,11 @@ class Totals:
     ----------
     n_frames, n_failed, n_resolved
         Frames; those with an error; those with singular values.
-    n_blind
-        Frames with directions that are not seen.
+    n_blind, n_nearly
+        Frames with directions that are not seen; those of them that have none but for small errors
+        of the geometry.
     causes
-        Number of frames of each cause.
+        Number of frames with such directions for each cause. A frame may have several.
     n_net
         Frames with a net force.
     first_failure
@@ -36,7 +35,8 @@ class Totals:
     """
 
     def __init__(self) -> None:
-        self.n_frames = self.n_failed = self.n_resolved = self.n_blind = self.n_net = 0
+        self.n_frames = self.n_failed = self.n_resolved = self.n_net = 0
+        self.n_blind = self.n_nearly = 0
         self.causes = Counter[str]()
         self.first_failure: str | None = None
         self.worst: Mapping[str, Any] | None = None
@@ -50,11 +50,11 @@ class Totals:
         if row["error"] is not None:
             self.n_failed += 1
             self.first_failure = self.first_failure or f"{_of(row)}: {row['error']}"
-        if row["cause"] is not None:
-            self.causes[row["cause"]] += 1
+        self.causes.update(causes_of(row))
         if row["ratio"] is not None:
             self.n_resolved += 1
-            self.n_blind += row["n_null"] > 0
+            self.n_blind += is_blind(row)
+            self.n_nearly += bool(row["n_near_null"] and not row["n_null"])
             if self.worst is None or row["ratio"] < self.worst["ratio"]:
                 self.worst = row
         lost = row["irreducible_force_error"]
@@ -75,9 +75,14 @@ class Totals:
         """What was found, in words."""
         lines = [f"{_frames(self.n_frames)}, {self.n_failed} with an error."]
         if self.worst is not None:
+            nearly = (
+                f"; in {self.n_nearly} of these, but for small errors of the geometry"
+                if self.n_nearly
+                else ""
+            )
             lines += [
                 f"{self.n_blind} of {self.n_resolved} have directions along which, to first order, "
-                "no feature changes.",
+                f"no feature changes{nearly}.",
                 f"Smallest sigma_min / sigma_max: {self.worst['ratio']:.2e}, in {_of(self.worst)}.",
             ]
         lines += [
@@ -86,18 +91,16 @@ class Totals:
         ]
         error, forces = self.rms("irreducible_force_error"), self.rms("rms_force")
         if error is not None and forces is not None and self.hardest is not None:
-            # Rounding is no news.
-            shown = error if error > ROUNDING * forces else 0.0
             best = (
                 "No model on these features does better on these frames."
-                if shown
+                if error
                 else "To first order, no force is out of reach of a model on these features."
             )
             lines.append(
-                f"Irreducible force error: {shown:.3g} eV/Å (the forces: {forces:.3g} eV/Å, both "
+                f"Irreducible force error: {error:.3g} eV/Å (the forces: {forces:.3g} eV/Å, both "
                 f"root mean squares over components). {best}"
             )
-            if shown:
+            if error:
                 lines.append(
                     f"Largest: {self.hardest['irreducible_force_error']:.3g} eV/Å, in "
                     f"{_of(self.hardest)}."

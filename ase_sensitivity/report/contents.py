@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ase_sensitivity.dataset.forces import NOISE
 from ase_sensitivity.descriptors.base import Floats, Ints
-from ase_sensitivity.report.verdict import BLIND, NOISE
+from ase_sensitivity.report.verdict import BLIND
 from ase_sensitivity.sensitivity import NEARLY
 
 if TYPE_CHECKING:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ase_sensitivity.dataset.forces import NOISE
+from ase_sensitivity.dataset.record import causes_of, is_blind
 from ase_sensitivity.sensitivity import NEARLY
 
 HARMLESS = ("fragment", "symmetry")
@@ -22,9 +24,6 @@ SOFT = {
     "environment": "; neighbours near the cutoff always do so, which is no fault.",
 }
 """What to think of small ratios."""
-
-NOISE = 1e-8
-"""eV/Å: nobody has forces as accurate as that."""
 
 LARGE = 0.01
 """eV/Å: an irreducible force error that is worth a word."""
@@ -73,10 +72,10 @@ def verdict(
     if not done:
         text = "No frame could be analyzed." if rows else "There are no frames."
         return Verdict("bad", text, tuple(_failures(failed, len(rows))))
-    causes = Counter(row["cause"] for row in done if row["cause"])
-    unexplained = sum(1 for row in done if not row["cause"] and row["n_null"])
-    blind = sum(causes[cause] for cause in BLIND) + unexplained
-    soft = sum(1 for row in done if not (row["cause"] or row["n_null"]) and row["ratio"] < NEARLY)
+    causes = Counter(cause for row in done for cause in causes_of(row))
+    unexplained = sum(1 for row in done if is_blind(row) and not causes_of(row))
+    blind = unexplained + sum(1 for row in done if set(causes_of(row)) & set(BLIND))
+    soft = sum(1 for row in done if not is_blind(row) and row["ratio"] < NEARLY)
     sentences = [
         f"{_frames(count, len(done))} {'has' if count == 1 else 'have'} directions that are "
         f"invisible because of {cause}: {CURE[cause]}."
