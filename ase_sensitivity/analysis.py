@@ -244,7 +244,7 @@ def _explained(
     found = replace(found, singular_values=found.singular_values[:k], modes=why.modes[:, :k])
     return replace(
         _result(view, found, scope=result.scope, n_atoms=len(atoms)),
-        counts=why.counts,
+        counts=why.counts | {"fragment": why.counts["fragment"] + view.n_apart},
         causes=why.causes[:k],
         n_near_null=why.n_near_null,
     )
@@ -268,6 +268,7 @@ def _result(view: View, found: Spectrum, *, scope: str, n_atoms: int) -> Sensiti
         scale=found.scale,
         n_coordinates=3 * view.n_columns,
         n_trivial=found.n_trivial,
+        n_apart=view.n_apart,
         n_null=found.n_null,
         center=view.center,
         method=found.method,

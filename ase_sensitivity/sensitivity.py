@@ -14,7 +14,8 @@ NEARLY = 1e-3
 """Ratio below which the summary calls a direction nearly invisible."""
 
 MEANING = {
-    "fragment": "parts move rigidly against each other, out of sight of every centre",
+    "fragment": "parts move rigidly against each other, out of sight of every centre; "
+    "a larger cutoff would see them",
     "symmetry": "harmless, the true force along them vanishes as well",
     "incompleteness": "no basis of this body order would see them from these centres",
     "truncation": "a larger basis would see them",
@@ -60,12 +61,16 @@ class Sensitivity:
     counts
         Number of null and near-null directions for each cause: "fragment", "symmetry",
         "incompleteness", "truncation", and "unknown" where the last two cannot be told apart
-        (docs/causes). They add up to ``n_null + n_near_null``. None unless asked for.
+        (docs/causes). They add up to ``n_null + n_near_null + n_apart``. None unless asked for.
     causes
         The cause of each of the k modes, None for those that are not small; of length k. None
         unless asked for.
     n_near_null
         Directions that are invisible but for small errors of the geometry. None unless asked for.
+    n_apart
+        How many of the rigid motions set aside move fragments against each other (structure scope):
+        parts of the structure that no centre sees together. Forces between them cannot be learned,
+        and ``counts`` has these motions among those of cause "fragment".
     distance
         To the nearest singular configuration in Å, and
     approaching
@@ -88,6 +93,7 @@ class Sensitivity:
     counts: dict[str, int] | None = None
     causes: tuple[str | None, ...] | None = None
     n_near_null: int | None = None
+    n_apart: int = 0
     distance: float | None = None
     approaching: str | None = None
 
@@ -151,8 +157,14 @@ class Sensitivity:
             f"{where} has {self.n_coordinates} coordinates; "
             f"{self.n_trivial} rigid motions are set aside."
         ]
+        if self.n_apart:
+            lines.append(
+                f"{self.n_apart} of these move{'s' if self.n_apart == 1 else ''} parts against "
+                "each other that no centre sees together: no force between them can be learned."
+            )
         if len(self.singular_values) == 0:
-            return lines[0] + "\nNothing else can move: there is nothing to resolve."
+            lines.append("Nothing else can move: there is nothing to resolve.")
+            return "\n".join(lines)
         shown = self.singular_values.copy()
         shown[: self.n_null] = 0.0  # rounding is no news
         values = "  ".join(f"{value:.3g}" for value in shown)

@@ -360,8 +360,8 @@ class TestReferenceEnvironments:
             one.positions += 20.0 * number
             atoms += one
         found = analyze(atoms, reference(l_max=3), causes=True, k=None)
-        assert found.n_trivial == 18
-        assert found.counts == counts(symmetry=8, incompleteness=1, truncation=2)
+        assert (found.n_trivial, found.n_apart) == (18, 12)
+        assert found.counts == counts(fragment=12, symmetry=8, incompleteness=1, truncation=2)
         causes = ["truncation"] * 2 + ["incompleteness"] + ["symmetry"] * 8 + [None] * 16
         assert list(found.causes) == causes
         # The vector that has a cause moves the atoms that the cause is about.
@@ -701,7 +701,9 @@ class TestCauses:
         other = atoms.copy()
         other.positions += 30.0
         found = analyze(atoms + other, soap(atoms), causes=True)
-        assert (found.n_trivial, found.counts) == (12, counts())
+        assert (found.n_trivial, found.n_null, found.n_apart) == (12, 0, 6)
+        assert found.counts == counts(fragment=6)
+        assert "6 of these move parts against each other" in str(found)
 
     def test_species_out_of_sight(self):
         atoms = isolated()

@@ -71,7 +71,8 @@ def label(this: Subject, at: Place, modes: Floats) -> str:
     """
     allowed = harmless(this, at, ROUGHLY)
     if held(modes, allowed) > HELD:
-        return "symmetry"
+        # Neighbours at the cutoff hold nothing, and an environment without them may be symmetric.
+        return "fragment" if held(modes, hinged(this, at)) > HELD else "symmetry"
     modes = _least_held(modes, allowed)
     if held(modes, hinged(this, at)) > HELD:
         return "fragment"

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 from ase import Atoms
 
 from ase_sensitivity.analysis import Scope
-from ase_sensitivity.approach.label import BLIND_NEARBY, NEARLY, as_far, harmless, held, label
+from ase_sensitivity.approach.label import (
+    BLIND_NEARBY,
+    HARMLESS,
+    NEARLY,
+    as_far,
+    harmless,
+    held,
+    label,
+)
 from ase_sensitivity.approach.subject import Subject, subject
 from ase_sensitivity.approach.walk import ARRIVED, Place, Walk, estimate, place, walk
 from ase_sensitivity.arguments import as_integer, as_number
@@ -101,7 +110,9 @@ def nearest_singular(
     -----
     Levenberg-Marquardt steps towards J v = 0 from the mode among the lowest three whose distance to
     first order is smallest (docs/causes, approach). It finds the nearest configuration on that way;
-    others may be nearer.
+    others may be nearer. A structure of fragments that no centre sees together is singular as it
+    is, and that is what is told unless the walk finds something that is neither symmetric nor a
+    fragment.
 
     Examples
     --------
@@ -119,7 +130,10 @@ def nearest_singular(
     as_integer("max_steps", max_steps, 1)
     this = subject(atoms, descriptor, scope, center)
     here = place(this, this.start)
+    apart = _apart(this, here) if here.view.n_apart else None
     if len(here.found.singular_values) == 0:
+        if apart is not None:
+            return apart
         raise ValueError("there is nothing but rigid motions: nothing can become singular")
     nearby = estimate(this, here)
     went = Walk(here, 0, 0.0, True, "the configuration is singular already", 0, 0)
@@ -133,19 +147,48 @@ def nearest_singular(
             closest=closest,
             arrived=arrived,
         )
+    cause = cause_of(this, here, went) if went.arrived else None
+    if apart is not None and cause in (None, *HARMLESS):
+        return apart
     mode = this.shift(went.mode)
     return NearestSingular(
         atoms=went.end.atoms,
         points=this.points,
         distance=went.distance,
         estimate=float(nearby.distances[nearby.nearest]),
-        cause=cause_of(this, here, went) if went.arrived else None,
+        cause=cause,
         found=went.arrived,
         message=went.message,
         mode=mode,
         ratio=went.end.ratio(went.number),
         n_steps=went.n_steps,
         n_jacobians=1 + nearby.n_jacobians + went.n_jacobians,
+    )
+
+
+def _apart(this: Subject, here: Place) -> NearestSingular:
+    """A structure of fragments is singular as it is: nobody sees them move against each other."""
+    trivial, whole = here.view.trivial, here.view.whole
+    assert whole is not None
+    space, along, _ = np.linalg.svd(trivial - whole @ (whole.T @ trivial), full_matrices=False)
+    space = space[:, along > 0.5]
+    # Any of these will do: away from the middle, or what moves one coordinate most.
+    away = (here.atoms.positions - here.atoms.positions.mean(axis=0))[here.view.atoms].ravel()
+    mode = space @ (away @ space)
+    if np.linalg.norm(mode) < 1e-6 * np.linalg.norm(away):
+        mode = space @ space[np.linalg.norm(space, axis=1).argmax()]
+    return NearestSingular(
+        atoms=this.start,
+        points=this.points,
+        distance=0.0,
+        estimate=0.0,
+        cause="fragment",
+        found=True,
+        message="the structure falls into fragments that no centre sees together",
+        mode=this.shift(mode / np.linalg.norm(mode)),
+        ratio=0.0,
+        n_steps=0,
+        n_jacobians=1,
     )
 
 

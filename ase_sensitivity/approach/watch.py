@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 
 import numpy as np
@@ -129,6 +129,13 @@ class Watch:
         found
             Its sensitivity.
         """
+        diagnosis = self._look(atoms, found)
+        if found.n_apart and diagnosis.cause in (None, *HARMLESS):
+            # Nobody sees them move against each other: singular as it is.
+            return replace(diagnosis, distance=0.0, cause="fragment", slope=None)
+        return diagnosis
+
+    def _look(self, atoms: Atoms, found: Sensitivity) -> Diagnosis:
         if len(found.modes) == 0:
             return NOT_LOOKED_AT
         # Small cells have steep values, large ones flat ones: learn from the run what is small.
@@ -254,10 +261,12 @@ class Watch:
         hinges: Callable[[], Floats],
     ) -> str | None:
         """The cause of a mode if it is seen to be harmless without a walk."""
+        if held(mode, hinges()) > HELD:
+            return "fragment"
         score = held(mode, space(as_far(distance)))
         if score >= NEARLY:
             return "symmetry" if score > HELD else "near-symmetric"
-        return "fragment" if held(mode, hinges()) > HELD else None
+        return None
 
     def _suspects(self, found: Sensitivity | Spectrum) -> int:
         """How many modes are suspicious, as far as they are asked."""

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from ase_sensitivity.causes.attribution import CAUSES
-from ase_sensitivity.dataset.record import causes_of
+from ase_sensitivity.dataset.record import causes_of, is_analyzed
 from ase_sensitivity.dataset.result import ScanResult
 
 EXTREMES = {
@@ -30,7 +30,7 @@ def statistics(result: ScanResult) -> dict[str, Any]:
         if row["error"] is not None:
             failed += 1
             first_error = first_error or f"{row['source']}@{row['index']}: {row['error']}"
-        if row["ratio"] is None:
+        if not is_analyzed(row):
             continue
         seen += 1
         for cause in causes_of(row):

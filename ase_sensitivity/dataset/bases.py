@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ase_sensitivity.dataset.record import FrameRecord
+from ase_sensitivity.dataset.record import FrameRecord, is_analyzed
 
 FALLS = 0.1
 """The required slope still falls if a larger basis of the sweep has one lower by this fraction."""
@@ -92,7 +92,7 @@ class Total:
         """Add what was found of a structure."""
         row = record.row
         self.n_frames += 1
-        if row["ratio"] is None:
+        if not is_analyzed(row):
             self.n_failed += 1
             self.error = record.error
             self.unseen.append((0, 0))
@@ -104,7 +104,8 @@ class Total:
         for name, number in counts.items():
             self.counts[name] += number
         self.unseen.append((counts["truncation"], counts["unknown"]))
-        self.ratios.append(row["ratio"])
+        if row["ratio"] is not None:
+            self.ratios.append(row["ratio"])
         if record.lost_forces is not None:
             self.lost += float((record.lost_forces**2).sum())
             self.n_coordinates += record.lost_forces.size

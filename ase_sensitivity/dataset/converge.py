@@ -15,7 +15,7 @@ from ase_sensitivity.dataset.bases import Basis, Convergence, Total, judged
 from ase_sensitivity.dataset.evaluation import Settings, Task, evaluate
 from ase_sensitivity.dataset.nested import lower
 from ase_sensitivity.dataset.reading import Frames, check_frames, read_frames
-from ase_sensitivity.dataset.record import FrameRecord
+from ase_sensitivity.dataset.record import FrameRecord, is_analyzed
 from ase_sensitivity.dataset.references import tasks_of, unit_factors
 from ase_sensitivity.dataset.scan import NULL_TOLERANCE
 from ase_sensitivity.descriptors.base import Descriptor
@@ -177,7 +177,7 @@ def _soap(member: Descriptor) -> SOAP | None:
 
 def _of_one(member: Descriptor, settings: Settings, task: Task) -> tuple[FrameRecord, int]:
     (record,), _ = evaluate(member, settings, [task])
-    return record, 0 if record.row["ratio"] is None else _n_features(member, task)
+    return record, _n_features(member, task) if is_analyzed(record.row) else 0
 
 
 def _n_features(member: Descriptor, task: Task) -> int:

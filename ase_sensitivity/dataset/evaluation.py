@@ -89,17 +89,15 @@ def _fill(record: FrameRecord, descriptor: Descriptor, settings: Settings, task:
     # Of the forces, every direction matters.
     whole = settings.scope == "structure" and task.forces is not None
     found = _sensitivity(atoms, descriptor, settings, row, None if whole else settings.k)
-    if len(found.singular_values) == 0:
-        raise ValueError("nothing can move but rigidly: there is nothing to resolve")
     _check_species(atoms, descriptor)
-    row |= {
-        "sigma_min": float(found.singular_values[0]),
-        "sigma_max": found.sigma_max,
-        "ratio": found.ratio,
-        "n_null": found.n_null,
-        "center": found.center,
-        "worst_atom": found.worst_atom,
-    }
+    row |= {"n_null": found.n_null, "center": found.center}
+    if len(found.singular_values):  # otherwise nothing can move but fragments
+        row |= {
+            "sigma_min": float(found.singular_values[0]),
+            "sigma_max": found.sigma_max,
+            "ratio": found.ratio,
+            "worst_atom": found.worst_atom,
+        }
     if found.counts is not None:
         row |= {f"n_{cause}": found.counts.get(cause, 0) for cause in SEVERITY}
         row["n_near_null"] = found.n_near_null
@@ -120,6 +118,8 @@ def _fill(record: FrameRecord, descriptor: Descriptor, settings: Settings, task:
             "net_force": loss.net_force,
             "net_torque": loss.net_torque,
         }
+        if settings.causes and loss.between_fragments and row["cause"] in (None, "symmetry"):
+            row["cause"] = "fragment"
     if settings.distance:
         row["distance"] = singularity_distance(
             atoms, descriptor, scope=settings.scope, center=row["center"]

@@ -30,6 +30,9 @@ class ForceLoss:
     lost
         The part of the forces that no model on these features has, in eV/Å, of shape (n_atoms, 3).
         Components that are smaller than what the forces can tell are zero.
+    between_fragments
+        Root mean square in eV/Å of what is lost in none of the null directions: forces between
+        parts that no centre sees together.
     curve
         Sum of the squares of what is lost to a model that uses nothing below
         :data:`THRESHOLDS` times that scale, in eV²/Å², of shape (41,).
@@ -46,6 +49,7 @@ class ForceLoss:
     """
 
     lost: Floats
+    between_fragments: float
     curve: Floats
     required_slope: float
     rms_force: float
@@ -87,7 +91,11 @@ def force_loss(atoms: Atoms, forces: Floats, found: Sensitivity) -> ForceLoss:
     basis = np.linalg.qr(modes[seen].T)[0]
     lost = internal.ravel() - basis @ (basis.T @ internal.ravel())
     rms_force = float(np.sqrt((forces**2).mean()))
-    lost[np.abs(lost) <= max(NOISE, ROUNDING * rms_force)] = 0.0
+    known = max(NOISE, ROUNDING * rms_force)
+    lost[np.abs(lost) <= known] = 0.0
+    null = np.linalg.qr(modes[: found.n_null].T)[0]
+    rest = lost - null @ (null.T @ lost)
+    rest[np.abs(rest) <= known] = 0.0
     # From below: fragments and null vectors first, then one mode after the other.
     squares = (lost**2).sum() + np.concatenate([[0.0], np.cumsum(along[seen] ** 2)])
     curve = squares[np.searchsorted(values[seen], THRESHOLDS * found.scale)]
@@ -96,6 +104,7 @@ def force_loss(atoms: Atoms, forces: Floats, found: Sensitivity) -> ForceLoss:
     torque = axes @ np.cross(center, forces).sum(axis=0)
     return ForceLoss(
         lost=lost.reshape(n_atoms, 3),
+        between_fragments=float(np.sqrt((rest**2).mean())),
         curve=curve,
         required_slope=float(slope),
         rms_force=rms_force,

@@ -110,6 +110,11 @@ def causes_of(row: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(cause for cause in SEVERITY if row[f"n_{cause}"] or row["cause"] == cause)
 
 
+def is_analyzed(row: Mapping[str, Any]) -> bool:
+    """Whether something was found of a frame: where only fragments can move that is no ratio."""
+    return row["ratio"] is not None or row["error"] is None
+
+
 def is_blind(row: Mapping[str, Any]) -> bool:
     """Whether a frame has null or near-null directions."""
     return bool(row["n_null"] or row["n_near_null"] or causes_of(row))

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from ase_sensitivity.dataset.record import causes_of, is_blind
+from ase_sensitivity.dataset.record import causes_of, is_analyzed, is_blind
 from ase_sensitivity.sensitivity import MEANING
 
 NET = 1e-3
@@ -19,8 +19,8 @@ class Totals:
 
     Attributes
     ----------
-    n_frames, n_failed, n_resolved
-        Frames; those with an error; those with singular values.
+    n_frames, n_failed, n_analyzed
+        Frames; those with an error; those of which something was found.
     n_blind, n_nearly
         Frames with directions that are not seen; those of them that have none but for small errors
         of the geometry.
@@ -35,7 +35,7 @@ class Totals:
     """
 
     def __init__(self) -> None:
-        self.n_frames = self.n_failed = self.n_resolved = self.n_net = 0
+        self.n_frames = self.n_failed = self.n_analyzed = self.n_net = 0
         self.n_blind = self.n_nearly = 0
         self.causes = Counter[str]()
         self.first_failure: str | None = None
@@ -51,12 +51,13 @@ class Totals:
             self.n_failed += 1
             self.first_failure = self.first_failure or f"{_of(row)}: {row['error']}"
         self.causes.update(causes_of(row))
-        if row["ratio"] is not None:
-            self.n_resolved += 1
+        if is_analyzed(row):
+            self.n_analyzed += 1
             self.n_blind += is_blind(row)
-            self.n_nearly += bool(row["n_near_null"] and not row["n_null"])
-            if self.worst is None or row["ratio"] < self.worst["ratio"]:
-                self.worst = row
+            nearly = row["n_near_null"] and not (row["n_null"] or row["n_fragment"])
+            self.n_nearly += bool(nearly)
+        if row["ratio"] is not None and (self.worst is None or row["ratio"] < self.worst["ratio"]):
+            self.worst = row
         lost = row["irreducible_force_error"]
         if lost is None:
             return
@@ -74,17 +75,20 @@ class Totals:
     def summary(self) -> str:
         """What was found, in words."""
         lines = [f"{_frames(self.n_frames)}, {self.n_failed} with an error."]
-        if self.worst is not None:
+        if self.n_analyzed:
             nearly = (
                 f"; in {self.n_nearly} of these, but for small errors of the geometry"
                 if self.n_nearly
                 else ""
             )
-            lines += [
-                f"{self.n_blind} of {self.n_resolved} have directions along which, to first order, "
-                f"no feature changes{nearly}.",
-                f"Smallest sigma_min / sigma_max: {self.worst['ratio']:.2e}, in {_of(self.worst)}.",
-            ]
+            lines.append(
+                f"{self.n_blind} of {self.n_analyzed} have directions along which, to first order, "
+                f"no feature changes{nearly}."
+            )
+        if self.worst is not None:
+            lines.append(
+                f"Smallest sigma_min / sigma_max: {self.worst['ratio']:.2e}, in {_of(self.worst)}."
+            )
         lines += [
             f"{_frames(number)} because of {cause}: {MEANING[cause]}."
             for cause, number in self.causes.most_common()

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from ase_sensitivity.dataset.forces import NOISE
-from ase_sensitivity.dataset.record import causes_of, is_blind
+from ase_sensitivity.dataset.record import causes_of, is_analyzed, is_blind
 from ase_sensitivity.sensitivity import NEARLY
 
-HARMLESS = ("fragment", "symmetry")
 BLIND = ("incompleteness", "truncation", "unknown")
 CURE = {
     "incompleteness": "no larger basis of the same body order cures that: take a higher body "
     "order, other centers or a further descriptor",
     "truncation": "a larger basis cures that",
+    "fragment": "a larger cutoff cures that",
     "unknown": "the descriptor does not tell its body order, so the cure is not known",
 }
 SOFT = {
@@ -68,26 +68,25 @@ def verdict(
         Of the scan: what a small ratio means depends on it.
     """
     failed = [row for row in rows if row["error"] is not None]
-    done = [row for row in rows if row["ratio"] is not None]
+    done = [row for row in rows if is_analyzed(row)]
     if not done:
         text = "No frame could be analyzed." if rows else "There are no frames."
         return Verdict("bad", text, tuple(_failures(failed, len(rows))))
     causes = Counter(cause for row in done for cause in causes_of(row))
     unexplained = sum(1 for row in done if is_blind(row) and not causes_of(row))
     blind = unexplained + sum(1 for row in done if set(causes_of(row)) & set(BLIND))
-    soft = sum(1 for row in done if not is_blind(row) and row["ratio"] < NEARLY)
+    soft = sum(1 for row in done if not is_blind(row) and (row["ratio"] or 1) < NEARLY)
     sentences = [
         f"{_frames(count, len(done))} {'has' if count == 1 else 'have'} directions that are "
         f"invisible because of {cause}: {CURE[cause]}."
-        for cause in BLIND
+        for cause in (*BLIND, "fragment")
         if (count := causes[cause])
     ]
-    sentences += [
-        f"{_frames(count, len(done))} {'has' if count == 1 else 'have'} directions that are "
-        f"invisible because of {cause}; that is harmless."
-        for cause in HARMLESS
-        if (count := causes[cause])
-    ]
+    if count := causes["symmetry"]:
+        sentences.append(
+            f"{_frames(count, len(done))} {'has' if count == 1 else 'have'} directions that are "
+            "invisible because of symmetry; that is harmless."
+        )
     if unexplained:
         sentences.append(
             f"{_frames(unexplained, len(done))} {'has' if unexplained == 1 else 'have'} invisible "

@@ -92,6 +92,9 @@ class View:
         The centre (environment scope) or the atom (atom scope).
     links
         Gives the atoms that centres see, in structure scope if that is not everything.
+    whole
+        Orthonormal rigid motions of the structure as a whole, of shape (3 n_columns, any), if it
+        falls into fragments: they are among the trivial modes.
     """
 
     jacobian: Jacobian
@@ -101,11 +104,17 @@ class View:
     trivial: Floats
     center: int | None
     links: Callable[[], NeighborPairs] | None = None
+    whole: Floats | None = None
 
     @property
     def n_columns(self) -> int:
         """Number of points that move."""
         return len(self.atoms)
+
+    @property
+    def n_apart(self) -> int:
+        """Number of trivial modes that move fragments against each other."""
+        return 0 if self.whole is None else self.trivial.shape[1] - self.whole.shape[1]
 
     def gram(self) -> Gram:
         """J^T J, and what its singular values are compared with."""
@@ -138,17 +147,26 @@ def structure_view(jacobian: Jacobian, atoms: Atoms, fixed: Ints | None = None) 
     jointly = any(known.whole for known in jacobian.ranges)
     pieces = fragments(atoms, jacobian.ranges)
     trivial = trivial_modes(pieces, len(atoms), held, jointly=jointly)
+    whole = None
+    if len(pieces) > 1:
+        everything = Fragment(np.arange(len(atoms)), atoms.positions, atoms.cell.array[atoms.pbc])
+        whole = trivial_modes([everything], len(atoms), held)
     free = np.setdiff1d(np.arange(len(atoms)), held)
     column_of = np.full(len(atoms), -1, dtype=np.intp)
     column_of[free] = np.arange(len(free))
+
+    def of_free(modes: Floats) -> Floats:
+        return modes.reshape(len(atoms), 3, -1)[free].reshape(3 * len(free), -1)
+
     return View(
         jacobian=jacobian,
         column=lambda part: column_of[part.atom],
         atoms=free,
         displacements=None,
-        trivial=trivial.reshape(len(atoms), 3, -1)[free].reshape(3 * len(free), -1),
+        trivial=of_free(trivial),
         center=None,
         links=None if jointly else lambda: links(atoms, jacobian.ranges),
+        whole=None if whole is None else of_free(whole),
     )
 
 
