@@ -39,6 +39,7 @@ from ase_sensitivity.notices import (
     SensitivityWarning,
     SingularConfiguration,
     SingularWarning,
+    SpeciesWarning,
     StoreWarning,
 )
 from ase_sensitivity.report.html import write_report
@@ -74,6 +75,7 @@ __all__ = [
     "SingularSearch",
     "SingularWarning",
     "SizeIndependent",
+    "SpeciesWarning",
     "StackedJacobian",
     "StoreWarning",
     "StreamedJacobian",

@@ -12,6 +12,7 @@ from ase import Atoms
 
 from ase_sensitivity.arguments import as_flag, as_number
 from ase_sensitivity.causes.attribution import attribute, near_limit
+from ase_sensitivity.causes.environments import unseen_species
 from ase_sensitivity.causes.symmetry import TOLERANCE
 from ase_sensitivity.descriptors.base import (
     Descriptor,
@@ -139,6 +140,8 @@ def analyze(
     if worst is None:
         raise ValueError("there are no atoms that could move")
     result = _result(*worst, scope=scope, n_atoms=len(atoms))
+    unseen = unseen_species(atoms, descriptor, jacobian.ranges)
+    result = replace(result, unseen=tuple(unseen))
     if not causes:
         return result
     return _explained(result, *worst, atoms, descriptor, null_tolerance, tolerance)
@@ -244,6 +247,7 @@ def _explained(
     found = replace(found, singular_values=found.singular_values[:k], modes=why.modes[:, :k])
     return replace(
         _result(view, found, scope=result.scope, n_atoms=len(atoms)),
+        unseen=result.unseen,
         counts=why.counts | {"fragment": why.counts["fragment"] + view.n_apart},
         causes=why.causes[:k],
         n_near_null=why.n_near_null,

@@ -38,6 +38,10 @@ class CostWarning(SensitivityWarning):
     """What was asked for is much slower than it could be."""
 
 
+class SpeciesWarning(SensitivityWarning):
+    """A structure has elements that are not among the species of the descriptor."""
+
+
 class StoreWarning(SensitivityWarning):
     """A store of results holds more than was asked for."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -17,11 +18,18 @@ MEANING = {
     "fragment": "parts move rigidly against each other, out of sight of every centre; "
     "a larger cutoff would see them",
     "symmetry": "harmless, the true force along them vanishes as well",
+    "species": "they move atoms whose element is not among the species of the descriptor",
     "incompleteness": "no basis of this body order would see them from these centres",
     "truncation": "a larger basis would see them",
     "unknown": "what the descriptor could see is not known",
 }
 """What each cause says of the directions it owns."""
+
+
+def not_among(unseen: Sequence[str]) -> str:
+    """The sentence, without its full stop, that names elements which a descriptor does not know."""
+    verb = "is" if len(unseen) == 1 else "are"
+    return f"{', '.join(unseen)} {verb} not among the species of the descriptor"
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +68,9 @@ class Sensitivity:
         ``"gram"``, ``"krylov"`` or ``"refined"``: how the values were computed.
     counts
         Number of null and near-null directions for each cause: "fragment", "symmetry",
-        "incompleteness", "truncation", and "unknown" where the last two cannot be told apart
-        (docs/causes). They add up to ``n_null + n_near_null + n_apart``. None unless asked for.
+        "incompleteness", "truncation", "species" where there are ``unseen`` elements, and "unknown"
+        where incompleteness and truncation cannot be told apart (docs/causes). They add up to
+        ``n_null + n_near_null + n_apart``. None unless asked for.
     causes
         The cause of each of the k modes, None for those that are not small; of length k. None
         unless asked for.
@@ -71,6 +80,8 @@ class Sensitivity:
         How many of the rigid motions set aside move fragments against each other (structure scope):
         parts of the structure that no centre sees together. Forces between them cannot be learned,
         and ``counts`` has these motions among those of cause "fragment".
+    unseen
+        Elements of the structure that are not among the species of the descriptor, and no centres.
     distance
         To the nearest singular configuration in Å, and
     approaching
@@ -94,6 +105,7 @@ class Sensitivity:
     causes: tuple[str | None, ...] | None = None
     n_near_null: int | None = None
     n_apart: int = 0
+    unseen: tuple[str, ...] = ()
     distance: float | None = None
     approaching: str | None = None
 
@@ -144,6 +156,7 @@ class Sensitivity:
             values["displacements"] = np.asarray(values["displacements"], dtype=float)
         if values.get("causes") is not None:
             values["causes"] = tuple(values["causes"])
+        values["unseen"] = tuple(values.get("unseen", ()))
         return cls(**values)
 
     def summary(self) -> str:
@@ -157,6 +170,8 @@ class Sensitivity:
             f"{where} has {self.n_coordinates} coordinates; "
             f"{self.n_trivial} rigid motions are set aside."
         ]
+        if self.unseen:
+            lines.append(f"{not_among(self.unseen)}: it does not see where these atoms are.")
         if self.n_apart:
             lines.append(
                 f"{self.n_apart} of these move{'s' if self.n_apart == 1 else ''} parts against "

@@ -708,7 +708,7 @@ class TestCauses:
     def test_species_out_of_sight(self):
         atoms = isolated()
         blind = QUIPDescriptor("soap cutoff=4 n_max=8 l_max=6 atom_sigma=0.5", species=["C", "H"])
-        assert analyze(atoms, blind, causes=True).counts == counts(incompleteness=3)
+        assert analyze(atoms, blind, causes=True).counts == counts() | {"species": 3}
 
     def test_symmetry_that_only_the_descriptor_sees(self):
         """Not told apart, four species make a tetrahedron: the true force need not vanish."""
@@ -728,7 +728,7 @@ class TestCauses:
         found = analyze(
             molecule("CH4"), QUIPDescriptor("distance_2b cutoff=4 Z1=1 Z2=1"), causes=True
         )
-        assert found.counts == counts(incompleteness=3)
+        assert found.counts == counts() | {"species": 3}
 
     def test_each_string_has_its_own_body_order(self):
         """The pair distances add nothing to what SOAP on C misses."""

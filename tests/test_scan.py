@@ -150,30 +150,29 @@ def test_iterators_are_read_as_needed(soap: SOAP) -> None:
 
 
 def test_frames_that_fail_are_recorded(soap: SOAP, tmp_path: Path) -> None:
-    nan, overlapping, unknown = frames(3)
+    nan, overlapping = frames(2)
     nan.positions[2, 1] = np.nan
     overlapping.positions[1] = overlapping.positions[0]
-    unknown.symbols[0] = "Xe"
     flat = frames(1)[0]
     flat.pbc, flat.cell = True, [5, 5, 0]
     good = frames(1)[0]
-    bad = [nan, overlapping, unknown, flat, Atoms(), Atoms("He2", [[0] * 3, [1] * 3])]
+    bad = [nan, overlapping, flat, Atoms(), Atoms("He2", [[0] * 3, [1] * 3])]
     result = scan([good, *bad, good], soap)
     errors = list(result.column("error"))
     assert errors[0] == errors[-1] == ""
-    expected = ["not finite", "on top", "Xe", "linearly dependent", "no atoms", "He"]
+    expected = ["not finite", "on top", "linearly dependent", "no atoms", "He"]
     for error, words in zip(errors[1:-1], expected, strict=True):
         assert words in error
     assert np.isnan(result.column("ratio")[1:-1]).all()
     assert result.column("ratio")[0] == result.column("ratio")[-1] > 0
-    assert "6 with an error" in result.summary()
+    assert "5 with an error" in result.summary()
     stored = scan([good, *bad, good], soap, store=tmp_path / "results.db")
     assert stored.rows == result.rows
     failure = next(row for row in result.rows if row["error"])
     where = f"{failure['source']}@{failure['index']}"
     assert str(result) == f"{result.summary()}\nFirst failure: {where}: {failure['error']}"
     assert np.isnan(stored.record(1).atoms.positions[2, 1])
-    assert len(stored.record(5).atoms) == 0
+    assert len(stored.record(4).atoms) == 0
     with pytest.raises(TypeError, match=r"neither an ase\.Atoms nor a file"):
         scan([good, 3], soap)
     assert "3 is not an ase.Atoms" in scan(iter([good, 3, good]), soap).rows[1]["error"]

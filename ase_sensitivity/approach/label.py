@@ -8,7 +8,7 @@ import numpy as np
 
 from ase_sensitivity.approach.subject import Subject
 from ase_sensitivity.approach.walk import Place
-from ase_sensitivity.causes.environments import Environment, sights
+from ase_sensitivity.causes.environments import Environment, sights, unseen_species
 from ase_sensitivity.causes.incompleteness import class_sums
 from ase_sensitivity.causes.symmetry import point_group
 from ase_sensitivity.descriptors.base import Floats
@@ -62,7 +62,8 @@ def label(this: Subject, at: Place, modes: Floats) -> str:
     Returns
     -------
     str
-        "fragment", "symmetry", "incompleteness", "truncation", or "unknown" if the body order is.
+        "fragment", "symmetry", "species", "incompleteness", "truncation", or "unknown" if the body
+        order is.
         Of several null vectors the least harmless one counts.
 
     Notes
@@ -76,6 +77,8 @@ def label(this: Subject, at: Place, modes: Floats) -> str:
     modes = _least_held(modes, allowed)
     if held(modes, hinged(this, at)) > HELD:
         return "fragment"
+    if held(modes, unlisted(this, at)) > HELD:
+        return "species"
     change = _class_change(this, at, modes[:, -1])
     if change is None:
         return "unknown"
@@ -130,18 +133,29 @@ def hinged(this: Subject, at: Place) -> Floats:
     return _unchanged(this, at, MARGIN, lambda environment, change: change)
 
 
+def unlisted(this: Subject, at: Place) -> Floats:
+    """Displacements that only move atoms whose elements the descriptor does not know."""
+    unseen = unseen_species(at.atoms, this.descriptor, at.view.jacobian.ranges)
+    if not unseen:
+        return np.empty((3 * at.view.n_columns, 0))
+    return _unchanged(
+        this, at, ROUGHLY, lambda environment, change: change, only=lambda e: e.without(unseen)
+    )
+
+
 def _unchanged(
     this: Subject,
     at: Place,
     margin: float,
     seen_of: Callable[[Environment, Floats], Floats],
     blind: float = BLIND,
+    only: Callable[[Environment], Environment] = lambda environment: environment,
 ) -> Floats:
     n = 3 * at.view.n_columns
     everything = np.eye(n).reshape(-1, 3, n)
     total, n_rows = np.zeros((n, n)), 0
     for sight in sights(at.view, at.atoms, this.descriptor, margin):
-        for environment in sight.environments:
+        for environment in map(only, sight.environments):
             change = environment.internal(everything, ROUGHLY)
             n_rows += len(change)
             change = seen_of(environment, change)

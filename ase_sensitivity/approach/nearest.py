@@ -41,7 +41,8 @@ class NearestSingular:
     cause
         "symmetry", "near-symmetric" (the given geometry nearly is symmetric, and next to it there
         are singular configurations of every kind), "fragment", "incompleteness", "truncation",
-        "unknown" if the body order of the descriptor is not known; None if nothing was found.
+        "species" (atoms move whose element is not among the species of the descriptor), "unknown"
+        if the body order of the descriptor is not known; None if nothing was found.
     found
         Whether the configuration is singular.
     message

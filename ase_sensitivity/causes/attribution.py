@@ -10,7 +10,7 @@ import numpy as np
 import scipy
 from ase import Atoms
 
-from ase_sensitivity.causes.environments import Sight, sights
+from ase_sensitivity.causes.environments import Sight, sights, unseen_species
 from ase_sensitivity.causes.incompleteness import class_sums
 from ase_sensitivity.causes.symmetry import TOLERANCE, point_group
 from ase_sensitivity.descriptors.base import Descriptor, Floats, Ints
@@ -18,7 +18,7 @@ from ase_sensitivity.spectrum.canonical import canonical
 from ase_sensitivity.spectrum.scopes import View
 from ase_sensitivity.spectrum.solvers import Spectrum
 
-CAUSES = ("fragment", "symmetry", "incompleteness", "truncation", "unknown")
+CAUSES = ("fragment", "symmetry", "species", "incompleteness", "truncation", "unknown")
 
 NEAR = 10.0
 """A geometry that is singular up to a tolerance t (Å) has singular values below about ``NEAR * t``
@@ -49,8 +49,8 @@ class Attribution:
     Attributes
     ----------
     counts
-        Number of null and near-null vectors of each of :data:`CAUSES`; "unknown" only if there are
-        some.
+        Number of null and near-null vectors of each of :data:`CAUSES`; "species" and "unknown" only
+        if there are some.
     causes
         The cause of every mode; None for those that are not small.
     modes
@@ -107,7 +107,8 @@ def attribute(
     if n_small:
         seen = sights(view, atoms, descriptor, tolerance)
         looser = [tolerance * 10**n for n in range(1, 8) if tolerance * 10**n < 1.01 * LOOSEST]
-        predictions, rest = _predictions(seen, tolerance, looser)
+        unseen = unseen_species(atoms, descriptor, view.jacobian.ranges)
+        predictions, rest = _predictions(seen, tolerance, looser, unseen)
         null, labels = _split(modes[:, :n_null], predictions)
         named = [label or rest for label in reversed(labels)]
         # What is left in the end is what matters most.
@@ -118,8 +119,7 @@ def attribute(
         causes[n_null:n_small] = _majority(near, *_split(near, predictions))
         modes = np.concatenate([null, modes[:, n_null:]], axis=1)
     counts = {cause: causes.count(cause) for cause in CAUSES}
-    if counts["unknown"] == 0:
-        del counts["unknown"]
+    counts = {cause: n for cause, n in counts.items() if n or cause not in ("species", "unknown")}
     return Attribution(counts, tuple(causes), modes, sum(counts.values()) - n_null)
 
 
@@ -176,9 +176,19 @@ def _harmless(seen: Sequence[Sight], tolerance: float) -> list[Prediction]:
 
 
 def _predictions(
-    seen: Sequence[Sight], tolerance: float, looser: Sequence[float] = ()
+    seen: Sequence[Sight],
+    tolerance: float,
+    looser: Sequence[float] = (),
+    unseen: Sequence[str] = (),
 ) -> tuple[list[Prediction], str]:
     """What each cause predicts, and what to call null vectors that none of them holds."""
+
+    def species(modes: Floats) -> Iterator[tuple[Floats, float, int]]:
+        """Change of the environments without the elements that the descriptor does not know."""
+        for sight in seen:
+            for environment in sight.environments:
+                change = environment.without(unseen).internal(modes, tolerance)
+                yield change, float(len(change)), len(change)
 
     def incompleteness(modes: Floats) -> Iterator[tuple[Floats, float, int]]:
         """Change of the sums over classes of tuples that features can tell apart."""
@@ -189,11 +199,13 @@ def _predictions(
                 moved = environment.relative(modes)
                 yield sums @ moved, float((sums.data**2).sum()), len(moved)
 
-    harmless = [entry for t in (tolerance, *looser) for entry in _harmless(seen, t)]
+    known = [entry for t in (tolerance, *looser) for entry in _harmless(seen, t)]
+    cut = min(NEAR * tolerance, HELD)
+    if unseen:
+        known.append(("species", cut, species))
     if all(sight.body_order is not None and sight.symmetry_known for sight in seen):
-        cut = min(NEAR * tolerance, HELD)
-        return [*harmless, ("incompleteness", cut, incompleteness)], "truncation"
-    return harmless, "unknown"
+        return [*known, ("incompleteness", cut, incompleteness)], "truncation"
+    return known, "unknown"
 
 
 def _split(modes: Floats, predictions: Sequence[Prediction]) -> tuple[Floats, list[str | None]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers
+from numpy.typing import NDArray
 
 from ase_sensitivity.descriptors.base import (
     Descriptor,
@@ -71,17 +72,27 @@ class Environment:
         u = u[:, s > tolerance * np.sqrt(len(self.numbers))]  # not about the axis of a line
         return moved - u @ (u.T @ moved)
 
+    def without(self, symbols: Sequence[str]) -> Environment:
+        """The points of all other species."""
+        unseen = np.isin(self.numbers, [atomic_numbers[symbol] for symbol in symbols])
+        return self._of(~unseen)
+
     def seen_by(self, species: tuple[str, ...] | None) -> Environment:
         """The points of the species told apart; None: of all of them, taken for one species."""
         if species is None:
             return replace(self, numbers=np.zeros_like(self.numbers))
-        seen = np.isin(self.numbers, [atomic_numbers[symbol] for symbol in species])
+        return self._of(np.isin(self.numbers, [atomic_numbers[symbol] for symbol in species]))
+
+    def _of(self, chosen: NDArray[np.bool_]) -> Environment:
+        displacements = self.displacements[chosen]
+        if self.about_centroid and len(displacements):
+            displacements = displacements - displacements.mean(axis=0)
         return replace(
             self,
-            numbers=self.numbers[seen],
-            displacements=self.displacements[seen],
-            columns=self.columns[seen],
-            center_columns=self.center_columns[seen],
+            numbers=self.numbers[chosen],
+            displacements=displacements,
+            columns=self.columns[chosen],
+            center_columns=self.center_columns[chosen],
         )
 
 
@@ -105,6 +116,27 @@ class Sight:
     resolved: list[Environment]
     body_order: int | None
     symmetry_known: bool = True
+
+
+def unseen_species(atoms: Atoms, descriptor: Descriptor, ranges: Sequence[Range]) -> list[str]:
+    """Elements that the descriptor sees neither as neighbours nor as centres, sorted.
+
+    Parameters
+    ----------
+    atoms
+        The structure.
+    descriptor
+        Where the Jacobian is from. Its attribute ``elements`` counts, if it has one: what its
+        features depend on; otherwise its ``species``. None: all elements.
+    ranges
+        Of the Jacobian of ``atoms``.
+    """
+    elements = getattr(descriptor, "elements", descriptor.species)
+    unseen = set() if elements is None else set(atoms.symbols) - set(elements)
+    if unseen:
+        centers = np.unique(np.concatenate([known.centers for known in ranges]))
+        unseen -= set(atoms.symbols[centers])
+    return sorted(unseen)
 
 
 def sights(view: View, atoms: Atoms, descriptor: Descriptor, tolerance: float) -> list[Sight]:

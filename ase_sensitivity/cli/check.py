@@ -89,6 +89,12 @@ def check(
     max_failed: Annotated[
         int, typer.Option(metavar="N", help="Frames that cannot be analyzed.", min=0)
     ] = 0,
+    max_unseen: Annotated[
+        int,
+        typer.Option(
+            metavar="N", help="Frames with elements that the descriptor does not list.", min=0
+        ),
+    ] = 0,
     output: Annotated[
         str | None,
         typer.Option(
@@ -133,7 +139,7 @@ def check(
     result = run(
         files, seen, store=output, quiet=json, workers=workers, scheduler=scheduler, **labels
     )
-    checks = _of_scan(result, given | {"failed": max_failed})
+    checks = _of_scan(result, given | {"failed": max_failed, "unseen": max_unseen})
     if given.keys() & {"degenerate", "duplicates", "conflicts"}:
         from ase_sensitivity.dataset.neighbors import find_pairs
 
@@ -170,6 +176,7 @@ def _of_scan(result: ScanResult, limits: dict[str, float]) -> list[Check]:
         "slope": (*_value(worst.get("required_slope")), _where(worst.get("required_slope"))),
         "net-force": (*_value(worst.get("net_force")), _where(worst.get("net_force"))),
         "failed": (found["n_failed"], "", found["first_error"]),
+        "unseen": (found["n_unseen"], "", found["first_unseen"]),
     }
     for cause in ("incompleteness", "truncation"):
         values[cause] = found["causes"][cause], "", found["first"].get(cause)

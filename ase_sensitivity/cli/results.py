@@ -8,6 +8,7 @@ from typing import Any
 from ase_sensitivity.causes.attribution import CAUSES
 from ase_sensitivity.dataset.record import causes_of, is_analyzed
 from ase_sensitivity.dataset.result import ScanResult
+from ase_sensitivity.sensitivity import not_among
 
 EXTREMES = {
     "ratio": -1,
@@ -23,6 +24,7 @@ def statistics(result: ScanResult) -> dict[str, Any]:
     """Counts, extremes and means over all frames; force errors in eV/Å."""
     causes: Counter[str] = Counter()
     total, seen, failed, first_error = 0, 0, 0, None
+    n_unseen, first_unseen = 0, None
     worst: dict[str, dict[str, Any]] = {}
     first: dict[str, str] = {}
     for row in result.rows:
@@ -33,6 +35,10 @@ def statistics(result: ScanResult) -> dict[str, Any]:
         if not is_analyzed(row):
             continue
         seen += 1
+        if row["unseen"] is not None:
+            n_unseen += 1
+            where = f"{row['source']}@{row['index']}"
+            first_unseen = first_unseen or f"{where}: {not_among(row['unseen'].split(', '))}"
         for cause in causes_of(row):
             causes[cause] += 1
             first.setdefault(cause, f"first in {row['source']}@{row['index']}")
@@ -48,6 +54,8 @@ def statistics(result: ScanResult) -> dict[str, Any]:
         "n_analyzed": seen,
         "n_failed": failed,
         "first_error": first_error,
+        "n_unseen": n_unseen,
+        "first_unseen": first_unseen,
         "causes": {cause: causes[cause] for cause in CAUSES},
         "first": first,
         "irreducible_force_error": result.irreducible_force_error,

@@ -13,7 +13,7 @@ from ase_sensitivity.dataset.record import FrameRecord, is_analyzed
 FALLS = 0.1
 """The required slope still falls if a larger basis of the sweep has one lower by this fraction."""
 
-COUNTED = ("null", "fragment", "symmetry", "incompleteness", "truncation", "unknown")
+COUNTED = ("null", "fragment", "symmetry", "incompleteness", "truncation", "unknown", "species")
 
 Basis = tuple[int, int]
 
@@ -27,9 +27,10 @@ class Convergence:
     rows
         One dictionary per basis, in the order of its size: ``n_max``, ``l_max``, ``n_features``,
         ``n_frames``, ``n_failed``; ``n_null``, ``n_symmetry``, ``n_incompleteness``,
-        ``n_truncation``, ``n_fragment`` and ``n_unknown``, summed over all structures;
-        ``frames_truncated``, the number of structures with null directions that a larger basis
-        would see; ``smallest_ratio`` and ``median_ratio`` of sigma_min / sigma_max; and with forces
+        ``n_truncation``, ``n_fragment``, ``n_unknown`` and ``n_species``, summed over all
+        structures; ``frames_truncated``, the number of structures with null directions that a
+        larger basis would see; ``smallest_ratio`` and ``median_ratio`` of sigma_min / sigma_max;
+        and with forces
         ``irreducible_force_error``, the root mean square over all components in eV/Å,
         ``required_slope``, the median over structures in eV/Å, and ``largest_slope``.
     resolving

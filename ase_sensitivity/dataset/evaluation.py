@@ -15,7 +15,7 @@ from ase_sensitivity.analysis import Scope, analyze
 from ase_sensitivity.approach.nearest import singularity_distance
 from ase_sensitivity.dataset.forces import force_loss
 from ase_sensitivity.dataset.record import SEVERITY, FrameRecord, row_of
-from ase_sensitivity.descriptors.base import Descriptor, Floats, jacobian_of
+from ase_sensitivity.descriptors.base import Descriptor, Floats
 from ase_sensitivity.sensitivity import Sensitivity
 
 logger = logging.getLogger(__name__)
@@ -89,8 +89,8 @@ def _fill(record: FrameRecord, descriptor: Descriptor, settings: Settings, task:
     # Of the forces, every direction matters.
     whole = settings.scope == "structure" and task.forces is not None
     found = _sensitivity(atoms, descriptor, settings, row, None if whole else settings.k)
-    _check_species(atoms, descriptor)
     row |= {"n_null": found.n_null, "center": found.center}
+    row["unseen"] = ", ".join(found.unseen) or None
     if len(found.singular_values):  # otherwise nothing can move but fragments
         row |= {
             "sigma_min": float(found.singular_values[0]),
@@ -145,16 +145,3 @@ def _sensitivity(
         row["error"] = f"causes were not found: {error}"
         row["cause"] = "unknown"
         return found
-
-
-def _check_species(atoms: Atoms, descriptor: Descriptor) -> None:
-    """Raise ValueError if the descriptor sees some atoms neither as neighbours nor as centres."""
-    if descriptor.species is None:
-        return
-    unknown = set(atoms.symbols) - set(descriptor.species)
-    if unknown:
-        ranges = jacobian_of(descriptor, atoms).ranges
-        centers = np.unique(np.concatenate([known.centers for known in ranges]))
-        unknown -= set(atoms.symbols[centers])
-    if unknown:
-        raise ValueError(f"the descriptor does not know {', '.join(sorted(unknown))}")

@@ -26,6 +26,7 @@ COLUMNS = (
     "n_incompleteness",
     "n_truncation",
     "n_unknown",
+    "n_species",
     "cause",
     "center",
     "worst_atom",
@@ -36,11 +37,12 @@ COLUMNS = (
     "required_slope",
     "net_force",
     "net_torque",
+    "unseen",
     "error",
 )
 """Columns of the table of a scan, in order."""
 
-SEVERITY = ("incompleteness", "truncation", "unknown", "fragment", "symmetry")
+SEVERITY = ("species", "incompleteness", "truncation", "unknown", "fragment", "symmetry")
 """Causes of a frame's null and near-null directions; the first one found is that of the frame."""
 
 OF_ATOMS = ("formula", "n_atoms", "energy")

@@ -20,7 +20,7 @@ from ase_sensitivity.dataset.store import DatabaseStore, Store
 from ase_sensitivity.dataset.totals import Totals
 from ase_sensitivity.descriptors.base import Floats
 
-TEXT = ("source", "formula", "cause", "error")
+TEXT = ("source", "formula", "cause", "unseen", "error")
 WHOLE = ("index", "n_atoms", "center", "worst_atom")
 
 ROWS = 4096

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ase_sensitivity.dataset.record import causes_of, is_analyzed, is_blind
-from ase_sensitivity.sensitivity import MEANING
+from ase_sensitivity.sensitivity import MEANING, not_among
 
 NET = 1e-3
 """Net forces above this, in eV/Å, are no rounding."""
@@ -26,6 +26,8 @@ class Totals:
         of the geometry.
     causes
         Number of frames with such directions for each cause. A frame may have several.
+    unseen
+        Number of frames with elements that the descriptor does not know, by what these are.
     n_net
         Frames with a net force.
     first_failure
@@ -38,6 +40,7 @@ class Totals:
         self.n_frames = self.n_failed = self.n_analyzed = self.n_net = 0
         self.n_blind = self.n_nearly = 0
         self.causes = Counter[str]()
+        self.unseen = Counter[str]()
         self.first_failure: str | None = None
         self.worst: Mapping[str, Any] | None = None
         self.hardest: Mapping[str, Any] | None = None
@@ -51,6 +54,8 @@ class Totals:
             self.n_failed += 1
             self.first_failure = self.first_failure or f"{_of(row)}: {row['error']}"
         self.causes.update(causes_of(row))
+        if row["unseen"] is not None:
+            self.unseen[row["unseen"]] += 1
         if is_analyzed(row):
             self.n_analyzed += 1
             self.n_blind += is_blind(row)
@@ -75,6 +80,10 @@ class Totals:
     def summary(self) -> str:
         """What was found, in words."""
         lines = [f"{_frames(self.n_frames)}, {self.n_failed} with an error."]
+        lines += [
+            f"{_frames(number)} where {not_among(unseen.split(', '))}."
+            for unseen, number in self.unseen.most_common()
+        ]
         if self.n_analyzed:
             nearly = (
                 f"; in {self.n_nearly} of these, but for small errors of the geometry"

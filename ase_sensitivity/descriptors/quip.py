@@ -135,6 +135,16 @@ class QUIPDescriptor:
         return tuple(symbols)
 
     @property
+    def elements(self) -> frozenset[str] | None:
+        """Elements that some feature depends on, or None where one of the strings takes all."""
+        found: set[str] = set()
+        for arguments in self._arguments:
+            if arguments.elements is None:
+                return None
+            found |= arguments.elements
+        return frozenset(found)
+
+    @property
     def cutoff(self) -> float:
         """The largest cutoff, in Å."""
         return max(part.cutoff for part in self._parts)

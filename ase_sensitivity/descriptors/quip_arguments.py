@@ -30,6 +30,9 @@ SPECIES_AS_CENTERS = {"soap"}
 SPECIES_BY_WEIGHT = {"bispectrum_so3", "bispectrum_so4", "power_so3", "power_so4"}
 SPECIES_AS_NEIGHBORS = {"soap", "soap_turbo"} | SPECIES_BY_WEIGHT
 
+CORRELATED = {"distance_2b": ("Z1", "Z2"), "angle_3b": ("Z", "Z1", "Z2")}
+"""Where descriptors of pairs and triplets name their elements: those of the centre and around."""
+
 MANDATORY = {"soap": ("cutoff", "n_max", "l_max", "atom_sigma"), "soap_turbo": (), "behler": ()}
 """What QUIP cannot do without; a `cutoff` for all others, whose default is to see nothing."""
 
@@ -173,6 +176,20 @@ class QUIPArguments:
         if "species_Z" not in self.arguments:
             return None
         return tuple(chemical_symbols[int(z)] for z in self.arguments["species_Z"].split())
+
+    @property
+    def elements(self) -> frozenset[str] | None:
+        """Symbols of the elements that features depend on; None: of all."""
+        words = []
+        if self.kind in SPECIES_AS_NEIGHBORS:
+            if "species_Z" not in self.arguments:
+                return None
+            words = f"{self.arguments['species_Z']} {self.arguments.get('Z', '')}".split()
+        elif self.kind in CORRELATED:
+            words = [self.arguments.get(key, "0") for key in CORRELATED[self.kind]]
+        found = {int(word) for word in words if word.isdigit() and int(word) <= 118}
+        # Zero stands for any element.
+        return None if not found or 0 in found else frozenset(chemical_symbols[z] for z in found)
 
     @property
     def averaged(self) -> bool:

@@ -15,13 +15,14 @@ APPROACHED = (
     "incompleteness",
     "truncation",
     "unknown",
+    "species",
     "symmetry",
     "near-symmetric",
     "fragment",
 )
 """Causes of a singular configuration that a run may come near to."""
 
-SPURIOUS = APPROACHED[:3]
+SPURIOUS = APPROACHED[:4]
 """Those that are the descriptor's fault, or may be."""
 
 Callback = Callable[[Sensitivity, Atoms, int], object]

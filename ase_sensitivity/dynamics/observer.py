@@ -34,9 +34,10 @@ from ase_sensitivity.notices import (
     EvaluationWarning,
     SingularConfiguration,
     SingularWarning,
+    SpeciesWarning,
     warn,
 )
-from ase_sensitivity.sensitivity import Sensitivity
+from ase_sensitivity.sensitivity import Sensitivity, not_among
 
 logger = logging.getLogger(__name__)
 
@@ -87,9 +88,10 @@ class SensitivityObserver:
     on_singular
         What to do in a *singular* state, that is below for ``patience`` calls in a row. Either a
         dictionary that names actions for some of the causes "incompleteness", "truncation",
-        "unknown" (of a descriptor without body order), "symmetry", "near-symmetric" and "fragment",
-        as ``{"incompleteness": "halt", "symmetry": "log"}``, and no other cause matters. Or actions
-        for the first three, which no physics asks for; with ``threshold`` for all causes. By
+        "unknown" (of a descriptor without body order), "species" (elements that the descriptor does
+        not know), "symmetry", "near-symmetric" and "fragment", as
+        ``{"incompleteness": "halt", "symmetry": "log"}``, and no other cause matters. Or actions
+        for the first four, which no physics asks for; with ``threshold`` for all causes. By
         default ``"warn"``, in environment scope ``"log"``. Actions are one or several of
 
         - ``"log"``: nothing but the word in the log, which is there in any case;
@@ -221,6 +223,7 @@ class SensitivityObserver:
         self._below = 0
         self._stopped = False
         self._warned: set[str] = set()
+        self._unseen: tuple[str, ...] = ()
         self._threshold = Threshold(threshold, calibration, quantile, self._ratio)
         by_cause = threshold is None or isinstance(on_singular, Mapping)
         self._watch = self._start_watch(distance_threshold, by_cause, as_flag("distance", distance))
@@ -291,6 +294,7 @@ class SensitivityObserver:
                 EvaluationWarning,
             )
             return
+        self._tell_unseen(step, found.unseen)
         found = self._diagnosed(atoms, found)
         self.sensitivity = found
         state = self._state(found)
@@ -323,6 +327,17 @@ class SensitivityObserver:
         if known is NOT_LOOKED_AT:
             return found
         return replace(found, distance=known.distance, approaching=known.cause)
+
+    def _tell_unseen(self, step: int, unseen: tuple[str, ...]) -> None:
+        """Say in the log, and warn, when there are elements that the descriptor does not know."""
+        if unseen and unseen != self._unseen:
+            self._write_line(f"# step {step}: {not_among(unseen)}\n")
+            self._warn(
+                "elements are not among the species of the descriptor: "
+                "see the log, or `sensitivity` of the observer",
+                SpeciesWarning,
+            )
+        self._unseen = unseen
 
     def _time(self) -> float:
         """Time in fs; nan for what has none, such as an optimizer."""

@@ -44,6 +44,7 @@ LABELS: dict[str, tuple[str, str]] = {
     "n_incompleteness": ("incompleteness", ""),
     "n_truncation": ("truncation", ""),
     "n_unknown": ("unknown", ""),
+    "n_species": ("species", ""),
     "center": ("center", ""),
     "worst_atom": ("softest atom", ""),
     "distance": ("distance", "Å"),
@@ -52,6 +53,7 @@ LABELS: dict[str, tuple[str, str]] = {
     "rms_force": ("rms force", "eV/Å"),
     "net_force": ("net force", "eV/Å"),
     "net_torque": ("net torque", "eV"),
+    "unseen": ("unseen elements", ""),
     "error": ("error", ""),
 }
 """Columns of the table in order: what they are called and their unit."""

@@ -22,6 +22,7 @@ COLORS = {
     "unknown": "#CC79A7",
     "truncation": "#E69F00",
     "incompleteness": "#D55E00",
+    "species": "#0072B2",
 }
 """Of the causes, told apart by everybody (Okabe and Ito)."""
 

@@ -8,8 +8,8 @@ const $ = (id) => document.getElementById(id);
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 const narrow = () => window.innerWidth < 720;
 const FLOOR = data.floor; // a zero has no logarithm
-const CAUSES = ["none", "fragment", "symmetry", "unknown", "truncation", "incompleteness"];
-const MARKERS = ["circle", "square", "diamond", "cross", "triangle-up", "x"];
+const CAUSES = ["none", "fragment", "symmetry", "unknown", "truncation", "incompleteness", "species"];
+const MARKERS = ["circle", "square", "diamond", "cross", "triangle-up", "x", "star"];
 const FEW = 2000; // points that SVG draws well
 const config = { responsive: true, displaylogo: false, displayModeBar: false };
 const zoomable = { ...config, displayModeBar: !narrow(),

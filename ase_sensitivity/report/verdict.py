@@ -9,10 +9,11 @@ from typing import Any
 
 from ase_sensitivity.dataset.forces import NOISE
 from ase_sensitivity.dataset.record import causes_of, is_analyzed, is_blind
-from ase_sensitivity.sensitivity import NEARLY
+from ase_sensitivity.sensitivity import NEARLY, not_among
 
-BLIND = ("incompleteness", "truncation", "unknown")
+BLIND = ("species", "incompleteness", "truncation", "unknown")
 CURE = {
+    "species": "add the elements to the species of the descriptor",
     "incompleteness": "no larger basis of the same body order cures that: take a higher body "
     "order, other centers or a further descriptor",
     "truncation": "a larger basis cures that",
@@ -81,6 +82,11 @@ def verdict(
         f"invisible because of {cause}: {CURE[cause]}."
         for cause in (*BLIND, "fragment")
         if (count := causes[cause])
+    ]
+    unseen = Counter(row["unseen"] for row in done if row["unseen"])
+    sentences += [
+        f"{not_among(symbols.split(', '))} in {_frames(count, len(done))}."
+        for symbols, count in unseen.items()
     ]
     if count := causes["symmetry"]:
         sentences.append(
