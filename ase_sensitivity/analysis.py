@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -19,8 +19,10 @@ from ase_sensitivity.descriptors.base import (
     Floats,
     Ints,
     Jacobian,
+    StackedJacobian,
     jacobian_of,
 )
+from ase_sensitivity.descriptors.components import components, has_free_rows, weighed, weights
 from ase_sensitivity.notices import ConstraintWarning, warn
 from ase_sensitivity.sensitivity import Sensitivity
 from ase_sensitivity.spectrum.scopes import (
@@ -52,6 +54,7 @@ def analyze(
     previous: Sensitivity | None = None,
     causes: bool = False,
     tolerance: float = TOLERANCE,
+    each: bool = True,
 ) -> Sensitivity:
     """Find the displacements of ``atoms`` that ``descriptor`` sees least.
 
@@ -81,11 +84,15 @@ def analyze(
         Find out why singular values vanish: fills ``counts``, ``causes`` and ``n_near_null``.
     tolerance
         With ``causes``, the geometry is symmetric, and distances are equal, up to this, in Å.
+    each
+        Of several descriptors that are seen together, look at each one alone as well: ``alone`` of
+        the result.
 
     Returns
     -------
     Sensitivity
-        Singular values in 1/Å times the unit of the features.
+        Singular values in 1/Å times the unit of the features. Several descriptors that are seen
+        together are weighed (docs/descriptors).
 
     Raises
     ------
@@ -110,6 +117,7 @@ def analyze(
     """
     check_atoms(atoms)
     as_flag("causes", causes)
+    as_flag("each", each)
     as_flag("apply_constraints", apply_constraints)
     check_arguments(
         atoms,
@@ -131,20 +139,60 @@ def analyze(
             f"no atom of {atoms.get_chemical_formula()} is a centre of {descriptor!r}; "
             "check its species"
         )
-    worst: tuple[View, Spectrum] | None = None
-    for view in _views(jacobian, atoms, scope, center, fixed):
-        found = spectrum(view, k, start=_start(view, previous), null_tolerance=null_tolerance)
-        # A nan ratio means nothing but rigid motions: anything else is worse.
-        if worst is None or found.ratio < worst[1].ratio or np.isnan(worst[1].ratio):
-            worst = view, found
-    if worst is None:
-        raise ValueError("there are no atoms that could move")
-    result = _result(*worst, scope=scope, n_atoms=len(atoms))
-    unseen = unseen_species(atoms, descriptor, jacobian.ranges)
-    result = replace(result, unseen=tuple(unseen))
-    if not causes:
-        return result
-    return _explained(result, *worst, atoms, descriptor, null_tolerance, tolerance)
+    look = _Look(atoms, scope, center, fixed, k, null_tolerance, causes, tolerance)
+    parts = components(descriptor)
+    alone = {}
+    for part in parts if each and len(parts) > 1 else ():
+        own = part.jacobian(jacobian)
+        if look.has_center(own):
+            alone[part.name] = look.at(own, part.descriptor)
+    factors = weights(descriptor, jacobian)
+    joint = jacobian
+    if factors is not None and isinstance(jacobian, StackedJacobian):
+        joint = StackedJacobian(weighed(jacobian.parts, factors))
+    free = [part.name for part in parts if has_free_rows(part.jacobian(jacobian))]
+    return replace(look.at(joint, descriptor, previous), alone=alone or None, masking=tuple(free))
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What is asked of a structure; as the arguments of :func:`analyze`."""
+
+    atoms: Atoms
+    scope: str
+    center: int | None
+    fixed: Ints
+    k: int | None
+    null_tolerance: float
+    causes: bool
+    tolerance: float
+
+    def has_center(self, jacobian: Jacobian) -> bool:
+        """Whether a Jacobian has the centre that is asked for, or any."""
+        centers = np.concatenate([known.centers for known in jacobian.ranges])
+        if self.scope == "environment" and self.center is not None:
+            return self.center in centers
+        return len(centers) > 0
+
+    def at(
+        self, jacobian: Jacobian, descriptor: Descriptor, previous: Sensitivity | None = None
+    ) -> Sensitivity:
+        """The worst view of a Jacobian."""
+        worst: tuple[View, Spectrum] | None = None
+        tolerance = self.null_tolerance
+        for view in _views(jacobian, self.atoms, self.scope, self.center, self.fixed):
+            found = spectrum(view, self.k, start=_start(view, previous), null_tolerance=tolerance)
+            # A nan ratio means nothing but rigid motions: anything else is worse.
+            if worst is None or found.ratio < worst[1].ratio or np.isnan(worst[1].ratio):
+                worst = view, found
+        if worst is None:
+            raise ValueError("there are no atoms that could move")
+        result = _result(*worst, scope=self.scope, n_atoms=len(self.atoms))
+        unseen = unseen_species(self.atoms, descriptor, jacobian.ranges)
+        result = replace(result, unseen=tuple(unseen))
+        if not self.causes:
+            return result
+        return _explained(result, *worst, self.atoms, descriptor, tolerance, self.tolerance)
 
 
 def check_arguments(

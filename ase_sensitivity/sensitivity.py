@@ -26,6 +26,16 @@ MEANING = {
 """What each cause says of the directions it owns."""
 
 
+def said_of_pairs(names: Sequence[str]) -> str:
+    """What a row of features for each pair or triplet means for the numbers, in a sentence."""
+    verb = "has" if len(names) == 1 else "have"
+    return (
+        f"Pair terms mask: {', '.join(names)} {verb} a row of features for each pair or triplet. "
+        "A model with a slope of its own for each of these gets nearly any force; a real one has "
+        "the same function for all. The joint numbers are a bound, and no verdict on the others."
+    )
+
+
 def not_among(unseen: Sequence[str]) -> str:
     """The sentence, without its full stop, that names elements which a descriptor does not know."""
     verb = "is" if len(unseen) == 1 else "are"
@@ -82,6 +92,12 @@ class Sensitivity:
         and ``counts`` has these motions among those of cause "fragment".
     unseen
         Elements of the structure that are not among the species of the descriptor, and no centres.
+    alone
+        The results for each of several descriptors by itself, by name; None if there is only one.
+        Together they are weighed.
+    masking
+        The names of those that have a row of features for each pair or triplet. They see nearly
+        everything, whatever the others see.
     distance
         To the nearest singular configuration in Å, and
     approaching
@@ -106,6 +122,8 @@ class Sensitivity:
     n_near_null: int | None = None
     n_apart: int = 0
     unseen: tuple[str, ...] = ()
+    alone: dict[str, Sensitivity] | None = None
+    masking: tuple[str, ...] = ()
     distance: float | None = None
     approaching: str | None = None
 
@@ -142,7 +160,10 @@ class Sensitivity:
 
     def todict(self) -> dict[str, Any]:
         """Fields as a dictionary, which :func:`ase.io.jsonio.write_json` can write."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.alone is not None:
+            values["alone"] = {name: found.todict() for name, found in self.alone.items()}
+        return values
 
     @classmethod
     def fromdict(cls, dictionary: dict[str, Any]) -> Sensitivity:
@@ -156,7 +177,10 @@ class Sensitivity:
             values["displacements"] = np.asarray(values["displacements"], dtype=float)
         if values.get("causes") is not None:
             values["causes"] = tuple(values["causes"])
-        values["unseen"] = tuple(values.get("unseen", ()))
+        for name in ("unseen", "masking"):
+            values[name] = tuple(values.get(name, ()))
+        if values.get("alone") is not None:
+            values["alone"] = {name: cls.fromdict(own) for name, own in values["alone"].items()}
         return cls(**values)
 
     def summary(self) -> str:
@@ -216,7 +240,19 @@ class Sensitivity:
             if count
         ]
         lines.append(f"Atom {self.worst_atom} moves most in the softest mode.")
+        if self.masking:
+            lines.append(said_of_pairs(self.masking))
+        lines += [f"{name} alone: {found.in_short()}" for name, found in (self.alone or {}).items()]
         return "\n".join(lines)
+
+    def in_short(self) -> str:
+        """The ratio and the numbers of directions that are not seen, in a sentence."""
+        causes = ", ".join(f"{n} {cause}" for cause, n in (self.counts or {}).items() if n)
+        invisible = f"{self.n_null} invisible direction{'' if self.n_null == 1 else 's'}"
+        return (
+            f"sigma_min / sigma_max = {self.ratio:.2e}, {invisible}"
+            f"{f' ({causes})' if causes else ''}."
+        )
 
     def __repr__(self) -> str:
         return (

@@ -18,6 +18,7 @@ from ase_sensitivity.descriptors.base import (
     StackedJacobian,
     derivatives_of_squares,
 )
+from ase_sensitivity.descriptors.components import components, weighed, weights
 from ase_sensitivity.spectrum.rigid import Fragment, trivial_modes
 from ase_sensitivity.spectrum.scopes import (
     View,
@@ -51,6 +52,9 @@ class Subject:
         The atom of the structure that each point belongs to, of shape (n_points,).
     moving
         The points that may move, of shape (n_columns,).
+    weights
+        Of the parts of the Jacobian, where several descriptors are seen together. They are those of
+        the structure as it was given and stay what they are.
     """
 
     start: Atoms
@@ -59,10 +63,12 @@ class Subject:
     center: int | None
     points: Ints
     moving: Ints
+    weights: tuple[Floats, ...] | None = None
 
     def jacobian(self, atoms: Atoms) -> StackedJacobian:
         """The rows that belong to the subject, at other positions of its points."""
-        parts: Sequence[FeatureJacobian] = self.descriptor.jacobian(atoms).parts
+        whole = self.descriptor.jacobian(atoms).parts
+        parts: Sequence[FeatureJacobian] = weighed(whole, self.weights)
         if self.scope == "environment":
             parts = [rows_of_center(part, 0) for part in parts if 0 in part.centers]
         return StackedJacobian(tuple(parts))
@@ -112,6 +118,8 @@ class Subject:
         """
         shifts = np.zeros((len(modes), len(self.start), 3))
         shifts[:, self.moving] = modes.reshape(len(modes), len(self.moving), 3)
+        if self.weights is not None:
+            return None
         only = self.center if self.scope == "environment" else None
         return derivatives_of_squares(
             self.descriptor, atoms, shifts, step, center=only, both_sides=both_sides
@@ -124,6 +132,8 @@ def subject(
     scope: Scope,
     center: int | None,
     fixed: Ints | None = None,
+    *,
+    balanced: bool = True,
 ) -> Subject:
     """Check the arguments, and choose the worst centre or atom where none is given.
 
@@ -133,6 +143,8 @@ def subject(
         As in :func:`~ase_sensitivity.analyze`.
     fixed
         Atoms that may not move (structure scope).
+    balanced
+        Weigh several descriptors as :func:`~ase_sensitivity.analyze` does.
 
     Raises
     ------
@@ -142,21 +154,26 @@ def subject(
     check_atoms(atoms)
     check_arguments(atoms, descriptor, scope=scope, center=center, k=1)
     everything = np.arange(len(atoms))
+    factors = None
+    if balanced and len(components(descriptor)) > 1:
+        factors = weights(descriptor, descriptor.jacobian(atoms))
     if scope == "structure":
         moving = everything if fixed is None else np.setdiff1d(everything, fixed)
-        return Subject(atoms, descriptor, scope, None, everything, moving)
+        return Subject(atoms, descriptor, scope, None, everything, moving, factors)
     if center is None:
-        center = analyze(atoms, descriptor, scope=scope, k=1).center
+        found = analyze(atoms, descriptor, scope=scope, k=1, each=False)
+        center = found.center
         assert center is not None
     if scope == "atom":
-        return Subject(atoms, descriptor, scope, int(center), everything, np.array([center]))
+        only = np.array([center])
+        return Subject(atoms, descriptor, scope, int(center), everything, only, factors)
     view = next(environment_views(descriptor.jacobian(atoms), atoms, int(center)), None)
     if view is None or view.displacements is None:
         raise ValueError(f"atom {center} ({atoms.symbols[center]}) is not a centre")
     order = np.argsort(np.linalg.norm(view.displacements, axis=1), kind="stable")
     points = view.atoms[order]
     cluster = Atoms(atoms.numbers[points], atoms.positions[center] + view.displacements[order])
-    return Subject(cluster, descriptor, scope, 0, points, np.arange(len(points)))
+    return Subject(cluster, descriptor, scope, 0, points, np.arange(len(points)), factors)
 
 
 def along(part: FeatureJacobian, column: Ints, mode: Floats) -> Floats:

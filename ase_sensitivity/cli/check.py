@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ase_sensitivity.cli import options
-from ase_sensitivity.cli.output import say, to_json
+from ase_sensitivity.cli.output import remark, say, to_json
 
 if TYPE_CHECKING:
     from ase_sensitivity.dataset.pairs import PairResult
@@ -147,10 +147,12 @@ def check(
     passed = all(one.passed for one in checks)
     if json:
         listed = [vars(one) | {"passed": one.passed} for one in checks]
-        say(to_json({"passed": passed, "checks": listed}))
+        say(to_json({"passed": passed, "checks": listed, "notes": result.notes}))
     else:
         for one in checks:
             say(str(one))
+        for note in result.notes:
+            remark(note)
     return 0 if passed else FAILED
 
 

@@ -62,4 +62,12 @@ def statistics(result: ScanResult) -> dict[str, Any]:
         "rms_force": result.rms_force,
         "species_loss": result.species_loss,
         "worst": worst,
+        "alone": {
+            name: {
+                "causes": Counter(cause for row in rows for cause in causes_of(row)),
+                "irreducible_force_error": result.irreducible_alone[name],
+            }
+            for name, rows in result.alone.items()
+        },
+        "masking": result.masking,
     }

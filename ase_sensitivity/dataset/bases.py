@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ase_sensitivity.dataset.record import FrameRecord, is_analyzed
+from ase_sensitivity.dataset.record import FrameRecord, is_analyzed, rows_alone
+from ase_sensitivity.sensitivity import said_of_pairs
 
 FALLS = 0.1
 """The required slope still falls if a larger basis of the sweep has one lower by this fraction."""
@@ -41,12 +42,16 @@ class Convergence:
         in any larger basis of the sweep, of which there has to be one. None without forces.
     recommended
         ``flat``, or ``resolving`` if there are no forces.
+    masking
+        Names of descriptors beside the swept ones that have a row of features for each pair or
+        triplet: they see nearly everything, whatever the basis.
     """
 
     rows: list[dict[str, Any]]
     resolving: Basis | None
     flat: Basis | None
     recommended: Basis | None
+    masking: tuple[str, ...] = ()
 
     def summary(self) -> str:
         """A table and what follows from it."""
@@ -68,6 +73,8 @@ class Convergence:
         lines.append(_said(self.resolving, "is the smallest basis that truncates nothing"))
         if forces and self.resolving is not None:
             lines.append(_said(self.flat, "is where the required slope stops falling"))
+        if self.masking:
+            lines.append(said_of_pairs(self.masking))
         return "\n".join(lines)
 
     def __str__(self) -> str:
@@ -88,6 +95,7 @@ class Total:
     lost: float = 0.0
     n_coordinates: int = 0
     slopes: list[float] = field(default_factory=list)
+    masking: dict[str, None] = field(default_factory=dict)
 
     def add(self, record: FrameRecord, n_features: int) -> None:
         """Add what was found of a structure."""
@@ -99,6 +107,7 @@ class Total:
             self.unseen.append((0, 0))
             return
         self.n_features = n_features
+        self.masking |= dict.fromkeys(rows_alone(row)[1])
         counts = {name: row[f"n_{name}"] or 0 for name in COUNTED}
         if row["n_truncation"] is None:  # the causes could not be found
             counts["unknown"] = counts["null"]
@@ -149,6 +158,7 @@ def judged(totals: dict[Basis, Total]) -> Convergence:
         resolving=next(iter(resolving), None),
         flat=next(iter(flat), None),
         recommended=next(iter(flat if forces else resolving), None),
+        masking=tuple(dict.fromkeys(name for total in totals.values() for name in total.masking)),
     )
 
 

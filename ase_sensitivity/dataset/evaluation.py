@@ -13,8 +13,8 @@ from ase import Atoms
 
 from ase_sensitivity.analysis import Scope, analyze
 from ase_sensitivity.approach.nearest import singularity_distance
-from ase_sensitivity.dataset.forces import force_loss
-from ase_sensitivity.dataset.record import SEVERITY, FrameRecord, row_of
+from ase_sensitivity.dataset.forces import ForceLoss, force_loss
+from ase_sensitivity.dataset.record import SEVERITY, FrameRecord, row_of, text_alone
 from ase_sensitivity.descriptors.base import Descriptor, Floats
 from ase_sensitivity.sensitivity import Sensitivity
 
@@ -89,8 +89,33 @@ def _fill(record: FrameRecord, descriptor: Descriptor, settings: Settings, task:
     # Of the forces, every direction matters.
     whole = settings.scope == "structure" and task.forces is not None
     found = _sensitivity(atoms, descriptor, settings, row, None if whole else settings.k)
-    row |= {"n_null": found.n_null, "center": found.center}
+    row |= _told(found)
     row["unseen"] = ", ".join(found.unseen) or None
+    k = min(settings.k, len(found.singular_values))
+    record.singular_values = found.singular_values[:k]
+    record.modes = np.array([found.mode_of_atoms(len(atoms), n) for n in range(k)])
+    record.causes = None if found.causes is None else found.causes[:k]
+    alone = {name: _told(own) for name, own in (found.alone or {}).items()}
+    if task.forces is not None:
+        if not whole:
+            found = analyze(atoms, descriptor, k=None, null_tolerance=settings.null_tolerance)
+        loss = force_loss(atoms, task.forces, found)
+        record.lost_forces, record.curve = loss.lost, loss.curve
+        row |= _costs(loss, row["cause"], settings)
+        for name, own in (found.alone or {}).items():
+            one = force_loss(atoms, task.forces, own)
+            told = alone.setdefault(name, {})
+            told |= _costs(one, told.get("cause"), settings)
+    row["alone"] = text_alone(alone, found.masking)
+    if settings.distance:
+        row["distance"] = singularity_distance(
+            atoms, descriptor, scope=settings.scope, center=row["center"]
+        )
+
+
+def _told(found: Sensitivity) -> dict[str, Any]:
+    """What a row says of the singular values."""
+    row: dict[str, Any] = {"n_null": found.n_null, "center": found.center}
     if len(found.singular_values):  # otherwise nothing can move but fragments
         row |= {
             "sigma_min": float(found.singular_values[0]),
@@ -102,28 +127,21 @@ def _fill(record: FrameRecord, descriptor: Descriptor, settings: Settings, task:
         row |= {f"n_{cause}": found.counts.get(cause, 0) for cause in SEVERITY}
         row["n_near_null"] = found.n_near_null
         row["cause"] = next((cause for cause in SEVERITY if found.counts.get(cause)), None)
-    k = min(settings.k, len(found.singular_values))
-    record.singular_values = found.singular_values[:k]
-    record.modes = np.array([found.mode_of_atoms(len(atoms), n) for n in range(k)])
-    record.causes = None if found.causes is None else found.causes[:k]
-    if task.forces is not None:
-        if not whole:
-            found = analyze(atoms, descriptor, k=None, null_tolerance=settings.null_tolerance)
-        loss = force_loss(atoms, task.forces, found)
-        record.lost_forces, record.curve = loss.lost, loss.curve
-        row |= {
-            "rms_force": loss.rms_force,
-            "irreducible_force_error": loss.irreducible,
-            "required_slope": loss.required_slope,
-            "net_force": loss.net_force,
-            "net_torque": loss.net_torque,
-        }
-        if settings.causes and loss.between_fragments and row["cause"] in (None, "symmetry"):
-            row["cause"] = "fragment"
-    if settings.distance:
-        row["distance"] = singularity_distance(
-            atoms, descriptor, scope=settings.scope, center=row["center"]
-        )
+    return row
+
+
+def _costs(loss: ForceLoss, cause: str | None, settings: Settings) -> dict[str, Any]:
+    """What a row says of the forces."""
+    row: dict[str, Any] = {
+        "rms_force": loss.rms_force,
+        "irreducible_force_error": loss.irreducible,
+        "required_slope": loss.required_slope,
+        "net_force": loss.net_force,
+        "net_torque": loss.net_torque,
+    }
+    if settings.causes and loss.between_fragments and cause in (None, "symmetry"):
+        row["cause"] = "fragment"
+    return row
 
 
 def _sensitivity(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +39,7 @@ COLUMNS = (
     "net_force",
     "net_torque",
     "unseen",
+    "alone",
     "error",
 )
 """Columns of the table of a scan, in order."""
@@ -56,7 +58,8 @@ class FrameRecord:
     Attributes
     ----------
     row
-        The values of :data:`COLUMNS`, None where missing.
+        The values of :data:`COLUMNS`, None where missing. "alone" is the text that
+        :func:`rows_alone` reads.
     atoms
         Species, positions and cell, with energy (eV) and forces (eV/Å) if they are known; without
         atoms if the frame could not be read.
@@ -110,6 +113,30 @@ def causes_of(row: Mapping[str, Any]) -> tuple[str, ...]:
     Whoever counts frames by cause counts a frame for each of these.
     """
     return tuple(cause for cause in SEVERITY if row[f"n_{cause}"] or row["cause"] == cause)
+
+
+def text_alone(rows: Mapping[str, Mapping[str, Any]], masking: Sequence[str]) -> str | None:
+    """What was found of several descriptors, each alone, as JSON for a table.
+
+    Parameters
+    ----------
+    rows
+        Values of some of the columns by the descriptors' names.
+    masking
+        The names of those with a row of features for each pair or triplet.
+    """
+    if not rows and not masking:
+        return None
+    return json.dumps({"masking": list(masking), "rows": rows})
+
+
+def rows_alone(row: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """The rows of each of several descriptors alone, by name, and the names of those that mask."""
+    if row["alone"] is None:
+        return {}, []
+    found = json.loads(row["alone"])
+    common = dict(row) | {"alone": None, "error": None}
+    return {name: common | own for name, own in found["rows"].items()}, found["masking"]
 
 
 def is_analyzed(row: Mapping[str, Any]) -> bool:

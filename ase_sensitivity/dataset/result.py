@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ase_sensitivity.dataset.forces import THRESHOLDS
-from ase_sensitivity.dataset.record import COLUMNS, FrameRecord
+from ase_sensitivity.dataset.record import COLUMNS, FrameRecord, rows_alone
 from ase_sensitivity.dataset.store import DatabaseStore, Store
 from ase_sensitivity.dataset.totals import Totals
 from ase_sensitivity.descriptors.base import Floats
 
-TEXT = ("source", "formula", "cause", "unseen", "error")
+TEXT = ("source", "formula", "cause", "unseen", "alone", "error")
 WHOLE = ("index", "n_atoms", "center", "worst_atom")
 
 ROWS = 4096
@@ -164,9 +164,38 @@ class ScanResult:
         _, squares, numbers, _ = self._sums
         return {s: float(np.sqrt(squares[s] / (3 * numbers[s]))) for s in sorted(squares)}
 
+    @property
+    def alone(self) -> dict[str, list[dict[str, Any]]]:
+        """Rows of each of several descriptors by itself, by name; nothing if there is only one.
+
+        They have the columns of ``rows``; what does not depend on the descriptor is the same there.
+        """
+        found: dict[str, list[dict[str, Any]]] = {}
+        for row in self._store.rows():
+            for name, own in rows_alone(row)[0].items():
+                found.setdefault(name, []).append(own)
+        return found
+
     def summary(self) -> str:
         """What was found, in words."""
         return self._totals.summary()
+
+    @property
+    def irreducible_alone(self) -> dict[str, float | None]:
+        """The irreducible force error in eV/Å of each of several descriptors by itself, by name."""
+        return {
+            name: own.rms("irreducible_force_error") for name, own in self._totals.alone.items()
+        }
+
+    @property
+    def masking(self) -> list[str]:
+        """Names of descriptors with a row of features for each pair or triplet."""
+        return self._totals.masking
+
+    @property
+    def notes(self) -> list[str]:
+        """What pair terms hide, and what each of several descriptors alone does not see."""
+        return self._totals.notes()
 
     def __str__(self) -> str:
         failure = self._totals.first_failure

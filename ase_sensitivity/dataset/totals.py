@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from ase_sensitivity.dataset.record import causes_of, is_analyzed, is_blind
-from ase_sensitivity.sensitivity import MEANING, not_among
+from ase_sensitivity.dataset.record import causes_of, is_analyzed, is_blind, rows_alone
+from ase_sensitivity.sensitivity import MEANING, not_among, said_of_pairs
 
 NET = 1e-3
 """Net forces above this, in eV/Å, are no rounding."""
@@ -28,6 +28,10 @@ class Totals:
         Number of frames with such directions for each cause. A frame may have several.
     unseen
         Number of frames with elements that the descriptor does not know, by what these are.
+    alone
+        The same for each of several descriptors by itself, by name.
+    masking
+        The names of those with a row of features for each pair or triplet.
     n_net
         Frames with a net force.
     first_failure
@@ -41,6 +45,8 @@ class Totals:
         self.n_blind = self.n_nearly = 0
         self.causes = Counter[str]()
         self.unseen = Counter[str]()
+        self.alone: dict[str, Totals] = {}
+        self.masking: list[str] = []
         self.first_failure: str | None = None
         self.worst: Mapping[str, Any] | None = None
         self.hardest: Mapping[str, Any] | None = None
@@ -54,6 +60,10 @@ class Totals:
             self.n_failed += 1
             self.first_failure = self.first_failure or f"{_of(row)}: {row['error']}"
         self.causes.update(causes_of(row))
+        rows, masking = rows_alone(row)
+        for name, own in rows.items():
+            self.alone.setdefault(name, Totals()).add(own)
+        self.masking += [name for name in masking if name not in self.masking]
         if row["unseen"] is not None:
             self.unseen[row["unseen"]] += 1
         if is_analyzed(row):
@@ -84,6 +94,17 @@ class Totals:
             f"{_frames(number)} where {not_among(unseen.split(', '))}."
             for unseen, number in self.unseen.most_common()
         ]
+        lines += self.findings()
+        if self.n_net:
+            lines.append(
+                f"{_frames(self.n_net)} with a net force above {NET:g} eV/Å, which no model can "
+                "have and which is not counted above: check the data."
+            )
+        return "\n".join([*lines, *self.notes()])
+
+    def findings(self) -> list[str]:
+        """What is not seen and what that costs, a line for each."""
+        lines = []
         if self.n_analyzed:
             nearly = (
                 f"; in {self.n_nearly} of these, but for small errors of the geometry"
@@ -118,12 +139,14 @@ class Totals:
                     f"Largest: {self.hardest['irreducible_force_error']:.3g} eV/Å, in "
                     f"{_of(self.hardest)}."
                 )
-        if self.n_net:
-            lines.append(
-                f"{_frames(self.n_net)} with a net force above {NET:g} eV/Å, which no model can "
-                "have and which is not counted above: check the data."
-            )
-        return "\n".join(lines)
+        return lines
+
+    def notes(self) -> list[str]:
+        """What pair terms hide, and what each of several descriptors alone does not see."""
+        lines = [said_of_pairs(self.masking)] if self.masking else []
+        for name, own in self.alone.items():
+            lines += [f"{name} alone:", *(f"  {line}" for line in own.findings())]
+        return lines
 
 
 def _frames(number: int) -> str:

@@ -6,6 +6,7 @@ import logging
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from ase_sensitivity.descriptors.base import (
     StackedJacobian,
     WholeJacobian,
 )
-from ase_sensitivity.descriptors.quip_arguments import BODY_ORDER, QUIPArguments
+from ase_sensitivity.descriptors.components import Component
+from ase_sensitivity.descriptors.quip_arguments import BODY_ORDER, QUIPArguments, real_number
 from ase_sensitivity.descriptors.quip_library import quip_calls, reset_clebsch_gordan
 from ase_sensitivity.descriptors.soap.soap import SOAP
 from ase_sensitivity.structure import boxed, check_atoms, check_memory, neighbor_pairs
@@ -91,6 +93,7 @@ class QUIPDescriptor:
         self._arguments = tuple(parsed)
         self._native = native
         self._parts = tuple(_computer(arguments, native) for arguments in parsed)
+        self._thetas: tuple[Floats | None, ...] = (None,) * len(parsed)
 
     @classmethod
     def from_gap(cls, path: str | Path, *, native: bool = True) -> QUIPDescriptor:
@@ -117,7 +120,11 @@ class QUIPDescriptor:
         texts = [element.text or "" for element in root.iter("descriptor")]
         if not texts:
             raise ValueError(f"{path} has no <descriptor>: not a GAP potential file")
-        return cls([" ".join(text.split()) for text in texts], native=native)
+        found = cls([" ".join(text.split()) for text in texts], native=native)
+        # Length scales that gap_fit took from the data are not in its strings.
+        above = {child: parent for parent in root.iter() for child in parent}
+        found._thetas = tuple(_thetas(above[element]) for element in root.iter("descriptor"))
+        return found
 
     @property
     def specification(self) -> tuple[str, ...]:
@@ -159,6 +166,41 @@ class QUIPDescriptor:
         """Body order and species of each string, in the order of the Jacobian's parts."""
         return tuple((BODY_ORDER[words.kind], words.species) for words in self._arguments)
 
+    @cached_property
+    def components(self) -> tuple[Component, ...]:
+        """The strings that differ by more than species, each with all that differ by these only."""
+        alike: dict[str, list[int]] = {}
+        for n, words in enumerate(self._arguments):
+            alike.setdefault(str(words.features_alone), []).append(n)
+        kinds = [text.split()[0] for text in alike]
+        return tuple(
+            Component(kind if kinds.count(kind) == 1 else text, self._of(own), tuple(own))
+            for kind, (text, own) in zip(kinds, alike.items(), strict=True)
+        )
+
+    @property
+    def kernel_weights(self) -> tuple[Floats, ...] | None:
+        """What a GAP's kernels make of each feature of each string, in eV; None if not all tell."""
+        found = []
+        for words, thetas in zip(self._arguments, self._thetas, strict=True):
+            weight = words.kernel_weight
+            if thetas is not None and "delta" in words.arguments:
+                found.append(real_number("delta", words.arguments["delta"]) / thetas)
+            elif weight is None:
+                return None
+            else:
+                found.append(np.array(weight))
+        return tuple(found)
+
+    def _of(self, chosen: Sequence[int]) -> QUIPDescriptor:
+        """Some of the strings."""
+        other = QUIPDescriptor.__new__(QUIPDescriptor)
+        other._native = self._native
+        other._arguments = tuple(self._arguments[n] for n in chosen)
+        other._parts = tuple(self._parts[n] for n in chosen)
+        other._thetas = tuple(self._thetas[n] for n in chosen)
+        return other
+
     @property
     def soap(self) -> SOAP | None:
         """What computes a single string of a plain soap."""
@@ -167,8 +209,7 @@ class QUIPDescriptor:
 
     def with_basis(self, n_max: int, l_max: int) -> QUIPDescriptor:
         """The same descriptors with another ``n_max`` and ``l_max`` of those that have both."""
-        other = QUIPDescriptor.__new__(QUIPDescriptor)
-        other._native = self._native
+        other = self._of(range(len(self._parts)))
         other._arguments = tuple(
             replace(words, arguments={**words.arguments, "n_max": str(n_max), "l_max": str(l_max)})
             if {"n_max", "l_max"} <= words.arguments.keys()
@@ -253,6 +294,14 @@ class QUIPDescriptor:
                 return None
             total = found if total is None else (total[0] + found[0], total[1] + found[1])
         return total
+
+
+def _thetas(coordinates: ElementTree.Element) -> Floats | None:
+    """Length scales of the features by a GAP file, if its kernel is a Gaussian one."""
+    if coordinates.get("covariance_type") != "1":
+        return None
+    thetas = np.array((coordinates.findtext("theta") or "").split(), dtype=float)
+    return thetas if len(thetas) and (thetas > 0).all() else None
 
 
 def _computer(arguments: QUIPArguments, native: bool) -> SOAP | _QUIPPart:

@@ -33,6 +33,14 @@ SPECIES_AS_NEIGHBORS = {"soap", "soap_turbo"} | SPECIES_BY_WEIGHT
 CORRELATED = {"distance_2b": ("Z1", "Z2"), "angle_3b": ("Z", "Z1", "Z2")}
 """Where descriptors of pairs and triplets name their elements: those of the centre and around."""
 
+OF_KERNELS = {
+    "add_species", "config_type_n_sparse", "covariance_type", "delta", "energy_scale", "f0",
+    "n_sparse", "print_sparse_index", "prior_mean", "resid_name", "sparse_file", "sparse_method",
+    "theta_fac", "theta_file", "theta_uniform", "unique_hash_tolerance", "xml_version", "zeta",
+}  # fmt: skip
+OF_SPECIES = {"Z", "Z1", "Z2", "central_index", "n_Z", "n_species", "species_Z"}
+"""Options by which strings differ that are one descriptor to a user."""
+
 MANDATORY = {"soap": ("cutoff", "n_max", "l_max", "atom_sigma"), "soap_turbo": (), "behler": ()}
 """What QUIP cannot do without; a `cutoff` for all others, whose default is to see nothing."""
 
@@ -192,9 +200,40 @@ class QUIPArguments:
         return None if not found or 0 in found else frozenset(chemical_symbols[z] for z in found)
 
     @property
+    def features_alone(self) -> QUIPArguments:
+        """What the features are, whatever the species and the kernel."""
+        kept = {
+            key: value
+            for key, value in self.arguments.items()
+            if key not in OF_KERNELS | OF_SPECIES
+        }
+        return replace(self, arguments=kept)
+
+    @property
+    def kernel_weight(self) -> float | None:
+        """Of every feature: the prior of a GAP for how the local energy changes with it, in eV.
+
+        None if the string does not tell, or it is not the same everywhere (docs/descriptors).
+        """
+        words = self.arguments
+        if "delta" not in words:
+            return None
+        delta = real_number("delta", words["delta"])
+        kind = words.get("covariance_type", "").lower()
+        if kind in ("ard_se", "1") and "theta_uniform" in words:
+            return delta / real_number("theta_uniform", words["theta_uniform"])
+        zeta = real_number("zeta", words.get("zeta", "1"))
+        normalised = self.kind.startswith("soap") and (
+            self.kind == "soap_turbo" or _is_true(words.get("normalise", "T"))
+        )
+        if kind in ("dot_product", "2") and (zeta == 1 or normalised):
+            return delta * math.sqrt(zeta)
+        return None
+
+    @property
     def averaged(self) -> bool:
         """Whether there is one row of features for the whole structure."""
-        return self.arguments.get("average", "F").strip(".").upper().startswith("T")
+        return _is_true(self.arguments.get("average", "F"))
 
     @property
     def takes_species(self) -> bool:
@@ -249,6 +288,10 @@ class QUIPArguments:
         mixing = {"Z_mix", "R_mix", "sym_mix"} & self.arguments.keys()
         if mixing and "K" not in self.arguments:
             raise ValueError(f"`{sorted(mixing)[0]}` needs `K`, the number of mixed channels")
+
+
+def _is_true(word: str) -> bool:
+    return word.strip(".").upper().startswith("T")
 
 
 def chemical_species(name: str, symbols: Sequence[str]) -> tuple[str, ...]:

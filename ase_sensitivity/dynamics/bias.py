@@ -97,7 +97,8 @@ class _Bias:
         those, and of all that are close to the largest: by two more Jacobians for each, but none
         with the power spectrum of :class:`~ase_sensitivity.SOAP`.
         """
-        this = subject(atoms, descriptor, "structure", None)
+        # Weights that depend on the structure would have forces of their own.
+        this = subject(atoms, descriptor, "structure", None, balanced=False)
         jacobian = this.jacobian(atoms)
         view = this.view(jacobian, atoms)
         few = 1 if 3 * len(atoms) > FEW else None

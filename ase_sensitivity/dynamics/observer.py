@@ -37,7 +37,7 @@ from ase_sensitivity.notices import (
     SpeciesWarning,
     warn,
 )
-from ase_sensitivity.sensitivity import Sensitivity, not_among
+from ase_sensitivity.sensitivity import Sensitivity, not_among, said_of_pairs
 
 logger = logging.getLogger(__name__)
 
@@ -224,6 +224,7 @@ class SensitivityObserver:
         self._stopped = False
         self._warned: set[str] = set()
         self._unseen: tuple[str, ...] = ()
+        self._masking: tuple[str, ...] = ()
         self._threshold = Threshold(threshold, calibration, quantile, self._ratio)
         by_cause = threshold is None or isinstance(on_singular, Mapping)
         self._watch = self._start_watch(distance_threshold, by_cause, as_flag("distance", distance))
@@ -283,7 +284,11 @@ class SensitivityObserver:
         try:
             # A copy: a descriptor that moves atoms, or calls their calculator, changes no run.
             found = analyze(
-                atoms.copy(), self._descriptor, previous=self.sensitivity, **self._settings
+                atoms.copy(),
+                self._descriptor,
+                previous=self.sensitivity,
+                each=False,
+                **self._settings,
             )
         except Exception as error:
             self._failed(step, time, error)
@@ -294,7 +299,7 @@ class SensitivityObserver:
                 EvaluationWarning,
             )
             return
-        self._tell_unseen(step, found.unseen)
+        self._remark(step, found)
         found = self._diagnosed(atoms, found)
         self.sensitivity = found
         state = self._state(found)
@@ -328,8 +333,12 @@ class SensitivityObserver:
             return found
         return replace(found, distance=known.distance, approaching=known.cause)
 
-    def _tell_unseen(self, step: int, unseen: tuple[str, ...]) -> None:
-        """Say in the log, and warn, when there are elements that the descriptor does not know."""
+    def _remark(self, step: int, found: Sensitivity) -> None:
+        """Say in the log what the numbers cannot: pair terms, and elements that are not known."""
+        if found.masking and found.masking != self._masking:
+            self._write_line(f"# {said_of_pairs(found.masking)}\n")
+        self._masking = found.masking or self._masking
+        unseen = found.unseen
         if unseen and unseen != self._unseen:
             self._write_line(f"# step {step}: {not_among(unseen)}\n")
             self._warn(
@@ -465,7 +474,7 @@ class SensitivityObserver:
         )
 
     def _ratio(self, frame: Atoms) -> float:
-        return analyze(frame, self._descriptor, **self._settings).ratio
+        return analyze(frame, self._descriptor, each=False, **self._settings).ratio
 
 
 def _checked_dyn(dyn: Any) -> Any:

@@ -9,7 +9,8 @@ from typing import Any
 
 from ase_sensitivity.dataset.forces import NOISE
 from ase_sensitivity.dataset.record import causes_of, is_analyzed, is_blind
-from ase_sensitivity.sensitivity import NEARLY, not_among
+from ase_sensitivity.dataset.totals import Totals
+from ase_sensitivity.sensitivity import NEARLY, not_among, said_of_pairs
 
 BLIND = ("species", "incompleteness", "truncation", "unknown")
 CURE = {
@@ -107,6 +108,7 @@ def verdict(
     if not sentences:
         sentences.append("No direction of any frame is invisible to the descriptor.")
     sentences += _of_forces(done, irreducible, rms_force)
+    sentences += _alone(done)
     sentences += _failures(failed, len(rows))
     lost = irreducible is not None and irreducible >= LARGE
     if lost:
@@ -173,6 +175,24 @@ def _slopes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         sentences.append(
             f"Reference forces do not add up to zero: up to {max(net):.3g} eV/Å in a frame."
         )
+    return sentences
+
+
+def _alone(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What pair terms hide, and what each of several descriptors alone does not see."""
+    totals = Totals()
+    for row in rows:
+        totals.add(row)
+    sentences = [said_of_pairs(totals.masking)] if totals.masking else []
+    for name, own in totals.alone.items():
+        causes = [
+            f"{cause} in {_frames(count, own.n_analyzed)}"
+            for cause, count in own.causes.most_common()
+        ]
+        error = own.rms("irreducible_force_error")
+        loses = "" if error is None else f"; it loses {error:.3g} eV/Å of the forces"
+        unseen = ", ".join(causes) or "no invisible directions"
+        sentences.append(f"{name} alone has {unseen}{loses}.")
     return sentences
 
 

@@ -1,0 +1,106 @@
+"""Several descriptors seen together: which parts are whose, and what each of them weighs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ase_sensitivity.descriptors.base import (
+    Descriptor,
+    FeatureJacobian,
+    Floats,
+    Jacobian,
+    StackedJacobian,
+    StreamedJacobian,
+)
+
+
+@dataclass(frozen=True)
+class Component:
+    """A descriptor among several.
+
+    Attributes
+    ----------
+    name
+        What to call it.
+    descriptor
+        The descriptor by itself.
+    parts
+        Which parts of the Jacobian are its own.
+    """
+
+    name: str
+    descriptor: Descriptor
+    parts: tuple[int, ...]
+
+    def jacobian(self, whole: Jacobian) -> FeatureJacobian | StackedJacobian | StreamedJacobian:
+        """Its own parts of the Jacobian of all."""
+        if not isinstance(whole, StackedJacobian):
+            return whole
+        own = tuple(whole.parts[n] for n in self.parts)
+        return own[0] if len(own) == 1 else StackedJacobian(own)
+
+
+def components(descriptor: Descriptor) -> Sequence[Component]:
+    """The descriptors that one is made of, as its attribute ``components`` has them, or none."""
+    found: Sequence[Component] = getattr(descriptor, "components", ())
+    return found
+
+
+def has_free_rows(jacobian: Jacobian) -> bool:
+    """Whether centres have several rows of features: one for each pair or triplet."""
+    if isinstance(jacobian, StreamedJacobian):
+        return False
+    return any(len(np.unique(part.centers)) < len(part.centers) for part in jacobian.parts)
+
+
+def weights(descriptor: Descriptor, jacobian: Jacobian) -> tuple[Floats, ...] | None:
+    """What to multiply the features of each part with before they are seen together.
+
+    Parameters
+    ----------
+    descriptor
+        Where the Jacobian is from.
+    jacobian
+        The Jacobian of a structure.
+
+    Returns
+    -------
+    weights
+        Numbers, or one for each feature, for each part; None if there is nothing to weigh.
+
+    Notes
+    -----
+    docs/descriptors, several descriptors. Where the kernels are known, so is how much of the energy
+    (eV) is due to a change of each feature. Otherwise the derivatives of each component are divided
+    by their root mean square over its centres, all neighbours and features of a centre summed up.
+    This norm is never zero by symmetry only, as sigma_max is in a perfect crystal.
+    """
+    parts = components(descriptor)
+    if len(parts) < 2 or not isinstance(jacobian, StackedJacobian):
+        return None
+    known: tuple[Floats, ...] | None = getattr(descriptor, "kernel_weights", None)
+    if known is not None:
+        return known
+    found = [np.ones(())] * len(jacobian.parts)
+    for component in parts:
+        own = [jacobian.parts[n] for n in component.parts]
+        square = sum(float(np.vdot(part.blocks, part.blocks)) for part in own)
+        n_centers = sum(len(part.center_atoms) for part in own)
+        for n in component.parts:
+            found[n] = np.array(np.sqrt(n_centers / square) if square > 0 else 1.0)
+    return tuple(found)
+
+
+def weighed(
+    parts: Sequence[FeatureJacobian], factors: Sequence[Floats] | None
+) -> tuple[FeatureJacobian, ...]:
+    """Parts of a Jacobian with their features multiplied by weights."""
+    if factors is None:
+        return tuple(parts)
+    return tuple(
+        replace(part, features=part.features * factor, blocks=part.blocks * factor)
+        for part, factor in zip(parts, factors, strict=True)
+    )
