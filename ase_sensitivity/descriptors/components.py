@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +16,9 @@ from ase_sensitivity.descriptors.base import (
     StackedJacobian,
     StreamedJacobian,
 )
+
+CONSTANT = 1e-10
+"""Features that change by less than this fraction per Å are constant, and the rest is rounding."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +91,17 @@ def weights(descriptor: Descriptor, jacobian: Jacobian) -> tuple[Floats, ...] | 
     found = [np.ones(())] * len(jacobian.parts)
     for component in parts:
         own = [jacobian.parts[n] for n in component.parts]
-        square = sum(float(np.vdot(part.blocks, part.blocks)) for part in own)
-        n_centers = sum(len(part.center_atoms) for part in own)
-        for n in component.parts:
-            found[n] = np.array(np.sqrt(n_centers / square) if square > 0 else 1.0)
+        slope = _size(part.blocks for part in own)
+        if slope > CONSTANT * _size(part.features for part in own):
+            n_centers = sum(len(part.center_atoms) for part in own)
+            for n in component.parts:
+                found[n] = np.array(np.sqrt(n_centers) / slope)
     return tuple(found)
+
+
+def _size(arrays: Iterable[Floats]) -> float:
+    """Root of the sum of all squares."""
+    return math.sqrt(sum(float(np.vdot(array, array)) for array in arrays))
 
 
 def weighed(
