@@ -95,7 +95,11 @@ def test_scan_tells_each_alone_and_jointly(both: QUIPDescriptor, tmp_path: Path)
     assert "3 of 3 have directions" in alone
     assert "3 frames because of truncation" in alone
     assert ScanResult.read(tmp_path / "r.db").summary() == result.summary()
-    said = verdict(result.rows, result.irreducible_force_error, result.rms_force).sentences
+    assert "no force is out of reach" not in result.summary()
+    found = verdict(result.rows, result.irreducible_force_error, result.rms_force)
+    assert found.level == "attention"
+    assert found.headline == "Pair terms mask that soap alone is blind to some motion."
+    said = found.sentences
     assert any(sentence.startswith("Pair terms mask: distance_2b") for sentence in said)
     assert any("oap alone has truncation in all 3 frames; it loses" in text for text in said)
     assert soap.alone == {}

@@ -63,6 +63,7 @@ class Totals:
         rows, masking = rows_alone(row)
         for name, own in rows.items():
             self.alone.setdefault(name, Totals()).add(own)
+            self.alone[name].masking = [name] if name in masking else []
         self.masking += [name for name in masking if name not in self.masking]
         if row["unseen"] is not None:
             self.unseen[row["unseen"]] += 1
@@ -125,11 +126,11 @@ class Totals:
         ]
         error, forces = self.rms("irreducible_force_error"), self.rms("rms_force")
         if error is not None and forces is not None and self.hardest is not None:
-            best = (
-                "No model on these features does better on these frames."
-                if error
-                else "To first order, no force is out of reach of a model on these features."
-            )
+            best = "To first order, no force is out of reach of a model on these features."
+            if error:
+                best = "No model on these features does better on these frames."
+            elif self.masking:
+                best = "That is no more than a bound, with a slope for each pair."
             lines.append(
                 f"Irreducible force error: {error:.3g} eV/Å (the forces: {forces:.3g} eV/Å, both "
                 f"root mean squares over components). {best}"

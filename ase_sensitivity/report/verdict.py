@@ -74,10 +74,62 @@ def verdict(
     if not done:
         text = "No frame could be analyzed." if rows else "There are no frames."
         return Verdict("bad", text, tuple(_failures(failed, len(rows))))
+    blind = sum(1 for row in done if _is_bad(row))
+    soft = sum(1 for row in done if _is_soft(row))
+    totals = Totals()
+    for row in done:
+        if row["alone"] is not None:
+            totals.add(row)
+    masked = _masked(totals)
+    sentences = [
+        *_of_causes(done, scope),
+        *_of_forces(done, irreducible, rms_force, bool(totals.masking)),
+        *_alone(totals),
+        *_failures(failed, len(rows)),
+    ]
+    lost = irreducible is not None and irreducible >= LARGE
+    if lost:
+        headline = (
+            f"No model on these features can have a force error below {irreducible:.3g} eV/Å."
+        )
+    elif blind and irreducible is not None:
+        headline = (
+            f"The features are blind to some motion in {_frames(blind, len(done))}; "
+            "the forces lost with it are small."
+        )
+    elif blind:
+        headline = f"The features are blind to some motion in {_frames(blind, len(done))}."
+    elif masked:
+        headline = f"Pair terms mask that {', '.join(masked)} alone is blind to some motion."
+    elif failed:
+        headline = (
+            "The features see every motion that matters, but "
+            f"{_frames(len(failed), len(rows))} could not be analyzed."
+        )
+    elif soft and scope == "structure":
+        headline = "The features see every motion that matters, some of them hardly."
+    else:
+        headline = "The features see every motion that matters."
+    doubtful = blind or masked or failed or (soft and scope == "structure")
+    level = "bad" if lost else "attention" if doubtful else "good"
+    return Verdict(level, headline, tuple(text[0].upper() + text[1:] for text in sentences))
+
+
+def _is_bad(row: Mapping[str, Any]) -> bool:
+    """Whether a frame has directions that are not seen and should be, as far as is known."""
+    causes = causes_of(row)
+    return bool(row["unseen"] or set(causes) & set(BLIND) or (is_blind(row) and not causes))
+
+
+def _is_soft(row: Mapping[str, Any]) -> bool:
+    return row["ratio"] is not None and row["ratio"] < NEARLY and not is_blind(row)
+
+
+def _of_causes(done: Sequence[Mapping[str, Any]], scope: str) -> list[str]:
+    """How many frames have directions that are not seen, or hardly, and why."""
     causes = Counter(cause for row in done for cause in causes_of(row))
     unexplained = sum(1 for row in done if is_blind(row) and not causes_of(row))
-    blind = unexplained + sum(1 for row in done if set(causes_of(row)) & set(BLIND))
-    soft = sum(1 for row in done if not is_blind(row) and (row["ratio"] or 1) < NEARLY)
+    soft = sum(1 for row in done if _is_soft(row))
     sentences = [
         f"{_frames(count, len(done))} {'has' if count == 1 else 'have'} directions that are "
         f"invisible because of {cause}: {CURE[cause]}."
@@ -105,35 +157,7 @@ def verdict(
             f"along some direction less than {NEARLY:g} times as much as along the stiffest"
             f"{SOFT.get(scope, '.')}"
         )
-    if not sentences:
-        sentences.append("No direction of any frame is invisible to the descriptor.")
-    sentences += _of_forces(done, irreducible, rms_force)
-    sentences += _alone(done)
-    sentences += _failures(failed, len(rows))
-    lost = irreducible is not None and irreducible >= LARGE
-    if lost:
-        headline = (
-            f"No model on these features can have a force error below {irreducible:.3g} eV/Å."
-        )
-    elif blind and irreducible is not None:
-        headline = (
-            f"The features are blind to some motion in {_frames(blind, len(done))}; "
-            "the forces lost with it are small."
-        )
-    elif blind:
-        headline = f"The features are blind to some motion in {_frames(blind, len(done))}."
-    elif failed:
-        headline = (
-            "The features see every motion that matters, but "
-            f"{_frames(len(failed), len(rows))} could not be analyzed."
-        )
-    elif soft and scope == "structure":
-        headline = "The features see every motion that matters, some of them hardly."
-    else:
-        headline = "The features see every motion that matters."
-    doubtful = blind or failed or (soft and scope == "structure")
-    level = "bad" if lost else "attention" if doubtful else "good"
-    return Verdict(level, headline, tuple(text[0].upper() + text[1:] for text in sentences))
+    return sentences or ["No direction of any frame is invisible to the descriptor."]
 
 
 def _frames(count: int, of: int) -> str:
@@ -143,14 +167,19 @@ def _frames(count: int, of: int) -> str:
 
 
 def _of_forces(
-    rows: Sequence[Mapping[str, Any]], irreducible: float | None, rms_force: float | None
+    rows: Sequence[Mapping[str, Any]],
+    irreducible: float | None,
+    rms_force: float | None,
+    masking: bool,
 ) -> list[str]:
     if irreducible is None or rms_force is None:
         return ["There were no reference forces to tell what these directions cost."]
     if irreducible < NOISE:
+        none = "a model on these features can have all of them, as far as it can be steep"
+        if masking:
+            none = "a model with a slope for each pair can have all of them, which is but a bound"
         return [
-            "No force is lost: a model on these features can have all of them, as far as it can "
-            f"be steep. The forces are {rms_force:.3g} eV/Å (root mean square).",
+            f"No force is lost: {none}. The forces are {rms_force:.3g} eV/Å (root mean square).",
             *_slopes(rows),
         ]
     errors = _known(rows, "irreducible_force_error")
@@ -178,11 +207,8 @@ def _slopes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return sentences
 
 
-def _alone(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _alone(totals: Totals) -> list[str]:
     """What pair terms hide, and what each of several descriptors alone does not see."""
-    totals = Totals()
-    for row in rows:
-        totals.add(row)
     sentences = [said_of_pairs(totals.masking)] if totals.masking else []
     for name, own in totals.alone.items():
         causes = [
@@ -194,6 +220,15 @@ def _alone(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         unseen = ", ".join(causes) or "no invisible directions"
         sentences.append(f"{name} alone has {unseen}{loses}.")
     return sentences
+
+
+def _masked(totals: Totals) -> list[str]:
+    """Descriptors that have spurious null directions of which pair terms show nothing."""
+    return [
+        name
+        for name, own in totals.alone.items()
+        if totals.masking and name not in totals.masking and any(own.causes[c] for c in BLIND)
+    ]
 
 
 def _known(rows: Sequence[Mapping[str, Any]], name: str) -> list[float]:
