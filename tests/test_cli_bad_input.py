@@ -386,16 +386,25 @@ FRAMES: dict[str, tuple[Atoms, list[str]]] = {
     "nan": (moved(np.nan), ["atom 1", "not finite"]),
     "inf": (moved(-np.inf), ["atom 1", "not finite"]),
     "far away": (moved(1e300), []),
-    "one atom": (Atoms("H"), ["nothing"]),
     "zero cell": (periodic(np.zeros((3, 3))), ["cell"]),
     "flat cell": (periodic([[5, 0, 0], [0, 5, 0], [5, 5, 0]]), ["cell"]),
     "tiny cell": (periodic([1e-3, 1e-3, 1e-3]), []),
     "overlapping": (changed(positions=np.zeros((3, 3))), ["on top of each other"]),
-    "ghost": (changed(numbers=np.array([8, 1, 0])), ["X"]),
-    "other species": (changed(numbers=np.array([8, 1, 17])), ["Cl"]),
     "nan force": (with_forces_of(np.nan), ["force on atom 1"]),
     "no forces": (without_forces(), ["reference"]),
 }
+
+
+@pytest.mark.parametrize(("number", "symbol"), [(0, "X"), (17, "Cl")])
+def test_an_atom_that_the_descriptor_does_not_know_is_a_finding(number, symbol, capsys):
+    ase.io.write("mixed.xyz", [water(0), changed(numbers=np.array([8, 1, number])), Atoms("H")])
+    assert main(["scan", "mixed.xyz", *GOOD]) == 0
+    assert f"1 frame where {symbol} is not among the species" in capsys.readouterr().out
+    rows = ScanResult.read("results.db").rows
+    assert [row["unseen"] for row in rows] == [None, symbol, None]
+    assert [row["error"] for row in rows] == [None] * 3
+    assert main(["check", "mixed.xyz", *GOOD, "--max-truncation", "9"]) == 1
+    assert "FAILED unseen: 1, at most 0; mixed.xyz@1" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("case", FRAMES)
