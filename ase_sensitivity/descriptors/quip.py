@@ -25,7 +25,13 @@ from ase_sensitivity.descriptors.base import (
 )
 from ase_sensitivity.descriptors.components import Component
 from ase_sensitivity.descriptors.quip_arguments import BODY_ORDER, QUIPArguments, real_number
-from ase_sensitivity.descriptors.quip_library import quip_calls, reset_clebsch_gordan
+from ase_sensitivity.descriptors.quip_library import (
+    quip_calls,
+    quip_rows,
+    reset_clebsch_gordan,
+)
+from ase_sensitivity.descriptors.quip_probe import survive
+from ase_sensitivity.descriptors.quip_stops import beside, refuse_stops
 from ase_sensitivity.descriptors.soap.soap import SOAP
 from ase_sensitivity.structure import boxed, check_atoms, check_memory, neighbor_pairs
 
@@ -92,7 +98,7 @@ class QUIPDescriptor:
             ]
         self._arguments = tuple(parsed)
         self._native = native
-        self._parts = tuple(_computer(arguments, native) for arguments in parsed)
+        self._parts = _computers(self._arguments, native)
         self._thetas: tuple[Floats | None, ...] = (None,) * len(parsed)
 
     @classmethod
@@ -102,7 +108,8 @@ class QUIPDescriptor:
         Parameters
         ----------
         path
-            The XML file that ``gap_fit`` wrote. Its sparse-point files are not needed.
+            The XML file that ``gap_fit`` wrote. Its sparse-point files are not needed. A
+            ``compress_file`` is looked for in the working directory, as by QUIP, then beside it.
         native
             As above.
 
@@ -111,7 +118,7 @@ class QUIPDescriptor:
         FileNotFoundError
             If there is no such file.
         ValueError
-            If it is not XML or holds no GAP descriptor.
+            If it is not XML or holds no GAP descriptor, or one that names a file that is missing.
         """
         try:
             root = ElementTree.parse(path).getroot()
@@ -120,7 +127,9 @@ class QUIPDescriptor:
         texts = [element.text or "" for element in root.iter("descriptor")]
         if not texts:
             raise ValueError(f"{path} has no <descriptor>: not a GAP potential file")
-        found = cls([" ".join(text.split()) for text in texts], native=native)
+        folder = Path(path).parent
+        parsed = [QUIPArguments.parse(" ".join(text.split())) for text in texts]
+        found = cls([str(beside(words, folder)) for words in parsed], native=native)
         # Length scales that gap_fit took from the data are not in its strings.
         above = {child: parent for parent in root.iter() for child in parent}
         found._thetas = tuple(_thetas(above[element]) for element in root.iter("descriptor"))
@@ -216,7 +225,7 @@ class QUIPDescriptor:
             else words
             for words in self._arguments
         )
-        other._parts = tuple(_computer(words, self._native) for words in other._arguments)
+        other._parts = _computers(other._arguments, self._native)
         return other
 
     def __repr__(self) -> str:
@@ -304,13 +313,25 @@ def _thetas(coordinates: ElementTree.Element) -> Floats | None:
     return thetas if len(thetas) and (thetas > 0).all() else None
 
 
-def _computer(arguments: QUIPArguments, native: bool) -> SOAP | _QUIPPart:
-    if native and arguments.kind == "soap":
+def _computers(parsed: tuple[QUIPArguments, ...], native: bool) -> tuple[SOAP | _QUIPPart, ...]:
+    soaps = [_native(arguments) if native else None for arguments in parsed]
+    left = [arguments for arguments, soap in zip(parsed, soaps, strict=True) if soap is None]
+    for arguments in left:
+        refuse_stops(arguments)
+    survive(left)
+    return tuple(
+        _QUIPPart(arguments) if soap is None else soap
+        for arguments, soap in zip(parsed, soaps, strict=True)
+    )
+
+
+def _native(arguments: QUIPArguments) -> SOAP | None:
+    if arguments.kind == "soap":
         try:
             return SOAP.from_quip(str(arguments))
         except ValueError as error:  # an option that SOAP lacks, or one that nobody takes
             logger.info("%s; left to QUIP", error)
-    return _QUIPPart(arguments)
+    return None
 
 
 class _QUIPPart:
@@ -331,6 +352,7 @@ class _QUIPPart:
         return self.arguments
 
     def __setstate__(self, arguments: QUIPArguments) -> None:
+        refuse_stops(arguments)  # another machine may lack a file
         self.__init__(arguments)  # type: ignore[misc]
 
     def rows(self, atoms: Atoms) -> list[Rows]:
@@ -369,15 +391,9 @@ class _QUIPPart:
         return jacobian
 
     def _rows(self, box: Atoms, gradients: bool) -> list[dict[str, Any]]:
-        import quippy.convert
-
         if self.arguments.kind.startswith("bispectrum"):
             reset_clebsch_gordan()
-        quip_atoms = quippy.convert.ase_to_quip(box)
-        self._quip._calc_connect(quip_atoms)
-        raw = self._quip._quip_descriptor.calc(
-            quip_atoms, do_descriptor=True, do_grad_descriptor=gradients, args_str=""
-        )
+        raw = quip_rows(self._quip, box, gradients)
         rows = [self._row(raw.x[i], box, gradients) for i in range(len(raw.x))]
         return [row for row in rows if row is not None]
 

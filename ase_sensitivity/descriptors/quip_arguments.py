@@ -80,7 +80,8 @@ OTHER_OPTIONS = {
     "average", "basis", "basis_error_exponent", "behler_file", "central_reference_all_species",
     "compress_file", "compress_mode", "config_type_n_sparse", "coupling", "covariance_type",
     "cutoff_dexp", "cutoff_rate", "cutoff_scale", "delta", "diagonal_radial", "energy_scale",
-    "exponents", "f0", "global", "mix_shift", "n_sparse", "normalise", "only_inter", "only_intra",
+    "exponents", "f0", "global", "mix_shift", "n_sparse", "nf", "normalise", "only_inter",
+    "only_intra",
     "print_sparse_index", "prior_mean", "r_max", "r_min", "radial_basis", "resid_name",
     "scaling_mode", "sparse_file", "sparse_method", "species", "species_Z", "tail_exponent",
     "tail_range", "theta_fac", "theta_file", "theta_uniform", "unique_hash_tolerance", "w",
@@ -120,6 +121,8 @@ class QUIPArguments:
         """
         if not isinstance(text, str):
             raise TypeError(f"a QUIP descriptor is a string, not {type(text).__name__}: {text!r}")
+        if not text.isascii():
+            raise ValueError(f"QUIP reads ASCII only, not {text[:200]!r}")
         remainder = _TOKEN.sub("", text).strip()
         if remainder:
             raise ValueError(

@@ -2,31 +2,80 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
+import platform
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
+from typing import Any
+
+from ase import Atoms
 
 # QUIP keeps an error stack and output units of its own: one caller at a time.
 _QUIP = threading.Lock()
+
+ENDED = 2
+"""Exit status of a process that Fortran ends within a call, which would else be 0 at times."""
+
+_CALLS: list[tuple[int, str]] = []
+"""The standard error and the purpose of the call under way."""
 
 
 @contextmanager
 def quip_calls(what: str) -> Iterator[None]:
     """Call QUIP: nothing it prints reaches the terminal, and its errors become a ValueError."""
-    with _QUIP, _silent_output():
+    _watch_exit()
+    with _QUIP, _silent_output() as stderr:
+        _CALLS.append((stderr, what))
         try:
             yield
         except RuntimeError as error:
             raise ValueError(f"{what}: {_fortran_message(error)}") from None
+        finally:
+            _CALLS.pop()
+
+
+def quip_rows(descriptor: Any, box: Atoms, gradients: bool) -> Any:
+    """What QUIP computes for a structure in a cell, as quippy's object of Fortran arrays."""
+    import quippy.convert
+
+    quip_atoms = quippy.convert.ase_to_quip(box)
+    descriptor._calc_connect(quip_atoms)
+    return descriptor._quip_descriptor.calc(
+        quip_atoms, do_descriptor=True, do_grad_descriptor=gradients, args_str=""
+    )
+
+
+def _ended(_: int | None) -> None:
+    """Fortran's `STOP` and run-time errors call C's `exit`, which comes by here."""
+    for stderr, what in _CALLS:
+        with suppress(OSError):
+            os.write(stderr, f"{what}: QUIP ended the process\n".encode())
+        os._exit(ENDED)
+
+
+_HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(_ended)
+
+
+@cache
+def _watch_exit() -> None:
+    if platform.libc_ver()[0] != "glibc":  # others keep no handlers that can be taken away again
+        return
+    library = ctypes.CDLL(None)
+    owner = ctypes.create_string_buffer(1)
+    library["__cxa_atexit"](_HANDLER, None, owner)
+    atexit.register(library["__cxa_finalize"], owner)  # while there still is an interpreter
 
 
 @contextmanager
-def _silent_output() -> Iterator[None]:
+def _silent_output() -> Iterator[int]:
     """Send what Fortran writes to the standard output and error to nowhere.
 
-    Fortran writes to the file descriptors, behind the back of `sys.stdout`.
+    Fortran writes to the file descriptors, behind the back of `sys.stdout`. Yields where the
+    standard error went until then.
     """
     saved: list[tuple[int, int]] = []
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -35,7 +84,7 @@ def _silent_output() -> Iterator[None]:
             with suppress(OSError):  # a daemon may have closed it
                 saved.append((os.dup(stream), stream))
                 os.dup2(nowhere, stream)
-        yield
+        yield saved[-1][0] if saved else nowhere
     finally:
         _flush_fortran()
         os.close(nowhere)
