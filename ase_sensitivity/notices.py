@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _INSIDE = tuple(
     str(Path(file).parent) + os.sep for file in (__file__, ase.__file__, scipy.__file__)
 )
+_IMPORTING = "<frozen importlib"  # frames that Python's warnings do not count
 
 
 class SensitivityWarning(UserWarning):
@@ -76,6 +77,7 @@ class SingularConfiguration(RuntimeError):  # noqa: N818 (a state of the run, no
 def warn(message: str, category: type[Warning]) -> None:
     """Warn at the line of the user's code that led here, through ASE's run loops and our own."""
     level, frame = 1, sys._getframe()
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_INSIDE):
-        level, frame = level + 1, frame.f_back
+    while frame.f_back and frame.f_code.co_filename.startswith((*_INSIDE, _IMPORTING)):
+        frame = frame.f_back
+        level += not frame.f_code.co_filename.startswith(_IMPORTING)
     warnings.warn(message, category, stacklevel=level)

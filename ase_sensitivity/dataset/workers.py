@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
+import warnings
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import connection, get_context, parent_process
 
@@ -24,8 +26,11 @@ def processes(n_workers: int) -> ProcessPoolExecutor:
     They are started anew, not forked, as libraries with threads require; on a script's top level
     this needs ``if __name__ == "__main__":``.
     """
+    from ase_sensitivity.compiling import tell_if_unkept
+
     if not isinstance(n_workers, int) or isinstance(n_workers, bool) or n_workers < 1:
         raise ValueError(f"`n_workers` is {n_workers!r} but must be a positive integer")
+    tell_if_unkept()
     return ProcessPoolExecutor(n_workers, mp_context=get_context("spawn"), initializer=_begin)
 
 
@@ -34,6 +39,9 @@ def _begin() -> None:
     import scipy.linalg  # noqa: F401 (has a BLAS of its own, to be limited as well)
     from threadpoolctl import threadpool_limits
 
+    from ase_sensitivity.compiling import UNKEPT
+
+    warnings.filterwarnings("ignore", re.escape(UNKEPT))  # the parent has said so
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # The processes share the machine already.
     numba.config.NUMBA_NUM_THREADS = 1

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from ase_sensitivity.compiling import njit
 from ase_sensitivity.descriptors.soap.simd import fma, load, splat
 from ase_sensitivity.descriptors.soap.simd import total as lanes
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
-OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
+OPTIONS = {"nogil": True, "error_model": "numpy"}
 INNER = OPTIONS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 TILE = 4

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from ase_sensitivity.compiling import njit
 from ase_sensitivity.descriptors.base import Ints
 
-OPTIONS = {"cache": True, "nogil": True}
+OPTIONS = {"nogil": True}
 
 
 def connect(first: Ints, second: Ints, shift: Ints, n_atoms: int) -> tuple[Ints, Ints]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from ase_sensitivity.compiling import njit
 from ase_sensitivity.descriptors.base import Floats
 from ase_sensitivity.descriptors.soap.basis import Basis
 from ase_sensitivity.descriptors.soap.simd import fma, load, mul, scatter, splat, store, sub
 
 # Nothing here may depend on how the centres are shared among threads, hence no fast-math: it would
 # let the compiler reorder sums.
-OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
+OPTIONS = {"nogil": True, "error_model": "numpy"}
 INNER = OPTIONS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 """For what only kernels call: compiles faster."""
 

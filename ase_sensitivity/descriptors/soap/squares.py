@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from ase_sensitivity.compiling import njit
 from ase_sensitivity.descriptors.base import Floats
 from ase_sensitivity.descriptors.soap.density import INNER, OPTIONS, expand
 from ase_sensitivity.descriptors.soap.kernels import power_of
