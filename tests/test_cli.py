@@ -112,15 +112,6 @@ def test_errors_on_the_way(error, status, monkeypatch, capsys):
     assert_one_line(capsys.readouterr().err)
 
 
-def test_an_error_of_ours_is_not_hidden(monkeypatch):
-    def fail(*_, **__):
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(demo, "run", fail)
-    with pytest.raises(ZeroDivisionError):
-        main(["demo"])
-
-
 def test_help_lists_the_commands(capsys):
     for arguments in (["--help"], ["-h"]):
         assert main(arguments) == 0

@@ -6,10 +6,12 @@ import logging
 import os
 import shlex
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 from rich.console import Console
@@ -23,6 +25,8 @@ from ase_sensitivity.cli.output import Interrupted
 from ase_sensitivity.cli.report import report
 from ase_sensitivity.cli.scan import scan
 from ase_sensitivity.notices import SensitivityWarning
+
+logger = logging.getLogger(__name__)
 
 INTERRUPTED = 130
 CUT_OFF = 141
@@ -78,8 +82,13 @@ def demo(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status.
 
-    That is 0, or 2 with one line about the error, or 130 after an interrupt.
+    That is what the command says, or 2 with one line about the error, or 130 after an interrupt, or
+    141 if the reader of the output is gone.
     """
+    if sys.stderr is None:  # closed; `print` would take the standard output instead
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    if sys.stdout is None:
+        return _error("the standard output is closed; send it to a file or to /dev/null")
     before, warnings.formatwarning = warnings.formatwarning, _warning
     try:
         return _main(list(sys.argv[1:] if arguments is None else arguments) or ["--help"])
@@ -97,9 +106,14 @@ def _main(given: list[str]) -> int:
         sys.stdout.flush()
     except KeyboardInterrupt:
         status = INTERRUPTED
-    except BrokenPipeError:  # as of `| head`: nobody wants the rest, nor hear of it
-        _discard_output()
-        return CUT_OFF
+    except BrokenPipeError:
+        return _cut_off()
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # click makes it that
+            return _cut_off()
+        if _of_a_command(error):
+            return _error(f"a library ended the command, with status {error.code}")
+        raise  # completion for a shell
     except Interrupted as interrupt:
         return _error(f"interrupted: {interrupt}", INTERRUPTED)
     except (ValueError, TypeError, OSError, ImportError) as error:
@@ -111,7 +125,11 @@ def _main(given: list[str]) -> int:
         # typer's own errors, whose base class depends on its version
         text = getattr(error, "format_message", None)
         if text is None:
-            raise
+            logger.info("where it failed", exc_info=True)
+            return _error(
+                f"{type(error).__name__}: {error}; this is a fault of ase-sensitivity, please "
+                "report it with what `ase-sensitivity --verbose ...` shows"
+            )
         # Not every version of typer repeats the value it does not like.
         return _error(f"{text()} (in: {shlex.join(given)})")
     if status == INTERRUPTED:  # typer turns Ctrl-C into this
@@ -119,9 +137,23 @@ def _main(given: list[str]) -> int:
     return status if isinstance(status, int) else 0
 
 
-def _discard_output() -> None:
+def _of_a_command(error: BaseException) -> bool:
+    """Whether it was raised below one of the commands."""
+    names = [frame.f_globals["__name__"] for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return any(name.startswith(f"{__package__}.") and name != __name__ for name in names)
+
+
+def _cut_off() -> int:
+    """As of `| head`: nobody wants the rest, nor hear of it."""
+    for stream in (sys.stdout, sys.stderr):
+        _discard(stream)
+    return CUT_OFF
+
+
+def _discard(stream: TextIO) -> None:
     """Let whatever is left to be written vanish."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with suppress(OSError):  # it has no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _warning(
@@ -138,9 +170,12 @@ def _warning(
 
 
 def _error(text: str, status: int = 2) -> int:
-    try:
-        sys.stdout.flush()
-    except OSError:  # Python would try once more at exit, and change the status
-        _discard_output()
-    print(f"ase-sensitivity: error: {' '.join(text.split())}", file=sys.stderr)  # noqa: T201
+    line = f"ase-sensitivity: error: {' '.join(text.split())}"
+    for stream, write in ((sys.stdout, ""), (sys.stderr, f"{line}\n")):
+        try:
+            if stream is not None:
+                stream.write(write)
+                stream.flush()
+        except OSError:  # Python would try once more at exit, and change the status
+            _discard(stream)
     return status
