@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import ase.io
+import ase.optimize
 import numpy as np
 import pytest
 from ase import units
@@ -19,14 +20,14 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms, FixBondLengths
 from ase.filters import FrechetCellFilter
-from ase.md import VelocityVerlet
+from ase.md import VelocityVerlet, nose_hoover_chain
 from ase.md.andersen import Andersen
 from ase.md.bussi import Bussi
 from ase.md.contour_exploration import ContourExploration
 from ase.md.langevin import Langevin
 from ase.md.langevinbaoab import LangevinBAOAB
 from ase.md.melchionna import MelchionnaNPT
-from ase.md.nose_hoover_chain import MTKNPT, IsotropicMTKNPT, MaskedMTKNPT, NoseHooverChainNVT
+from ase.md.nose_hoover_chain import MTKNPT, IsotropicMTKNPT, NoseHooverChainNVT
 from ase.md.npt import NPT
 from ase.md.nptberendsen import Inhomogeneous_NPTBerendsen, NPTBerendsen
 from ase.md.nvtberendsen import NVTBerendsen
@@ -38,7 +39,6 @@ from ase.optimize import (
     FIRE,
     FIRE2,
     LBFGS,
-    RFO,
     BFGSLineSearch,
     CellAwareBFGS,
     GoodOldQuasiNewton,
@@ -124,15 +124,18 @@ DYNAMICS = [
         pdamp=500 * units.fs,
     ),
     _md(MTKNPT, temperature_K=300, pressure_au=BAR, tdamp=50 * units.fs, pdamp=500 * units.fs),
-    _md(
-        MaskedMTKNPT,
-        mask=(True, True, True),
-        temperature_K=300,
-        pressure_au=BAR,
-        tdamp=50 * units.fs,
-        pdamp=500 * units.fs,
-    ),
 ]
+if hasattr(nose_hoover_chain, "MaskedMTKNPT"):  # as of ASE 3.28
+    DYNAMICS.append(
+        _md(
+            nose_hoover_chain.MaskedMTKNPT,
+            mask=(True, True, True),
+            temperature_K=300,
+            pressure_au=BAR,
+            tdamp=50 * units.fs,
+            pdamp=500 * units.fs,
+        )
+    )
 
 
 def _optimizer(kind, cell_filter=None, **settings):
@@ -149,7 +152,7 @@ def cell_filter(atoms):
 
 
 OPTIMIZERS = [
-    *map(_optimizer, (BFGS, LBFGS, LBFGSLineSearch, BFGSLineSearch, RFO)),
+    *map(_optimizer, (BFGS, LBFGS, LBFGSLineSearch, BFGSLineSearch)),
     *map(_optimizer, (FIRE, FIRE2, MDMin, GPMin, GoodOldQuasiNewton)),
     _optimizer(PreconLBFGS, precon=Exp(A=3), use_armijo=True),
     _optimizer(PreconFIRE, precon=Exp(A=3), use_armijo=False),
@@ -157,6 +160,8 @@ OPTIMIZERS = [
     _optimizer(FIRE, FrechetCellFilter),
     _optimizer(CellAwareBFGS, cell_filter),
 ]
+if hasattr(ase.optimize, "RFO"):  # as of ASE 3.28
+    OPTIMIZERS.append(_optimizer(ase.optimize.RFO))
 
 DEAF = [SciPyFminCG, SciPyFminBFGS, SciPyFmin, SciPyFminPowell, ODE12r, BasinHopping]
 
