@@ -113,15 +113,20 @@ def test_each_string_is_tried_once(monkeypatch):
     assert len(calls) == 1
 
 
-def test_no_further_process(monkeypatch, caplog):
-    """Where none may be started, the strings are left to QUIP, and that is logged."""
+@pytest.mark.parametrize("frozen", [False, True])
+def test_no_further_process(frozen, monkeypatch, caplog):
+    """Where none may be started, the strings are left to QUIP, and that is logged.
+
+    A program that bundles Python would start itself.
+    """
 
     def refused(*args, **kwargs):
         raise OSError("no more processes")
 
     monkeypatch.setattr(subprocess, "run", refused)
-    QUIPDescriptor("distance_2b cutoff=3.22")
-    assert "no more processes" in caplog.text
+    monkeypatch.setattr(sys, "frozen", frozen, raising=False)
+    QUIPDescriptor(f"distance_2b cutoff=3.2{int(frozen)}")
+    assert ("there is no Python to start" if frozen else "no more processes") in caplog.text
 
 
 COMPRESSION = {

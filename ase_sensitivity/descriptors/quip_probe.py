@@ -51,9 +51,11 @@ def survive(parsed: Sequence[QUIPArguments]) -> None:
     if not tasks:
         return
     try:
+        if getattr(sys, "frozen", False):  # it would start itself again, and again
+            raise OSError("there is no Python to start")
         done = subprocess.run(
             [os.fsdecode(get_executable()), "-c", CHILD],
-            input=json.dumps([sys.path, list(tasks.items())]).encode(),
+            input=json.dumps([[str(place) for place in sys.path], list(tasks.items())]).encode(),
             capture_output=True,
             timeout=PATIENCE,
             check=False,
