@@ -174,27 +174,31 @@ def run(
     from ase_sensitivity.cli.progress import progress_bar
     from ase_sensitivity.dataset.scan import scan as scan_frames
 
-    done = 0
     try:
         with (
             _terminated_like_interrupted(),
             executor(workers, scheduler) as pool,
             progress_bar(files, shown=not quiet) as move,
         ):
-
-            def told(count: int) -> None:
-                nonlocal done
-                done = count
-                move(count)
-
             return scan_frames(
-                list(files), descriptor, executor=pool, store=store, progress=told, **settings
+                list(files), descriptor, executor=pool, store=store, progress=move, **settings
             )
     except KeyboardInterrupt:
-        kept = f"{done} frames are in {store}; the same command goes on from there"
-        raise Interrupted(kept if store else "nothing is kept without --output") from None
+        raise Interrupted(_kept(store)) from None
     except RuntimeError as error:  # a worker died, or the database is in use
         raise OSError(str(error)) from error
+
+
+def _kept(store: str | None) -> str:
+    """What is left of an interrupted scan; counted, as the last frames are written at the end."""
+    from ase_sensitivity.dataset.store import DatabaseStore
+
+    if store is None:
+        return "nothing is kept without --output"
+    database = DatabaseStore(store)
+    number = len(database) if database.exists else 0
+    frames = "1 frame is" if number == 1 else f"{number} frames are"
+    return f"{frames} in {database.name}; the same command goes on from there"
 
 
 @contextmanager

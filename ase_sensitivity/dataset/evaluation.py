@@ -16,6 +16,7 @@ from ase_sensitivity.approach.nearest import singularity_distance
 from ase_sensitivity.dataset.forces import ForceLoss, force_loss
 from ase_sensitivity.dataset.record import SEVERITY, FrameRecord, row_of, text_alone
 from ase_sensitivity.descriptors.base import Descriptor, Floats
+from ase_sensitivity.plain_text import reason
 from ase_sensitivity.sensitivity import Sensitivity
 
 logger = logging.getLogger(__name__)
@@ -74,13 +75,13 @@ def _record(descriptor: Descriptor, settings: Settings, task: Task) -> FrameReco
     if len(task.atoms) == 0:
         row["error"] = task.error or "the frame has no atoms"
         return record
-    row |= {"formula": task.atoms.get_chemical_formula(), "n_atoms": len(task.atoms)}
-    row["energy"] = task.energy
+    row |= {"n_atoms": len(task.atoms), "energy": task.energy}
     try:
+        row["formula"] = task.atoms.get_chemical_formula()
         _fill(record, descriptor, settings, task)
     except Exception as error:  # one frame must not stop the others
         logger.info("%s@%d failed", task.source, task.index, exc_info=True)
-        row["error"] = " ".join(str(error).split()) or type(error).__name__
+        row["error"] = reason(error)
     return record
 
 
@@ -160,6 +161,6 @@ def _sensitivity(
     except ValueError as error:
         # Either the causes could not be found, or nothing could.
         found = analyze(atoms, descriptor, **arguments)
-        row["error"] = f"causes were not found: {error}"
+        row["error"] = f"causes were not found: {reason(error)}"
         row["cause"] = "unknown"
         return found

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 from ase import Atoms
 
-from ase_sensitivity.dataset.xyz import is_xyz, parsed, xyz_texts
+from ase_sensitivity.dataset.xyz import chosen_texts, is_xyz, parsed, xyz_texts
+from ase_sensitivity.plain_text import printable, reason
 
 MEMORY = "frames"
 """The source of frames that were given as such, not as a file."""
@@ -104,31 +105,65 @@ def _is_literal(name: str) -> bool:
     return True
 
 
-def read_frames(frames: Frames) -> Iterator[Frame]:
+def read_frames(frames: Frames, sources: Iterable[str] = ()) -> Iterator[Frame]:
     """Frames in order, those of files as they are read.
 
     Parameters
     ----------
     frames
         A file, or a list or iterator of files and structures.
+    sources
+        Names that files have already: a file has one, however it is spelled.
 
     Yields
     ------
     Frame
-        A frame that cannot be read is given with its error, and so is a file.
+        A frame that cannot be read is given with its error, and so is a file. Frames of files come
+        once, also if several selections have them.
     """
     number = 0
+    names = {os.path.realpath(name): name for name in sources}
+    seen: set[tuple[str, int]] = set()
     for item in [frames] if isinstance(frames, str | Path) else frames:
         if isinstance(item, str | Path):
             name, index = split_name(item)
+            source = names.setdefault(os.path.realpath(name), printable(name))
             if isinstance(index, str):
-                yield from _selected(name, index)
+                found = _selected(name, index, source)
             else:
-                yield from _of_file(name, index)
+                found = (replace(frame, source=source) for frame in _of_file(name, index))
+            for frame in found:
+                if (frame.source, frame.index) not in seen:
+                    seen.add((frame.source, frame.index))
+                    yield _checked(frame)
             continue
         wrong = None if isinstance(item, Atoms) else f"{item!r} is not an ase.Atoms"
-        yield Frame(MEMORY, number, None if wrong else item, wrong)
+        yield _checked(Frame(MEMORY, number, None if wrong else item, wrong))
         number += 1
+
+
+def _checked(frame: Frame) -> Frame:
+    """The frame, or why it is none: of whatever a file holds, only structures get further."""
+    if frame.atoms is None:
+        return frame
+    try:
+        check_numbers(frame.atoms)
+    except ValueError as error:
+        return replace(frame, atoms=None, error=reason(error))
+    return frame
+
+
+def check_numbers(atoms: Atoms) -> None:
+    """Raise ValueError if an atom is of no element."""
+    from ase.data import chemical_symbols
+
+    numbers = np.asarray(atoms.numbers)
+    wrong = np.flatnonzero((numbers < 0) | (numbers >= len(chemical_symbols)))
+    if len(wrong):
+        raise ValueError(
+            f"atom {wrong[0]} has the atomic number {numbers[wrong[0]]}, which is no element; "
+            f"they end at {len(chemical_symbols) - 1}"
+        )
 
 
 def read_strictly(path: str | Path, otherwise: str = ":") -> Iterator[Atoms]:
@@ -150,6 +185,7 @@ def read_strictly(path: str | Path, otherwise: str = ":") -> Iterator[Atoms]:
     number = 0
     try:
         for atoms in _iread(name, index):
+            check_numbers(atoms)
             number += 1
             yield atoms
     except Exception as error:
@@ -171,29 +207,28 @@ def frame_numbers(path: str | Path, otherwise: str = ":") -> Iterator[int]:
     return count(chosen.start, chosen.step)
 
 
-def _selected(name: str, query: str) -> Iterator[Frame]:
-    """Rows of an ASE database; numbered in their order."""
+def _selected(name: str, query: str, source: str) -> Iterator[Frame]:
+    """Rows of an ASE database, numbered in their order: the numbers are those of the selection."""
     number = 0
+    whole = f"{source}@{printable(query)}"
     try:
         for atoms in _iread(name, query):
-            yield Frame(name, number, atoms)
+            yield Frame(whole, number, atoms)
             number += 1
     except Exception as error:
-        reason = f"{query!r} is neither a slice nor a selection of an ASE database"
-        whole = f"{name}@{query}"  # no row of the file: those have its name
-        yield Frame(whole, number, None, f"{_told(whole, error)} ({reason}?)")
+        why = f"{query!r} is neither a slice nor a selection of an ASE database"
+        yield Frame(whole, number, None, f"{_told(whole, error)} ({why}?)")
 
 
 def _of_file(name: str, chosen: slice) -> Iterator[Frame]:
     chosen = _from_the_front(name, chosen)
-    bounds = (chosen.start, chosen.stop, chosen.step)
-    forward = min(number for number in bounds if number is not None) >= 0
     found = False
-    for frame in (_of_xyz if forward and is_xyz(name) else _of_any)(name, chosen):
+    for frame in (_of_xyz if _is_plain(chosen) and is_xyz(name) else _of_any)(name, chosen):
         found = True
         yield frame
     if not found:
-        yield Frame(name, chosen.start, None, f"{name} has none of the frames asked for")
+        wrong = printable(f"{name} has none of the frames asked for")
+        yield Frame(name, chosen.start, None, wrong)
 
 
 def _from_the_front(name: str, chosen: slice) -> slice:
@@ -211,11 +246,15 @@ def _from_the_front(name: str, chosen: slice) -> slice:
     return slice(start, chosen.stop, step)
 
 
+def _is_plain(chosen: slice) -> bool:
+    """Whether all frames are counted from the front."""
+    return chosen.start >= 0 and (chosen.stop is None or chosen.stop >= 0)
+
+
 def _of_xyz(name: str, chosen: slice) -> Iterator[Frame]:
-    texts = enumerate(xyz_texts(name))
     number = chosen.start - chosen.step
     try:
-        for number, (text, wrong) in islice(texts, chosen.start, chosen.stop, chosen.step):
+        for number, text, wrong in chosen_texts(name, chosen):
             yield _of_text(name, number, text, wrong)
     except Exception as error:  # the file itself, such as one that is compressed and torn
         yield Frame(name, number + chosen.step, None, _told(name, error))
@@ -223,9 +262,7 @@ def _of_xyz(name: str, chosen: slice) -> Iterator[Frame]:
 
 def _of_text(name: str, number: int, text: str, wrong: str | None) -> Frame:
     try:
-        if wrong is not None:
-            raise ValueError(wrong)
-        return Frame(name, number, parsed(text))
+        return Frame(name, number, parsed(text, wrong))
     except Exception as error:
         return Frame(name, number, None, _told(name, error))
 
@@ -254,10 +291,11 @@ def count_frames(frames: Frames) -> int | None:
         frames = [frames]
     if not isinstance(frames, list | tuple):
         return None
-    total = 0
+    n_structures = 0
+    of_files: dict[str, set[int]] = {}
     for item in frames:
         if not isinstance(item, str | Path):
-            total += 1
+            n_structures += 1
             continue
         name, index = split_name(item)
         try:
@@ -266,8 +304,9 @@ def count_frames(frames: Frames) -> int | None:
             number = None
         if number is None or isinstance(index, str):
             return None
-        total += len(range(*index.indices(number)))
-    return total
+        chosen = range(*index.indices(number))
+        of_files.setdefault(os.path.realpath(name), set()).update(chosen)
+    return n_structures + sum(map(len, of_files.values()))
 
 
 def _length(name: str) -> int | None:
@@ -288,9 +327,15 @@ def _length(name: str) -> int | None:
     return None
 
 
-def _iread(name: str, index: Any) -> Iterator[Atoms]:
+def _iread(name: str, index: slice | str) -> Iterator[Atoms]:
+    """Frames up to the first one that cannot be read, whose error is raised."""
     from ase.io import iread  # loads much
 
+    if isinstance(index, slice) and is_xyz(name):
+        index = _from_the_front(name, index)
+        if _is_plain(index):
+            yield from (parsed(text, wrong) for _, text, wrong in chosen_texts(name, index))
+            return
     yield from iread(name, index=index, do_not_split_by_at_sign=True)
 
 
@@ -303,5 +348,4 @@ def _is_unreadable(name: str) -> bool:
 
 
 def _told(name: str, error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return f"{name} cannot be read here: {text}"
+    return printable(f"{name} cannot be read here: {reason(error)}")

@@ -47,6 +47,10 @@ COLUMNS = (
 SEVERITY = ("species", "incompleteness", "truncation", "unknown", "fragment", "symmetry")
 """Causes of a frame's null and near-null directions; the first one found is that of the frame."""
 
+TEXT = ("source", "formula", "cause", "unseen", "alone", "error")
+WHOLE = ("index", "n_atoms", "center", "worst_atom")
+"""Columns of words, and of integers beside those that begin with ``n_``."""
+
 OF_ATOMS = ("formula", "n_atoms", "energy")
 """Columns that an ASE database has by itself, as ``formula``, ``natoms`` and ``energy``."""
 

@@ -12,6 +12,7 @@ from ase_sensitivity.dataset.evaluation import Task
 from ase_sensitivity.dataset.reading import Frame
 from ase_sensitivity.descriptors.base import Floats
 from ase_sensitivity.dynamics.frames import cached_results
+from ase_sensitivity.plain_text import reason
 
 ENERGIES = {
     "ev": 1.0,
@@ -89,19 +90,19 @@ def tasks_of(
         energy, forces, errors = None, None, []
         try:
             energy = _energy(frame.atoms, energy_key, factors[0])
-        except ValueError as error:
+        except Exception as error:  # one frame must not stop the others
             if strict and isinstance(error, MissingReference):
                 raise
-            errors.append(str(error))
+            errors.append(reason(error))
         try:
             forces = _forces(frame.atoms, forces_key, factors[1])
-        except ValueError as error:
+        except Exception as error:
             if strict and isinstance(error, MissingReference):
                 raise
-            errors.append(str(error))
+            errors.append(reason(error))
         strict = False
         atoms = _bare(frame.atoms, energy, forces)
-        yield Task(frame.source, frame.index, atoms, energy, forces, "; ".join(errors) or None)
+        yield Task(frame.source, frame.index, atoms, energy, forces, "; ".join(dict.fromkeys(errors)) or None)
 
 
 def _bare(atoms: Atoms, energy: float | None, forces: Floats | None) -> Atoms:

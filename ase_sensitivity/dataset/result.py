@@ -15,13 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ase_sensitivity.dataset.forces import THRESHOLDS
-from ase_sensitivity.dataset.record import COLUMNS, FrameRecord, rows_alone
+from ase_sensitivity.dataset.record import COLUMNS, TEXT, WHOLE, FrameRecord, rows_alone
 from ase_sensitivity.dataset.store import DatabaseStore, Store
 from ase_sensitivity.dataset.totals import Totals
 from ase_sensitivity.descriptors.base import Floats
-
-TEXT = ("source", "formula", "cause", "unseen", "alone", "error")
-WHOLE = ("index", "n_atoms", "center", "worst_atom")
 
 ROWS = 4096
 """Rows that are turned into Parquet at a time."""

@@ -23,9 +23,11 @@ from ase_sensitivity.dataset.reading import Frames, check_frames, read_frames
 from ase_sensitivity.dataset.record import FrameRecord
 from ase_sensitivity.dataset.references import tasks_of, unit_factors
 from ase_sensitivity.dataset.result import ScanResult
-from ase_sensitivity.dataset.store import DatabaseStore, Known, MemoryStore, Store, digest
+from ase_sensitivity.dataset.rows import digest
+from ase_sensitivity.dataset.store import DatabaseStore, Known, MemoryStore, Store
 from ase_sensitivity.descriptors.base import Descriptor
 from ase_sensitivity.notices import StoreWarning, warn
+from ase_sensitivity.plain_text import reason
 
 logger = logging.getLogger(__name__)
 
@@ -155,12 +157,14 @@ def scan(
     }
     kept: Store = MemoryStore(parameters)
     known: Known = {}
+    sources: set[str] = set()
     database = None if store is None else DatabaseStore(store)
     if database is not None and database.exists:
         database.begin(parameters)
-        known = database.done()
+        known, sources = database.done()
     n_done = len(known)
-    tasks = tasks_of(read_frames(frames), forces_key, energy_key, factors, strict=not n_done)
+    read = read_frames(frames, sources)
+    tasks = tasks_of(read, forces_key, energy_key, factors, strict=not n_done)
     first = list(islice(tasks, 1))  # if it raises, there is no database without rows
     if not (n_done or first):
         raise ValueError(f"`frames` is {frames!r}, which has no frames")
@@ -202,21 +206,15 @@ def descriptor_text(descriptor: Descriptor) -> str:
 
 
 def _new(tasks: Iterator[Task], known: Known) -> Iterator[Task]:
-    """Each task once, unless it is known; those that are get lost from ``known``.
+    """Tasks that are not known; those that are get lost from ``known``.
 
     Raises
     ------
     ValueError
         If a known frame has another structure, or other references, than it had.
     """
-    seen: set[tuple[str, int]] = set()
     for task in tasks:
-        key = task.source, task.index
-        before = known.pop(key, None)
-        if len(task.atoms):  # an error may be that of the file, or of its name
-            if key in seen:
-                continue
-            seen.add(key)
+        before = known.pop((task.source, task.index), None)
         if before is None:
             yield task
         elif before != digest(task.atoms):
@@ -294,9 +292,8 @@ def _outcome(chunk: list[Task], future: Future[Evaluated]) -> Evaluated:
 
 def _lost(chunk: list[Task], error: Exception) -> RuntimeError:
     first, last = chunk[0], chunk[-1]
-    reason = " ".join(str(error).split()) or type(error).__name__
     return RuntimeError(
         f"the workers did not compute {first.source}@{first.index} to {last.source}@{last.index}: "
-        f"{reason}. With a `store` the frames before these are safe, and the same call goes on "
-        "from there"
+        f"{reason(error)}. With a `store` the frames before these are safe, and the same call "
+        "goes on from there"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,10 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-from ase import Atoms
-
-from ase_sensitivity.dataset.record import COLUMNS, OF_ATOMS, FrameRecord
+from ase_sensitivity.dataset.record import FrameRecord
+from ase_sensitivity.dataset.rows import as_row, data_of, digest, pairs_of, record_of, values_of
+from ase_sensitivity.plain_text import reason
 
 PAGE = 256
 """Rows read from a database at a time."""
@@ -126,11 +124,13 @@ class DatabaseStore:
                 f"`store` is {self.name!r} but must end in .db, or be the URL of a database such "
                 "as postgresql://user@host/name"
             )
-        folder = Path(self.name).parent
-        if self._is_file and not folder.is_dir():
-            raise FileNotFoundError(
-                f"the database {self.name} cannot be used: there is no folder {folder}"
-            )
+        if self._is_file:
+            self._address = os.path.realpath(self._address)  # a link may lead to no file yet
+            folder = os.path.dirname(self._address)
+            if not os.path.isdir(folder):
+                raise FileNotFoundError(
+                    f"the database {self.name} cannot be used: there is no folder {folder}"
+                )
         self._unread: dict[tuple[str, int], int] = {}
         self._ids: list[int] = []
         self._metadata: dict[str, Any] = {}
@@ -140,6 +140,7 @@ class DatabaseStore:
     def _open(self) -> None:
         with _told(self.name):
             self._database = _connected(self._address)
+        with _told(self.name, damaged="in its metadata"):
             self._metadata = self._database.metadata
 
     @property
@@ -158,7 +159,14 @@ class DatabaseStore:
         """
         if KEY not in self._metadata:
             raise ValueError(f"{self.name} is not the result of a scan")
-        return dict(self._metadata[KEY])
+        known = self._metadata[KEY]
+        kinds = {"descriptor": str, "null_tolerance": float}
+        if not isinstance(known, dict) or any(type(known.get(n)) is not kinds[n] for n in kinds):
+            raise ValueError(
+                f"{self.name} is damaged: its metadata {KEY!r} lack {' or '.join(kinds)}; "
+                "scan into another file"
+            )
+        return dict(known)
 
     def begin(self, parameters: Mapping[str, Any]) -> None:
         """Take the parameters of a new scan, or compare them with those of the one to resume.
@@ -172,20 +180,21 @@ class DatabaseStore:
         if not self.exists:
             # Made under another name: a process that is killed must not leave half a database, and
             # of two that begin at once the second takes that of the first.
-            beside = f"{self.name}.{os.getpid()}.new"
-            with _told(self.name):
-                if os.path.exists(beside):
-                    os.remove(beside)
-                _connected(beside).metadata = fresh
-            if os.path.exists(self.name) and os.path.getsize(self.name) == 0:
-                os.remove(self.name)
+            beside = f"{self._address}.{os.getpid()}.new"
             try:
-                os.link(beside, self.name)
-                os.remove(beside)
-            except FileExistsError:
-                os.remove(beside)
-            except OSError:  # a file system without links
-                os.replace(beside, self.name)
+                _remove(beside)
+                with _told(self.name):
+                    _connected(beside).metadata = fresh
+                if os.path.exists(self._address) and os.path.getsize(self._address) == 0:
+                    os.remove(self._address)
+                try:
+                    os.link(beside, self._address)
+                except FileExistsError:
+                    pass
+                except OSError:  # a file system without links
+                    os.replace(beside, self._address)
+            finally:
+                _remove(beside)
             self._open()
         elif len(self) == 0:
             with _told(self.name):
@@ -199,19 +208,20 @@ class DatabaseStore:
                     f"{parameters.get(name)!r}; use another file, or the same options"
                 )
 
-    def done(self) -> Known:
-        """Digests of the frames that are there, by source and index.
+    def done(self) -> tuple[Known, set[str]]:
+        """Digests of the frames that are there, by source and index, and all sources.
 
-        Frames that could not be read are not among them: the file may be complete by now.
+        Frames that could not be read have none: the file may be complete by now.
         """
         known: Known = {}
         self._unread = {}
-        for row in self._pages(data=False):
+        for row, values in self._checked():
+            key = values["source"], values["index"]
             if row.natoms:
-                known[row.source, row.index] = row.digest
+                known[key] = str(row.get("digest"))
             else:
-                self._unread[row.source, row.index] = row.id
-        return known
+                self._unread[key] = row.id
+        return known, {source for source, _ in known.keys() | self._unread.keys()}
 
     def __len__(self) -> int:
         with _told(self.name):
@@ -232,19 +242,22 @@ class DatabaseStore:
             for record in records:
                 key = record.row["source"], record.row["index"]
                 self._database.write(
-                    _as_row(record),
-                    key_value_pairs=_pairs(record.row) | {"digest": digest(record.atoms)},
-                    data=_data(record),
+                    as_row(record),
+                    key_value_pairs=pairs_of(record.row) | {"digest": digest(record.atoms)},
+                    data=data_of(record),
                     id=self._unread.get(key),
                 )
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """The rows of the table."""
-        return (_row(row) for row in self._pages(data=False))
+        return (values for _, values in self._checked())
 
     def records(self) -> Iterator[FrameRecord]:
         """All records."""
-        return (_record(row) for row in self._pages(data=True))
+        for row in self._pages(data=True):
+            with self._sound(row):
+                record = record_of(row)
+            yield record
 
     def record(self, number: int) -> FrameRecord:
         """One record."""
@@ -252,37 +265,48 @@ class DatabaseStore:
             if number >= len(self._ids):  # an offset would step over all rows before, data and all
                 ids = self._database.select(sort="id", columns=["id"], include_data=False)
                 self._ids = [row.id for row in ids]
-            return _record(self._database.get(id=self._ids[number]))
+            row = self._database.get(id=self._ids[number])
+        with self._sound(row):
+            return record_of(row)
+
+    def _checked(self) -> Iterator[tuple[Any, dict[str, Any]]]:
+        """Rows of the database, and of the table."""
+        for row in self._pages(data=False):
+            with self._sound(row):
+                values = values_of(row)
+            yield row, values
+
+    @contextmanager
+    def _sound(self, row: Any) -> Iterator[None]:
+        """Say of what is wrong with a row which one it is, and what to do."""
+        try:
+            yield
+        except Exception as error:  # whatever somebody has put there
+            raise ValueError(
+                f"row {row.id} of {self.name} is damaged or not of a scan: {reason(error)}; delete "
+                f"it with: ase db {self.name} id={row.id} --delete. The same scan computes its "
+                "frame again"
+            ) from error
 
     def _pages(self, data: bool) -> Iterator[Any]:
         """Rows of the database; it would read all of them at once if it was asked for all."""
         last = 0
         while True:
-            with _told(self.name), self._database:
-                page = list(
-                    self._database.select(
-                        f"id>{last}",
-                        sort="id",
-                        limit=PAGE,
-                        include_data=data,
-                        columns="all" if data else TABLE,
-                    )
+            with _told(self.name, damaged=f"after its row {last}"), self._database:
+                rows = self._database.select(
+                    f"id>{last}",
+                    sort="id",
+                    limit=PAGE,
+                    include_data=data,
+                    columns="all" if data else TABLE,
                 )
+                page = []
+                for row in rows:
+                    page.append(row)
+                    last = row.id
             if not page:
                 return
             yield from page
-            last = page[-1].id
-
-
-def digest(atoms: Atoms) -> str:
-    """What tells a structure and its reference energy and forces from others."""
-    known = {} if atoms.calc is None else atoms.calc.results
-    parts = [atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc]
-    parts += [np.asarray(known[name]) for name in ("energy", "forces") if name in known]
-    text = hashlib.sha256()
-    for part in parts:
-        text.update(f"{part.dtype}{part.shape}".encode() + np.ascontiguousarray(part).tobytes())
-    return f"x{text.hexdigest()[:16]}"  # a database would take digits for a number
 
 
 def _connected(name: str) -> Any:
@@ -295,76 +319,34 @@ def _connected(name: str) -> Any:
     return connect(name, type=kind, use_lock_file=False)
 
 
+def _remove(name: str) -> None:
+    for file in (name, f"{name}-journal"):
+        Path(file).unlink(missing_ok=True)
+
+
 @contextmanager
-def _told(name: str, after: str = "") -> Iterator[None]:
-    """Say of errors of a database which one it is, and what to do."""
+def _told(name: str, after: str = "", damaged: str = "") -> Iterator[None]:
+    """Say of errors of a database which one it is, and what to do.
+
+    With ``damaged``, the place, errors of ASE are those of reading what is there.
+    """
     try:
         yield
     except Exception as error:
         # Every driver of a database has classes of these names (PEP 249).
         kinds = {kind.__name__ for kind in type(error).__mro__}
-        reason = " ".join(str(error).split())
+        why = reason(error)
         if "IntegrityError" in kinds:
             raise RuntimeError(
                 f"another process is writing frames of the same scan to {name}; wait for it, or "
                 "stop it, and start again"
             ) from error
         if "OperationalError" in kinds:
-            raise OSError(f"the database {name} cannot be used: {reason}{after}") from error
+            raise OSError(f"the database {name} cannot be used: {why}{after}") from error
         if "DatabaseError" in kinds:
-            raise ValueError(f"{name} is not a database: {reason}") from error
+            raise ValueError(f"{name} is not a database: {why}") from error
+        if damaged:
+            raise ValueError(
+                f"{name} is damaged {damaged}: {why}; take a copy, or scan into another file"
+            ) from error
         raise
-
-
-def _as_row(record: FrameRecord) -> Any:
-    from ase.db.core import now
-    from ase.db.row import AtomsRow
-
-    row: Any = AtomsRow(record.atoms)
-    key = f"{record.row['source']}@{record.row['index']}"
-    row.unique_id = hashlib.sha256(key.encode()).hexdigest()[:32]
-    row.ctime = now()
-    row.user = os.environ.get("USER")
-    return row
-
-
-def _pairs(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: value for name, value in row.items() if value is not None and name not in OF_ATOMS
-    }
-
-
-def _data(record: FrameRecord) -> dict[str, Any]:
-    data: dict[str, Any] = {
-        "singular_values": record.singular_values,
-        "modes": record.modes.astype(np.float32),
-    }
-    if record.causes is not None:
-        data["causes"] = list(record.causes)
-    if record.lost_forces is not None and record.curve is not None:
-        data |= {"lost_forces": record.lost_forces.astype(np.float32), "curve": record.curve}
-    return data
-
-
-def _row(row: Any) -> dict[str, Any]:
-    values = {name: row.get(name) for name in COLUMNS}
-    values |= {"n_atoms": row.natoms, "formula": row.formula, "energy": row.get("energy")}
-    if row.natoms == 0:
-        values |= {"n_atoms": None, "formula": None}
-    return values
-
-
-def _record(row: Any) -> FrameRecord:
-    data = row.data
-    causes = data.get("causes")
-    atoms: Atoms = row.toatoms()
-    lost = data.get("lost_forces")
-    return FrameRecord(
-        row=_row(row),
-        atoms=atoms,
-        singular_values=data["singular_values"].reshape(-1),
-        modes=data["modes"].reshape(len(data["singular_values"]), len(atoms), 3).astype(float),
-        causes=None if causes is None else tuple(causes),
-        lost_forces=None if lost is None else lost.reshape(-1, 3).astype(float),
-        curve=data.get("curve"),
-    )

@@ -14,6 +14,7 @@ from ase import Atoms
 from ase_sensitivity.dataset.evaluation import Task
 from ase_sensitivity.dataset.pairs import Place
 from ase_sensitivity.descriptors.base import Descriptor, Floats, Ints, rows_of
+from ase_sensitivity.plain_text import reason
 from ase_sensitivity.structure import neighbor_pairs
 
 logger = logging.getLogger(__name__)
@@ -93,7 +94,7 @@ class Surroundings:
                 centers, features = self._read(number, task)
             except Exception as error:  # one structure must not stop the others
                 logger.info("%s@%d failed", task.source, task.index, exc_info=True)
-                self._failed(task, str(error) or type(error).__name__)
+                self._failed(task, reason(error))
                 continue
             if task.error is not None:
                 self._failed(task, task.error)
@@ -171,7 +172,7 @@ class Surroundings:
         return centers, features
 
     def _failed(self, task: Task, why: str) -> None:
-        self.errors.append((Place(task.index, None, task.source), " ".join(why.split())))
+        self.errors.append((Place(task.index, None, task.source), why))
 
     def _axes_for(self, features: Floats) -> Floats:
         """Orthonormal axes of shape (n_features, at most 16), chosen at random once."""

@@ -1,0 +1,143 @@
+"""Records as rows of an ASE database and back: what is no row of a scan does not pass."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from ase_sensitivity.dataset.forces import THRESHOLDS
+from ase_sensitivity.dataset.record import COLUMNS, OF_ATOMS, TEXT, WHOLE, FrameRecord
+from ase_sensitivity.descriptors.base import Floats
+from ase_sensitivity.sensitivity import MEANING
+
+COME_TOGETHER = {
+    "ratio": ("sigma_min", "sigma_max", "n_null", "n_atoms"),
+    "irreducible_force_error": ("rms_force", "net_force", "n_atoms"),
+}
+"""Columns, and those that a row has as well if it has them."""
+
+
+def digest(atoms: Atoms) -> str:
+    """What tells a structure and its reference energy and forces from others."""
+    known = {} if atoms.calc is None else atoms.calc.results
+    parts = [atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc]
+    parts += [np.asarray(known[name]) for name in ("energy", "forces") if name in known]
+    text = hashlib.sha256()
+    for part in parts:
+        text.update(f"{part.dtype}{part.shape}".encode() + np.ascontiguousarray(part).tobytes())
+    return f"x{text.hexdigest()[:16]}"  # a database would take digits for a number
+
+
+def as_row(record: FrameRecord) -> Any:
+    """An ASE row with the structure, whose identity is made from source and index."""
+    from ase.db.core import now
+    from ase.db.row import AtomsRow
+
+    row: Any = AtomsRow(record.atoms)
+    key = f"{record.row['source']}@{record.row['index']}"
+    row.unique_id = hashlib.sha256(key.encode()).hexdigest()[:32]
+    row.ctime = now()
+    row.user = os.environ.get("USER")
+    return row
+
+
+def pairs_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns that a database does not have by itself."""
+    return {
+        name: value for name, value in row.items() if value is not None and name not in OF_ATOMS
+    }
+
+
+def data_of(record: FrameRecord) -> dict[str, Any]:
+    """The arrays."""
+    data: dict[str, Any] = {
+        "singular_values": record.singular_values,
+        "modes": record.modes.astype(np.float32),
+    }
+    if record.causes is not None:
+        data["causes"] = list(record.causes)
+    if record.lost_forces is not None and record.curve is not None:
+        data |= {"lost_forces": record.lost_forces.astype(np.float32), "curve": record.curve}
+    return data
+
+
+def values_of(row: Any) -> dict[str, Any]:
+    """The values of :data:`~ase_sensitivity.dataset.record.COLUMNS` in an ASE row.
+
+    Raises
+    ------
+    ValueError
+        If they are not those of a frame of a scan.
+    """
+    values = {name: row.get(name) for name in COLUMNS}
+    values |= {"n_atoms": row.natoms, "formula": row.formula, "energy": row.get("energy")}
+    if row.natoms == 0:
+        values |= {"n_atoms": None, "formula": None}
+    for name, value in values.items():
+        kind = str if name in TEXT else int if name in WHOLE or name.startswith("n_") else float
+        if value is not None and not _is(value, kind):
+            raise ValueError(f"its {name} is {value!r}")
+    needed = ["source", "index"]
+    for name, more in COME_TOGETHER.items():
+        needed += more if values[name] is not None else ()
+    for name in needed:
+        if values[name] is None:
+            raise ValueError(f"it has no {name}")
+    if values["ratio"] is None and values["error"] is None:
+        raise ValueError("it has neither a ratio nor an error")
+    if values["cause"] is not None and values["cause"] not in MEANING:
+        raise ValueError(f"its cause is {values['cause']!r}")
+    return values
+
+
+def _is(value: object, kind: type) -> bool:
+    if isinstance(value, bool | np.bool_):
+        return False
+    return isinstance(value, int | float if kind is float else kind)
+
+
+def record_of(row: Any) -> FrameRecord:
+    """The record in an ASE row that was read with its data.
+
+    Raises
+    ------
+    ValueError
+        As :func:`values_of`, and if its arrays do not fit to each other.
+    """
+    values = values_of(row)
+    data = row.data
+    atoms: Atoms = row.toatoms()
+    singular_values = _array(data, "singular_values", -1)
+    causes = data.get("causes")
+    if causes is not None:
+        causes = tuple(causes)
+        if len(causes) != len(singular_values) or not {*causes} <= {None, *MEANING}:
+            raise ValueError("its causes are not those of its singular values")
+    lost = curve = None
+    if "lost_forces" in data:
+        lost = _array(data, "lost_forces", len(atoms), 3)
+        curve = _array(data, "curve", len(THRESHOLDS))
+    return FrameRecord(
+        row=values,
+        atoms=atoms,
+        singular_values=singular_values,
+        modes=_array(data, "modes", len(singular_values), len(atoms), 3),
+        causes=causes,
+        lost_forces=lost,
+        curve=curve,
+    )
+
+
+def _array(data: Mapping[str, Any], name: str, *shape: int) -> Floats:
+    """Finite numbers of this shape; -1 for any length."""
+    found = np.asarray(data[name], dtype=float)
+    if shape == (-1,):
+        shape = (found.size,)
+    if found.size != np.prod(shape) or not np.isfinite(found).all():
+        raise ValueError(f"its {name} are not {' x '.join(map(str, shape))} numbers")
+    return found.reshape(shape)

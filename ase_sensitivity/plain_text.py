@@ -1,0 +1,30 @@
+"""Text that comes from files, made fit for a terminal, a database and a page."""
+
+from __future__ import annotations
+
+
+def printable(text: str) -> str:
+    r"""A text with everything that does not print as its escape sequence.
+
+    Control characters could move the cursor or retitle a terminal. Surrogates, as in file names
+    that are not UTF-8, can be neither printed nor stored. Line breaks and tabs stay.
+
+    Examples
+    --------
+    >>> printable("a\x1b[31mb")
+    'a\\x1b[31mb'
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        letter
+        if letter.isprintable() or letter in "\n\t"
+        else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+
+
+def reason(error: BaseException) -> str:
+    """What an error says, in one line; with its type if that is no sentence."""
+    text = printable(" ".join(str(error).split()))
+    return text if " " in text else f"{type(error).__name__} {text}".strip()
