@@ -450,6 +450,25 @@ class TestBrowser:
         assert selected(browser) == ("Frame 7 of frames", ["7"], "7")
         assert complaints(browser) == []
 
+    def test_words_of_files_are_only_words(self, browser, tmp_path):
+        """Not a property that every object has, not a tag that plotly obeys."""
+        store = MemoryStore(PARAMETERS)
+        source = "<b>bold</b> <i>&amp;</i>"
+        for index, cause in enumerate(("constructor", "__proto__", "symmetry")):
+            row = row_of(
+                source=source, index=index, ratio=0.1, sigma_max=1.0, n_null=0, cause=cause
+            )
+            store.write([FrameRecord(row, molecule("H2O"), np.ones(1), np.ones((1, 3, 3)))])
+        write_report(ScanResult(store), tmp_path / "report.html")
+        opened(browser, tmp_path / "report.html")
+        names = "return [...document.getElementById('overview').data].map(t => t.name)"
+        assert browser.execute_script(names) == ["symmetry", "unknown", "selected"]
+        texts = "return document.getElementById('overview').data[0].text[0]"
+        shown = "&lt;b>bold&lt;/b> &lt;i>&amp;amp;&lt;/i>"
+        assert browser.execute_script(texts).startswith(f"Frame 2 of {shown}<br>")
+        assert browser.find_element("id", "frame-title").text.endswith(source)
+        assert complaints(browser) == []
+
     def test_a_click_on_a_point_selects_the_frame(self, browser, page, result):
         from selenium.webdriver import ActionChains
 

@@ -21,10 +21,11 @@ import ase_sensitivity
 from ase_sensitivity.cli.analyze import analyze
 from ase_sensitivity.cli.check import check
 from ase_sensitivity.cli.converge import converge
-from ase_sensitivity.cli.output import Interrupted
+from ase_sensitivity.cli.output import Interrupted, PlainFormatter, fit
 from ase_sensitivity.cli.report import report
 from ase_sensitivity.cli.scan import scan
 from ase_sensitivity.notices import SensitivityWarning
+from ase_sensitivity.plain_text import printable
 
 logger = logging.getLogger(__name__)
 
@@ -54,9 +55,8 @@ def _common(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens.")] = False,
 ) -> None:
     handler = RichHandler(console=Console(stderr=True), show_path=False)
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.ERROR, handlers=[handler], format="%(message)s"
-    )
+    handler.setFormatter(PlainFormatter())
+    logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, handlers=[handler])
     if handler.console.is_terminal:  # somebody waits, and is told what for
         logging.getLogger("ase_sensitivity.descriptors.soap.power_spectrum").setLevel(logging.INFO)
 
@@ -165,12 +165,12 @@ def _warning(
 ) -> str:
     """One line for a warning of ours, whose place in the code is of no interest here."""
     if issubclass(category, SensitivityWarning):
-        return f"ase-sensitivity: warning: {message}\n"
+        return f"ase-sensitivity: warning: {printable(str(message))}\n"
     return f"{filename}:{lineno}: {category.__name__}: {message}\n"
 
 
 def _error(text: str, status: int = 2) -> int:
-    line = f"ase-sensitivity: error: {' '.join(text.split())}"
+    line = fit(f"ase-sensitivity: error: {' '.join(text.split())}", sys.stderr)
     for stream, write in ((sys.stdout, ""), (sys.stderr, f"{line}\n")):
         try:
             if stream is not None:

@@ -132,14 +132,24 @@ def _complete(arguments: QUIPArguments) -> QUIPArguments | None:
 
 
 def _from_toml(path: Path, source: _Species) -> Descriptor:
+    try:
+        return _of_table(path, _table(path), source)
+    except RecursionError:
+        raise ValueError(f"{path} is nested too deeply for a descriptor") from None
+
+
+def _table(path: Path) -> dict[str, Any]:
     if sys.version_info >= (3, 11):
         import tomllib
     else:
         import tomli as tomllib
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # or with a byte-order mark
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a TOML file: {error}") from None
+
+
+def _of_table(path: Path, table: dict[str, Any], source: _Species) -> Descriptor:
     _check_keys(str(path), table, TOML_KEYS)
     kinds = [key for key in ("soap", "quip", "gap") if key in table]
     if len(kinds) != 1:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
+
+from ase_sensitivity.plain_text import printable
 
 
 class Interrupted(Exception):  # noqa: N818 (what the user wanted, not a mistake)
@@ -17,12 +20,26 @@ class Interrupted(Exception):  # noqa: N818 (what the user wanted, not a mistake
 
 def say(text: str) -> None:
     """Print a result."""
-    print(text)  # noqa: T201
+    print(fit(text, sys.stdout))  # noqa: T201
 
 
 def remark(text: str) -> None:
     """Print what is not the result itself."""
-    print(text, file=sys.stderr)  # noqa: T201
+    print(fit(text, sys.stderr), file=sys.stderr)  # noqa: T201
+
+
+def fit(text: str, stream: TextIO | None) -> str:
+    """What a terminal can show of a text, and nothing that it would obey."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return printable(text).encode(encoding, "replace").decode(encoding)
+
+
+class PlainFormatter(logging.Formatter):
+    """Log messages of which a terminal obeys nothing."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The text of a message."""
+        return printable(super().format(record))
 
 
 def to_json(value: Any) -> str:

@@ -102,7 +102,14 @@ def tasks_of(
             errors.append(reason(error))
         strict = False
         atoms = _bare(frame.atoms, energy, forces)
-        yield Task(frame.source, frame.index, atoms, energy, forces, "; ".join(dict.fromkeys(errors)) or None)
+        yield Task(
+            frame.source,
+            frame.index,
+            atoms,
+            energy,
+            forces,
+            "; ".join(dict.fromkeys(errors)) or None,
+        )
 
 
 def _bare(atoms: Atoms, energy: float | None, forces: Floats | None) -> Atoms:

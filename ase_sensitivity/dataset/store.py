@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -140,7 +140,7 @@ class DatabaseStore:
     def _open(self) -> None:
         with _told(self.name):
             self._database = _connected(self._address)
-        with _told(self.name, damaged="in its metadata"):
+        with _told(self.name, damaged=lambda: "in its metadata"):
             self._metadata = self._database.metadata
 
     @property
@@ -291,22 +291,27 @@ class DatabaseStore:
     def _pages(self, data: bool) -> Iterator[Any]:
         """Rows of the database; it would read all of them at once if it was asked for all."""
         last = 0
-        while True:
-            with _told(self.name, damaged=f"after its row {last}"), self._database:
-                rows = self._database.select(
+        while page := self._page(last, data):
+            yield from page
+            last = page[-1].id
+
+    def _page(self, last: int, data: bool) -> list[Any]:
+        page: list[Any] = []
+
+        def where() -> str:
+            return f"after its row {page[-1].id if page else last}"
+
+        with _told(self.name, damaged=where), self._database:
+            page.extend(
+                self._database.select(
                     f"id>{last}",
                     sort="id",
                     limit=PAGE,
                     include_data=data,
                     columns="all" if data else TABLE,
                 )
-                page = []
-                for row in rows:
-                    page.append(row)
-                    last = row.id
-            if not page:
-                return
-            yield from page
+            )
+        return page
 
 
 def _connected(name: str) -> Any:
@@ -325,10 +330,10 @@ def _remove(name: str) -> None:
 
 
 @contextmanager
-def _told(name: str, after: str = "", damaged: str = "") -> Iterator[None]:
+def _told(name: str, after: str = "", damaged: Callable[[], str] | None = None) -> Iterator[None]:
     """Say of errors of a database which one it is, and what to do.
 
-    With ``damaged``, the place, errors of ASE are those of reading what is there.
+    With ``damaged``, which tells where, all others are those of reading what is there.
     """
     try:
         yield
@@ -345,8 +350,8 @@ def _told(name: str, after: str = "", damaged: str = "") -> Iterator[None]:
             raise OSError(f"the database {name} cannot be used: {why}{after}") from error
         if "DatabaseError" in kinds:
             raise ValueError(f"{name} is not a database: {why}") from error
-        if damaged:
+        if damaged is not None:
             raise ValueError(
-                f"{name} is damaged {damaged}: {why}; take a copy, or scan into another file"
+                f"{name} is damaged {damaged()}: {why}; take a copy, or scan into another file"
             ) from error
         raise

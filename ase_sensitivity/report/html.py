@@ -57,12 +57,12 @@ def write_report(
         result = ScanResult.read(result)
     page = render(result, title=title, timestep=timestep)
     if path.exists() and not path.is_file():  # a device, a pipe
-        path.write_text(page, encoding="utf-8")
+        path.write_text(page, encoding="utf-8", errors="replace")
         return
     path = Path(os.path.realpath(path))  # a symbolic link stays one
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        partial.write_text(page, encoding="utf-8")
+        partial.write_text(page, encoding="utf-8", errors="replace")
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -27,7 +27,10 @@ const value = (key, row) => {
   const found = entry.values[row];
   return entry.words && found !== null ? entry.words[found] : found;
 };
-const cause = (row) => value("cause", row) || "none";
+const cause = (row) => {
+  const found = value("cause", row) || "none";
+  return CAUSES.includes(found) ? found : "unknown";
+};
 const show = (found) => {
   if (found === null || found === undefined) return "";
   if (typeof found !== "number" || Number.isInteger(found)) return String(found);
@@ -35,6 +38,7 @@ const show = (found) => {
   return size !== 0 && (size < 1e-3 || size >= 1e5) ? found.toExponential(2) : String(+found.toPrecision(4));
 };
 const title = (row) => `Frame ${value("index", row)} of ${value("source", row)}`;
+const plain = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;"); // plotly obeys tags
 
 let selected = data.worst.length ? data.worst[0] : 0;
 
@@ -61,11 +65,11 @@ function drawOverview() {
   const floor = chosen.log ? FLOOR : -Infinity;
   const rows = Object.fromEntries(CAUSES.map((name) => [name, []]));
   for (let row = 0; row < n; row++)
-    if (value(chosen.key, row) !== null) (rows[cause(row)] ?? rows.unknown).push(row);
+    if (value(chosen.key, row) !== null) rows[cause(row)].push(row);
   const traces = CAUSES.map((name, i) => ({ type: kind, mode: "markers", name: name === "none" ? "seen" : name,
     x: rows[name].map(position), y: rows[name].map((row) => Math.max(value(chosen.key, row), floor)),
     customdata: rows[name],
-    text: n > FEW ? undefined : rows[name].map((row) => `${title(row)}<br>${chosen.label} ${show(value(chosen.key, row))}`),
+    text: n > FEW ? undefined : rows[name].map((row) => `${plain(title(row))}<br>${chosen.label} ${show(value(chosen.key, row))}`),
     hoverinfo: n > FEW ? "x+y+name" : "text+name",
     marker: { color: color(name), symbol: MARKERS[i], size: n > 20000 ? 3 : n > 300 ? 5 : 9, opacity: n > 300 ? .7 : .9 },
     visible: rows[name].length > 0 })).filter((trace) => trace.visible);
