@@ -70,41 +70,6 @@ def test_processes_give_the_same_table(two: Executor, soap: SOAP, tmp_path: Path
         assert np.allclose(one.modes, other.modes, atol=1e-6)
 
 
-@pytest.mark.slow
-def test_a_real_dask_cluster(soap: SOAP, tmp_path: Path) -> None:
-    distributed = pytest.importorskip("distributed")
-    expected = scan(stream(60), soap, forces_key="f")
-    # Scheduler and workers are programs of their own, as on a cluster, here on loopback.
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    told = tmp_path / "scheduler.json"
-    options = ["--scheduler-file", str(told), "--no-dashboard"]
-    python = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1"]
-    workers = [sys.executable, "-m", "distributed.cli.dask_worker", "--nworkers", "2"]
-    workers += ["--nthreads", "1", "--host", "127.0.0.1", "--local-directory", str(tmp_path)]
-    running = [
-        subprocess.Popen(
-            [*command, *options], env=environment, stderr=subprocess.DEVNULL, cwd=tmp_path
-        )
-        for command in ([*python, "--port", "0"], workers)
-    ]
-    try:
-        with distributed.Client(scheduler_file=str(told), timeout=60) as client:
-            client.wait_for_workers(2, timeout=60)
-            executor = client.get_executor()
-            pids = set(client.run(os.getpid).values())
-            assert len(pids) == 2
-            assert os.getpid() not in pids
-            result = scan(
-                stream(60), soap, forces_key="f", executor=executor, store=tmp_path / "results.db"
-            )
-            assert result.rows == expected.rows
-    finally:
-        for process in running:
-            process.terminate()
-        for process in running:
-            process.wait(timeout=30)
-
-
 def test_a_dead_worker_is_told_and_the_scan_resumed(soap: SOAP, tmp_path: Path) -> None:
     structures, fuse = water(24), tmp_path / "fuse"
     fuse.touch()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from ase_sensitivity.dataset.workers import processes
 
@@ -52,7 +52,10 @@ def _dask(address: str) -> Iterator[Executor]:
         client = Client(address, timeout=PATIENCE, set_as_default=False)
     except (OSError, ValueError) as error:
         raise OSError(f"no scheduler answers at {address}: {error}") from error
-    with client:
+    try:
         if not client.scheduler_info()["workers"]:
             raise ValueError(f"the scheduler at {address} has no workers")
         yield client.get_executor()
+    finally:
+        with suppress(Exception):  # there may be no scheduler any more to take leave of
+            client.close(timeout=PATIENCE)

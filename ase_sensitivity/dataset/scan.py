@@ -19,6 +19,7 @@ import ase_sensitivity
 from ase_sensitivity.analysis import Scope, check_arguments
 from ase_sensitivity.causes.symmetry import TOLERANCE
 from ase_sensitivity.dataset.evaluation import Settings, Task, evaluate
+from ase_sensitivity.dataset.executors import LostCluster, Watched
 from ase_sensitivity.dataset.reading import Frames, check_frames, read_frames
 from ase_sensitivity.dataset.record import FrameRecord
 from ase_sensitivity.dataset.references import tasks_of, unit_factors
@@ -42,9 +43,6 @@ MOST_FRAMES = 256
 
 MOST_ATOMS = 20_000
 """Atoms of a chunk, unless one frame has more."""
-
-SOME_WORKERS = 16
-"""Assumed of an executor that does not tell how many it has."""
 
 Evaluated = tuple[list[FrameRecord], float]
 Evaluate = Callable[[list[Task]], Evaluated]
@@ -120,7 +118,7 @@ def scan(
     OSError
         If a file is missing or the store cannot be written.
     RuntimeError
-        If a worker died.
+        If a worker died, or a Dask scheduler or all its workers for half a minute.
 
     Examples
     --------
@@ -255,25 +253,22 @@ def _computed(compute: Evaluate, chunks: _Chunks, executor: Executor | None) -> 
     if executor is None:
         yield from map(compute, chunks)
         return
-    most = 2 * _n_workers(executor)
+    watched = Watched(executor)
+    most = 2 * watched.n_workers
     sent: deque[tuple[list[Task], Future[Evaluated]]] = deque()
     try:
         for chunk in chunks:
             sent.append((chunk, _submitted(executor, compute, chunk)))
             if len(sent) >= most:
-                yield _outcome(*sent.popleft())
+                yield _outcome(watched, *sent.popleft())
         while sent:
-            yield _outcome(*sent.popleft())
+            yield _outcome(watched, *sent.popleft())
+    except LostCluster:
+        sent.clear()  # to cancel them would take as long as to wait for them
+        raise
     finally:
         for _, future in sent:
             future.cancel()
-
-
-def _n_workers(executor: Executor) -> int:
-    client = getattr(executor, "_client", None)  # of Dask
-    if client is not None:
-        return max(1, sum(client.ncores().values()))
-    return getattr(executor, "_max_workers", None) or SOME_WORKERS
 
 
 def _submitted(executor: Executor, compute: Evaluate, chunk: list[Task]) -> Future[Evaluated]:
@@ -283,16 +278,17 @@ def _submitted(executor: Executor, compute: Evaluate, chunk: list[Task]) -> Futu
         raise _lost(chunk, error) from error
 
 
-def _outcome(chunk: list[Task], future: Future[Evaluated]) -> Evaluated:
+def _outcome(watched: Watched, chunk: list[Task], future: Future[Evaluated]) -> Evaluated:
     try:
-        return future.result()
+        return watched.result(future)
     except Exception as error:
         raise _lost(chunk, error) from error
 
 
 def _lost(chunk: list[Task], error: Exception) -> RuntimeError:
     first, last = chunk[0], chunk[-1]
-    return RuntimeError(
+    kind = LostCluster if isinstance(error, LostCluster) else RuntimeError
+    return kind(
         f"the workers did not compute {first.source}@{first.index} to {last.source}@{last.index}: "
         f"{reason(error)}. With a `store` the frames before these are safe, and the same call "
         "goes on from there"
