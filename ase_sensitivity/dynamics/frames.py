@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from ase_sensitivity.dynamics.log import LineFile
+from ase_sensitivity.dynamics.log import LineFile, locked
 from ase_sensitivity.sensitivity import Sensitivity
 
 logger = logging.getLogger(__name__)
@@ -38,6 +38,8 @@ class FrameFile:
     ------
     TypeError, ValueError
         As :func:`check_path`.
+    OSError
+        If it cannot be opened, or somebody else writes to it.
 
     Notes
     -----
@@ -50,16 +52,21 @@ class FrameFile:
         suffix = Path(path).suffix
         self._lines: LineFile | None = None
         self._trajectory: Any = None
+        self._lock: int | None = None
         self._waiting: list[Atoms] = []
         if suffix == ".traj":
             from ase.io import Trajectory  # loads much, and only .traj needs it
 
+            if comm.rank == 0:
+                self._lock = locked(path)
             mode = "a" if append else "w"
-            self._trajectory = Trajectory(path, mode, master=comm.rank == 0, comm=comm)
+            try:
+                self._trajectory = Trajectory(path, mode, master=comm.rank == 0, comm=comm)
+            except BaseException:
+                self._unlock()
+                raise
         else:
-            if append and comm.rank == 0 and os.path.exists(path):
-                _cut_torn_frame(path)
-            self._lines = LineFile(path, append, comm)
+            self._lines = LineFile(path, append, comm, mend=_cut_torn_frame)
 
     def write(self, frame: Atoms) -> None:
         """Append one frame of :func:`flagged_frame`."""
@@ -93,6 +100,13 @@ class FrameFile:
             self._trajectory.close()
         except Exception as error:  # as for a line of the log: no reason to stop
             logger.error("%d frames could not be written: %s", len(self._waiting), error)
+        finally:
+            self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
 
 def check_path(path: object) -> None:

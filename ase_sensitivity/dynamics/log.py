@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import logging
 import os
+import stat
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -15,6 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ase_sensitivity.sensitivity import Sensitivity
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +42,8 @@ class LineFile:
         Whether to keep what the file holds.
     comm
         Only its rank 0 writes.
+    mend
+        Called with the path before anything is appended to a file.
 
     Attributes
     ----------
@@ -48,10 +57,16 @@ class LineFile:
     TypeError
         If ``file`` is something else.
     OSError
-        If it cannot be opened.
+        If it cannot be opened, or somebody else writes to it.
     """
 
-    def __init__(self, file: str | Path | IO[str] | None, append: bool, comm: Any) -> None:
+    def __init__(
+        self,
+        file: str | Path | IO[str] | None,
+        append: bool,
+        comm: Any,
+        mend: Callable[[str | Path], None] | None = None,
+    ) -> None:
         self._stream: IO[str] | None = None
         self._descriptor: int | None = None
         self._pending = b""
@@ -64,8 +79,11 @@ class LineFile:
         if file == "-":
             self._stream = sys.stdout
         elif isinstance(file, str | os.PathLike):
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | (0 if append else os.O_TRUNC)
-            self._descriptor = os.open(file, flags, 0o666)
+            self._descriptor = locked(file)
+            if not append:
+                os.ftruncate(self._descriptor, 0)
+            elif mend is not None:
+                mend(file)
             self.empty = os.fstat(self._descriptor).st_size == 0
             if not self.empty and not _ends_line(file):
                 self._pending = b"\n"  # the run before was killed in the middle of a line
@@ -110,6 +128,34 @@ class LineFile:
                 logger.error("%d bytes could not be written: %s", len(self._pending), error)
             finally:
                 os.close(descriptor)
+
+
+def locked(file: str | os.PathLike[str]) -> int:
+    """Open a file to append to, as it is; nobody else gets it until the descriptor is closed.
+
+    Raises
+    ------
+    OSError
+        If somebody else has it, in this process or another one, or it cannot be opened.
+    """
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    if fcntl is None or not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            gc.collect()  # an observer whose run is gone
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise OSError(
+            f"another observer writes to {file}, in this process or another one; end that run, or "
+            "close() that observer, or use another name"
+        ) from None
+    except OSError as error:  # a file system without locks
+        logger.info("%s could not be locked: %s", file, error)
+    return descriptor
 
 
 def check_file(file: object) -> None:

@@ -28,7 +28,14 @@ from ase_sensitivity.dynamics.actions import (
     check_can_halt,
 )
 from ase_sensitivity.dynamics.frames import FrameFile, check_is_flagged, check_path, flagged_frame
-from ase_sensitivity.dynamics.log import LineFile, check_file, check_is_log, columns, line
+from ase_sensitivity.dynamics.log import (
+    LineFile,
+    check_file,
+    check_is_log,
+    columns,
+    line,
+    locked,
+)
 from ase_sensitivity.dynamics.threshold import CALIBRATION, QUANTILE, Threshold
 from ase_sensitivity.notices import (
     EvaluationWarning,
@@ -135,7 +142,8 @@ class SensitivityObserver:
     TypeError, ValueError
         If an argument is out of place.
     OSError
-        If a file cannot be opened.
+        If a file cannot be opened, or another observer writes to it: of this process (a notebook
+        cell that was run again) or of another one.
     SingularConfiguration
         Out of the run, if asked for.
 
@@ -198,7 +206,7 @@ class SensitivityObserver:
         self.error: Exception | None = None
         self.n_calls = self.n_singular = self.n_failed = self.n_unwritten = 0
         self._atoms = atoms
-        self.dyn: Any = _checked_dyn(dyn)
+        self.dyn: Any = _checked_dyn(dyn, self)
         self._descriptor = descriptor
         self._settings: dict[str, Any] = {
             "scope": scope,
@@ -477,20 +485,37 @@ class SensitivityObserver:
         return analyze(frame, self._descriptor, each=False, **self._settings).ratio
 
 
-def _checked_dyn(dyn: Any) -> Any:
-    """A weak reference to what looks like a dynamics."""
+def _checked_dyn(dyn: Any, observer: SensitivityObserver) -> Any:
+    """A weak reference to what looks like a dynamics; its end is that of the observer's files."""
     if not hasattr(dyn, "nsteps") or not hasattr(dyn, "atoms"):
         raise TypeError(f"`dyn` is {dyn!r} but must be a dynamics or an optimizer of ASE")
-    return dyn if isinstance(dyn, weakref.ProxyTypes) else weakref.proxy(dyn)
+    if isinstance(dyn, weakref.ProxyTypes):
+        return dyn
+    known = weakref.ref(observer)
+
+    def close(_: object) -> None:
+        over = known()
+        if over is not None:
+            over.close()
+
+    return weakref.proxy(dyn, close)
 
 
 def _check_files(logfile: object, trajectory: Any, comm: object) -> None:
     check_file(logfile)
-    check_is_log(logfile)
     if trajectory is not None:
         check_path(trajectory)
-        check_is_flagged(trajectory)
-        if isinstance(logfile, str | os.PathLike) and Path(logfile) == Path(str(trajectory)):
+        if isinstance(logfile, str | os.PathLike) and _same(logfile, trajectory):
             raise ValueError(f"`logfile` and `trajectory` are both {str(logfile)!r}")
+    for file in (logfile, trajectory):  # neither is emptied if the other one is in use
+        if isinstance(file, str | os.PathLike) and file != "-" and os.path.isfile(file):
+            os.close(locked(file))
+    check_is_log(logfile)
+    if trajectory is not None:
+        check_is_flagged(trajectory)
     if not hasattr(comm, "rank"):
         raise TypeError(f"`comm` is {comm!r} but must be an MPI communicator such as ASE's `world`")
+
+
+def _same(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
