@@ -13,6 +13,7 @@ from ase_sensitivity import SOAP, QUIPDescriptor, analyze, gradient
 from ase_sensitivity.descriptors.base import rows_of
 from ase_sensitivity.descriptors.soap.soap import AT_ONCE
 from ase_sensitivity.testing import check_descriptor
+from tests.conftest import SlowSOAP
 from tests.structures import BOUNDARIES, rattled
 
 SPECIES = ["C", "H", "O"]
@@ -125,13 +126,21 @@ def test_many_modes_are_done_a_few_at_a_time():
 def assert_first_gradient(atoms, descriptor):
     found = gradient(atoms, descriptor)
     direction = np.random.default_rng(0).normal(size=(len(atoms), 3))
+    strain = np.random.default_rng(1).normal(size=(3, 3)) / 3
 
     def moved(size):
         shifted = atoms.copy()
         shifted.positions += size * direction
         return values_of(shifted, descriptor, "structure", None)[0]
 
+    def strained(size):
+        deformed = atoms.copy()
+        deformed.set_cell(atoms.cell.array @ (np.eye(3) + size * strain).T)
+        deformed.positions = atoms.positions @ (np.eye(3) + size * strain).T
+        return values_of(deformed, descriptor, "structure", None)[0]
+
     assert (found.positions * direction).sum() == pytest.approx(numeric(moved), rel=1e-5)
+    assert (found.strain * strain).sum() == pytest.approx(numeric(strained), rel=1e-5)
 
 
 class HeavyCarbon(SOAP):
@@ -190,6 +199,28 @@ def test_stacked_descriptors():
         ["soap cutoff=3 n_max=3 l_max=2 atom_sigma=0.5", "distance_2b cutoff=3"], species=SPECIES
     )
     assert_first_gradient(atoms, pair)
+
+
+@pytest.mark.parametrize("boundary", ["isolated", "periodic", "slab"])
+def test_gradient_by_jacobians_of_quip(boundary):
+    """A descriptor without shortcuts: strain moves positions and mode apart."""
+    quip = QUIPDescriptor("soap cutoff=3.2 n_max=4 l_max=3 atom_sigma=0.5", species=["C", "H", "O"])
+    assert_first_gradient(BOUNDARIES[boundary](), quip)
+
+
+@pytest.mark.parametrize("scope", ["structure", "atom", "environment"])
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+def test_gradient_by_jacobians_is_that_of_the_shortcut(boundary, scope):
+    atoms = BOUNDARIES[boundary]()
+    center = None if scope == "structure" else 1
+    sigma = values_of(atoms, SOAP_3, scope, center)
+    index = int(np.searchsorted(sigma, 1e-3 * sigma[-1]))
+    settings = {"scope": scope, "center": center, "index": index}
+    quick = gradient(atoms, SOAP_3, **settings)
+    slow = gradient(atoms, SlowSOAP(SPECIES, cutoff=3.2, n_max=4, l_max=4), **settings)
+    size = np.abs(quick.positions).max()
+    np.testing.assert_allclose(slow.positions, quick.positions, atol=1e-5 * size)
+    np.testing.assert_allclose(slow.strain, quick.strain, atol=1e-5 * np.abs(quick.strain).max())
 
 
 def test_gradient_where_there_is_none():
