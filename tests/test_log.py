@@ -139,6 +139,22 @@ class TestWhileItRuns:
         assert read_log(log).step.tolist() == [1, 2, 3, 4]
         assert log.read_text().count("Step") == 1
 
+    @pytest.mark.parametrize("torn", ["#", "        3 ", "        3       4.0000  1.0e-01", " ok"])
+    def test_a_torn_line_is_ended_before_the_next(self, still, torn, tmp_path):
+        """Nothing but the torn line is lost, without a header in between as well."""
+        log = tmp_path / "log"
+        with SensitivityObserver(still, Told(), logfile=log) as observer:
+            still.play(observer, 2)
+        with open(log, "a") as file:
+            file.write(torn)
+        settings = {"logfile": log, "append": True, "header": False}
+        with SensitivityObserver(still, Told(), **settings) as observer:
+            still.play(observer, 2)
+        found = read_log(log)
+        assert found.step.tolist() == [1, 2, 3, 4]
+        assert np.isfinite(found.sigma).all()
+        assert torn in log.read_text().splitlines()
+
     def test_append_to_nothing_writes_a_header(self, still, tmp_path):
         log = tmp_path / "log"
         SensitivityObserver(still, Told(), logfile=log, append=True)
