@@ -485,6 +485,18 @@ class TestAnalyze:
             assert len(wanted) < len(atoms)
         assert analyze(atoms, descriptor, scope="environment").center == np.nanargmin(exact)
 
+    def test_one_neighbour_has_one_value(self):
+        """Its distance: the smallest is the largest, or nothing is seen of it at all."""
+        pair = soap(Atoms("CH"), 3.0).jacobian(Atoms("CH", [(0, 0, 0), (0, 0.6, 0.9)]))
+        low, high = bounds_of(pair)
+        assert low == pytest.approx([1, 1], abs=1e-12)
+        assert high == pytest.approx([1, 1], abs=1e-12)
+        two = Atoms("CHOHH", [(0, 0, 0), (0, 0.6, 0.9), (9, 0, 0), (9, 0.9, 0.2), (9, -0.1, 1)])
+        both = soap(two, 3.0).jacobian(two)
+        unseen = both.centers[both.row] == 0
+        blind = replace(both, blocks=np.where(unseen[:, None, None], 0.0, both.blocks))
+        assert softest_environments(blind).tolist() == [0]
+
     def test_environments_of_several_rows_are_not_screened(self):
         atoms = isolated()
         pairs = QUIPDescriptor("distance_2b cutoff=3 Z1=6 Z2=1").jacobian(atoms)
