@@ -23,7 +23,7 @@ from ase_sensitivity import (
     Sensitivity,
     analyze,
 )
-from ase_sensitivity.causes.attribution import attribute, predicted_nulls
+from ase_sensitivity.causes.attribution import _majority, attribute, predicted_nulls
 from ase_sensitivity.causes.clusters import clusters
 from ase_sensitivity.causes.environments import Environment
 from ase_sensitivity.causes.incompleteness import class_sums, resolved_rank
@@ -744,6 +744,38 @@ class TestCauses:
         assert (found.n_null, found.n_near_null) == (0, 1)
         assert found.counts == counts(symmetry=1)
         assert found.causes[:2] == ("symmetry", None)
+
+    @pytest.mark.parametrize("tolerance", [1e-5, 1e-4, 1e-3])
+    def test_near_null_is_what_the_tolerance_says(self, tolerance):
+        """Below 10 tolerance / Å of the largest; ammonia's value grows with the height of N."""
+        atoms = molecule("NH3")
+        atoms.positions[0, 2] = atoms.positions[1, 2] + 1e-5
+        descriptor = soap(atoms, 4, 8)
+        slope = analyze(atoms, descriptor).ratio / 1e-5
+        for share, n_near_null in ((0.8, 1), (1.2, 0)):
+            atoms.positions[0, 2] = atoms.positions[1, 2] + share * 10 * tolerance / slope
+            found = analyze(atoms, descriptor, causes=True, tolerance=tolerance)
+            assert found.ratio == pytest.approx(share * 10 * tolerance, rel=1e-2)
+            assert (found.n_null, found.n_near_null) == (0, n_near_null)
+            assert found.counts == counts(symmetry=n_near_null)
+
+    def test_most_of_a_near_null_vector_decides(self):
+        """The cause of more than half of it, and none if there is no such cause."""
+        parts = np.eye(4)
+        labels = ["fragment", "symmetry", "symmetry", None]
+        shares = [(0.4, 0.6, 0, 0), (0.4, 0.3, 0.3, 0), (0.45, 0, 0, 0.55), (0.4, 0.4, 0, 0.2)]
+        modes = np.sqrt(shares).T
+        assert _majority(modes, parts, labels) == ["symmetry", "symmetry", None, None]
+
+    @pytest.mark.parametrize("tolerance", [1e-4, 1e-2, 0.05])
+    def test_a_loose_tolerance_explains_no_more(self, tolerance):
+        """The mirror plane of ethanol does, nothing does where it is rattled: at any tolerance."""
+        planar = molecule("CH3CH2OH")
+        for atoms, symmetry in ((planar, 8), (rattled(planar, 0.1), 0)):
+            descriptor = soap(atoms, 8)
+            view = next(environment_views(descriptor.jacobian(atoms), atoms, 0))
+            found = predicted_nulls(view, atoms, descriptor, tolerance=tolerance)
+            assert found == {"fragment": 0, "symmetry": symmetry, "incompleteness": 0}
 
     @pytest.mark.parametrize("size", [1e-7, 1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 1e-2])
     def test_broken_symmetry_is_no_incompleteness(self, size):
