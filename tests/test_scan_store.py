@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.db import connect
 from ase.io import write
 
@@ -225,6 +226,32 @@ def test_other_data_are_refused(soap: SOAP, tmp_path: Path) -> None:
         ValueError, match=r"another structure, .* for frames@2: the data have changed"
     ):
         scan(structures, soap, store=tmp_path / "results.db")
+
+
+def changed(how: str) -> Atoms:
+    atoms = water(1)[0]
+    atoms.set_cell([9.0, 9.0, 9.0])
+    if how == "pbc":
+        atoms.pbc = (True, True, False)
+    elif how == "cell":
+        atoms.set_cell([9.0, 9.0, 9.0 + 1e-6])
+    elif how == "positions":
+        atoms.positions[2, 1] += 1e-9
+    elif how == "species":
+        atoms.numbers[0] = 6
+    elif how in ("energy", "forces"):
+        values = {"energy": 1.0, "forces": np.ones((3, 3))}
+        atoms.calc = SinglePointCalculator(atoms, **{how: values[how]})
+    return atoms
+
+
+@pytest.mark.parametrize("how", ["pbc", "cell", "positions", "species", "energy", "forces"])
+def test_whatever_changes_the_result_is_noticed(how: str, soap: SOAP, tmp_path: Path) -> None:
+    store = tmp_path / "results.db"
+    scan([changed("nothing")], soap, store=store)
+    scan([changed("nothing")], soap, store=store)
+    with pytest.raises(ValueError, match="the data have changed"):
+        scan([changed(how)], soap, store=store)
 
 
 def test_a_growing_trajectory(soap: SOAP, tmp_path: Path) -> None:
