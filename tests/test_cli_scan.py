@@ -108,16 +108,20 @@ def test_forces_too_large_for_ev_are_asked_about(capsys):
 
 
 def test_json(data, capsys):
-    arguments = ["scan", data, "-d", SOAP, "--forces-key", "reference", "--json"]
+    arguments = ["scan", data, "-d", SOAP, "--forces-key", "reference", "--json", "--distance"]
     assert main(arguments) == 0
     told = json.loads(capsys.readouterr().out)
     rows = ScanResult.read("results.db").rows
     assert told["n_frames"] == told["n_analyzed"] == 8
     assert told["n_failed"] == 0
-    ratios = [row["ratio"] for row in rows]
-    assert told["worst"]["ratio"]["value"] == min(ratios)
-    assert told["worst"]["ratio"]["index"] == int(np.argmin(ratios))
-    assert told["worst"]["net_force"]["value"] == max(row["net_force"] for row in rows)
+    for name in ("ratio", "distance"):
+        values = [row[name] for row in rows]
+        assert told["worst"][name]["value"] == min(values)
+        assert told["worst"][name]["index"] == int(np.argmin(values))
+    for name in ("irreducible_force_error", "required_slope", "net_force"):
+        values = [row[name] for row in rows]
+        assert told["worst"][name]["value"] == max(values)
+        assert told["worst"][name]["index"] == int(np.argmax(values))
     assert told["parameters"]["forces_key"] == "reference"
     assert told["irreducible_force_error"] == pytest.approx(
         np.sqrt(np.mean([row["irreducible_force_error"] ** 2 for row in rows]))

@@ -157,6 +157,21 @@ def test_set_atoms_and_species_add_up() -> None:
     assert "No model on these features does better" in result.summary()
 
 
+def test_the_summary_names_the_worst_frames() -> None:
+    """The smallest ratio and the largest force error, wherever in the data they are."""
+    frames = [rattled(molecule("CH4"), 0.3, seed=seed) for seed in range(5)]
+    for seed, frame in enumerate(frames):
+        frame.arrays["reference"] = random_forces(frame, seed) * (10 if seed == 3 else 1)
+    frames[1].positions = molecule("CH4").positions
+    fine = scan(frames, SOAP(["C", "H"], 4.0, 6, 4), forces_key="reference")
+    assert np.argmin(fine.column("ratio")) == 1
+    assert f"{fine.rows[1]['ratio']:.2e}, in frames@1." in fine.summary()
+    coarse = scan(frames, blunt(), forces_key="reference")
+    errors = coarse.column("irreducible_force_error")
+    assert np.argmax(errors) == 3
+    assert f"Largest: {max(errors):.3g} eV/Å, in frames@3." in coarse.summary()
+
+
 def test_without_loss_the_summary_says_so() -> None:
     frame = molecule("H2O")
     frame.arrays["reference"] = np.zeros((3, 3))
