@@ -112,6 +112,19 @@ def test_a_crystal_without_any_derivative():
     assert observer.diagnosis.cause == "symmetry"
 
 
+@pytest.mark.parametrize(
+    ("height", "cause"), [(0.02, "symmetry"), (0.13, "symmetry"), (0.16, None)]
+)
+def test_what_is_looked_at_closely(height, cause):
+    """Whatever is estimated within 1.25 times the distance that matters (0.1 Å)."""
+    atoms = pyramid("NH3", height)
+    watch = Watch(AMMONIA, scope="structure", within=0.1, suspicious=0.5)
+    found = watch.look(atoms, analyze(atoms, AMMONIA, k=3))
+    assert found.distance == pytest.approx(height * np.sqrt(3) / 2, rel=0.1)
+    assert found.cause == cause
+    assert (found.how == "estimate") == (cause is None)
+
+
 class TestLog:
     def test_distance_arrival_and_cause(self, tmp_path):
         """Planarity comes at the height over the speed, times of flight in fs."""
@@ -240,6 +253,13 @@ class TestCost:
             assert observer.diagnosis.how == "known"
             assert observer.sensitivity.distance == pytest.approx(height * 3**0.5 / 2, rel=0.05)
         assert soap.n == 3
+
+    def test_a_diagnosis_is_made_anew_after_fifty_calls(self):
+        atoms = pyramid("NH3", 0.03)
+        watch = Watch(AMMONIA, scope="structure", within=0.1)
+        found = analyze(atoms, AMMONIA, k=3)
+        known = [watch.look(atoms, found).how == "known" for _ in range(60)]
+        assert known == [False, *[True] * 50, False, *[True] * 8]
 
     def test_distances_follow_through_the_plane(self):
         """N passes through the plane while all atoms jitter."""
