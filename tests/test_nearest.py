@@ -8,7 +8,14 @@ from ase import Atoms
 from ase.build import molecule
 from scipy.optimize import minimize
 
-from ase_sensitivity import SOAP, FiniteDifferenceDescriptor, analyze, nearest_singular
+from ase_sensitivity import (
+    SOAP,
+    FiniteDifferenceDescriptor,
+    QUIPDescriptor,
+    analyze,
+    nearest_singular,
+    replay,
+)
 from ase_sensitivity.approach.label import HARMLESS, label
 from ase_sensitivity.approach.subject import subject
 from ase_sensitivity.approach.walk import place
@@ -243,3 +250,21 @@ def test_bad_arguments(argument, value):
 def test_nothing_to_move():
     with pytest.raises(ValueError, match="nothing but rigid motions"):
         nearest_singular(Atoms("N"), AMMONIA)
+
+
+def test_one_string_for_each_species_of_the_center():
+    """As in every GAP of several species: parts without rows of a centre do not see it."""
+    atoms = environment([(1, 0, 0.5), (-1, 0, 0.5), (0.72, 0.54, -0.7), (-0.72, 0.96, 0.3)])
+    text = "soap cutoff=3 n_max=4 l_max=4 atom_sigma=0.3 n_species=2 species_Z={6 1}"
+    several = QUIPDescriptor([f"{text} Z=6", f"{text} Z=1"])
+    one = QUIPDescriptor(f"{text} n_Z=2 Z={{6 1}}")
+    for center in (0, 2):
+        found, expected = (
+            nearest_singular(atoms, descriptor, scope="environment", center=center)
+            for descriptor in (several, one)
+        )
+        assert (found.cause, found.found) == (expected.cause, expected.found)
+        assert found.distance == pytest.approx(expected.distance, rel=1e-6)
+    several_log, one_log = (replay([atoms], d, scope="environment") for d in (several, one))
+    assert several_log.cause.tolist() == one_log.cause.tolist()
+    np.testing.assert_allclose(several_log.distance, one_log.distance, rtol=1e-6)

@@ -70,7 +70,7 @@ class Subject:
         whole = self.descriptor.jacobian(atoms).parts
         parts: Sequence[FeatureJacobian] = weighed(whole, self.weights)
         if self.scope == "environment":
-            parts = [rows_of_center(part, 0) for part in parts if 0 in part.centers]
+            parts = [rows_of_center(part, 0) for part in parts]
         return StackedJacobian(tuple(parts))
 
     def view(self, jacobian: StackedJacobian, atoms: Atoms) -> View:
