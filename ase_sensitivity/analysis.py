@@ -21,6 +21,7 @@ from ase_sensitivity.descriptors.base import (
     Jacobian,
     StackedJacobian,
     jacobian_of,
+    restricted,
 )
 from ase_sensitivity.descriptors.components import components, has_free_rows, weighed, weights
 from ase_sensitivity.notices import ConstraintWarning, warn
@@ -129,6 +130,7 @@ def analyze(
         tolerance=tolerance,
     )
     fixed = fixed_atoms(atoms) if apply_constraints else np.empty(0, dtype=np.intp)
+    given, descriptor = descriptor, restricted(descriptor, atoms)
     jacobian = jacobian_of(descriptor, atoms)
     if jacobian.n_atoms != len(atoms):
         raise ValueError(
@@ -136,8 +138,7 @@ def analyze(
         )
     if not any(len(known.centers) for known in jacobian.ranges):
         raise ValueError(
-            f"no atom of {atoms.get_chemical_formula()} is a centre of {descriptor!r}; "
-            "check its species"
+            f"no atom of {atoms.get_chemical_formula()} is a centre of {given!r}; check its species"
         )
     look = _Look(atoms, scope, center, fixed, k, null_tolerance, causes, tolerance)
     parts = components(descriptor)

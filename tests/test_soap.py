@@ -4,17 +4,25 @@ import importlib.util
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
-from ase.data import atomic_numbers
+from ase.data import atomic_numbers, chemical_symbols
 from scipy.spatial.transform import Rotation
 
 import ase_sensitivity.descriptors.soap.power_spectrum as runner
-from ase_sensitivity import SOAP, Descriptor, QUIPDescriptor, strain_derivative
+from ase_sensitivity import (
+    SOAP,
+    Descriptor,
+    QUIPDescriptor,
+    analyze,
+    nearest_singular,
+    strain_derivative,
+)
 from ase_sensitivity.descriptors.soap.basis import Basis
 from ase_sensitivity.descriptors.soap.environments import Environments
 from ase_sensitivity.descriptors.soap.power_spectrum import power_spectrum
@@ -615,3 +623,52 @@ def test_smooth_cutoff(basis, body_order):
         ]
         assert jumps[0] > 1e-2
         assert jumps[1] < 1e-2 * jumps[0]
+
+
+class TestSpeciesThatAreNotThere:
+    """Their channels are zero and cost nothing."""
+
+    def test_everything_is_as_without_them(self):
+        atoms = rattled(molecule("CH3OH"), 0.1)
+        few = SOAP(["C", "H", "O"], 4.0, 4, 3)
+        everything = SOAP(chemical_symbols[1:], 4.0, 4, 3)
+        assert everything.restricted(atoms).n_features == few.n_features
+        found, expected = (analyze(atoms, soap, k=None, causes=True) for soap in (everything, few))
+        np.testing.assert_allclose(found.singular_values, expected.singular_values, rtol=1e-9)
+        assert found.counts == expected.counts
+        found, expected = (nearest_singular(atoms, soap) for soap in (everything, few))
+        assert (found.cause, found.distance) == (expected.cause, pytest.approx(expected.distance))
+
+    def test_features_keep_their_places(self):
+        atoms = rattled(molecule("H2O"), 0.1)
+        soap = SOAP(["C", "H", "O"], 4.0, 2, 1)
+        assert soap.features(atoms).shape == (3, soap.n_features)
+        assert soap.jacobian(atoms).blocks.shape[2] == soap.n_features
+        assert soap.restricted(atoms) is soap.restricted(atoms)
+        assert pickle.loads(pickle.dumps(soap)).restricted(atoms).species == ("H", "O")
+
+    def test_the_center_in_all_channels(self):
+        """Then those of species that are not there are constant, but not zero."""
+        atoms = rattled(molecule("H2O"), 0.1)
+        soap = SOAP(["C", "H", "O"], 4.0, 2, 1, central_reference_all_species=True)
+        assert soap.restricted(atoms) is soap
+
+    def test_strings(self):
+        atoms = rattled(molecule("H2O"), 0.1)
+        text = "soap cutoff=4 n_max=4 l_max=3 atom_sigma=0.5"
+        few = QUIPDescriptor(text, species=["H", "O"])
+        many = QUIPDescriptor(text, species=["C", "H", "N", "O", "S"])
+        assert many.restricted(atoms).soap.species == ("H", "O")
+        assert few.restricted(atoms) is few
+        assert analyze(atoms, many).ratio == pytest.approx(analyze(atoms, few).ratio, rel=1e-9)
+
+    def test_changed_jacobians_are_not_passed_by(self):
+        class Doubled(SOAP):
+            def jacobian(self, atoms):
+                found = super().jacobian(atoms)
+                return replace(found, blocks=2 * found.blocks)
+
+        atoms = rattled(molecule("H2O"), 0.1)
+        once, twice = (kind(["C", "H", "O"], 4.0, 2, 1) for kind in (SOAP, Doubled))
+        found, expected = analyze(atoms, twice), analyze(atoms, once)
+        np.testing.assert_allclose(found.singular_values, 2 * expected.singular_values, rtol=1e-9)

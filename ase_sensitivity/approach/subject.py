@@ -17,6 +17,7 @@ from ase_sensitivity.descriptors.base import (
     Ints,
     StackedJacobian,
     derivatives_of_squares,
+    restricted,
 )
 from ase_sensitivity.descriptors.components import components, weighed, weights
 from ase_sensitivity.spectrum.rigid import Fragment, trivial_modes
@@ -153,6 +154,7 @@ def subject(
     """
     check_atoms(atoms)
     check_arguments(atoms, descriptor, scope=scope, center=center, k=1)
+    descriptor = restricted(descriptor, atoms)
     everything = np.arange(len(atoms))
     factors = None
     if balanced and len(components(descriptor)) > 1:

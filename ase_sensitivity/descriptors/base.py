@@ -375,6 +375,15 @@ def _shortcut(descriptor: Descriptor, name: str, instead_of: str) -> Any:
     return getattr(descriptor, name, None)
 
 
+def restricted(descriptor: Descriptor, atoms: Atoms) -> Descriptor:
+    """The descriptor without features that are zero for every structure of these species.
+
+    Itself, unless it has a method of this name. Everything but the number of features is the same.
+    """
+    method: Callable[[Atoms], Descriptor] | None = _shortcut(descriptor, "restricted", "jacobian")
+    return descriptor if method is None else method(atoms)
+
+
 def derivatives_of_squares(
     descriptor: Descriptor,
     atoms: Atoms,

@@ -210,6 +210,20 @@ class QUIPDescriptor:
         other._thetas = tuple(self._thetas[n] for n in chosen)
         return other
 
+    def restricted(self, atoms: Atoms) -> QUIPDescriptor:
+        """The same descriptor without channels of species that a structure lacks.
+
+        Only plain soaps have such channels; with weights of a GAP's kernels all features stay.
+        """
+        parts = tuple(
+            part.restricted(atoms) if isinstance(part, SOAP) else part for part in self._parts
+        )
+        if parts == self._parts or self.kernel_weights is not None:
+            return self
+        other = self._of(range(len(parts)))
+        other._parts = parts
+        return other
+
     @property
     def soap(self) -> SOAP | None:
         """What computes a single string of a plain soap."""

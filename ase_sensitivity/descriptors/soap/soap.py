@@ -230,6 +230,22 @@ class SOAP:
         )
         return other
 
+    def restricted(self, atoms: Atoms) -> SOAP:
+        """The same descriptor without the species that a structure lacks.
+
+        Their channels are zero, whatever moves, but cost as much as others. Itself where there are
+        none, or where the centre is put into the channels of all species.
+        """
+        present = set(atoms.symbols)
+        species = tuple(symbol for symbol in self._species if symbol in present)
+        if self._everywhere or len(species) in (0, len(self._species)):
+            return self
+        if species not in self._fewer:
+            other = self.with_basis(self._n_max, self._l_max)
+            other._species = species
+            self._fewer[species] = other
+        return self._fewer[species]
+
     def __repr__(self) -> str:
         return (
             f"SOAP({list(self._species)}, cutoff={self._cutoff:g}, n_max={self._n_max}, "
@@ -243,7 +259,12 @@ class SOAP:
 
     def __getstate__(self) -> dict[str, Any]:
         # Tables are made anew where they are needed: cheaper than sending them.
-        return {key: value for key, value in self.__dict__.items() if key != "_basis"}
+        return {k: value for k, value in self.__dict__.items() if k not in ("_basis", "_fewer")}
+
+    @cached_property
+    def _fewer(self) -> dict[tuple[str, ...], SOAP]:
+        """Restricted to some of the species; see :meth:`restricted`."""
+        return {}
 
     def features(self, atoms: Atoms) -> Floats:
         """Features of shape (n_rows, n_features), one row per centre.
