@@ -80,10 +80,10 @@ class LineFile:
             self._stream = sys.stdout
         elif isinstance(file, str | os.PathLike):
             self._descriptor = locked(file)
-            if not append:
-                os.ftruncate(self._descriptor, 0)
-            elif mend is not None:
+            if append and mend is not None:
                 mend(file)
+            elif not append and os.fstat(self._descriptor).st_size:  # a device has no size
+                os.ftruncate(self._descriptor, 0)
             self.empty = os.fstat(self._descriptor).st_size == 0
             if not self.empty and not _ends_line(file):
                 self._pending = b"\n"  # the run before was killed in the middle of a line
