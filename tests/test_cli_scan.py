@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -269,3 +270,46 @@ def test_on_a_terminal_there_is_a_bar(data):
     assert process.wait() == 0
     assert "Scanning" in text.decode()
     assert "/8" in text.decode()
+
+
+@pytest.mark.slow
+def test_workers_and_their_parent_killed_at_random_times():
+    """Twenty SIGKILLs, to the parent or to one of its two workers: nothing is lost or twice."""
+    random.seed(0)
+    count = 2000
+    ase.io.write("data.xyz", waters(count))
+    arguments = ["scan", "data.xyz", "-d", LARGE_SOAP, "--species", "H,O", "--workers", "2"]
+    sizes = [0]
+    for number in range(20):
+        with subprocess.Popen(
+            [sys.executable, "-c", CODE, *arguments], stderr=subprocess.PIPE, text=True
+        ) as process:
+            end = time.monotonic() + 60
+            while n_rows() == sizes[-1] and process.poll() is None and time.monotonic() < end:
+                time.sleep(0.01)
+            time.sleep(random.uniform(0, 0.2))
+            workers = workers_of(process.pid)
+            os.kill(random.choice(workers) if number % 2 and workers else process.pid, 9)
+            error = process.communicate(timeout=60)[1]
+        assert process.returncode in (0, 2, -9)
+        assert ("the workers did not compute" in error) == (process.returncode == 2)
+        sizes.append(n_rows())
+    assert sizes == sorted(sizes)
+    assert len(set(sizes)) > 10
+    assert main(arguments) == 0
+    assert main([*arguments[:-2], "-o", "once.db"]) == 0
+    assert ScanResult.read("results.db").rows == ScanResult.read("once.db").rows
+
+
+def workers_of(parent: int) -> list[int]:
+    """Processes that were spawned, but not the one that keeps track of semaphores."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            status = (process / "stat").read_text().rpartition(")")[2].split()
+            command = (process / "cmdline").read_text()
+        except OSError:  # it has ended
+            continue
+        if int(status[1]) == parent and "spawn_main" in command:
+            found.append(int(process.name))
+    return found
