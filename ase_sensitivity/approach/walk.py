@@ -312,12 +312,10 @@ def _side_by_side(
 
 def _shortest(atoms: Atoms) -> float:
     """The shortest distance between two atoms or their images, in Å."""
-    if len(atoms) < 2 and not atoms.pbc.any():
-        return float("inf")
     if not atoms.pbc.any():
         from scipy.spatial.distance import pdist  # loads much
 
-        return float(pdist(atoms.positions).min())
+        return float(pdist(atoms.positions).min(initial=np.inf))
     from matscipy.neighbours import neighbour_list
 
     found = neighbour_list("d", atoms, 3.0)
