@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,6 +22,9 @@ from ase_sensitivity import (
     nearest_singular,
     read_log,
 )
+from ase_sensitivity.approach.diagnosis import Diagnosis
+from ase_sensitivity.approach.label import as_far
+from ase_sensitivity.approach.recall import Known
 from ase_sensitivity.approach.watch import Watch
 from tests.conftest import CountingEMT, CountingSOAP, SlowSOAP, Still, ours
 from tests.structures import rattled
@@ -123,6 +127,30 @@ def test_what_is_looked_at_closely(height, cause):
     assert found.distance == pytest.approx(height * np.sqrt(3) / 2, rel=0.1)
     assert found.cause == cause
     assert (found.how == "estimate") == (cause is None)
+
+
+@pytest.mark.parametrize(
+    ("share", "cause"), [(0.95, "symmetry"), (0.85, "near-symmetric"), (0.55, "near-symmetric")]
+)
+def test_modes_that_need_no_walk(share, cause):
+    """Half of the mode has to be held by symmetry, nine tenths to call it that."""
+    mode = np.sqrt([[share], [1 - share], [0]])
+    held, other, nothing = np.eye(3)[:, :1], np.eye(3)[:, 1:2], np.eye(3)[:, 2:]
+    assert Watch._harmless(mode, 0.05, lambda _: held, lambda: nothing) == cause
+    assert Watch._harmless(mode, 0.05, lambda _: nothing, lambda: nothing) is None
+    # What turns parts that hardly see each other is asked for next.
+    expected = "fragment" if share > 0.9 else None
+    assert Watch._harmless(mode, 0.05, lambda _: nothing, lambda: held) == expected
+    if share < 0.9:
+        assert Watch._harmless(mode, 0.05, lambda _: other, lambda: nothing) is None
+
+
+def test_a_walk_may_be_longer_than_its_estimate():
+    atoms = near_s1(0.15, seed=2)
+    watch = Watch(on_carbon(), scope="structure", within=0.1, suspicious=0.5)
+    found = watch.look(atoms, analyze(atoms, on_carbon(), k=3))
+    assert (found.how, found.cause) == ("walk", "symmetry")
+    assert 1.25 * 0.1 < found.distance < 2 * 1.25 * 0.1
 
 
 class TestLog:
@@ -316,6 +344,109 @@ class TestCost:
         before = atoms.positions.copy()
         observed(atoms, on_carbon(), on_singular="log")
         assert (atoms.positions == before).all()
+
+
+class TestRecall:
+    """What a diagnosis of an earlier call is good for, by docs/approach."""
+
+    atoms = pyramid("NH3", 0.03)
+    before = analyze(atoms, AMMONIA, k=3)
+
+    def known(self, cause="symmetry", number=0, slack=0.0):
+        return Known(
+            Diagnosis(0.02, cause, None, np.arange(4), "walk"),
+            number,
+            modes=self.before.modes,
+            values=self.before.singular_values,
+            n_null=0,
+            center=None,
+            cutoff=AMMONIA.cutoff,
+            atoms=self.atoms,
+            slack=slack,
+        )
+
+    def after(self, factors=(1, 1, 1), turn=None, **changes):
+        """What was found, with singular values and modes changed."""
+        modes = self.before.modes
+        if turn is not None:
+            modes = np.tensordot(turn, modes, axes=1)
+        values = self.before.singular_values * factors
+        return replace(self.before, singular_values=values, modes=modes, **changes)
+
+    @staticmethod
+    def turned(first, second, share):
+        """Modes of which the first holds a share of what it was, and so does the second."""
+        turn = np.eye(3)
+        c, s = np.sqrt(share), np.sqrt(1 - share)
+        turn[[first, first, second, second], [first, second, first, second]] = c, s, -s, c
+        return turn
+
+    @pytest.mark.parametrize("factor", [0.4, 1, 3])
+    def test_distances_follow_the_value(self, factor):
+        found = self.known().recalled(self.atoms, self.after((factor, 1, 1)), 1)
+        assert found.distance == pytest.approx(0.02 * factor, rel=1e-9)
+        assert (found.cause, found.how) == ("symmetry", "known")
+
+    @pytest.mark.parametrize("which", [0, 1, 2])
+    def test_no_value_has_fallen_to_a_third(self, which):
+        for factor, holds in ((0.35, True), (0.32, False)):
+            factors = np.ones(3)
+            factors[which] = factor
+            found = self.known().recalled(self.atoms, self.after(factors), 3)
+            assert (found is not None) == holds
+
+    def test_modes_that_nobody_asks_may_fall(self):
+        assert self.known().recalled(self.atoms, self.after((1, 0.1, 0.1)), 1)
+
+    def test_modes_are_what_they_were(self):
+        for share, holds in ((0.92, True), (0.88, False)):
+            turn = self.turned(0, 2, share)
+            found = self.known("incompleteness").recalled(self.atoms, self.after(turn=turn), 1)
+            assert (found is not None) == holds
+
+    def test_every_mode_that_is_asked_has_been_asked(self):
+        """A mode that was none of those asked may be harmful."""
+        modes = self.before.modes.copy()
+        others = np.linalg.svd(modes.reshape(3, -1))[2][3:]
+        modes[2] = others[0].reshape(4, 3)
+        found = replace(self.before, modes=modes)
+        assert self.known().recalled(self.atoms, found, 2)
+        assert self.known().recalled(self.atoms, found, 3) is None
+
+    def test_modes_that_meet_may_exchange_parts(self):
+        turn = self.turned(0, 1, 0.5)
+        ratio = self.before.singular_values[0] / self.before.singular_values[1]
+        for factor, holds in ((0.95, True), (0.8, False)):
+            after = self.after((1, ratio / factor, 1), turn=turn)
+            found = self.known("incompleteness").recalled(self.atoms, after, 1)
+            assert (found is not None) == holds
+
+    def test_what_matters_holds_until_atoms_have_moved(self):
+        """But for a translation of all of them."""
+        for shift, holds in ((0.02, True), (0.05, False)):
+            moved = self.atoms.copy()
+            moved.positions += 1.0
+            moved.positions[0, 2] += shift
+            known = self.known("incompleteness", slack=0.03)
+            assert (known.recalled(moved, self.after(), 1) is not None) == holds
+            assert self.known().recalled(moved, self.after(), 1) is not None
+
+    def test_other_states(self):
+        assert self.known().recalled(self.atoms, self.after(n_null=1), 1) is None
+        assert self.known().recalled(self.atoms, self.after(center=2), 1) is None
+        null = replace(self.known("incompleteness"), n_null=2)
+        assert null.recalled(self.atoms, self.after(n_null=2), 1).distance == 0
+        moved = self.atoms.copy()
+        moved.positions[1] += 9.0
+        assert null.recalled(moved, self.after(n_null=2), 1) is None
+
+
+@pytest.mark.parametrize(
+    ("distance", "far"),
+    [(0, 0.05), (0.012, 0.05), (0.013, 0.1), (0.03, 0.2), (0.06, 0.3), (1, 0.3)],
+)
+def test_how_far_symmetric_geometries_may_be(distance, far):
+    assert as_far(distance) == far
 
 
 def test_a_diagnosis_that_fails_costs_no_singular_values(monkeypatch, tmp_path):

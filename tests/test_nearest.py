@@ -17,9 +17,10 @@ from ase_sensitivity import (
     replay,
 )
 from ase_sensitivity.approach.label import HARMLESS, label
-from ase_sensitivity.approach.subject import subject
-from ase_sensitivity.approach.walk import place
+from ase_sensitivity.approach.subject import STEP, aligned, difference, subject
+from ase_sensitivity.approach.walk import _add_products, place
 from ase_sensitivity.causes.attribution import attribute
+from tests.conftest import CountingSOAP, SlowSOAP
 from tests.structures import rattled
 
 # Reference environments: carbon at the origin, neighbours in Å.
@@ -154,6 +155,47 @@ def test_truncation_is_found_and_named(seed):
         assert analyze(found.atoms, on_carbon(l_max=8), k=1).ratio > 10 * found.ratio
 
 
+@pytest.mark.parametrize("seed", [1, 3, 8])
+def test_what_a_larger_basis_sees_is_truncation(seed):
+    """Distances that differ by less than 0.1 Å are different nevertheless."""
+    found = nearest_singular(rattled(environment(T), 0.04, seed), on_carbon(l_max=3))
+    assert found.found
+    assert analyze(found.atoms, on_carbon(l_max=8), k=1).ratio > 1e-3
+    assert found.cause == "truncation"
+
+
+def test_rows_that_vanish():
+    """Of pairs of atoms, where one is at the cutoff."""
+    pairs = QUIPDescriptor("distance_2b cutoff=1.5 Z1=8 Z2=1")
+    near, far = (Atoms("OH", [(0, 0, 0), (0, 0, r)]) for r in (1.4, 1.6))
+    before, after = (pairs.jacobian(atoms) for atoms in (near, far))
+    with pytest.raises(ValueError, match="appear or vanish"):
+        difference(after, before)
+    assert difference(before, before).blocks == pytest.approx(0)
+
+
+@pytest.mark.parametrize("crossing", [False, True])
+def test_products_of_the_normal_equations(crossing):
+    """J^T H and H^T H of the dense matrices, where a neighbour leaves as well."""
+    soap = SOAP(["N", "H"], cutoff=2.0, n_max=4, l_max=3)
+    atoms = rattled(molecule("NH3"), 0.05)
+    atoms += Atoms("H", [atoms.positions[1] + (0, 2.0 - STEP / 4 if crossing else 1.5, 0)])
+    this = subject(atoms, soap, "structure", None)
+    here = place(this, atoms)
+    mode = np.zeros((5, 3))
+    mode[4, 1] = 1.0
+    (before,), (after,) = here.jacobian.parts, this.ahead(atoms, mode.ravel()).parts
+    assert aligned(after, before) != crossing
+    change = difference(after, before)
+    j, h = (part.dense(here.view.column(part), 5) for part in (before, change))
+    cross, square = np.zeros((2, 15, 15))
+    _add_products(before, change, here.view, cross, square)
+    scale = np.linalg.norm(h)
+    np.testing.assert_allclose(cross, j.T @ h, atol=1e-10 * scale * np.linalg.norm(j))
+    np.testing.assert_allclose(square, h.T @ h, atol=1e-10 * scale**2)
+    assert np.abs(square).max() > 0
+
+
 def test_near_symmetric():
     """Next to a tetrahedral centre there are singular configurations of every kind."""
     at = rattled(molecule("CH4"), 0.03)
@@ -226,6 +268,30 @@ def test_giving_up():
     assert not one.found
     assert one.message == "not there after 1 steps"
     assert one.n_steps == 1
+    assert 0.1 < one.distance <= 0.2 + 1e-9  # no step is longer
+
+
+@pytest.mark.parametrize(("points", "seed"), [(S1, 9), (S2, 7), (S3, 2), (S3, 11)])
+@pytest.mark.parametrize("closest", [0.5, 3.0])
+def test_atoms_do_not_collide(points, seed, closest):
+    """Two atoms on top of each other are one, which is singular: the walk must not end there."""
+    at = rattled(environment(points), 0.35, seed)
+
+    def shortest(atoms):
+        return atoms.get_all_distances()[np.triu_indices(len(atoms), 1)].min()
+
+    found = nearest_singular(at, on_carbon(l_max=3), max_distance=3.0, closest=closest)
+    assert shortest(found.atoms) >= min(closest, 0.9 * shortest(at)) - 1e-9
+    if closest < 0.9 * shortest(at):
+        assert shortest(found.atoms) < 0.9 * shortest(at)
+
+
+@pytest.mark.parametrize("kind", [CountingSOAP, SlowSOAP])
+def test_jacobians_are_counted(kind):
+    soap = kind(["N", "H"], cutoff=4.0, n_max=6, l_max=4)
+    for atoms in (pyramid("NH3", 0.1), pyramid("NH3", 0.0)):
+        soap.n_calls = 0
+        assert nearest_singular(atoms, soap).n_jacobians == soap.n_calls > 0
 
 
 def test_body_order_may_be_unknown():
