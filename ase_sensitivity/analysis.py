@@ -36,7 +36,7 @@ from ase_sensitivity.spectrum.scopes import (
 )
 from ase_sensitivity.spectrum.screening import softest_environments
 from ase_sensitivity.spectrum.solvers import NULL_TOLERANCE, Spectrum, spectrum
-from ase_sensitivity.structure import check_atoms
+from ase_sensitivity.structure import check_atoms, check_points
 
 logger = logging.getLogger(__name__)
 
@@ -257,6 +257,7 @@ def _views(
         centers = np.unique(np.concatenate([known.centers for known in jacobian.ranges]))
         if center is not None and center not in centers:
             raise ValueError(f"atom {center} ({atoms.symbols[center]}) is not a centre")
+        check_points(_most_points(jacobian))
         # The others need no closer look.
         wanted = softest_environments(jacobian) if center is None else int(center)
         yield from environment_views(jacobian, atoms, wanted)
@@ -266,6 +267,12 @@ def _views(
         ratios = atom_ratios(jacobian)
         ratios[fixed] = np.inf
         yield atom_view(jacobian, int(ratios.argmin()))
+
+
+def _most_points(jacobian: Jacobian) -> int:
+    """The largest number of neighbours that a centre has, as far as it is known; and itself."""
+    lists = [known.pairs for known in jacobian.ranges if known.pairs is not None]
+    return 1 + max((int(np.bincount(pairs.first).max(initial=0)) for pairs in lists), default=0)
 
 
 def _start(view: View, previous: Sensitivity | None) -> Floats | None:

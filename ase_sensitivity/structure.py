@@ -16,8 +16,32 @@ Ints = NDArray[np.intp]
 CLOSEST = 0.01
 """Atoms nearer than this (Å) sit on top of each other; no potential is meant for that."""
 
+FARTHEST = 1e9
+"""Coordinates (Å) beyond this are rounded to more than 1e-7 Å: symmetry could not be told."""
+
 SMALL = 60
 """Atoms of a molecule small enough to look at all of its pairs."""
+
+MAX_BINS = 3e7
+"""Boxes that a search for neighbours divides the cell into: 1 GB of memory, and a few seconds."""
+
+MAX_NEIGHBORS = 1e6
+"""Images within the cutoff of one atom. The sphere of a cutoff holds a few ten thousand atoms."""
+
+PAIR = 160
+"""Bytes that a pair takes: in the search, in the list kept and as a vector."""
+
+SAFE_PAIRS = 1e7
+"""Pairs that any machine can list (1.6 GB); whether there are more is not worth a look below."""
+
+SAMPLE = 32
+"""Atoms whose neighbours are counted to tell how many pairs there are."""
+
+MAX_POINTS = 2000
+"""Points that move independently in environment scope: their matrices take 2 GB, and minutes."""
+
+SHARE = 0.8
+"""Of this machine's memory, what one array may take."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,26 +75,45 @@ def check_atoms(atoms: Atoms) -> None:
         raise TypeError(f"`atoms` must be an ase.Atoms, not {type(atoms).__name__}")
     if len(atoms) == 0:
         raise ValueError("`atoms` has no atoms")
-    finite = np.isfinite(atoms.positions).all(axis=1)
-    if not finite.all():
-        bad = int(np.flatnonzero(~finite)[0])
-        raise ValueError(f"the position of atom {bad} is {atoms.positions[bad]}, not finite")
+    near = (np.abs(atoms.positions) <= FARTHEST).all(axis=1)
+    if not near.all():
+        bad = int(np.flatnonzero(~near)[0])
+        position = atoms.positions[bad]
+        what = f"more than {FARTHEST:g} Å away" if np.isfinite(position).all() else "not finite"
+        raise ValueError(f"the position of atom {bad} is {position}, {what}; correct or remove it")
     numbers = atoms.numbers
     if numbers.min() < 0 or numbers.max() > 118:
         bad = int(np.flatnonzero((numbers < 0) | (numbers > 118))[0])
         raise ValueError(f"atom {bad} has atomic number {numbers[bad]}, not one of 0 to 118")
+    cell = atoms.cell.array
+    if not np.isfinite(cell).all():
+        raise ValueError(
+            f"the cell {cell.tolist()} is not finite; set `atoms.cell`, to zeros along directions "
+            "without period"
+        )
     if atoms.pbc.any():
-        cell = atoms.cell.array
-        if not np.isfinite(cell).all():
-            raise ValueError(f"the cell {cell.tolist()} is not finite")
-        vectors = cell[atoms.pbc]
-        lengths = np.linalg.norm(vectors, axis=1)
-        scale = np.prod(lengths)
-        if scale == 0 or np.sqrt(np.linalg.det(vectors @ vectors.T)) < 1e-6 * scale:
-            raise ValueError(
-                f"the periodic cell vectors {vectors.tolist()} are zero or linearly dependent; "
-                "set `atoms.cell`, or `atoms.pbc = False` for an isolated structure"
-            )
+        _check_periodic(cell[atoms.pbc])
+
+
+def _check_periodic(vectors: Floats) -> None:
+    """Raise ValueError if lattice vectors of shape (m, 3) span no lattice."""
+    if np.abs(vectors).max() > FARTHEST:
+        raise ValueError(
+            f"a periodic cell vector of {vectors.tolist()} is longer than {FARTHEST:g} Å; set "
+            "`atoms.cell`, or `atoms.pbc = False` along it"
+        )
+    lengths = np.linalg.norm(vectors, axis=1)
+    if 0 < lengths.min() < CLOSEST:
+        raise ValueError(
+            f"a periodic cell vector of {vectors.tolist()} is {lengths.min():.2g} Å long: atoms "
+            "and their images are on top of each other; set `atoms.cell`"
+        )
+    # Their volume over the product of their lengths: no determinant, which rounding may turn.
+    if lengths.min() == 0 or np.linalg.svd(vectors / lengths[:, None])[1].prod() < 1e-6:
+        raise ValueError(
+            f"the periodic cell vectors {vectors.tolist()} are zero or linearly dependent; "
+            "set `atoms.cell`, or `atoms.pbc = False` for an isolated structure"
+        )
 
 
 def boxed(atoms: Atoms) -> Atoms:
@@ -99,10 +142,11 @@ def _box(atoms: Atoms) -> tuple[Floats, Floats, Ints]:
     return cell, atoms.positions + moved @ cell, moved.astype(np.intp)
 
 
-def _check_size(cell: Floats, pbc: NDArray[np.bool_], n_atoms: int, cutoff: float) -> None:
+def _check_size(cell: Floats, pbc: NDArray[np.bool_], positions: Floats, cutoff: float) -> None:
     """Raise ValueError if neighbours within ``cutoff`` are more than a machine can list."""
+    n_atoms = len(positions)
     volume = abs(np.linalg.det(cell))
-    if volume / min(cutoff + 1.0, 50.0) ** 3 > 3e7:
+    if volume / min(cutoff + 1.0, 50.0) ** 3 > MAX_BINS:
         raise ValueError(
             f"the cell has a volume of {volume:.3g} Å^3, too large to search for neighbours within "
             f"{cutoff:g} Å; make the vacuum smaller, or set `pbc = False` along it"
@@ -110,24 +154,61 @@ def _check_size(cell: Floats, pbc: NDArray[np.bool_], n_atoms: int, cutoff: floa
     # Images of the cell within the cutoff: its heights are 1 / the norms of the reciprocal vectors.
     per_height = np.linalg.norm(np.linalg.inv(cell), axis=0)
     per_atom = n_atoms * float(np.where(pbc, 2 * cutoff * per_height + 1, 1.0).prod())
-    # The sphere of one cutoff may hold a few ten thousand atoms, not millions.
-    if per_atom > 1e6 and per_atom > 50 * n_atoms:
+    if per_atom > MAX_NEIGHBORS and per_atom > 50 * n_atoms:
         raise ValueError(
             f"a cutoff of {cutoff:g} Å in this cell gives every atom up to {per_atom:.1e} "
             "neighbours; reduce the cutoff, or check the cell"
+        )
+    if n_atoms * per_atom > SAFE_PAIRS:
+        n_pairs = _estimated_pairs(cell, pbc, positions, cutoff, per_height)
+        check_fits(
+            n_pairs * PAIR,
+            f"a list of about {n_pairs:.1e} pairs of neighbours within {cutoff:g} Å",
+            "reduce the cutoff, or check the cell",
+        )
+
+
+def _estimated_pairs(
+    cell: Floats, pbc: NDArray[np.bool_], positions: Floats, cutoff: float, per_height: Floats
+) -> float:
+    """Pairs within ``cutoff``, from the neighbours of some atoms."""
+    from scipy.spatial import KDTree  # loads much
+
+    reach = np.where(pbc, np.ceil(cutoff * per_height), 0.0)
+    shape = tuple((2 * reach + 1).astype(int).tolist())
+    shifts = (np.indices(shape).reshape(3, -1).T - reach) @ cell
+    chosen = np.unique(np.linspace(0, len(positions) - 1, SAMPLE).astype(int))
+    centers = (positions[chosen, None] + shifts).reshape(-1, 3)
+    counts = KDTree(positions).query_ball_point(centers, cutoff, return_length=True)
+    return len(positions) * (float(np.sum(counts)) / len(chosen) - 1)
+
+
+def check_fits(n_bytes: float, what: str, remedy: str) -> None:
+    """Raise ValueError if an array does not fit into this machine's memory."""
+    if not hasattr(os, "sysconf"):
+        return
+    present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if n_bytes > SHARE * present:
+        raise ValueError(
+            f"{what} needs {n_bytes / 1e9:.1f} GB, more than this machine has; {remedy}"
         )
 
 
 def check_memory(n_blocks: int, n_features: int, copies: int = 1) -> None:
     """Raise ValueError if a Jacobian of so many blocks does not fit into this machine's memory."""
-    if not hasattr(os, "sysconf"):
-        return
-    needed = copies * n_blocks * 3 * n_features * 8
-    present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > 0.8 * present:
+    check_fits(
+        copies * n_blocks * 3 * n_features * 8.0,
+        f"the Jacobian has {n_blocks} blocks of 3 x {n_features} numbers and",
+        "reduce the cutoff or the basis",
+    )
+
+
+def check_points(n_points: int) -> None:
+    """Raise ValueError if an environment has too many points for its matrices."""
+    if n_points > MAX_POINTS:
         raise ValueError(
-            f"the Jacobian has {n_blocks} blocks of 3 x {n_features} numbers and needs "
-            f"{needed / 1e9:.1f} GB, more than this machine has; reduce the cutoff or the basis"
+            f"an environment has {n_points} points that move independently, more than the limit "
+            f'of {MAX_POINTS}; reduce the cutoff, check the cell, or use scope="structure"'
         )
 
 
@@ -150,7 +231,7 @@ def neighbor_pairs(atoms: Atoms, cutoff: float) -> NeighborPairs:
     from matscipy.neighbours import neighbour_list
 
     cell, positions, moved = _box(atoms)
-    _check_size(cell, atoms.pbc, len(atoms), cutoff)
+    _check_size(cell, atoms.pbc, positions, cutoff)
     first, second, distance, shift = neighbour_list(
         "ijdS", cutoff=float(cutoff), positions=positions, cell=cell, pbc=atoms.pbc
     )

@@ -28,7 +28,7 @@ from ase_sensitivity.spectrum.scopes import (
     rows_of_center,
     structure_view,
 )
-from ase_sensitivity.structure import check_atoms
+from ase_sensitivity.structure import check_atoms, check_points
 
 STEP = 1e-4
 """Displacement in Å for the derivative of the Jacobian along a mode."""
@@ -172,6 +172,7 @@ def subject(
     view = next(environment_views(descriptor.jacobian(atoms), atoms, int(center)), None)
     if view is None or view.displacements is None:
         raise ValueError(f"atom {center} ({atoms.symbols[center]}) is not a centre")
+    check_points(view.n_columns)
     order = np.argsort(np.linalg.norm(view.displacements, axis=1), kind="stable")
     points = view.atoms[order]
     cluster = Atoms(atoms.numbers[points], atoms.positions[center] + view.displacements[order])

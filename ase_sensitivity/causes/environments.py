@@ -10,6 +10,7 @@ from ase import Atoms
 from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
+from ase_sensitivity.causes.clusters import clusters
 from ase_sensitivity.descriptors.base import (
     Descriptor,
     FeatureJacobian,
@@ -21,6 +22,17 @@ from ase_sensitivity.descriptors.base import (
 from ase_sensitivity.spectrum.rigid import fragments, turned
 from ase_sensitivity.spectrum.scopes import View
 from ase_sensitivity.structure import neighbor_pairs
+
+LOOSE = 0.01
+"""In Å: symmetries of an environment are looked for with this tolerance at least, in the end."""
+
+ANY_WAY = 0.1
+"""In Å: a neighbour nearer than this may be anywhere about the centre for such a symmetry."""
+
+MAX_MATCHES = 4e6
+"""Pairs of points that a symmetry might put one pair on: 1 GB, and 10 s. Distances and angles tell
+most apart: there are some 10 000 in a crystal with 500 neighbours, but n^3 where n neighbours are
+too near to each other to tell."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +88,20 @@ class Environment:
         """The points of all other species."""
         unseen = np.isin(self.numbers, [atomic_numbers[symbol] for symbol in symbols])
         return self._of(~unseen)
+
+    def check_size(self, tolerance: float) -> None:
+        """Raise ValueError if too many operations could be symmetries up to a tolerance (Å)."""
+        n_points = len(self.numbers)
+        distance = np.linalg.norm(self.displacements, axis=1)
+        shells = np.bincount(clusters(distance, max(tolerance, LOOSE), self.numbers))
+        away = distance[distance > 1e-9]
+        share = np.clip(ANY_WAY / away.min(initial=np.inf), 0.04, 1.0)
+        if share * shells.min(initial=n_points) * n_points**2 > MAX_MATCHES:
+            raise ValueError(
+                f"an environment of {n_points} neighbours, the nearest at {distance.min():.2g} Å, "
+                "is too large and dense to look for its symmetries; reduce the cutoff, or check "
+                "the cell"
+            )
 
     def seen_by(self, species: tuple[str, ...] | None) -> Environment:
         """The points of the species told apart; None: of all of them, taken for one species."""
@@ -157,7 +183,7 @@ def sights(view: View, atoms: Atoms, descriptor: Descriptor, tolerance: float) -
     Raises
     ------
     ValueError
-        If the structure is periodic and the cutoff unknown.
+        If the structure is periodic and the cutoff unknown, or an environment is too large.
     """
     ranges = view.jacobian.ranges
     streamed = isinstance(view.jacobian, StreamedJacobian)
@@ -173,6 +199,8 @@ def sights(view: View, atoms: Atoms, descriptor: Descriptor, tolerance: float) -
                 "causes in a periodic structure need a descriptor whose cutoff is finite"
             )
         around = _of_centers(view, atoms, known, tolerance)
+        for environment in around:
+            environment.check_size(tolerance)
         resolved = [environment.seen_by(species) for environment in around]
         if part is not None and (part.centers < 0).any():
             whole = _whole(view, atoms, known)

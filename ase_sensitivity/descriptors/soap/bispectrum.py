@@ -14,6 +14,12 @@ from ase_sensitivity.descriptors.soap.basis import Basis, normalised
 from ase_sensitivity.descriptors.soap.environments import Environments
 from ase_sensitivity.descriptors.soap.harmonics import Harmonics
 
+MAX_ORDER = 16
+"""The highest ``l_max``: Wigner symbols take half a minute there, and four times that at 20."""
+
+MAX_PRODUCTS = 10**7
+"""Triple products of channels that are looked through: 1 GB, and a feature for about one in two."""
+
 
 @dataclass(frozen=True)
 class Term:
@@ -68,6 +74,29 @@ class Bispectrum:
         return Bispectrum(tuple(terms))
 
 
+def check_products(n_channels: int, l_max: int) -> None:
+    """Raise ValueError if the triple products are too many to list."""
+    if l_max > MAX_ORDER:
+        raise ValueError(f"`l_max` is {l_max} but must be at most {MAX_ORDER} with `body_order` 4")
+    n_products = n_channels**3 * len(_triples(l_max))
+    if n_products > MAX_PRODUCTS:
+        raise ValueError(
+            f"`body_order` 4 has {n_products:.1e} triple products of {n_channels} channels "
+            f"(species times `n_max`) up to `l_max` {l_max}, more than the limit of "
+            f"{MAX_PRODUCTS:.0e}; reduce `n_max` or `l_max`"
+        )
+
+
+def _triples(l_max: int) -> list[tuple[int, int, int]]:
+    """All l1 >= l2 >= l3 that form a triangle with even sum."""
+    return [
+        (l1, l2, l3)
+        for l1 in range(l_max + 1)
+        for l2 in range(l1 + 1)
+        for l3 in range(l1 - l2, l2 + 1, 2)  # the parity of l1 + l2 throughout
+    ]
+
+
 def _couplings(l_max: int) -> dict[tuple[int, int, int], Floats]:
     """Real 3j symbols from integrals of three real harmonics, to which they are proportional.
 
@@ -82,12 +111,10 @@ def _couplings(l_max: int) -> dict[tuple[int, int, int], Floats]:
     directions = np.stack([sine * np.cos(phi), sine * np.sin(phi), z], axis=1)
     values = Harmonics.build(l_max).values(directions)
     found = {}
-    for l1 in range(l_max + 1):
-        for l2 in range(l1 + 1):
-            for l3 in range(l1 - l2, l2 + 1, 2):  # the parity of l1 + l2 throughout
-                parts = [values[:, order, : 2 * order + 1] for order in (l1, l2, l3)]
-                integral = np.einsum("p,pi,pj,pk->ijk", weight, *parts, optimize=True)
-                found[l1, l2, l3] = integral / np.linalg.norm(integral)
+    for orders in _triples(l_max):
+        parts = [values[:, order, : 2 * order + 1] for order in orders]
+        integral = np.einsum("p,pi,pj,pk->ijk", weight, *parts, optimize=True)
+        found[orders] = integral / np.linalg.norm(integral)
     return found
 
 

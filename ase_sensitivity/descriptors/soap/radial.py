@@ -13,6 +13,18 @@ from numpy.polynomial import chebyshev
 
 from ase_sensitivity.descriptors.base import Floats
 
+NARROWEST = 1e-3
+"""The smallest ``atom_sigma`` in units of ``cutoff``: a table takes some seconds there."""
+
+MAX_TABLE = 10**8
+"""Numbers in a table: 0.8 GB."""
+
+SEEN = 12.0
+"""Widths of a Gaussian beyond which 1e-31 of it is left."""
+
+PANEL = 500
+"""Points of a quadrature rule: making rules takes a time that grows as the square."""
+
 DEGREE = 10
 """Of the polynomials on intervals of a quarter of ``atom_sigma``.
 
@@ -24,8 +36,27 @@ def scaled_bessel(l_max: int, z: Floats) -> Floats:
     """exp(-z) i_l(z), i_l the modified spherical Bessel function, of shape (l_max + 1, *z.shape).
 
     Ratios of successive orders come from the downward recursion, all terms of which are positive,
-    so every digit is right. The upward recursion loses them all where l exceeds z.
+    so every digit is right. The upward recursion loses them all where l exceeds z; where z is far
+    above l² it loses none, and spares many steps.
     """
+    values = np.empty((l_max + 1, *z.shape))
+    large = z > 100.0 + 10.0 * l_max**2
+    values[:, large] = _upward(l_max, z[large])
+    values[:, ~large] = _downward(l_max, z[~large])
+    return values
+
+
+def _upward(l_max: int, z: Floats) -> Floats:
+    values = np.empty((l_max + 1, *z.shape))
+    values[0] = 0.5 / z  # exp(-2 z) is below rounding
+    if l_max > 0:
+        values[1] = values[0] * (1.0 - 1.0 / z)
+    for order in range(2, l_max + 1):
+        values[order] = values[order - 2] - (2 * order - 1) / z * values[order - 1]
+    return values
+
+
+def _downward(l_max: int, z: Floats) -> Floats:
     # Far enough up for the ratios to have forgotten their start at the largest argument.
     start = l_max + 30 + int(np.sqrt(80.0 * z.max(initial=0.0)))
     ratio = np.zeros((l_max + 1, *z.shape))
@@ -100,15 +131,12 @@ def gto_basis(cutoff: float, n_max: int, sigma: float) -> tuple[Floats, Floats]:
     n = 0 .. n_max - 1, orthonormalised symmetrically (Löwdin) with the weight r² dr on the whole
     half line, and projected on a density of Gaussians whose squares are normalised to 1.
     """
-    from scipy.special import roots_legendre
-
     order = np.arange(n_max)
     width = np.maximum(np.sqrt(order), 1.0) * cutoff / n_max
     # Products with r² are Gaussians in disguise: beyond ten widths past their maxima they vanish.
     end = float((np.sqrt(order + 2.0) * width).max() + 10.0 * width.max())
     count = 60 + int(12 * end / min(sigma, float(width.min())))
-    nodes, weights = roots_legendre(count)
-    points, weights = 0.5 * end * (nodes + 1.0), 0.5 * end * weights
+    points, weights = _quadrature(end, count)
     primitive = points[:, None] ** order * np.exp(-0.5 * (points[:, None] / width) ** 2)
     measure = weights * points**2
     primitive /= np.sqrt(measure @ primitive**2)
@@ -128,14 +156,13 @@ def dscribe_basis(cutoff: float, n_max: int, l_max: int, sigma: float) -> tuple[
     with the weight r² dr on the whole half line, and projected on a density of Gaussians of height
     1.
     """
-    from scipy.special import gamma, roots_legendre
+    from scipy.special import gamma
 
     if cutoff <= 1.0:
         raise ValueError(f"`cutoff` is {cutoff} but must be above 1 Å for the dscribe basis")
     end = cutoff + 10.0 * sigma
-    nodes, weights = roots_legendre(60 + int(12 * end / min(sigma, 0.2)))
-    points = 0.5 * end * (nodes + 1.0)
-    measure = 4.0 * np.pi * 0.5 * end * weights * points**2
+    points, weights = _quadrature(end, 60 + int(12 * end / min(sigma, 0.2)))
+    measure = 4.0 * np.pi * weights * points**2
     fallen = np.linspace(1.0, cutoff, n_max)
     basis = np.empty((l_max + 1, len(points), n_max))
     for order in range(l_max + 1):
@@ -148,6 +175,32 @@ def dscribe_basis(cutoff: float, n_max: int, l_max: int, sigma: float) -> tuple[
         primitive = points[:, None] ** order * np.exp(-exponent * points[:, None] ** 2)
         basis[order] = primitive @ (vectors / np.sqrt(values)) @ vectors.T
     return points, measure[:, None] * basis
+
+
+def _quadrature(end: float, count: int) -> tuple[Floats, Floats]:
+    """Gauss points between 0 and ``end``, ascending, ``count`` or more, and their weights."""
+    from scipy.special import roots_legendre
+
+    n_panels = -(-count // PANEL)
+    nodes, weights = roots_legendre(-(-count // n_panels))
+    points = (np.arange(n_panels)[:, None] + 0.5 * (nodes + 1.0)).ravel() * (end / n_panels)
+    return points, np.tile(0.5 * weights * (end / n_panels), n_panels)
+
+
+def check_table(cutoff: float, sigma: float, n_max: int, l_max: int) -> None:
+    """Raise ValueError if a table would take very long to make, or not fit into memory."""
+    if not NARROWEST <= sigma / cutoff <= 1.0 / NARROWEST:
+        raise ValueError(
+            f"`atom_sigma` is {sigma:g} but must be from {NARROWEST:g} to {1.0 / NARROWEST:g} "
+            f"times `cutoff`, which is {cutoff:g}"
+        )
+    size = np.ceil(4.0 * cutoff / sigma) * (DEGREE + 1) * n_max * (l_max + 4)
+    if size > MAX_TABLE:
+        raise ValueError(
+            f"the radial functions for `n_max` {n_max}, `l_max` {l_max}, `cutoff` {cutoff:g} and "
+            f"`atom_sigma` {sigma:g} need a table of {size:.1e} numbers, more than the limit of "
+            f"{MAX_TABLE:.0e}; reduce the basis, or enlarge `atom_sigma`"
+        )
 
 
 def _dependent(n_max: int) -> ValueError:
@@ -200,11 +253,13 @@ class RadialTable:
         for k in range(DEGREE + 1):
             to_powers[: k + 1, k] = chebyshev.cheb2poly(np.eye(DEGREE + 1)[k])[: k + 1]
         coefficients = np.zeros((n_intervals, DEGREE + 1, n_max, l_padded))
-        at_once = max(1, 20_000 // (len(nodes) * len(points)))
+        share = min(1.0, 2 * SEEN * sigma / float(points[-1] + sigma))
+        at_once = max(1, int(20_000 / (len(nodes) * len(points) * share)))
         for first in range(0, n_intervals, at_once):
             interval = np.arange(first, min(first + at_once, n_intervals))
             r = (interval[:, None] + 0.5 * (nodes + 1.0)) * cutoff / n_intervals
-            values = projected_gaussians(r.ravel(), points, sigma, l_max) @ weights
+            near = slice(*np.searchsorted(points, (r.min() - SEEN * sigma, r.max() + SEEN * sigma)))
+            values = projected_gaussians(r.ravel(), points[near], sigma, l_max) @ weights[:, near]
             values = values.reshape(l_max + 1, *r.shape, n_max)
             # Two steps: their product is a matrix of large numbers that cancel.
             fit = np.einsum("kx,lqxn->qknl", to_chebyshev, values)

@@ -15,7 +15,8 @@ from ase_sensitivity.descriptors.quip_arguments import chemical_species
 from ase_sensitivity.descriptors.soap.basis import Basis
 from ase_sensitivity.descriptors.soap.environments import ALL_SPECIES, Environments
 from ase_sensitivity.descriptors.soap.quip_string import soap_arguments
-from ase_sensitivity.structure import check_memory
+from ase_sensitivity.descriptors.soap.radial import check_table
+from ase_sensitivity.structure import CLOSEST, FARTHEST, check_fits, check_memory
 
 KEPT = 2**23
 """Bytes of derivatives that `stream` gives as a whole: what looks twice does not compute twice."""
@@ -143,6 +144,7 @@ class SOAP:
         self._body_order = int(body_order)
         self._smooth = as_flag("smooth_cutoff", smooth_cutoff)
         self._threads = None if threads is None else as_integer("threads", threads, 1, 200)
+        self._check_bounds()
 
     @classmethod
     def from_quip(cls, text: str, *, threads: int | None = None) -> SOAP:
@@ -228,6 +230,7 @@ class SOAP:
             as_integer("n_max", n_max, 1, 200),
             as_integer("l_max", l_max, 0, 200),
         )
+        other._check_bounds()
         return other
 
     def restricted(self, atoms: Atoms) -> SOAP:
@@ -245,6 +248,18 @@ class SOAP:
             other._species = species
             self._fewer[species] = other
         return self._fewer[species]
+
+    def _check_bounds(self) -> None:
+        """Raise ValueError if tables would take very long, or more memory than there is."""
+        if not CLOSEST <= self._cutoff <= FARTHEST:
+            raise ValueError(
+                f"`cutoff` is {self._cutoff:g} but must be from {CLOSEST:g} to {FARTHEST:g} Å"
+            )
+        check_table(self._cutoff, self._sigma, self._n_max, self._l_max)
+        if self._body_order == 4:
+            from ase_sensitivity.descriptors.soap.bispectrum import check_products
+
+            check_products(len(self._species) * self._n_max, self._l_max)
 
     def __repr__(self) -> str:
         return (
@@ -295,9 +310,7 @@ class SOAP:
         TypeError, ValueError
             If the structure is unusable, or the derivatives would not fit into memory.
         """
-        environments = self._environments(atoms)
-        check_memory(environments.n_blocks, self.n_features)
-        return self._jacobian(environments)
+        return self._jacobian(self._environments(atoms))
 
     def stream(self, atoms: Atoms) -> FeatureJacobian | StreamedJacobian:
         """The Jacobian some centres at a time, computed when asked for, if it is large.
@@ -429,8 +442,25 @@ class SOAP:
         features, blocks = self._calculate(environments, gradients=True)
         return environments.jacobian(features, blocks, self._cutoff)
 
+    def _check_memory(self, environments: Environments, n_blocks: int) -> None:
+        """Raise ValueError if features, derivatives and what they take to compute do not fit."""
+        n_rows, harmonics = len(environments.centers), self._basis.harmonics
+        most = environments.most(0, n_rows)
+        check_memory(n_blocks, self.n_features)
+        check_fits(
+            8.0 * (n_rows * self.n_features),
+            f"{n_rows} rows of {self.n_features} features",
+            "reduce `n_max` or `l_max`",
+        )
+        check_fits(
+            8.0 * most * (2 * self._n_max * harmonics.l_padded + 4 * harmonics.size),
+            f"the expansion of an environment of {most} neighbours",
+            "reduce `l_max` or the cutoff",
+        )
+
     def _calculate(self, environments: Environments, gradients: bool) -> tuple[Floats, Floats]:
         n_blocks = environments.n_blocks if gradients else 0
+        self._check_memory(environments, n_blocks)
         features = np.empty((len(environments.centers), self.n_features))
         blocks = np.empty((n_blocks, 3, self.n_features))
         if self._body_order == 2:
