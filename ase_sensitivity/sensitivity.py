@@ -209,7 +209,10 @@ class Sensitivity:
         values = "  ".join(f"{value:.3g}" for value in shown)
         lines += [
             f"Smallest singular values: {values}   largest: {self.sigma_max:.3g}",
-            f"sigma_min / sigma_max = {self.ratio:.2e}",
+            f"sigma_min / sigma_max = {self.ratio:.2e}"
+            if self.scale <= self.sigma_max
+            else f"sigma_min / scale = {self.ratio:.2e}: derivatives by periodic images cancel; "
+            f"what is typical without that is {self.scale:.3g}",
         ]
         if self.n_null == self.n_coordinates - self.n_trivial:
             lines.append("No displacement changes any feature to first order: nothing is seen.")

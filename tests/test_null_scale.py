@@ -110,6 +110,7 @@ class TestCentersOfInversion:
         found = analyze(atoms, soap, causes=True)
         assert (found.n_null, found.n_near_null, found.counts["symmetry"]) == (0, 3, 3)
         assert found.ratio < 1e-5
+        assert "sigma_min / scale = 5" in str(found)
         assert scan([atoms], soap).rows[0]["cause"] == "symmetry"
 
     @pytest.mark.parametrize("name", CRYSTALS)
