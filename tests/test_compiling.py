@@ -12,6 +12,7 @@ import warnings
 from pathlib import Path
 from types import ModuleType
 
+import numba
 import pytest
 from ase.build import bulk
 from ase.io import write
@@ -31,8 +32,10 @@ def double(x):
 
 
 @pytest.fixture(autouse=True)
-def anew():
-    """One warning a process is one a test here."""
+def anew(monkeypatch):
+    """One warning a process is one a test here, and the user has named no folder."""
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
     compiling._warn_once.cache_clear()
     yield
     compiling._warn_once.cache_clear()

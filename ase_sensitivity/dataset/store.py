@@ -140,7 +140,8 @@ class DatabaseStore:
     def _open(self) -> None:
         with _told(self.name):
             self._database = _connected(self._address)
-        with _told(self.name, damaged=lambda: "in its metadata"):
+        # ASE before 3.29 reads metadata only where it is connected already.
+        with _told(self.name, damaged=lambda: "in its metadata"), self._database:
             self._metadata = self._database.metadata
 
     @property
