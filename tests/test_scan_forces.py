@@ -9,9 +9,11 @@ from ase.build import molecule
 
 from ase_sensitivity import SOAP, QUIPDescriptor, analyze
 from ase_sensitivity.dataset.forces import THRESHOLDS, force_loss
+from ase_sensitivity.dataset.record import row_of
 from ase_sensitivity.dataset.references import unit_factors
 from ase_sensitivity.dataset.scan import NULL_TOLERANCE, scan
-from tests.structures import BOUNDARIES, SHARED, isolated, periodic, rattled
+from ase_sensitivity.dataset.totals import Totals
+from tests.structures import BOUNDARIES, SHARED, isolated, periodic, rattled, wire
 
 CARBON = SHARED / "carbon_reduced_100.xyz"
 ETHANOL = SHARED / "ethanol_reduced_100.xyz"
@@ -100,6 +102,20 @@ def test_a_torque_on_a_crystal_is_not_rigid() -> None:
     assert loss.net_torque is None
 
 
+def test_a_wire_turns_about_its_axis_only() -> None:
+    atoms, soap = wire(), blunt()
+    forces = random_forces(atoms)
+    arm = atoms.positions - atoms.positions.mean(axis=0)
+    turn = np.cross([0, 0, 0.7], arm)
+    before, after = loss_of(atoms, soap, forces), loss_of(atoms, soap, forces + turn)
+    assert np.abs(before.lost - after.lost).max() < 1e-12
+    assert after.net_torque == pytest.approx(abs(np.cross(arm, forces + turn)[:, 2].sum()))
+    across = loss_of(atoms, soap, forces + np.cross([0.7, 0, 0], arm))
+    assert np.abs(before.lost - across.lost).max() > 1e-3
+    slab = BOUNDARIES["slab"]()
+    assert loss_of(slab, soap, random_forces(slab)).net_torque is None
+
+
 def test_forces_between_molecules_that_do_not_see_each_other_are_lost() -> None:
     one, other = rattled(molecule("H2O")), rattled(molecule("H2O"), seed=1)
     other.positions += [0, 0, 20.0]
@@ -155,6 +171,15 @@ def test_set_atoms_and_species_add_up() -> None:
             np.sqrt((frame.arrays["reference"] ** 2).mean())
         )
     assert "No model on these features does better" in result.summary()
+
+
+@pytest.mark.parametrize(("share", "shown"), [(1e-12, "0 eV/Å"), (1e-6, "2e-06 eV/Å")])
+def test_rounding_is_no_force_error(share: float, shown: str) -> None:
+    row = row_of(source="frames", index=0, n_atoms=3, ratio=0.5, n_null=0, net_force=0.0)
+    totals = Totals()
+    totals.add(row | {"rms_force": 2.0, "irreducible_force_error": 2.0 * share})
+    assert f"Irreducible force error: {shown} (the forces: 2 eV/Å" in totals.summary()
+    assert ("Largest:" in totals.summary()) == (share > 1e-9)
 
 
 def test_the_summary_names_the_worst_frames() -> None:
