@@ -310,6 +310,29 @@ class TestCost:
             assert observer.sensitivity.approaching == "symmetry"
         assert hows.count("known") > 30
 
+    @pytest.mark.parametrize(("height", "known"), [(0.22, True), (0.14, True), (0.06, False)])
+    def test_what_is_out_of_reach_stays_so_for_a_while(self, height, known):
+        """Until the atoms have moved by what was missing to the distance that matters."""
+        atoms = pyramid("NH3", 0.18)
+        watch = Watch(AMMONIA, scope="structure", within=0.1, suspicious=0.5)
+        first = watch.look(atoms, analyze(atoms, AMMONIA, k=3))
+        assert (first.how, first.cause) == ("estimate", None)
+        assert 0.15 < first.distance < 0.18
+        atoms = pyramid("NH3", height)
+        found = watch.look(atoms, analyze(atoms, AMMONIA, k=3))
+        assert (found.how == "known") == known
+
+    def test_the_steepest_value_of_the_run_counts(self):
+        watch = Watch(AMMONIA, scope="structure", within=0.1, always=True)
+        steepness = []
+        for height in (0.3, 0.02, 0.3):
+            atoms = pyramid("NH3", height)
+            found = analyze(atoms, AMMONIA, k=3)
+            diagnosis = watch.look(atoms, found)
+            steepness.append(found.ratio / diagnosis.distance)
+            assert watch._steepest >= max(steepness) * (1 - 1e-9)
+        assert steepness[2] < 0.95 * max(steepness)
+
     def test_new_neighbours_are_looked_at_anew(self):
         atoms = pyramid("NH3", 0.03) + Atoms("He", [(0, 0, 4.5)])
         soap = SOAP(species=["N", "H", "He"], cutoff=4.0, n_max=6, l_max=4, centers=["N", "H"])

@@ -164,6 +164,15 @@ def test_what_a_larger_basis_sees_is_truncation(seed):
     assert found.cause == "truncation"
 
 
+@pytest.mark.parametrize(("seed", "basis"), [(0, (2, 1)), (1, (2, 1)), (2, (1, 1))])
+def test_a_poor_basis_on_all_atoms_is_truncation(seed, basis):
+    """Nothing is symmetric in rattled methanol, and no fragment."""
+    found = nearest_singular(
+        rattled(molecule("CH3OH"), 0.1, seed), SOAP(["C", "H", "O"], 3.5, *basis)
+    )
+    assert (found.found, found.cause) == (True, "truncation")
+
+
 def test_rows_that_vanish():
     """Of pairs of atoms, where one is at the cutoff."""
     pairs = QUIPDescriptor("distance_2b cutoff=1.5 Z1=8 Z2=1")

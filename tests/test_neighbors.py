@@ -137,6 +137,26 @@ def test_nothing_is_missed(seed: int, epsilon: float) -> None:
     assert {(pair.first.frame, pair.second.frame) for pair in listed} <= different
 
 
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+def test_epsilon_is_a_fraction_of_the_larger_norm(scale: float) -> None:
+    soap = FiniteDifferenceDescriptor(
+        lambda atoms: scale * CARBON_ONLY.features(atoms),
+        species=["H"],
+        cutoff=3.0,
+        centers=np.array([0]),
+    )
+    other = PLUS.copy()
+    other.positions[1] *= 1.003
+    f, g = (soap.features(atoms)[0] for atoms in (PLUS, other))
+    distance = np.linalg.norm(f - g) / max(np.linalg.norm(f), np.linalg.norm(g))
+    assert 1e-4 < distance < 5e-3
+    for share, n_pairs in ((0.99, 0), (1.01, 1)):
+        found = find_pairs([PLUS, other], soap, epsilon=share * distance, delta=1e-3)
+        pairs = [pair for pair in found.degenerate if pair.first.center is not None]
+        assert (len(pairs), len(found.duplicates)) == (n_pairs, 0)
+        assert all(pair.feature_distance == pytest.approx(distance) for pair in pairs)
+
+
 def test_perfect_crystals_make_no_flood() -> None:
     """Unit cell, supercell, turned and mirrored: one environment, one structure."""
     cell = bulk("Si", cubic=True)

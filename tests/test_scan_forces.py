@@ -173,6 +173,34 @@ def test_set_atoms_and_species_add_up() -> None:
     assert "No model on these features does better" in result.summary()
 
 
+def test_frames_are_counted() -> None:
+    found = {"source": "frames", "n_atoms": 3, "rms_force": 1.0, "irreducible_force_error": 0.5}
+    totals = Totals()
+    for index, (ratio, n_null, cause, net_force, error) in enumerate(
+        [
+            (0.5, 0, None, 0.0, None),
+            (0.0, 1, "symmetry", 0.1, None),
+            (0.0, 3, "symmetry", 0.2, None),
+            (0.1, 0, "truncation", 0.0, "a part of it"),
+        ]
+    ):
+        states = {"ratio": ratio, "n_null": n_null, "cause": cause, "net_force": net_force}
+        totals.add(row_of(**found, **states, index=index, error=error))
+    totals.add(row_of(source="frames", index=4, error="torn"))
+    assert (totals.n_frames, totals.n_failed, totals.n_resolved) == (5, 2, 4)
+    assert (totals.n_blind, totals.n_net) == (2, 2)
+    assert totals.causes == {"symmetry": 2, "truncation": 1}
+    assert totals.first_failure == "frames@3: a part of it"
+
+
+@pytest.mark.parametrize(("net_force", "told"), [(5e-4, False), (2e-3, True)])
+def test_net_forces_that_matter_are_told(net_force: float, told: bool) -> None:
+    row = row_of(source="frames", index=0, n_atoms=3, ratio=0.5, n_null=0, net_force=net_force)
+    totals = Totals()
+    totals.add(row | {"rms_force": 2.0, "irreducible_force_error": 0.0})
+    assert ("1 frame with a net force above 0.001 eV/Å" in totals.summary()) == told
+
+
 @pytest.mark.parametrize(("share", "shown"), [(1e-12, "0 eV/Å"), (1e-6, "2e-06 eV/Å")])
 def test_rounding_is_no_force_error(share: float, shown: str) -> None:
     row = row_of(source="frames", index=0, n_atoms=3, ratio=0.5, n_null=0, net_force=0.0)
