@@ -19,7 +19,7 @@ from ase_sensitivity.dataset.reading import count_frames, read_frames
 from ase_sensitivity.dataset.record import COLUMNS
 from ase_sensitivity.dataset.result import ScanResult
 from ase_sensitivity.dataset.scan import scan
-from tests.structures import REFERENCE_SOAP, S1, TD, around_carbon, rattled
+from tests.structures import GENERIC, REFERENCE_SOAP, S1, TD, around_carbon, rattled
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +76,33 @@ def test_cause_of_a_frame_is_the_worst() -> None:
     assert list(result.column("n_null")) == [1, 8]
     assert list(result.column("center")) == [0, 0]
     assert list(scan([incomplete], descriptor, causes=False).column("cause")) == [""]
+
+
+@pytest.mark.parametrize(
+    ("molecules", "cause"),
+    [
+        ("TD S1 GENERIC", "incompleteness"),
+        ("TD GENERIC", "truncation"),
+        ("TD H2O2", "fragment"),
+        ("H2O2 GENERIC", "truncation"),
+        ("TD", "symmetry"),
+    ],
+)
+def test_of_several_causes_the_most_severe_is_told(molecules: str, cause: str) -> None:
+    """Molecules out of each other's sight, on a basis that is too small for one of them."""
+    known = {"TD": around_carbon(TD), "S1": around_carbon(S1), "GENERIC": around_carbon(GENERIC)}
+    known["H2O2"] = molecule("H2O2")  # its torsion is out of sight
+    atoms = Atoms()
+    for number, name in enumerate(molecules.split()):
+        one = known[name]
+        one.positions += 20.0 * number
+        atoms += one
+    settings = {"normalise": False, "central_weight": 0, "centers": ["C", "O"]}
+    soap = SOAP(["H", "O"], 1.6, n_max=8, l_max=3, atom_sigma=0.3, **settings)
+    row = scan([atoms], soap).rows[0]
+    assert row["cause"] == cause
+    for name, found in (("TD", "symmetry"), ("S1", "incompleteness"), ("GENERIC", "truncation")):
+        assert (row[f"n_{found}"] > 0) == (name in molecules)
 
 
 def test_causes_that_cannot_be_found_do_not_cost_the_frame(soap: SOAP, monkeypatch) -> None:
