@@ -44,7 +44,8 @@ def anew(monkeypatch):
 def load(folder: Path) -> ModuleType:
     """A module as new, whose compiled function is on disk only."""
     path = folder / "doubling.py"
-    path.write_text(DOUBLE)
+    if not path.exists():  # older versions of numba go by its time
+        path.write_text(DOUBLE)
     spec = importlib.util.spec_from_file_location("doubling", path)
     assert spec is not None
     assert spec.loader is not None
