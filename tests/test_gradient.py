@@ -100,6 +100,13 @@ def test_values_that_meet_are_differentiated_together(name):
     assert checked
 
 
+def test_printed_digits_do_not_part_values():
+    """The bends of ammonia meet, up to the six digits of its geometry."""
+    soap = SOAP(species=["N", "H"], cutoff=4.0, n_max=8, l_max=6)
+    assert gradient(molecule("NH3"), soap).members == (0, 1)
+    assert gradient(rattled(molecule("NH3"), 0.01), soap).members == (0,)
+
+
 def test_images_move_together_or_apart():
     """Environment scope gives every image its own derivative, structure scope none."""
     copper = rattled(bulk("Cu", cubic=True), 0.1)

@@ -155,6 +155,14 @@ def test_truncation_is_found_and_named(seed):
         assert analyze(found.atoms, on_carbon(l_max=8), k=1).ratio > 10 * found.ratio
 
 
+@pytest.mark.parametrize(("points", "seed"), [(S1, 0), (S2, 0), (S2, 1)])
+def test_what_no_basis_sees_is_incompleteness(points, seed):
+    """Where the walk ends the geometry is exact to a few digits only."""
+    found = nearest_singular(rattled(environment(points), 0.04, seed), on_carbon())
+    assert analyze(found.atoms, on_carbon(l_max=10), k=1).ratio < 1e-3
+    assert found.cause == "incompleteness"
+
+
 @pytest.mark.parametrize("seed", [1, 3, 8])
 def test_what_a_larger_basis_sees_is_truncation(seed):
     """Distances that differ by less than 0.1 Å are different nevertheless."""

@@ -15,6 +15,7 @@ from ase.build import bulk, molecule
 from ase.io import read, write
 
 from ase_sensitivity import SOAP, QUIPDescriptor, analyze
+from ase_sensitivity.approach.nearest import singularity_distance
 from ase_sensitivity.dataset.reading import count_frames, read_frames
 from ase_sensitivity.dataset.record import COLUMNS
 from ase_sensitivity.dataset.result import ScanResult
@@ -114,6 +115,59 @@ def test_causes_that_cannot_be_found_do_not_cost_the_frame(soap: SOAP, monkeypat
     assert row["n_null"] == 2
     assert row["cause"] == "unknown"
     assert "too large" in row["error"]
+
+
+@pytest.mark.parametrize("scope", ["structure", "environment", "atom"])
+def test_tolerances_are_those_of_analyze(scope: str) -> None:
+    """Planarity that is off by a little: null, near-null or neither, as it was asked for."""
+    soap = SOAP(["N", "H"], cutoff=4.0, n_max=8, l_max=6)
+    atoms = molecule("NH3")
+    atoms.positions[0, 2] = atoms.positions[1, 2] + 3e-5
+    found = []
+    for tolerances in ({"tolerance": 1e-6}, {}, {"null_tolerance": 1e-3}):
+        row = scan([atoms], soap, scope=scope, **tolerances).rows[0]
+        settings = {"null_tolerance": 1e-9} | tolerances
+        expected = analyze(atoms, soap, scope=scope, causes=True, **settings)
+        assert row["n_null"] == expected.n_null
+        assert row["n_near_null"] == expected.n_near_null
+        found.append((row["n_null"], row["n_near_null"]))
+    assert len(set(found)) == 3
+    if scope == "structure":
+        assert found == [(0, 0), (0, 1), (1, 0)]
+
+
+@pytest.mark.parametrize(("ratio", "n_null"), [(3e-10, 1), (3e-9, 0)])
+def test_zeros_of_a_scan(ratio: float, n_null: int) -> None:
+    """Below 1e-9 of the largest value, in every scope where forces are looked at as well."""
+    soap = SOAP(["N", "H"], cutoff=4.0, n_max=8, l_max=6)
+    atoms = molecule("NH3")
+    atoms.positions -= atoms.positions[1] * (0, 0, 1)
+    atoms.positions[1:, 2] = 0.0
+    atoms.positions[0, 2] = 1e-3
+    atoms.positions[0, 2] = 1e-3 * ratio / analyze(atoms, soap).ratio
+    atoms.arrays["forces"] = np.zeros((4, 3))
+    atoms.arrays["forces"][:, 2] = (3, -1, -1, -1)  # out of the plane
+    for scope in ("structure", "environment", "atom"):
+        row = scan([atoms], soap, scope=scope, forces_key="forces").rows[0]
+        if scope == "structure":
+            assert row["ratio"] == pytest.approx(ratio, rel=1e-2)
+            assert row["n_null"] == n_null
+        assert (row["irreducible_force_error"] > 0.9) == (n_null == 1)
+
+
+@pytest.mark.parametrize("scope", ["structure", "environment", "atom"])
+def test_distance_is_that_of_the_scope(scope: str) -> None:
+    soap = SOAP(["N", "H"], cutoff=4.0, n_max=6, l_max=4)
+    atoms = rattled(molecule("NH3"), 0.1)
+    row = scan([atoms], soap, scope=scope, distance=True).rows[0]
+    expected = singularity_distance(atoms, soap, scope=scope, center=row["center"])
+    assert row["distance"] == pytest.approx(expected)
+    others = {"structure", "environment", "atom"} - {scope}
+    for other in others:
+        center = None if other == "structure" else row["center"]
+        assert singularity_distance(atoms, soap, scope=other, center=center) != pytest.approx(
+            expected, rel=1e-2
+        )
 
 
 def test_distance() -> None:
