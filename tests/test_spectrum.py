@@ -240,6 +240,33 @@ class TestValues:
         tolerance = np.where(expected < 1e-10, 1e-10, 1e-6 * expected + 3e-15)
         assert (np.abs(images - expected) <= tolerance).all()
 
+    @pytest.mark.parametrize("n_atoms", [24, 260])
+    @pytest.mark.parametrize(("low", "high"), [(0.02, 0.1), (0.5, 1.0)], ids=["one above", "flat"])
+    def test_a_quarter_of_a_planted_spectrum(self, n_atoms, low, high):
+        """The few smallest and the largest, whether or not it is far above all others."""
+        rng = np.random.default_rng(0)
+        n = 3 * n_atoms
+        planted = np.sort(np.concatenate([rng.uniform(low, high, n - 7), [1.0]]))
+        V = np.linalg.qr(rng.normal(size=(n, n)))[0]
+        J = planted[:, None] * V[:, 6:].T
+        view = View(
+            jacobian=_one_row(J, n_atoms),
+            column=lambda part: part.atom,
+            atoms=np.arange(n_atoms),
+            displacements=None,
+            trivial=V[:, :6],
+            center=None,
+        )
+        k = (n - 6) // 4 if n_atoms == 24 else 6
+        found = spectrum(view, k)
+        assert found.method == ("gram" if n_atoms == 24 else "krylov")
+        np.testing.assert_allclose(found.singular_values, planted[:k], rtol=1e-7)
+        assert found.sigma_max == pytest.approx(1.0, rel=1e-5)
+        np.testing.assert_allclose(
+            np.linalg.norm(J @ found.modes, axis=0), found.singular_values, rtol=1e-7
+        )
+        assert np.abs(view.trivial.T @ found.modes).max() < 1e-7
+
     def test_long_structures_have_a_band(self, monkeypatch):
         """The routes to a few values agree: all by eigh, Krylov with a dense factor and a band."""
         tube = rattled(bulk("Si", cubic=True).repeat((1, 1, 32)), 0.05)
