@@ -13,6 +13,7 @@ from ase_sensitivity.approach.subject import Subject, aligned, difference
 from ase_sensitivity.descriptors.base import FeatureJacobian, Floats, Ints, StackedJacobian
 from ase_sensitivity.spectrum.scopes import View
 from ase_sensitivity.spectrum.solvers import Spectrum, ratio_of, spectrum
+from ase_sensitivity.structure import shortest_distance
 
 logger = logging.getLogger(__name__)
 
@@ -196,7 +197,7 @@ def walk(
     """
     at, damping, n_steps, n_jacobians = start, 1e-2, 0, 0
     first = start.ratio(number)
-    closest = min(closest, 0.9 * _shortest(start.atoms))
+    closest = min(closest, 0.9 * shortest_distance(start.atoms))
 
     def ended(message: str) -> Walk:
         ratio = at.ratio(number)
@@ -221,7 +222,7 @@ def walk(
             step = _without(at.view.trivial, step)
             step *= min(1.0, MAX_STEP / max(float(np.linalg.norm(step)), 1e-12))
             moved = this.displaced(at.atoms, step)
-            if _shortest(moved) < closest:
+            if shortest_distance(moved) < closest:
                 if damping > 1e2:
                     return ended("atoms come too close to each other")
                 damping *= 4
@@ -308,15 +309,3 @@ def _side_by_side(
         center_atoms=here.center_atoms,
     )
     return both, columns
-
-
-def _shortest(atoms: Atoms) -> float:
-    """The shortest distance between two atoms or their images, in Å."""
-    if not atoms.pbc.any():
-        from scipy.spatial.distance import pdist  # loads much
-
-        return float(pdist(atoms.positions).min(initial=np.inf))
-    from matscipy.neighbours import neighbour_list
-
-    found = neighbour_list("d", atoms, 3.0)
-    return float(found.min(initial=np.inf))

@@ -381,7 +381,7 @@ class _QUIPPart:
         pairs = neighbor_pairs(atoms, self.cutoff)
         # QUIP's copy and ours
         check_memory(len(pairs.first) + len(atoms), self.n_features, copies=2)
-        box = boxed(atoms)
+        box = boxed(atoms, self.cutoff)
         with quip_calls("QUIP failed on this structure"):
             rows = self._rows(box, gradients)
         if not rows:

@@ -141,9 +141,9 @@ def gto_basis(cutoff: float, n_max: int, sigma: float) -> tuple[Floats, Floats]:
     measure = weights * points**2
     primitive /= np.sqrt(measure @ primitive**2)
     values, vectors = np.linalg.eigh(primitive.T @ (measure[:, None] * primitive))
-    basis = primitive @ (vectors / np.sqrt(values)) @ vectors.T
     if values[0] < 1e-14 * values[-1]:
         raise _dependent(n_max)
+    basis = primitive @ (vectors / np.sqrt(values)) @ vectors.T
     density = 4.0 * np.pi / (np.pi * sigma**2) ** 0.75
     return points, density * measure[:, None] * basis
 
