@@ -116,7 +116,7 @@ def _refuse_species(listed: Sequence[str] | None, other: str) -> None:
 
 
 def _quip(texts: Sequence[str], source: _Species) -> QUIPDescriptor:
-    parsed = [QUIPArguments.parse(text) for text in texts]
+    parsed = [arguments for text in texts for arguments in QUIPArguments.parse_all(text)]
     if source.listed is None:
         complete = [_complete(arguments) for arguments in parsed]
         if all(complete):

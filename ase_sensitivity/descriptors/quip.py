@@ -24,7 +24,7 @@ from ase_sensitivity.descriptors.base import (
     WholeJacobian,
 )
 from ase_sensitivity.descriptors.components import Component
-from ase_sensitivity.descriptors.quip_arguments import BODY_ORDER, QUIPArguments, real_number
+from ase_sensitivity.descriptors.quip_arguments import QUIPArguments, real_number
 from ase_sensitivity.descriptors.quip_library import (
     quip_calls,
     quip_rows,
@@ -89,7 +89,7 @@ class QUIPDescriptor:
         texts = [specification] if isinstance(specification, str) else list(specification)
         if not texts:
             raise ValueError("`specification` lists no descriptor")
-        parsed = [QUIPArguments.parse(text) for text in texts]
+        parsed = [arguments for text in texts for arguments in QUIPArguments.parse_all(text)]
         if species is not None:
             one = len(parsed) == 1  # of several, those that take species get them
             parsed = [
@@ -168,12 +168,12 @@ class QUIPDescriptor:
     @property
     def body_order(self) -> int:
         """The largest body order of the strings."""
-        return max(BODY_ORDER[arguments.kind] for arguments in self._arguments)
+        return max(arguments.body_order for arguments in self._arguments)
 
     @property
     def correlations(self) -> tuple[tuple[int, tuple[str, ...] | None], ...]:
         """Body order and species of each string, in the order of the Jacobian's parts."""
-        return tuple((BODY_ORDER[words.kind], words.species) for words in self._arguments)
+        return tuple((words.body_order, words.species) for words in self._arguments)
 
     @cached_property
     def components(self) -> tuple[Component, ...]:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 
 from ase.data import atomic_numbers, chemical_symbols
 
+from ase_sensitivity.descriptors.quip_syntax import OTHER_KINDS, SWITCHES, descriptors, words
+
 BODY_ORDER = {
     "soap": 3,
     "soap_turbo": 3,
@@ -23,14 +25,20 @@ BODY_ORDER = {
     "coordination": 2,
     "distance_2b": 2,
     "angle_3b": 3,
+    "distance_Nb": 2,
 }
-"""The QUIP descriptors that have a centre and gradients, and the order of their correlations."""
+"""The QUIP descriptors that have a centre and gradients, and the order of their correlations;
+that of distance_Nb is its `order`."""
 
 SPECIES_AS_CENTERS = {"soap"}
 SPECIES_BY_WEIGHT = {"bispectrum_so3", "bispectrum_so4", "power_so3", "power_so4"}
 SPECIES_AS_NEIGHBORS = {"soap", "soap_turbo"} | SPECIES_BY_WEIGHT
 
-CORRELATED = {"distance_2b": ("Z1", "Z2"), "angle_3b": ("Z", "Z1", "Z2")}
+CORRELATED = {
+    "distance_2b": ("Z1", "Z2"),
+    "angle_3b": ("Z", "Z1", "Z2"),
+    "distance_Nb": ("Z",),
+}
 """Where descriptors of pairs and triplets name their elements: those of the centre and around."""
 
 OF_KERNELS = {
@@ -41,7 +49,12 @@ OF_KERNELS = {
 OF_SPECIES = {"Z", "Z1", "Z2", "central_index", "n_Z", "n_species", "species_Z"}
 """Options by which strings differ that are one descriptor to a user."""
 
-MANDATORY = {"soap": ("cutoff", "n_max", "l_max", "atom_sigma"), "soap_turbo": (), "behler": ()}
+MANDATORY = {
+    "soap": ("cutoff", "n_max", "l_max", "atom_sigma"),
+    "soap_turbo": (),
+    "behler": (),
+    "distance_Nb": ("order", "cutoff"),
+}
 """What QUIP cannot do without; a `cutoff` for all others, whose default is to see nothing."""
 
 # QUIP ends the process, or writes where it must not, outside of these. The upper bounds are far
@@ -60,6 +73,7 @@ INTEGER_RANGE = {
     "central_index": (1, 118),
     "nu_R": (0, 2),
     "nu_S": (0, 2),
+    "order": (2, 5),
 }
 POSITIVE = {
     "cutoff",
@@ -76,21 +90,21 @@ FINITE = {"central_weight", "covariance_sigma0", "atom_sigma_r_scaling", "atom_s
 # QUIP ignores options that it does not know. These it does know, beside the ones above; an unknown
 # one that is spelt almost like a known one is a mistake.
 OTHER_OPTIONS = {
-    "Z", "Z1", "Z2", "Z_map", "Z_mix", "R_mix", "sym_mix", "add_species", "amplitude_scaling",
-    "average", "basis", "basis_error_exponent", "behler_file", "central_reference_all_species",
-    "compress_file", "compress_mode", "config_type_n_sparse", "coupling", "covariance_type",
-    "cutoff_dexp", "cutoff_rate", "cutoff_scale", "delta", "diagonal_radial", "energy_scale",
-    "exponents", "f0", "global", "mix_shift", "n_sparse", "nf", "normalise", "only_inter",
-    "only_intra",
-    "print_sparse_index", "prior_mean", "r_max", "r_min", "radial_basis", "resid_name",
-    "scaling_mode", "sparse_file", "sparse_method", "species", "species_Z", "tail_exponent",
-    "tail_range", "theta_fac", "theta_file", "theta_uniform", "unique_hash_tolerance", "w",
-    "xml_version", "zeta", "z0",
+    "Z", "Z1", "Z2", "Z_map", "amplitude_scaling", "basis", "basis_error_exponent", "behler_file",
+    "compress_file", "compress_mode", "config_type_n_sparse", "covariance_type", "cutoff_dexp",
+    "cutoff_rate", "cutoff_scale", "delta", "energy_scale", "exponents", "f0", "mix_shift",
+    "n_sparse", "nf", "print_sparse_index", "prior_mean", "r_max", "r_min", "radial_basis",
+    "resid_name", "scaling_mode", "sparse_file", "sparse_method", "species", "species_Z",
+    "tail_exponent", "tail_range", "theta_fac", "theta_file", "theta_uniform",
+    "unique_hash_tolerance", "w", "xml_version", "zeta", "z0",
 }  # fmt: skip
 
 ALIASES = {"normalize": "normalise", "atom_gaussian_width": "atom_sigma"}
 
-_TOKEN = re.compile(r"([^\s={}\"]+)\s*(?:=\s*(?:\{([^{}]*)\}|\"([^\"]*)\"|([^\s{}\"]+)))?")
+KNOWN = OTHER_OPTIONS | SWITCHES | INTEGER_RANGE.keys() | POSITIVE | NOT_NEGATIVE | FINITE
+# QUIP does not tell capitals from small letters.
+_KINDS = {kind.lower(): kind for kind in (*BODY_ORDER, *OTHER_KINDS)}
+_KEYS = {key.lower(): key for key in KNOWN} | ALIASES
 
 
 @dataclass(frozen=True)
@@ -123,35 +137,51 @@ class QUIPArguments:
             raise TypeError(f"a QUIP descriptor is a string, not {type(text).__name__}: {text!r}")
         if not text.isascii():
             raise ValueError(f"QUIP reads ASCII only, not {text[:200]!r}")
-        remainder = _TOKEN.sub("", text).strip()
-        if remainder:
-            raise ValueError(
-                f"cannot read {remainder[:40]!r} in the QUIP descriptor {text[:200]!r}"
-            )
         kinds: list[str] = []
+        others: list[str] = []
         arguments: dict[str, str] = {}
-        for match in _TOKEN.finditer(text):
-            key, *values = match.groups()
-            given = [value for value in values if value is not None]
-            if given:
-                arguments[ALIASES.get(key, key)] = given[0].strip()
-            elif "=" in match.group():
-                raise ValueError(f"`{key}` has no value in the QUIP descriptor {text[:200]!r}")
+        for word, value in words(text):
+            key = _KEYS.get(word.lower(), word)
+            if word.lower() in _KINDS:
+                kinds += [_KINDS[word.lower()]] * (value is None or _switch(word, value) == "T")
+            elif key in SWITCHES:
+                arguments[key] = _switch(key, value or "T")
+            elif value:
+                arguments[key] = value
+            elif value is None and key not in KNOWN:
+                others.append(word)
             else:
-                kinds.append(key)
+                raise ValueError(f"`{key}` has no value in the QUIP descriptor {text[:200]!r}")
         if len(kinds) != 1 or kinds[0] not in BODY_ORDER:
             raise ValueError(
                 f"the QUIP descriptor {text[:200]!r} must name one of {', '.join(BODY_ORDER)}"
+            )
+        if others:
+            raise ValueError(
+                f"`{others[0][:40]}` in the QUIP descriptor {text[:200]!r} is neither an option "
+                "that can stand alone nor a descriptor"
             )
         parsed = cls(kinds[0], arguments)
         parsed._check()
         return parsed
 
+    @classmethod
+    def parse_all(cls, text: str) -> list[QUIPArguments]:
+        """Those of a string that may hold several, separated by colons as for gap_fit.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As :meth:`parse`.
+        """
+        several = descriptors(text, frozenset(_KINDS)) if isinstance(text, str) else [text]
+        return [cls.parse(one) for one in several]
+
     def __str__(self) -> str:
-        words = [self.kind]
+        written = [self.kind]
         for key, value in self.arguments.items():
-            words.append(f"{key}={{{value}}}" if " " in value else f"{key}={value}")
-        return " ".join(words)
+            written.append(f"{key}={{{value}}}" if " " in value else f"{key}={value}")
+        return " ".join(written)
 
     def with_species(self, species: Sequence[str]) -> QUIPArguments:
         """Fill in ``species_Z``, ``n_species`` and, for soap, ``Z``, ``n_Z`` unless given.
@@ -182,23 +212,30 @@ class QUIPArguments:
         return completed
 
     @property
+    def body_order(self) -> int:
+        """How many atoms are correlated."""
+        return int(self.arguments.get("order", BODY_ORDER[self.kind]))
+
+    @property
     def species(self) -> tuple[str, ...] | None:
         """Symbols of the species told apart, or None where the string does not list them."""
-        if "species_Z" not in self.arguments:
+        if self.arguments.get("species_Z", "0") == "0":
             return None
         return tuple(chemical_symbols[int(z)] for z in self.arguments["species_Z"].split())
 
     @property
     def elements(self) -> frozenset[str] | None:
         """Symbols of the elements that features depend on; None: of all."""
-        words = []
+        numbers: list[str] = []
         if self.kind in SPECIES_AS_NEIGHBORS:
             if "species_Z" not in self.arguments:
                 return None
-            words = f"{self.arguments['species_Z']} {self.arguments.get('Z', '')}".split()
+            every = "0" if self.kind in SPECIES_AS_CENTERS else ""
+            numbers = f"{self.arguments['species_Z']} {self.arguments.get('Z', every)}".split()
         elif self.kind in CORRELATED:
-            words = [self.arguments.get(key, "0") for key in CORRELATED[self.kind]]
-        found = {int(word) for word in words if word.isdigit() and int(word) <= 118}
+            listed = [self.arguments.get(key, "0") for key in CORRELATED[self.kind]]
+            numbers = " ".join(listed).split()
+        found = {int(number) for number in numbers if number.isdigit() and int(number) <= 118}
         # Zero stands for any element.
         return None if not found or 0 in found else frozenset(chemical_symbols[z] for z in found)
 
@@ -218,16 +255,16 @@ class QUIPArguments:
 
         None if the string does not tell, or it is not the same everywhere (docs/descriptors).
         """
-        words = self.arguments
-        if "delta" not in words:
+        given = self.arguments
+        if "delta" not in given:
             return None
-        delta = real_number("delta", words["delta"])
-        kind = words.get("covariance_type", "").lower()
-        if kind in ("ard_se", "1") and "theta_uniform" in words:
-            return delta / real_number("theta_uniform", words["theta_uniform"])
-        zeta = real_number("zeta", words.get("zeta", "1"))
+        delta = real_number("delta", given["delta"])
+        kind = given.get("covariance_type", "").lower()
+        if kind in ("ard_se", "1") and "theta_uniform" in given:
+            return delta / real_number("theta_uniform", given["theta_uniform"])
+        zeta = real_number("zeta", given.get("zeta", "1"))
         normalised = self.kind.startswith("soap") and (
-            self.kind == "soap_turbo" or _is_true(words.get("normalise", "T"))
+            self.kind == "soap_turbo" or given.get("normalise", "T") == "T"
         )
         if kind in ("dot_product", "2") and (zeta == 1 or normalised):
             return delta * math.sqrt(zeta)
@@ -236,7 +273,7 @@ class QUIPArguments:
     @property
     def averaged(self) -> bool:
         """Whether there is one row of features for the whole structure."""
-        return _is_true(self.arguments.get("average", "F"))
+        return self.arguments.get("average") == "T"
 
     @property
     def takes_species(self) -> bool:
@@ -267,10 +304,9 @@ class QUIPArguments:
         for key in MANDATORY.get(self.kind, ("cutoff",)):
             if key not in self.arguments:
                 raise ValueError(f"`{key}` is missing in the QUIP descriptor {str(self)[:200]!r}")
-        known = OTHER_OPTIONS | INTEGER_RANGE.keys() | POSITIVE | NOT_NEGATIVE | FINITE
-        for key in self.arguments.keys() - known:
-            similar = difflib.get_close_matches(key, known, n=1, cutoff=0.85)
-            if similar and key.lower() not in map(str.lower, known):
+        for key in self.arguments.keys() - KNOWN:
+            similar = difflib.get_close_matches(key, KNOWN, n=1, cutoff=0.85)
+            if similar:
                 raise ValueError(f"`{key}` is no option of QUIP; did you mean `{similar[0]}`?")
 
     def _check_species_lists(self) -> None:
@@ -279,6 +315,8 @@ class QUIPArguments:
                 continue
             numbers = self.arguments.get(listed, "").split()
             for word in numbers:
+                if numbers == ["0"] or (word == "0" and listed == "Z"):
+                    continue  # all elements
                 if not re.fullmatch(r"\d{1,3}", word) or not 1 <= int(word) <= 118:
                     raise ValueError(f"`{listed}` has {word!r}, not an atomic number (1 to 118)")
             if len(set(numbers)) != len(numbers):
@@ -288,13 +326,23 @@ class QUIPArguments:
                 raise ValueError(
                     f"`{count}` is {stated} but `{listed}` lists {len(numbers)} species"
                 )
+        if self.kind == "distance_Nb" and "Z" in self.arguments:
+            numbers = self.arguments["Z"].split()
+            valid = all(re.fullmatch(r"\d{1,3}", word) and int(word) <= 118 for word in numbers)
+            if not valid or len(numbers) != self.body_order:
+                raise ValueError(
+                    f"`Z` is {self.arguments['Z']!r} but must be {self.body_order} atomic numbers, "
+                    "as many as `order` says"
+                )
         mixing = {"Z_mix", "R_mix", "sym_mix"} & self.arguments.keys()
         if mixing and "K" not in self.arguments:
             raise ValueError(f"`{sorted(mixing)[0]}` needs `K`, the number of mixed channels")
 
 
-def _is_true(word: str) -> bool:
-    return word.strip(".").upper().startswith("T")
+def _switch(key: str, word: str) -> str:
+    if word.lower() not in ("t", "true", "f", "false"):
+        raise ValueError(f"`{key}` is {word!r} but must be T or F")
+    return word[0].upper()
 
 
 def chemical_species(name: str, symbols: Sequence[str]) -> tuple[str, ...]:

@@ -24,14 +24,8 @@ NOT_OF_FEATURES = {
 
 
 def _symbols(words: str) -> list[str]:
-    return [chemical_symbols[int(word)] for word in words.split()]
-
-
-def _switch(key: str, word: str) -> bool:
-    letter = word.strip(".").upper()[:1]
-    if letter not in ("T", "F"):
-        raise ValueError(f"`{key}` is {word!r} but must be T or F")
-    return letter == "T"
+    numbers = [int(word) for word in words.split()]
+    return chemical_symbols[1:119] if 0 in numbers else [chemical_symbols[z] for z in numbers]
 
 
 def _equals(value: float) -> Callable[[str], bool]:
@@ -39,7 +33,7 @@ def _equals(value: float) -> Callable[[str], bool]:
 
 
 def _off(word: str) -> bool:
-    return word.strip(".").upper().startswith("F")
+    return word == "F"
 
 
 NEUTRAL: dict[str, tuple[str, Callable[[str], bool]]] = {
@@ -48,7 +42,7 @@ NEUTRAL: dict[str, tuple[str, Callable[[str], bool]]] = {
     "Z_mix": ("F", _off),
     "average": ("F", _off),
     "basis_error_exponent": ("10", _equals(10)),
-    "coupling": ("T", lambda word: word.strip(".").upper().startswith("T")),
+    "coupling": ("T", lambda word: word == "T"),
     "covariance_sigma0": ("0", _equals(0)),
     "cutoff_dexp": ("0", _equals(0)),
     "diagonal_radial": ("F", _off),
@@ -102,7 +96,9 @@ def soap_arguments(text: str) -> dict[str, Any]:
         arguments[key] = int(given[key])
     for key in SWITCHES:
         if key in given:
-            arguments[key] = _switch(key, given[key])
+            arguments[key] = given[key] == "T"
+    if given["species_Z"] == "0":
+        raise ValueError("SOAP tells species apart, which `species_Z=0` does not")
     arguments["species"] = _symbols(given["species_Z"])
     arguments["centers"] = _symbols(given["Z"])
     return arguments
