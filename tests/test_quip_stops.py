@@ -102,15 +102,48 @@ def test_the_largest_that_work(text):
 def test_each_string_is_tried_once(monkeypatch):
     text = "distance_2b cutoff=3.21 Z1=14 Z2=6"
     calls = []
-    run = subprocess.run
+    tried = quip_probe._Process.tried
     monkeypatch.setattr(
-        subprocess, "run", lambda *args, **kwargs: calls.append(args) or run(*args, **kwargs)
+        quip_probe._Process, "tried", lambda self, task: calls.append(task[1]) or tried(self, task)
     )
     for _ in range(2):
         QUIPDescriptor([text, "coordination cutoff=3.21 Z=6"])
         QUIPDescriptor(text)
     pickle.loads(pickle.dumps(QUIPDescriptor(text)))
-    assert len(calls) == 1
+    assert calls == [text, "coordination cutoff=3.21 Z=6"]
+
+
+def test_one_process_tries_all_strings_while_there_are_some(monkeypatch):
+    QUIPDescriptor("coordination cutoff=3.31 Z=6")
+    first = quip_probe._Process.latest
+    QUIPDescriptor("coordination cutoff=3.32 Z=6")
+    assert quip_probe._Process.latest is first
+    first.process.stdin.close()  # as if it had waited for too long
+    first.process.wait()
+    QUIPDescriptor("coordination cutoff=3.33 Z=6")
+    second = quip_probe._Process.latest
+    assert second is not first
+    second.process.kill()
+    # It may end just before it is asked.
+    monkeypatch.setattr(second.process, "poll", lambda: None)
+    QUIPDescriptor("coordination cutoff=3.34 Z=6")
+    assert quip_probe._Process.latest is not second
+
+
+def test_a_process_that_is_not_needed_any_more_ends(monkeypatch):
+    monkeypatch.setattr(quip_probe._Process, "latest", None)
+    monkeypatch.setattr(quip_probe, "CHILD", quip_probe.CHILD.replace("child()", SHORT))
+    QUIPDescriptor("coordination cutoff=3.41 Z=6")
+    process = quip_probe._Process.latest
+    assert process.process.wait(timeout=60) == 0
+    process.close()
+
+
+SHORT = """
+from ase_sensitivity.descriptors import quip_probe
+quip_probe.IDLE = 0.5
+child()
+"""
 
 
 @pytest.mark.parametrize("frozen", [False, True])
@@ -123,7 +156,8 @@ def test_no_further_process(frozen, monkeypatch, caplog):
     def refused(*args, **kwargs):
         raise OSError("no more processes")
 
-    monkeypatch.setattr(subprocess, "run", refused)
+    monkeypatch.setattr(quip_probe._Process, "latest", None)
+    monkeypatch.setattr(subprocess, "Popen", refused)
     monkeypatch.setattr(sys, "frozen", frozen, raising=False)
     QUIPDescriptor(f"distance_2b cutoff=3.2{int(frozen)}")
     assert ("there is no Python to start" if frozen else "no more processes") in caplog.text

@@ -5,15 +5,21 @@ What QUIP is known to stop on is refused before; this is for what is not known.
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from multiprocessing.spawn import get_executable
+from threading import Lock
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -24,17 +30,20 @@ from ase_sensitivity.descriptors.quip_library import quip_rows, reset_clebsch_go
 logger = logging.getLogger(__name__)
 
 PATIENCE = 600
-"""Seconds for all strings together; a few atoms take milliseconds."""
+"""Seconds for a string; a few atoms take milliseconds."""
+
+IDLE = 20
+"""Seconds after which the process ends if there is nothing to try: loading QUIP takes some."""
 
 CHILD = """
 import json, sys
-path, tasks = json.load(sys.stdin)
-sys.path[:] = path
+sys.path[:] = json.loads(sys.stdin.readline())
 from ase_sensitivity.descriptors.quip_probe import child
-child(tasks)
+child()
 """
 
 _survived: set[str] = set()
+_lock = Lock()
 
 
 def survive(parsed: Sequence[QUIPArguments]) -> None:
@@ -47,35 +56,117 @@ def survive(parsed: Sequence[QUIPArguments]) -> None:
     ValueError
         If QUIP ends that process, crashes or does not come back.
     """
-    tasks = {str(words): _numbers(words) for words in parsed if str(words) not in _survived}
-    if not tasks:
-        return
-    try:
+    with _lock:
+        for words in parsed:
+            if (text := str(words)) in _survived:
+                continue
+            try:
+                end = _Process.current().tried([os.getcwd(), text, _numbers(words)])
+            except OSError as error:  # no further process is allowed here
+                logger.warning(
+                    "QUIP strings could not be tried in a process of their own: %s", error
+                )
+                return
+            if end is not None:
+                raise ValueError(f"QUIP ends the process ({end[0]}) on {text!r}: {end[1]}")
+            _survived.add(text)
+
+
+class _Process:
+    """Another Python, with QUIP."""
+
+    latest: _Process | None = None
+
+    def __init__(self) -> None:
         if getattr(sys, "frozen", False):  # it would start itself again, and again
             raise OSError("there is no Python to start")
-        done = subprocess.run(
-            [os.fsdecode(get_executable()), "-c", CHILD],
-            input=json.dumps([[str(place) for place in sys.path], list(tasks.items())]).encode(),
-            capture_output=True,
-            timeout=PATIENCE,
-            check=False,
-        )
-        reports, said, status = done.stdout, done.stderr, done.returncode
+        self.owner = os.getpid()
+        self.said = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
+        try:
+            self.process = subprocess.Popen(
+                [os.fsdecode(get_executable()), "-c", CHILD],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self.said,
+            )
+        except OSError:
+            self.said.close()
+            raise
+        atexit.register(self.close)
+        self._send([str(place) for place in sys.path])
+        if not self._reports(b"+"):
+            words = self._last_words(0)
+            self.close()
+            raise OSError(f"QUIP did not start: {words}")
+
+    @classmethod
+    def current(cls) -> _Process:
+        """The one that runs, or a new one."""
+        latest = cls.latest
+        if latest is not None and (
+            latest.owner != os.getpid() or latest.process.poll() is not None
+        ):
+            latest.close()
+        if cls.latest is None:
+            cls.latest = cls()
+        return cls.latest
+
+    def tried(self, task: Sequence[Any]) -> tuple[str, str] | None:
+        """How the process ended on a task, and its last words; None if it did not."""
+        before = os.fstat(self.said.fileno()).st_size
+        if not self._send(task) or not self._reports(b"+"):
+            self.close()  # it had nothing to do for too long
+            return type(self).current().tried(task)
+        if self._reports(b"."):
+            return None
+        ended = self._over()
+        words = self._last_words(before)
+        status = self.close()
         end = signal.Signals(-status).name if status < 0 else f"status {status}"
-    except subprocess.TimeoutExpired as expired:
-        reports, said = expired.stdout or b"", expired.stderr or b""
-        end = f"not after {PATIENCE} s"
-    except OSError as error:  # no further process is allowed here
-        logger.warning("QUIP strings could not be tried in a process of their own: %s", error)
-        return
-    count = reports.count(b"\n") - 1  # the first line says that QUIP is there
-    _survived.update(list(tasks)[: max(count, 0)])
-    if count < 0:
-        logger.warning("QUIP did not start in a process of its own: %s", _last_words(said))
-    elif count < len(tasks):
-        raise ValueError(
-            f"QUIP ends the process ({end}) on {list(tasks)[count]!r}: {_last_words(said)}"
-        )
+        return end if ended else f"not after {PATIENCE} s", words
+
+    def close(self) -> int:
+        """End it, and tell its status."""
+        atexit.unregister(self.close)
+        if _Process.latest is self:
+            _Process.latest = None
+        for stream in (self.process.stdin, self.process.stdout, self.said):
+            assert stream is not None
+            with suppress(OSError):  # what was not sent
+                stream.close()
+        if self.owner != os.getpid():
+            return 0
+        try:
+            return self.process.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+    def _send(self, value: Sequence[Any]) -> bool:
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(json.dumps(value).encode() + b"\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            return False
+        return True
+
+    def _reports(self, sign: bytes) -> bool:
+        """Whether it gives this sign next, and soon."""
+        assert self.process.stdout is not None
+        place = self.process.stdout.fileno()
+        return bool(select.select([place], [], [], PATIENCE)[0]) and os.read(place, 1) == sign
+
+    def _over(self) -> bool:
+        try:
+            self.process.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def _last_words(self, start: int) -> str:
+        self.said.seek(start)
+        return _message(self.said.read())
 
 
 def _numbers(words: QUIPArguments) -> list[int]:
@@ -87,29 +178,33 @@ def _numbers(words: QUIPArguments) -> list[int]:
     return found * (1 if len(found) > 2 else 3)
 
 
-def _last_words(said: bytes) -> str:
+def _message(said: bytes) -> str:
+    """The last line that tells why, of what was printed."""
     lines = [line.strip(" -\t") for line in said.decode(errors="replace").splitlines()]
     told = [line for line in lines if line and not line.startswith(("Traceback", "File "))]
     message = next((line for line in told if "error" in line.lower()), (told or ["no reason"])[-1])
     return "".join(character for character in message if character.isprintable())[:300]
 
 
-def child(tasks: Sequence[tuple[str, list[int]]]) -> None:
-    """Try one string after the other; a line on the standard output for each that went well."""
+def child() -> None:
+    """Try one string after the other: a sign when it is there, and when it went well."""
     reports = os.dup(1)
     os.dup2(2, 1)  # QUIP's own messages tell why it ended
     import quippy.descriptors
 
-    os.write(reports, b"\n")
-    for text, numbers in tasks:
+    os.write(reports, b"+")
+    while select.select([sys.stdin], [], [], IDLE)[0] and (line := sys.stdin.readline()):
+        folder, text, numbers = json.loads(line)
+        os.write(reports, b"+")
         try:
+            os.chdir(folder)
             descriptor = quippy.descriptors.Descriptor(text)
             if text.startswith("bispectrum"):
                 reset_clebsch_gordan()
             quip_rows(descriptor, _cluster(numbers, float(descriptor.cutoff())), gradients=True)
         except Exception:  # whatever it is, the caller will meet it as well
             logger.debug("%s", text, exc_info=True)
-        os.write(reports, b"\n")
+        os.write(reports, b".")
 
 
 def _cluster(numbers: Sequence[int], cutoff: float) -> Atoms:
