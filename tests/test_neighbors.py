@@ -10,6 +10,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
+from scipy.spatial.transform import Rotation
 from scipy.stats import special_ortho_group
 
 from ase_sensitivity import SOAP, FiniteDifferenceDescriptor, QUIPDescriptor
@@ -341,6 +342,34 @@ def test_forces_of_symmetric_structures_do_not_depend_on_the_way_they_are_laid()
         assert find_pairs(copies, soap).conflicts == []
         copies[1].calc.results["forces"] *= 1.5
         assert len(find_pairs(copies, soap).conflicts) >= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "matrix"),
+    [
+        ("CO2", np.diag([1.0, -1.0, -1.0])),  # end for end
+        ("CO2", Rotation.from_euler("z", 40, degrees=True).as_matrix()),
+        ("BF3", Rotation.from_euler("z", 120, degrees=True).as_matrix()),
+        ("CH4", np.diag([-1.0, -1.0, 1.0])),
+    ],
+)
+def test_a_molecule_turned_onto_itself_has_no_conflict(name: str, matrix: np.ndarray) -> None:
+    """Its atoms change places, and a force turns with it: nothing tells that it was turned."""
+    atoms = molecule(name)
+    soap = SOAP(sorted(set(atoms.symbols)), 4.0, 4, 3)
+    forces = np.zeros((len(atoms), 3))
+    forces[0] = 0.3, -1.0, 0.7
+    again = atoms.copy()
+    again.positions = atoms.positions @ matrix.T
+    frames = [labelled(atoms, 0.0, forces), labelled(again, 0.0, forces @ matrix.T)]
+    found = find_pairs(frames, soap)
+    assert len(found.duplicates) >= len(atoms)
+    assert found.conflicts == []
+    other = forces @ matrix.T
+    other[0] *= 1 + 0.2 / np.linalg.norm(other[0])
+    (conflict,) = find_pairs([frames[0], labelled(again, 0.0, other)], soap).conflicts
+    assert (conflict.quantity, conflict.first.center) == ("force", 0)
+    assert conflict.difference == pytest.approx(0.2, abs=1e-3)
 
 
 def test_degenerate_whole_structures() -> None:

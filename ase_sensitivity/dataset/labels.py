@@ -77,11 +77,10 @@ def _least_difference(
         return None
     numbers, points = a
     group = point_group(points, numbers, SAME)
-    if group.axis is not None:  # any turn about the axis will do
-        along = group.axis * (group.axis @ first)
-        across = float(np.linalg.norm(first - along))
-        second = rotation.T @ second
-        rest = float(np.linalg.norm(second - group.axis * (group.axis @ second)))
-        return float(np.hypot(group.axis @ (first - second), across - rest))
     turned = group.matrices @ first
+    if group.axis is not None:  # any turn about the axis will do, after each of these
+        other = rotation.T @ second
+        along = np.abs((turned - other) @ group.axis).min()
+        across, rest = (np.linalg.norm(np.cross(group.axis, force)) for force in (first, other))
+        return float(np.hypot(along, across - rest))
     return float(np.linalg.norm(turned @ rotation.T - second, axis=1).min())
