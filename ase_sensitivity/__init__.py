@@ -35,6 +35,7 @@ from ase_sensitivity.explore.twin import Twin, find_twin
 from ase_sensitivity.notices import (
     ConstraintWarning,
     CostWarning,
+    DescriptorWarning,
     EvaluationWarning,
     SensitivityWarning,
     SingularConfiguration,
@@ -54,6 +55,7 @@ __all__ = [
     "Convergence",
     "CostWarning",
     "Descriptor",
+    "DescriptorWarning",
     "EvaluationWarning",
     "FeatureJacobian",
     "FiniteDifferenceDescriptor",

@@ -43,6 +43,10 @@ class SpeciesWarning(SensitivityWarning):
     """A structure has elements that are not among the species of the descriptor."""
 
 
+class DescriptorWarning(SensitivityWarning):
+    """A descriptor of a potential is left out."""
+
+
 class StoreWarning(SensitivityWarning):
     """A store of results holds more than was asked for."""
 

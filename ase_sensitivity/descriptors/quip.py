@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,7 +25,12 @@ from ase_sensitivity.descriptors.base import (
     WholeJacobian,
 )
 from ase_sensitivity.descriptors.components import Component
-from ase_sensitivity.descriptors.quip_arguments import QUIPArguments, real_number
+from ase_sensitivity.descriptors.quip_arguments import (
+    QUIPArguments,
+    UnsupportedDescriptorError,
+    real_number,
+)
+from ase_sensitivity.descriptors.quip_clusters import canonical_order
 from ase_sensitivity.descriptors.quip_library import (
     quip_calls,
     quip_rows,
@@ -33,9 +39,16 @@ from ase_sensitivity.descriptors.quip_library import (
 from ase_sensitivity.descriptors.quip_probe import survive
 from ase_sensitivity.descriptors.quip_stops import beside, refuse_stops
 from ase_sensitivity.descriptors.soap.soap import SOAP
+from ase_sensitivity.notices import DescriptorWarning, warn
 from ase_sensitivity.structure import boxed, check_atoms, check_memory, neighbor_pairs
 
 logger = logging.getLogger(__name__)
+
+
+LEFT_OUT = (
+    "some descriptors of this GAP are not supported and left out; what the others do not resolve, "
+    "these may; the log names them"
+)
 
 
 class QUIPDescriptor:
@@ -119,20 +132,47 @@ class QUIPDescriptor:
             If there is no such file.
         ValueError
             If it is not XML or holds no GAP descriptor, or one that names a file that is missing.
+
+        Warns
+        -----
+        DescriptorWarning
+            If some of the descriptors are not supported and left out; the log names them.
+
+        Notes
+        -----
+        The file's ``gap_version`` decides on some conventions of soap and distance_Nb, as in QUIP.
         """
         try:
             root = ElementTree.parse(path).getroot()
         except ElementTree.ParseError as error:
             raise ValueError(f"{path} is not an XML file: {error}") from None
-        texts = [element.text or "" for element in root.iter("descriptor")]
-        if not texts:
+        if root.find(".//descriptor") is None:
             raise ValueError(f"{path} has no <descriptor>: not a GAP potential file")
-        folder = Path(path).parent
-        parsed = [QUIPArguments.parse(" ".join(text.split())) for text in texts]
-        found = cls([str(beside(words, folder)) for words in parsed], native=native)
+        version = _gap_version(root)
         # Length scales that gap_fit took from the data are not in its strings.
         above = {child: parent for parent in root.iter() for child in parent}
-        found._thetas = tuple(_thetas(above[element]) for element in root.iter("descriptor"))
+        folder = Path(path).parent
+        parsed, thetas, left_out = [], [], []
+        for element in root.iter("descriptor"):
+            try:
+                words = QUIPArguments.parse(element.text or "")
+            except UnsupportedDescriptorError as error:
+                left_out.append(str(error))
+                continue
+            words = beside(words, folder)
+            parsed.append(words if version is None else words.of_gap(version))
+            thetas.append(_thetas(above[element]))
+        if not parsed:
+            raise ValueError(f"{path}: {left_out[0]}")
+        for reason in left_out:
+            logger.warning("A descriptor of %s is left out: %s", path, reason)
+        if left_out:
+            warn(LEFT_OUT, DescriptorWarning)
+        found = cls.__new__(cls)
+        found._native = native
+        found._arguments = tuple(parsed)
+        found._parts = _computers(found._arguments, native)
+        found._thetas = tuple(thetas)
         return found
 
     @property
@@ -327,6 +367,16 @@ def _thetas(coordinates: ElementTree.Element) -> Floats | None:
     return thetas if len(thetas) and (thetas > 0).all() else None
 
 
+def _gap_version(root: ElementTree.Element) -> int | None:
+    """Version of the program that wrote a GAP file, 0 if that did not say; None without a GAP."""
+    for element in root.iter("GAP_params"):
+        text = element.get("gap_version", "0")
+        if not re.fullmatch(r"\s*\d{1,10}\s*", text):
+            raise ValueError(f"`gap_version` is {text!r} but must be an integer")
+        return int(text)
+    return None
+
+
 def _computers(parsed: tuple[QUIPArguments, ...], native: bool) -> tuple[SOAP | _QUIPPart, ...]:
     soaps = [_native(arguments) if native else None for arguments in parsed]
     left = [arguments for arguments, soap in zip(parsed, soaps, strict=True) if soap is None]
@@ -369,8 +419,13 @@ class _QUIPPart:
         refuse_stops(arguments)  # another machine may lack a file
         self.__init__(arguments)  # type: ignore[misc]
 
+    @property
+    def _clusters(self) -> bool:
+        """Whether rows are triplets or more, whose order is QUIP's; to mend it takes positions."""
+        return self.arguments.kind == "distance_Nb" and self.arguments.body_order > 2
+
     def rows(self, atoms: Atoms) -> list[Rows]:
-        found = self._calculate(atoms, gradients=False)
+        found = self._calculate(atoms, gradients=self._clusters)
         return [(found.features, found.centers)]
 
     def jacobian(self, atoms: Atoms) -> FeatureJacobian:
@@ -382,6 +437,8 @@ class _QUIPPart:
         # QUIP's copy and ours
         check_memory(len(pairs.first) + len(atoms), self.n_features, copies=2)
         box = boxed(atoms, self.cutoff)
+        for name in self.arguments.arrays:
+            box.set_array(name, _integers(atoms, name))
         with quip_calls("QUIP failed on this structure"):
             rows = self._rows(box, gradients)
         if not rows:
@@ -407,7 +464,7 @@ class _QUIPPart:
     def _rows(self, box: Atoms, gradients: bool) -> list[dict[str, Any]]:
         if self.arguments.kind.startswith("bispectrum"):
             reset_clebsch_gordan()
-        raw = quip_rows(self._quip, box, gradients)
+        raw = quip_rows(self._quip, box, gradients, self.arguments.gap_version)
         rows = [self._row(raw.x[i], box, gradients) for i in range(len(raw.x))]
         return [row for row in rows if row is not None]
 
@@ -433,6 +490,13 @@ class _QUIPPart:
             displacement = np.array(raw.pos).T[present] - box.positions[center_atoms[0]]
             if whole:
                 displacement[:] = 0.0
+            if self._clusters:
+                positions = np.array(raw.pos).T
+                told = box.numbers[center_atoms] * ("Z" in self.arguments.arguments)
+                order, distances = canonical_order(told, positions)
+                center_atoms = center_atoms[order]
+                data, blocks = data[distances], blocks[:, :, distances]
+                displacement = positions[present] - positions[order[0]]
         return {
             "center": -1 if whole else center_atoms[0],
             "center_atoms": center_atoms if whole else center_atoms[:1],
@@ -454,3 +518,14 @@ class _QUIPPart:
             n_atoms=n_atoms,
             cutoff=self.cutoff,
         )
+
+
+def _integers(atoms: Atoms, name: str) -> Ints:
+    """A property of the atoms that a string names."""
+    found = atoms.arrays.get(name)
+    if found is None or found.ndim != 1 or not np.issubdtype(found.dtype, np.integer):
+        raise ValueError(
+            f"`resid_name` is {name} but the structure has no such array of one integer per atom; "
+            f"set atoms.arrays[{name!r}]"
+        )
+    return found.astype(np.int32)

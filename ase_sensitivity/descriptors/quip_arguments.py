@@ -75,6 +75,11 @@ INTEGER_RANGE = {
     "nu_S": (0, 2),
     "order": (2, 5),
 }
+DEFAULTS_OF_TODAY = {"soap": (1426512068, 1987654320), "distance_Nb": (1596837814, math.inf)}
+"""Versions of a GAP file with the defaults that a string has by itself. Before, soap's centres
+stood in the density of every species, and features had no factor (2l + 1)^(-1/2); clusters of
+distance_Nb were compact only if asked for. Later, soap has another radial basis."""
+
 POSITIVE = {
     "cutoff",
     "atom_sigma",
@@ -90,12 +95,12 @@ FINITE = {"central_weight", "covariance_sigma0", "atom_sigma_r_scaling", "atom_s
 # QUIP ignores options that it does not know. These it does know, beside the ones above; an unknown
 # one that is spelt almost like a known one is a mistake.
 OTHER_OPTIONS = {
-    "Z", "Z1", "Z2", "Z_map", "amplitude_scaling", "basis", "basis_error_exponent", "behler_file",
-    "compress_file", "compress_mode", "config_type_n_sparse", "covariance_type", "cutoff_dexp",
-    "cutoff_rate", "cutoff_scale", "delta", "energy_scale", "exponents", "f0", "mix_shift",
-    "n_sparse", "nf", "print_sparse_index", "prior_mean", "r_max", "r_min", "radial_basis",
-    "resid_name", "scaling_mode", "sparse_file", "sparse_method", "species", "species_Z",
-    "tail_exponent", "tail_range", "theta_fac", "theta_file", "theta_uniform",
+    "Z", "Z1", "Z2", "Z_center", "Z_map", "amplitude_scaling", "basis", "basis_error_exponent",
+    "behler_file", "compress_file", "compress_mode", "config_type_n_sparse", "covariance_type",
+    "cutoff_dexp", "cutoff_rate", "cutoff_scale", "delta", "energy_scale", "exponents", "f0",
+    "mix_shift", "n_sparse", "nf", "print_sparse_index", "prior_mean", "r_max", "r_min",
+    "radial_basis", "resid_name", "scaling_mode", "sparse_file", "sparse_method", "species",
+    "species_Z", "tail_exponent", "tail_range", "theta_fac", "theta_file", "theta_uniform",
     "unique_hash_tolerance", "w", "xml_version", "zeta", "z0",
 }  # fmt: skip
 
@@ -105,6 +110,10 @@ KNOWN = OTHER_OPTIONS | SWITCHES | INTEGER_RANGE.keys() | POSITIVE | NOT_NEGATIV
 # QUIP does not tell capitals from small letters.
 _KINDS = {kind.lower(): kind for kind in (*BODY_ORDER, *OTHER_KINDS)}
 _KEYS = {key.lower(): key for key in KNOWN} | ALIASES
+
+
+class UnsupportedDescriptorError(ValueError):
+    """A descriptor of QUIP that we do not have."""
 
 
 @dataclass(frozen=True)
@@ -117,10 +126,13 @@ class QUIPArguments:
         Which descriptor, such as ``"soap"``.
     arguments
         Its arguments, in the order given; lists without their braces.
+    gap_version
+        That of the GAP file whose conventions hold; None for those of today.
     """
 
     kind: str
     arguments: dict[str, str]
+    gap_version: int | None = None
 
     @classmethod
     def parse(cls, text: str) -> QUIPArguments:
@@ -152,10 +164,16 @@ class QUIPArguments:
                 others.append(word)
             else:
                 raise ValueError(f"`{key}` has no value in the QUIP descriptor {text[:200]!r}")
-        if len(kinds) != 1 or kinds[0] not in BODY_ORDER:
+        if len(kinds) != 1:
             raise ValueError(
                 f"the QUIP descriptor {text[:200]!r} must name one of {', '.join(BODY_ORDER)}"
             )
+        if kinds[0] not in BODY_ORDER:
+            raise UnsupportedDescriptorError(
+                f"QUIP's {kinds[0]} is not supported; supported are {', '.join(BODY_ORDER)}"
+            )
+        if kinds[0] == "angle_3b" and "Z_center" in arguments:
+            arguments["Z"] = arguments.pop("Z_center")
         if others:
             raise ValueError(
                 f"`{others[0][:40]}` in the QUIP descriptor {text[:200]!r} is neither an option "
@@ -182,6 +200,24 @@ class QUIPArguments:
         for key, value in self.arguments.items():
             written.append(f"{key}={{{value}}}" if " " in value else f"{key}={value}")
         return " ".join(written)
+
+    def of_gap(self, version: int) -> QUIPArguments:
+        """The same as a GAP file of a version means it (``gap_version``; 0 if it has none).
+
+        As QUIP, which appends the version to each string of a GAP and tells it to each calculation.
+        """
+        lowest, highest = DEFAULTS_OF_TODAY.get(self.kind, (0, math.inf))
+        if lowest <= version <= highest:
+            return self
+        arguments = self.arguments | {"xml_version": str(version)}
+        return replace(self, arguments=arguments, gap_version=version)
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """Names of the properties of atoms that features depend on."""
+        if {"only_inter", "only_intra"} & {k for k, word in self.arguments.items() if word == "T"}:
+            return (self.arguments["resid_name"],)
+        return ()
 
     def with_species(self, species: Sequence[str]) -> QUIPArguments:
         """Fill in ``species_Z``, ``n_species`` and, for soap, ``Z``, ``n_Z`` unless given.
@@ -282,6 +318,9 @@ class QUIPArguments:
 
     def _check(self) -> None:
         self._check_names()
+        asked = [key for key in ("only_inter", "only_intra") if self.arguments.get(key) == "T"]
+        if asked and "resid_name" not in self.arguments:
+            raise ValueError(f"`{asked[0]}` needs `resid_name`, the name of an array of atoms")
         for key, (lowest, highest) in INTEGER_RANGE.items():
             for word in self.arguments.get(key, "").split():
                 if not re.fullmatch(r"[+-]?\d{1,9}", word) or not lowest <= int(word) <= highest:

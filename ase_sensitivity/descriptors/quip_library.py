@@ -38,14 +38,20 @@ def quip_calls(what: str) -> Iterator[None]:
             _CALLS.pop()
 
 
-def quip_rows(descriptor: Any, box: Atoms, gradients: bool) -> Any:
-    """What QUIP computes for a structure in a cell, as quippy's object of Fortran arrays."""
+def quip_rows(descriptor: Any, box: Atoms, gradients: bool, version: int | None = None) -> Any:
+    """What QUIP computes for a structure in a cell, as quippy's object of Fortran arrays.
+
+    All arrays of the structure are handed over. ``version`` is that of the GAP file, if any.
+    """
     import quippy.convert
 
-    quip_atoms = quippy.convert.ase_to_quip(box)
+    quip_atoms = quippy.convert.ase_to_quip(
+        box, add_arrays=[name for name in box.arrays if name not in ("numbers", "positions")]
+    )
     descriptor._calc_connect(quip_atoms)
+    args_str = "" if version is None else f"xml_version={version}"
     return descriptor._quip_descriptor.calc(
-        quip_atoms, do_descriptor=True, do_grad_descriptor=gradients, args_str=""
+        quip_atoms, do_descriptor=True, do_grad_descriptor=gradients, args_str=args_str
     )
 
 

@@ -61,7 +61,8 @@ def survive(parsed: Sequence[QUIPArguments]) -> None:
             if (text := str(words)) in _survived:
                 continue
             try:
-                end = _Process.current().tried([os.getcwd(), text, _numbers(words)])
+                given = [text, _numbers(words), words.arrays, words.gap_version]
+                end = _Process.current().tried([os.getcwd(), *given])
             except OSError as error:  # no further process is allowed here
                 logger.warning(
                     "QUIP strings could not be tried in a process of their own: %s", error
@@ -194,14 +195,17 @@ def child() -> None:
 
     os.write(reports, b"+")
     while select.select([sys.stdin], [], [], IDLE)[0] and (line := sys.stdin.readline()):
-        folder, text, numbers = json.loads(line)
+        folder, text, numbers, arrays, version = json.loads(line)
         os.write(reports, b"+")
         try:
             os.chdir(folder)
             descriptor = quippy.descriptors.Descriptor(text)
             if text.startswith("bispectrum"):
                 reset_clebsch_gordan()
-            quip_rows(descriptor, _cluster(numbers, float(descriptor.cutoff())), gradients=True)
+            atoms = _cluster(numbers, float(descriptor.cutoff()))
+            for name in arrays:
+                atoms.set_array(name, np.ones(len(atoms), dtype=np.int32))
+            quip_rows(descriptor, atoms, gradients=True, version=version)
         except Exception:  # whatever it is, the caller will meet it as well
             logger.debug("%s", text, exc_info=True)
         os.write(reports, b".")
