@@ -8,6 +8,7 @@ from ase import Atoms
 from ase.build import bulk
 
 from ase_sensitivity import QUIPDescriptor
+from tests.quip_strings import STRINGS
 from tests.structures import rattled
 
 PLAIN = "soap cutoff=4 n_max=3 l_max=2 atom_sigma=0.5 n_species=2 species_Z={6 14}"
@@ -25,7 +26,7 @@ def quippys(text: str, atoms: Atoms) -> np.ndarray:
 
 def assert_same(found: np.ndarray, expected: np.ndarray) -> None:
     assert found.shape == expected.shape
-    assert np.linalg.norm(found) == pytest.approx(np.linalg.norm(expected), rel=1e-12)
+    assert np.linalg.norm(found) == pytest.approx(np.linalg.norm(expected), rel=1e-11)
 
 
 @pytest.mark.parametrize(
@@ -120,3 +121,15 @@ def test_colons_that_do_not_separate(value):
 def test_refused_by_name(text, message):
     with pytest.raises(ValueError, match=message):
         QUIPDescriptor(text)
+
+
+@pytest.mark.parametrize(("source", "text"), STRINGS)
+def test_strings_of_the_field(source, text):
+    """As many features as quippy, of the same norm, or refused by both."""
+    try:
+        expected = quippys(text, carbide())
+    except RuntimeError:
+        with pytest.raises(ValueError, match=r"."):
+            QUIPDescriptor(text)
+        return
+    assert_same(QUIPDescriptor(text).features(carbide()), expected)
