@@ -42,7 +42,7 @@ from ase_sensitivity.descriptors.quip_probe import child
 child()
 """
 
-_survived: set[str] = set()
+_survived: set[tuple[str, int | None]] = set()
 _lock = Lock()
 
 
@@ -58,7 +58,8 @@ def survive(parsed: Sequence[QUIPArguments]) -> None:
     """
     with _lock:
         for words in parsed:
-            if (text := str(words)) in _survived:
+            text = str(words)
+            if (text, words.gap_version) in _survived:
                 continue
             try:
                 given = [text, _numbers(words), words.arrays, words.gap_version]
@@ -70,7 +71,7 @@ def survive(parsed: Sequence[QUIPArguments]) -> None:
                 return
             if end is not None:
                 raise ValueError(f"QUIP ends the process ({end[0]}) on {text!r}: {end[1]}")
-            _survived.add(text)
+            _survived.add((text, words.gap_version))
 
 
 class _Process:
