@@ -219,7 +219,7 @@ def test_a_gap_file_has_its_length_scales(tmp_path: Path) -> None:
     """As gap_fit writes them: taken from the data, they are in no string."""
     soap = NORMALISED.replace("n_max=1 l_max=0", "n_max=3 l_max=2")
     (tmp_path / "gp.xml").write_text(
-        "<GAP_params><gpSparse>"
+        '<GAP_params gap_version="1686220958"><gpSparse>'
         '<gpCoordinates signal_variance=".5" covariance_type="1"><theta> 0.25 </theta>'
         f"<descriptor>{PAIRS} covariance_type=ard_se delta=0.5 theta_fac=0.3</descriptor>"
         '</gpCoordinates><gpCoordinates signal_variance=".3" covariance_type="2" zeta="4.0">'
