@@ -317,6 +317,16 @@ class TestValues:
         view = structure_view(SOAP(["Si"], 4.0, 4, 3).jacobian(silicon), silicon)
         assert BandedGram.of(view) is None
 
+    @pytest.mark.parametrize("null_tolerance", [1e-2, 1e-3, 1e-5, 1e-7])
+    def test_the_tolerance_counts(self, null_tolerance):
+        """Also above the limit of the Gram matrix."""
+        atoms = molecule("NH3")
+        atoms.positions[0, 2] = atoms.positions[1, 2] + 3e-4
+        found = analyze(atoms, soap(atoms), k=None, null_tolerance=null_tolerance)
+        assert 1e-5 < found.ratio < 1e-3
+        expected = (found.singular_values <= null_tolerance * found.scale).sum()
+        assert found.n_null == expected == int(found.ratio <= null_tolerance)
+
     def test_route_changes_at_the_limit_of_the_gram_matrix(self):
         assert analyze(isolated(), soap(isolated())).method == "gram"
         assert analyze(molecule("CH4"), soap(molecule("CH4"))).method == "refined"

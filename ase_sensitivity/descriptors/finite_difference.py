@@ -10,7 +10,7 @@ from ase import Atoms
 
 from ase_sensitivity.descriptors.base import FeatureJacobian, Floats, Ints, Rows
 from ase_sensitivity.notices import CostWarning, warn
-from ase_sensitivity.structure import check_atoms
+from ase_sensitivity.structure import CLOSEST, check_atoms, shortest_distance
 
 MANY_ATOMS = 32
 
@@ -84,9 +84,12 @@ class FiniteDifferenceDescriptor:
         Raises
         ------
         ValueError
-            If the function returns anything else than a two-dimensional array of finite numbers.
+            If the function returns anything else than a two-dimensional array of finite numbers, or
+            the structure is unusable.
         """
         check_atoms(atoms)
+        if (distance := shortest_distance(atoms)) < CLOSEST:
+            raise ValueError(f"two atoms are {distance:.2g} Å apart, on top of each other")
         return self._call(atoms)
 
     def rows(self, atoms: Atoms) -> list[Rows]:

@@ -110,7 +110,9 @@ def spectrum(
     if 3 * view.n_columns > LONG and few:
         banded = BandedGram.of(view)
         if banded is not None and banded.scale > 0:
-            found = _whole_multiplets(lambda k: _by_band(banded, view, k, start), wanted)
+            found = _whole_multiplets(
+                lambda k: _by_band(banded, view, k, start, null_tolerance), wanted
+            )
             if found is not None:
                 return _chosen(found, wanted, 0.0)
     gram = view.gram()
@@ -125,7 +127,7 @@ def spectrum(
         found = _whole_multiplets(lambda k: _by_few(gram, view.trivial, k, start), wanted)
     if found is None:
         found = _by_eigh(gram, view.trivial)
-    if n_values and not _trusted(found, gram.rounding):
+    if n_values and not _trusted(found, gram.rounding, null_tolerance):
         if len(found.singular_values) < n_values:
             found = _by_eigh(gram, view.trivial)
         found = _refined(view, found, null_tolerance, gram.rounding)
@@ -192,7 +194,9 @@ def _by_few(gram: Gram, t: Floats, k: int, start: Floats | None) -> Spectrum | N
     return _of_vectors(vectors, matrix @ vectors, vectors, top, gram.scale, t.shape[1], method)
 
 
-def _by_band(gram: BandedGram, view: View, k: int, start: Floats | None) -> Spectrum | None:
+def _by_band(
+    gram: BandedGram, view: View, k: int, start: Floats | None, null_tolerance: float
+) -> Spectrum | None:
     """The same from a Gram matrix that is stored as a band; None if it loses digits."""
     order, n = gram.order, len(gram.order)
     known = None if start is None or len(start) != n else start[order]
@@ -207,7 +211,7 @@ def _by_band(gram: BandedGram, view: View, k: int, start: Floats | None) -> Spec
     found = _of_vectors(
         vectors, gram.times(vectors), modes, top, gram.scale, view.trivial.shape[1], "krylov"
     )
-    return found if _trusted(found, gram.rounding) else None
+    return found if _trusted(found, gram.rounding, null_tolerance) else None
 
 
 def _largest(gram: Any) -> float:
@@ -238,10 +242,14 @@ def _of_vectors(
     return Spectrum(np.sqrt(squares[order]), modes[:, order], largest, scale, n_trivial, 0, method)
 
 
-def _trusted(found: Spectrum, rounding: float) -> bool:
-    """Whether one Gram matrix has resolved the values, beyond what it loses and what cancels."""
+def _trusted(found: Spectrum, rounding: float, null_tolerance: float) -> bool:
+    """Whether one Gram matrix has resolved the values, beyond what it loses and what cancels.
+
+    Zeros are counted where all values are resolved.
+    """
     # Blocks may cancel altogether: every atom of a perfect fcc crystal is a centre of inversion.
-    return found.sigma_max * GRAM_LIMIT > rounding and found.ratio > GRAM_LIMIT
+    resolved = found.sigma_max * GRAM_LIMIT > rounding
+    return resolved and found.ratio > max(GRAM_LIMIT, null_tolerance)
 
 
 def _lift(gram: Floats) -> float:
