@@ -226,8 +226,8 @@ def unsound(found: Sensitivity, atoms: Atoms, k: int | None, causes: bool) -> st
     if causes:
         assert found.counts is not None
         assert found.causes is not None
-        if sum(found.counts.values()) != found.n_null + found.n_near_null:
-            return f"{found.counts} for {found.n_null} + {found.n_near_null}"
+        if sum(found.counts.values()) != found.n_null + found.n_near_null + found.n_apart:
+            return f"{found.counts}: {found.n_null} + {found.n_near_null} + {found.n_apart}"
         if len(found.causes) != len(values):
             return f"{len(found.causes)} causes of {len(values)} values"
     str(found)
@@ -279,7 +279,9 @@ def of_scan(atoms: Atoms, descriptor: object, scope: str) -> str:
     if rows[0]["ratio"] != rows[2]["ratio"] or rows[0]["error"] != rows[2]["error"]:
         return f"good frames differ: {rows[0]}, {rows[2]}"
     if rows[1]["ratio"] is None and not rows[1]["error"]:
-        return f"neither a ratio nor an error: {rows[1]}"
+        alone = analyze(atoms, descriptor, scope=scope)
+        if not np.isnan(alone.ratio):
+            return f"neither a ratio nor an error: {rows[1]}, {alone}"
     str(result)
     return ""
 
