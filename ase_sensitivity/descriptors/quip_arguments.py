@@ -361,7 +361,7 @@ class QUIPArguments:
             if len(set(numbers)) != len(numbers):
                 raise ValueError(f"`{listed}` lists a species twice: {numbers}")
             stated = self.arguments.get(count, "1" if numbers else "0")  # QUIP's default is 1
-            if int(stated) != len(numbers):
+            if int(stated) != len(numbers) and (numbers or stated != "1"):
                 raise ValueError(
                     f"`{count}` is {stated} but `{listed}` lists {len(numbers)} species"
                 )
