@@ -1,13 +1,14 @@
-"""Descriptor strings as the documentation, tests and scripts of the field have them.
+"""Descriptor strings after the documentation, tests and scripts of the field.
 
-Templates are filled in, species changed to carbon and silicon where a string lists others.
+Templates are filled in, species changed to carbon and silicon, some cutoffs and sizes reduced. Those
+marked ALIKE are written in the style of the examples there, not copied.
 """
 
-WORKFLOW = "libAtoms/workflow: tests"
 GAP_DOCS = "libAtoms/GAP: documentation and tutorials"
 HYBRID = "libAtoms/GAP: hybrid_md"
 AUTOPLEX = "autoatml/autoplex: defaults and tests"
 QUIP_TESTS = "libAtoms/QUIP: tests of gap_fit and quippy"
+ALIKE = "in the style of the documentation of QUIP, GAP and workflow"
 SCRIPTS = "public scripts that call quippy or gap_fit"
 
 STRINGS: list[tuple[str, str]] = [
@@ -15,24 +16,24 @@ STRINGS: list[tuple[str, str]] = [
      "sparse_method=uniform add_species=T n_sparse=10"),
     (GAP_DOCS, "angle_3b cutoff=3.5 covariance_type=ard_se delta=0.5 theta_fac=0.5 add_species=T "
      "n_sparse=30 sparse_method=uniform"),
-    (GAP_DOCS, "soap cutoff=4.0 covariance_type=dot_product delta=0.2 zeta=2 atom_sigma=0.7 "
+    (SCRIPTS, "soap cutoff=4.0 covariance_type=dot_product delta=0.2 zeta=2 atom_sigma=0.7 "
      "l_max=6 n_max=6 n_sparse=250 sparse_method=cur_points"),
-    (GAP_DOCS, "distance_Nb order=2 cutoff=5.0 covariance_type=ARD_SE theta_uniform=1.0 "
+    (SCRIPTS, "distance_Nb order=2 cutoff=5.0 covariance_type=ARD_SE theta_uniform=1.0 "
      "n_sparse=15 delta=1.0"),
-    (GAP_DOCS, "distance_Nb order=3 cutoff=2.5 covariance_type=ARD_SE theta_uniform=1.0 "
+    (SCRIPTS, "distance_Nb order=3 cutoff=2.5 covariance_type=ARD_SE theta_uniform=1.0 "
      "n_sparse=50 delta=0.004"),
-    (GAP_DOCS, "distance_2b cutoff=4"),
-    (GAP_DOCS, "distance_2b Z1=6 Z2=14 cutoff=4"),
-    (GAP_DOCS, "angle_3b Z_center=6 Z1=14 Z2=14 cutoff=3.0"),
-    (GAP_DOCS, "angle_3b Z=6 Z1=6 Z2=14 cutoff=3.5"),
-    (GAP_DOCS, "coordination cutoff=3.0 transition_width=0.5"),
-    (GAP_DOCS, "soap cutoff=3 l_max=4 n_max=4 atom_sigma=0.5 n_Z=2 Z={6 14} "),
-    (GAP_DOCS, "soap cutoff=3 l_max=4 n_max=4 normalize=T atom_sigma=0.5 n_Z=1 Z={6} "),
-    (GAP_DOCS, "soap cutoff=3 l_max=4 n_max=4 atom_sigma=0.5 n_Z=2 Z={6 14} n_species=2 "
+    (ALIKE, "distance_2b cutoff=4"),
+    (ALIKE, "distance_2b Z1=6 Z2=14 cutoff=4"),
+    (ALIKE, "angle_3b Z_center=6 Z1=14 Z2=14 cutoff=3.0"),
+    (ALIKE, "angle_3b Z=6 Z1=6 Z2=14 cutoff=3.5"),
+    (ALIKE, "coordination cutoff=3.0 transition_width=0.5"),
+    (ALIKE, "soap cutoff=3 l_max=4 n_max=4 atom_sigma=0.5 n_Z=2 Z={6 14} "),
+    (ALIKE, "soap cutoff=3 l_max=4 n_max=4 normalize=T atom_sigma=0.5 n_Z=1 Z={6} "),
+    (ALIKE, "soap cutoff=3 l_max=4 n_max=4 atom_sigma=0.5 n_Z=2 Z={6 14} n_species=2 "
      "species_Z={6 14}"),
-    (GAP_DOCS, "soap cutoff=3 l_max=3 n_max=3 atom_sigma=0.5 n_Z=1 Z=14 n_species=2 "
+    (ALIKE, "soap cutoff=3 l_max=3 n_max=3 atom_sigma=0.5 n_Z=1 Z=14 n_species=2 "
      "species_Z={6 14} average=F normalise=F"),
-    (GAP_DOCS, "soap l_max=6 n_max=12 atom_sigma=0.5 zeta=4 cutoff=5.0 "
+    (SCRIPTS, "soap l_max=6 n_max=12 atom_sigma=0.5 zeta=4 cutoff=5.0 "
      "cutoff_transition_width=1.0 central_weight=1.0 n_sparse=5000 delta=0.155 f0=0.0 "
      "covariance_type=dot_product sparse_method=CUR_POINTS"),
     (HYBRID, "distance_Nb order=2 n_sparse=20 cutoff=5.0 cutoff_transition_width=1.0 "
@@ -58,17 +59,17 @@ STRINGS: list[tuple[str, str]] = [
      "compact_clusters=T"),
     (AUTOPLEX, "distance_2b add_species=T cutoff=3.0"),
     (AUTOPLEX, "distance_Nb order=3 add_species=T cutoff=3.0"),
-    (WORKFLOW, "soap n_max=3 l_max=3 atom_sigma=0.5 cutoff=3.0 average n_species=2 "
+    (ALIKE, "soap n_max=3 l_max=3 atom_sigma=0.5 cutoff=3.0 average n_species=2 "
      "species_Z={6 14}"),
-    (WORKFLOW, "soap cutoff=4.0 l_max=4 n_max=4 atom_sigma=0.5 average n_Z=2 Z={6 14} "
+    (ALIKE, "soap cutoff=4.0 l_max=4 n_max=4 atom_sigma=0.5 average n_Z=2 Z={6 14} "
      "n_species=2 species_Z={6 14}"),
-    (WORKFLOW, "soap n_max=4 l_max=4 cutoff=5.0 atom_sigma=0.5 average=F n_species=2 "
+    (ALIKE, "soap n_max=4 l_max=4 cutoff=5.0 atom_sigma=0.5 average=F n_species=2 "
      "species_Z={6 14} n_Z=2 Z={6 14}"),
     (QUIP_TESTS, "soap l_max=8 n_max=8 atom_sigma=0.5 zeta=4 cutoff=4.0 "
      "cutoff_transition_width=1.0 central_weight=1.0 n_sparse=500 delta=3.0 f0=0.0 "
      "covariance_type=dot_product sparse_method=cur_points"),
     (QUIP_TESTS, "soap cutoff=3 l_max=4 n_max=4 atom_sigma=0.5 n_Z=2 Z={1 6}"),
-    (QUIP_TESTS, "distance_Nb order=2 cutoff=4.0"),
+    (ALIKE, "distance_Nb order=2 cutoff=4.0"),
     (SCRIPTS, "soap cutoff=3.7 l_max=4 n_max=4 atom_sigma=0.5 n_Z=3 Z={13 6 14} n_species=3 "
      "species_Z={13 6 14} average=True"),
     (SCRIPTS, "soap cutoff=5.0 zeta=2 delta = 1.0 atom_sigma =1.0 l_max=8 n_max=10 n_Z=2 "
@@ -139,6 +140,6 @@ STRINGS: list[tuple[str, str]] = [
     # Refused: no `cutoff`, no `n_max`, ...; a molecule that is none.
     (SCRIPTS, "soap cutoff=5.0"),
     (SCRIPTS, "soap atom_sigma=0.75"),
-    (SCRIPTS, "soap_turbo l_max=8 species_Z=14"),
-    (GAP_DOCS, "general_monomer cutoff=3.0 signature={8 1 1}"),
+    (ALIKE, "soap_turbo l_max=8 species_Z=14"),
+    (ALIKE, "general_monomer cutoff=3.0 signature={8 1 1}"),
 ]  # fmt: skip
