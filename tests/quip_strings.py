@@ -1,7 +1,7 @@
 """Descriptor strings after the documentation, tests and scripts of the field.
 
-Templates are filled in, species changed to carbon and silicon, some cutoffs and sizes reduced. Those
-marked ALIKE are written in the style of the examples there, not copied.
+Templates are filled in, species changed to carbon and silicon, some cutoffs and sizes reduced.
+Those marked ALIKE are written in the style of the examples there, not copied.
 """
 
 GAP_DOCS = "libAtoms/GAP: documentation and tutorials"
