@@ -9,7 +9,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 
-from ase_sensitivity import SOAP, QUIPDescriptor, analyze, structure
+from ase_sensitivity import SOAP, FiniteDifferenceDescriptor, QUIPDescriptor, analyze, structure
 from ase_sensitivity.descriptors.soap.radial import (
     RadialTable,
     _quadrature,
@@ -235,3 +235,12 @@ def test_the_shortest_distance_in_a_vast_or_flat_box():
     assert shortest_distance(atoms[:1]) == pytest.approx(0.5)
     atoms.pbc = False
     assert shortest_distance(atoms[:1]) == math.inf
+
+
+@pytest.mark.parametrize("distance", [0.0, 1e-209, 0.009])
+def test_atoms_on_top_of_each_other_by_finite_differences(distance):
+    descriptor = FiniteDifferenceDescriptor(lambda atoms: np.exp(-atoms.get_all_distances()))
+    atoms = Atoms("CH", [(0, 0, 0), (0, 0, distance)])
+    for scope in ("structure", "environment"):
+        with pytest.raises(ValueError, match=r"two atoms are .* Å apart, on top of each other"):
+            analyze(atoms, descriptor, scope=scope)

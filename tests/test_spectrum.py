@@ -317,6 +317,14 @@ class TestValues:
         view = structure_view(SOAP(["Si"], 4.0, 4, 3).jacobian(silicon), silicon)
         assert BandedGram.of(view) is None
 
+    def test_environments_that_are_larger_than_a_stack(self, monkeypatch):
+        atoms = rattled(bulk("Cu", cubic=True), 0.1)
+        descriptor = SOAP(["Cu"], 5.0, 3, 2)
+        expected = analyze(atoms, descriptor, scope="environment")
+        monkeypatch.setattr("ase_sensitivity.spectrum.screening.STACK", 1000)
+        found = analyze(atoms, descriptor, scope="environment")
+        assert (found.center, found.ratio) == (expected.center, expected.ratio)
+
     @pytest.mark.parametrize("null_tolerance", [1e-2, 1e-3, 1e-5, 1e-7])
     def test_the_tolerance_counts(self, null_tolerance):
         """Also above the limit of the Gram matrix."""

@@ -62,7 +62,8 @@ def bounds_of(part: FeatureJacobian) -> tuple[Floats, Floats] | None:
     count = np.diff(starts)
     for n in np.unique(count[count > 1]).tolist():
         alike = np.flatnonzero(count == n)
-        for rows in np.array_split(alike, -(-len(alike) * (3 * n) ** 2 * 8 // STACK)):
+        n_stacks = -(-len(alike) * (3 * n) ** 2 * 8 // STACK)
+        for rows in np.array_split(alike, min(n_stacks, len(alike))):
             gram = np.zeros((len(rows), 3 * n, 3 * n))
             stacked_products(flat, n_features, starts, rows, gram)
             points = part.displacement[starts[rows][:, None] + np.arange(n)]
@@ -90,7 +91,8 @@ def _trivial(points: Floats) -> tuple[Floats, Ints]:
     Those beyond that number are zero.
     """
     relative = points - points.mean(axis=1, keepdims=True)
-    relative /= np.sqrt((relative**2).sum(axis=(1, 2)) / points.shape[1])[:, None, None]
+    size = np.sqrt((relative**2).sum(axis=(1, 2)) / points.shape[1])
+    relative /= np.where(size > 0, size, 1.0)[:, None, None]
     generators = np.empty((len(points), points.shape[1], 3, 6))
     generators[..., :3] = np.eye(3)
     generators[..., 3:] = np.moveaxis(turned(relative), 0, -1)
