@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -12,6 +14,7 @@ from ase_sensitivity.approach.subject import subject
 from ase_sensitivity.approach.walk import place
 from ase_sensitivity.cli.results import statistics
 from ase_sensitivity.dataset.forces import force_loss
+from ase_sensitivity.dataset.result import ScanResult
 from ase_sensitivity.report.verdict import verdict
 from tests.structures import rattled
 
@@ -84,7 +87,7 @@ def test_a_mode_between_fragments_changes_no_feature(soap: SOAP) -> None:
     assert np.linalg.norm(mode) == pytest.approx(1)
 
 
-def test_frames_in_which_only_fragments_move(soap: SOAP) -> None:
+def test_frames_in_which_only_fragments_move(soap: SOAP, tmp_path: Path) -> None:
     """Dimers beyond the cutoff and single atoms have no ratio, but a force that is lost."""
     structures = []
     for distance, force in ((1.3, 2.0), (2.0, -1.0), (4.5, -0.5), (5.0, -0.3)):
@@ -101,6 +104,9 @@ def test_frames_in_which_only_fragments_move(soap: SOAP) -> None:
     assert (row["error"], row["cause"], row["irreducible_force_error"]) == (None, None, 0)
     found = statistics(scan([atom, *structures], soap, forces_key="f"))
     assert (found["n_analyzed"], found["n_failed"], found["causes"]["fragment"]) == (5, 0, 2)
+    stored = scan([atom, *structures], soap, forces_key="f", store=tmp_path / "results.db")
+    assert stored.irreducible_force_error == pytest.approx(np.sqrt((0.5 + 0.18) / 27))
+    assert ScanResult.read(tmp_path / "results.db").rows == stored.rows
     assert nearest_singular(structures[3], soap).cause == "fragment"
     assert replay([structures[3]], soap).cause[0] == "fragment"
 

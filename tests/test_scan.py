@@ -285,12 +285,30 @@ def test_a_misspelt_key_is_an_error(option: str, soap: SOAP, tmp_path: Path) -> 
     structures = frames(2)
     structures[0].arrays["dft_force"] = np.ones((6, 3))
     structures[0].info["dft_energy"] = 1.0
-    with pytest.raises(ValueError, match=r"entry 'dft'; the frame has: .*dft_"):
+    message = r"frames@0: there is no .* entry 'dft'; the frame has: .*dft_.*; did you mean 'dft_"
+    with pytest.raises(ValueError, match=message):
         scan(structures, soap, store=tmp_path / "results.db", **{option: "dft"})
     assert not list(tmp_path.iterdir())
     key = {"forces_key": "dft_force", "energy_key": "dft_energy"}[option]
     result = scan(structures[:1], soap, store=tmp_path / "results.db", **{option: key})
     assert result.rows[0]["error"] is None
+
+
+def test_a_set_that_begins_with_single_atoms(soap: SOAP) -> None:
+    """They have no forces, by convention no column of forces either, and tell nothing of a key."""
+    alone = [Atoms(symbol, info={"dft": -1.0}) for symbol in ("H", "O")]
+    structures = frames(3)
+    for structure in structures:
+        structure.info["dft"] = -2.0
+        structure.arrays["dft"] = np.ones((6, 3))
+    del structures[1].arrays["dft"]
+    result = scan([*alone, *structures], soap, forces_key="dft", energy_key="dft")
+    errors = [row["error"] for row in result.rows]
+    assert errors[:3] == [None, None, None]
+    assert "there is no forces entry 'dft'" in errors[3]
+    assert errors[4] is None
+    with pytest.raises(ValueError, match="frames@2: there is no forces entry 'dftt'"):
+        scan([*alone, *structures], soap, forces_key="dftt")
 
 
 def lines_of(path: Path) -> list[str]:

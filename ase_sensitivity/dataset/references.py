@@ -27,6 +27,10 @@ ENERGIES = {
 LENGTHS = {"å": 1.0, "a": 1.0, "ang": 1.0, "angstrom": 1.0, "nm": units.nm, "bohr": units.Bohr}
 
 
+LOOKED_AT = 100
+"""A key that none of the first so many frames has is misspelled."""
+
+
 class MissingReference(ValueError):  # noqa: N818 (a property of the data)
     """A frame lacks the energy or the forces that were asked for."""
 
@@ -75,41 +79,62 @@ def tasks_of(
     factors
         Those of :func:`unit_factors`.
     strict
-        Whether the first frame has to have what the keys name. A frame that has not is given with
-        an error.
+        Whether some of the first frames have to have what the keys name: a key that none has is
+        misspelled. Other frames without it are given with an error, but not single atoms, which
+        have no forces.
 
     Raises
     ------
     ValueError
-        If it has to, and does not.
+        If none has.
     """
+    keys = {"energy": energy_key, "forces": forces_key}
+    wanted = {name for name, key in keys.items() if strict and key is not None}
+    waiting: list[Task] = []
+    missing: MissingReference | None = None
     for frame in frames:
-        if frame.atoms is None:
-            yield Task(frame.source, frame.index, Atoms(), error=frame.error)
-            continue
-        energy, forces, errors = None, None, []
+        task, found, lacking = _with_references(frame, keys, factors)
+        wanted -= found
+        missing = missing or next((lacking[name] for name in wanted if name in lacking), None)
+        if wanted:
+            waiting.append(task)
+            if missing is not None and len(waiting) >= LOOKED_AT:
+                break
+        else:
+            yield from waiting
+            waiting = []
+            yield task
+    if wanted and missing is not None:
+        raise missing
+    yield from waiting
+
+
+def _with_references(
+    frame: Frame, keys: Mapping[str, str | None], factors: tuple[float, float]
+) -> tuple[Task, set[str], dict[str, MissingReference]]:
+    """A frame, which references it has, and what is said of those that it lacks."""
+    if frame.atoms is None:
+        return Task(frame.source, frame.index, Atoms(), error=frame.error), set(), {}
+    errors, lacking, there = [], {}, set(keys)
+    values: dict[str, Any] = dict.fromkeys(keys)
+    for name, read, factor in zip(keys, (_energy, _forces), factors, strict=True):
         try:
-            energy = _energy(frame.atoms, energy_key, factors[0])
+            values[name] = read(frame.atoms, keys[name], factor)
+        except MissingReference as error:
+            there.discard(name)
+            if len(frame.atoms) > 1 or name == "energy":
+                lacking[name] = MissingReference(f"{frame.source}@{frame.index}: {error}")
+                errors.append(reason(error))
         except Exception as error:  # one frame must not stop the others
-            if strict and isinstance(error, MissingReference):
-                raise
             errors.append(reason(error))
-        try:
-            forces = _forces(frame.atoms, forces_key, factors[1])
-        except Exception as error:
-            if strict and isinstance(error, MissingReference):
-                raise
-            errors.append(reason(error))
-        strict = False
-        atoms = _bare(frame.atoms, energy, forces)
-        yield Task(
-            frame.source,
-            frame.index,
-            atoms,
-            energy,
-            forces,
-            "; ".join(dict.fromkeys(errors)) or None,
-        )
+    task = Task(
+        frame.source,
+        frame.index,
+        _bare(frame.atoms, **values),
+        **values,
+        error="; ".join(dict.fromkeys(errors)) or None,
+    )
+    return task, there, lacking
 
 
 def _bare(atoms: Atoms, energy: float | None, forces: Floats | None) -> Atoms:
@@ -139,8 +164,18 @@ def _reference(atoms: Atoms, name: str, key: str | None, listed: Mapping[str, An
     there |= listed
     if key not in there:
         known = ", ".join(map(str, there)) or "nothing at all"
-        raise MissingReference(f"there is no {name} entry {key!r}; the frame has: {known}")
+        similar = [str(other) for other, value in there.items() if _looks_like(name, other, value)]
+        hint = f"; did you mean {' or '.join(map(repr, similar))}?" if similar else ""
+        raise MissingReference(f"there is no {name} entry {key!r}; the frame has: {known}{hint}")
     return there[key]
+
+
+def _looks_like(name: str, other: Any, value: Any) -> bool:
+    """Whether an entry of a frame may be the forces, or the energy, by its shape and its name."""
+    if name == "energy":
+        return "energy" in str(other).lower() and np.ndim(value) == 0
+    known = ("positions", "momenta", "velocities", "initial_magmoms")
+    return np.ndim(value) == 2 and np.shape(value)[1] == 3 and other not in known
 
 
 def _energy(atoms: Atoms, key: str | None, factor: float) -> float | None:

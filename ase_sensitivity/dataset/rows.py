@@ -88,7 +88,9 @@ def values_of(row: Any) -> dict[str, Any]:
     for name in needed:
         if values[name] is None:
             raise ValueError(f"it has no {name}")
-    if values["ratio"] is None and values["error"] is None:
+    # Where nothing but fragments can move there is no singular value.
+    nothing = values["n_null"] is None or values["sigma_min"] is not None
+    if values["ratio"] is None and values["error"] is None and nothing:
         raise ValueError("it has neither a ratio nor an error")
     if values["cause"] is not None and values["cause"] not in MEANING:
         raise ValueError(f"its cause is {values['cause']!r}")
