@@ -160,7 +160,7 @@ OPTIMIZERS = [
     _optimizer(FIRE, FrechetCellFilter),
     _optimizer(CellAwareBFGS, cell_filter),
 ]
-if hasattr(ase.optimize, "RFO"):  # as of ASE 3.28
+if hasattr(ase.optimize, "RFO"):  # as of ASE 3.29
     OPTIMIZERS.append(_optimizer(ase.optimize.RFO))
 
 DEAF = [SciPyFminCG, SciPyFminBFGS, SciPyFmin, SciPyFminPowell, ODE12r, BasinHopping]

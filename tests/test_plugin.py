@@ -15,6 +15,8 @@ from ase.calculators.calculator import external_calculators, get_calculator_clas
 from ase_sensitivity import plugin
 from ase_sensitivity.dynamics.calculator import SensitivityCalculator
 
+pytest.importorskip("ase._4.plugins.plugin", reason="ASE has plugins as of 3.29")
+
 ROOT = Path(__file__).parent.parent
 
 
