@@ -64,7 +64,7 @@ class Sensitivity:
         The largest singular value.
     scale
         What the others are compared with: `sigma_max`, or where that is small because derivatives
-        by periodic images cancel, their root mean square without that (docs/theory, accuracy).
+        by periodic images cancel, a tenth of their root mean square without that (docs/theory).
     n_coordinates
         Number of coordinates that could move.
     n_trivial
@@ -212,7 +212,7 @@ class Sensitivity:
             f"sigma_min / sigma_max = {self.ratio:.2e}"
             if self.scale <= self.sigma_max
             else f"sigma_min / scale = {self.ratio:.2e}: derivatives by periodic images cancel; "
-            f"what is typical without that is {self.scale:.3g}",
+            f"the scale, a tenth of what is typical without that, is {self.scale:.3g}",
         ]
         if self.n_null == self.n_coordinates - self.n_trivial:
             lines.append("No displacement changes any feature to first order: nothing is seen.")

@@ -187,8 +187,8 @@ def test_frames_are_counted() -> None:
         states = {"ratio": ratio, "n_null": n_null, "cause": cause, "net_force": net_force}
         totals.add(row_of(**found, **states, index=index, error=error))
     totals.add(row_of(source="frames", index=4, error="torn"))
-    assert (totals.n_frames, totals.n_failed, totals.n_resolved) == (5, 2, 4)
-    assert (totals.n_blind, totals.n_net) == (2, 2)
+    assert (totals.n_frames, totals.n_failed, totals.n_analyzed) == (5, 2, 4)
+    assert (totals.n_blind, totals.n_net) == (3, 2)
     assert totals.causes == {"symmetry": 2, "truncation": 1}
     assert totals.first_failure == "frames@3: a part of it"
 
@@ -201,7 +201,7 @@ def test_net_forces_that_matter_are_told(net_force: float, told: bool) -> None:
     assert ("1 frame with a net force above 0.001 eV/Å" in totals.summary()) == told
 
 
-@pytest.mark.parametrize(("share", "shown"), [(1e-12, "0 eV/Å"), (1e-6, "2e-06 eV/Å")])
+@pytest.mark.parametrize(("share", "shown"), [(0.0, "0 eV/Å"), (1e-6, "2e-06 eV/Å")])
 def test_rounding_is_no_force_error(share: float, shown: str) -> None:
     row = row_of(source="frames", index=0, n_atoms=3, ratio=0.5, n_null=0, net_force=0.0)
     totals = Totals()

@@ -562,7 +562,7 @@ def test_quip_options_that_are_lacking(words, message):
 
 def test_quip_strings_in_other_words():
     text = quip_string(["H"], 3.0, 2, 2).replace("atom_sigma=0.5", "atom_gaussian_width=0.5d0")
-    extras = " normalize=.false. zeta=4 delta=0.1 covariance_type=dot_product average=F"
+    extras = " normalize=F zeta=4 delta=0.1 covariance_type=dot_product average=F"
     plain = SOAP(["H"], 3.0, 2, 2, normalise=False)
     assert repr(SOAP.from_quip(text + extras)) == repr(plain)
     with pytest.raises(ValueError, match="reads soap strings, not distance_2b"):

@@ -15,7 +15,7 @@ from ase_sensitivity.causes.incompleteness import class_sums
 from ase_sensitivity.causes.symmetry import TOLERANCE, point_group
 from ase_sensitivity.descriptors.base import Descriptor, Floats, Ints
 from ase_sensitivity.spectrum.canonical import canonical
-from ase_sensitivity.spectrum.scopes import View
+from ase_sensitivity.spectrum.scopes import CANCELLED, View
 from ase_sensitivity.spectrum.solvers import Spectrum
 
 CAUSES = ("fragment", "symmetry", "species", "incompleteness", "truncation", "unknown")
@@ -129,7 +129,8 @@ def near_limit(found: Spectrum, tolerance: float) -> float:
     Where even the largest value is within a few times of that, as in a crystal whose atoms are all
     centres of inversion, errors of the geometry are all that there is.
     """
-    limit = NEAR * tolerance * found.scale
+    cancelled = found.scale > found.sigma_max
+    limit = NEAR * tolerance * (found.scale / CANCELLED if cancelled else found.sigma_max)
     return found.sigma_max if found.sigma_max <= NEAR * limit else limit
 
 

@@ -35,10 +35,9 @@ class ForceLoss:
         parts that no centre sees together.
     curve
         Sum of the squares of what is lost to a model that uses nothing below
-        :data:`THRESHOLDS` times that scale, in eV²/Å², of shape (41,).
+        :data:`THRESHOLDS` times sigma_max, in eV²/Å², of shape (41,).
     required_slope
-        The least slope of a model with the right forces, times the scale of the singular values
-        (sigma_max, unless blocks cancel), in eV/Å.
+        The least slope of a model with the right forces, times sigma_max, in eV/Å.
     rms_force
         Root mean square of the force components in eV/Å.
     net_force
@@ -98,8 +97,8 @@ def force_loss(atoms: Atoms, forces: Floats, found: Sensitivity) -> ForceLoss:
     rest[np.abs(rest) <= known] = 0.0
     # From below: fragments and null vectors first, then one mode after the other.
     squares = (lost**2).sum() + np.concatenate([[0.0], np.cumsum(along[seen] ** 2)])
-    curve = squares[np.searchsorted(values[seen], THRESHOLDS * found.scale)]
-    slope = np.linalg.norm(along[seen] / values[seen]) * found.scale
+    curve = squares[np.searchsorted(values[seen], THRESHOLDS * found.sigma_max)]
+    slope = np.linalg.norm(along[seen] / values[seen]) * found.sigma_max
     center = atoms.positions - atoms.positions.mean(axis=0)
     torque = axes @ np.cross(center, forces).sum(axis=0)
     return ForceLoss(

@@ -97,8 +97,10 @@ class FrameRecord:
     @property
     def scale(self) -> float | None:
         """What singular values are compared with: their ratio is the smallest of them over it."""
-        ratio = self.row["ratio"]
-        return float(self.singular_values[0]) / ratio if ratio else self.sigma_max
+        ratio, largest = self.row["ratio"], self.sigma_max
+        if not ratio or largest is None:
+            return largest
+        return max(largest, float(self.singular_values[0]) / ratio)
 
     @property
     def error(self) -> str | None:

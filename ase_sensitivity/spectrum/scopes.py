@@ -19,6 +19,10 @@ from ase_sensitivity.descriptors.base import (
 from ase_sensitivity.spectrum.rigid import Fragment, fragments, links, trivial_modes
 from ase_sensitivity.structure import NeighborPairs
 
+CANCELLED = 0.1
+"""The largest singular value is a measure of what is small if it is above this fraction of what is
+typical without cancellation. In ordinary cells it is: derivatives by images cancel in part only."""
+
 SCOPES = ("structure", "environment", "atom")
 
 
@@ -59,8 +63,8 @@ class Sums:
         self.features += float(n_blocks @ (part.features**2).sum(axis=1))
 
     def scale(self, n_columns: int) -> float:
-        """Root mean square of all singular values, if no blocks cancelled."""
-        return math.sqrt(self.squares / max(3 * n_columns, 1))
+        """The least scale: a tenth of the root mean square that values had if nothing cancelled."""
+        return CANCELLED * math.sqrt(self.squares / max(3 * n_columns, 1))
 
     def rounding(self, n_columns: int, precision: float) -> float:
         """About how large a singular value can be that is zero in exact arithmetic.
@@ -201,7 +205,7 @@ def atom_ratios(jacobian: Jacobian) -> Floats:
             sum_blocks(blocks.reshape(len(key), -1), where, summed)
             blocks, atom = summed.reshape(-1, *blocks.shape[1:]), pairs % part.n_atoms
         np.add.at(squares, atom, np.matmul(blocks, blocks.transpose(0, 2, 1)))
-        np.add.at(scales, part.atom, own / 3)
+        np.add.at(scales, part.atom, CANCELLED**2 * own / 3)
     if not np.isfinite(scales).all():
         raise ValueError("the descriptor gave derivatives that are not finite")
     values = np.linalg.eigvalsh(squares).clip(0.0)

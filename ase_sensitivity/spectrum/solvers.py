@@ -52,7 +52,7 @@ class Spectrum:
         The largest singular value; 0 if there is none.
     scale
         What the others are compared with: `sigma_max`, or where blocks cancel, such as those of the
-        images of an atom that is a centre of inversion, what is typical without that (docs/theory).
+        images of an atom that is a centre of inversion, a tenth of what is typical without that.
     n_trivial
         Number of trivial modes set aside.
     n_null
