@@ -42,6 +42,7 @@ def test_carbon_only_warns_and_all_atoms_do_not():
     assert min(float(row[2]) for row in rows(everything)) > 0.2
 
 
+@pytest.mark.slow
 def test_pictures(tmp_path):
     """As many as the docs show, small, and not blank."""
     run("causes_pictures.py", "--output", str(tmp_path))

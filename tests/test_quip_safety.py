@@ -43,7 +43,7 @@ BAD_ARGUMENTS = [
     {"n_max": "100000"},
     {"n_max": None},
     {"l_max": "-1"},
-    {"l_max": "200"},
+    pytest.param({"l_max": "200"}, marks=pytest.mark.slow),
     {"l_max": "1000000"},
     {"atom_sigma": "0"},
     {"atom_sigma": "-1"},
@@ -228,6 +228,7 @@ def test_skew_cell_has_the_neighbors_of_the_straight_one():
     np.testing.assert_allclose(soap.features(skew), soap.features(straight), atol=1e-12)
 
 
+@pytest.mark.slow
 def test_bispectra_do_not_disturb_each_other():
     """QUIP keeps one table of coefficients for both and does not notice a wrong one."""
     script = textwrap.dedent(

@@ -65,6 +65,7 @@ def test_refused_before(text, message, monkeypatch):
         QUIPDescriptor(text)
 
 
+@pytest.mark.slow
 def test_what_is_not_foreseen_ends_another_process():
     """The same strings, none of them known: the first in turn is told, with QUIP's reason."""
     fine = turbo()
