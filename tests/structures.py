@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 
@@ -21,6 +24,14 @@ S1 = [(1, 0, 0.5), (-1, 0, 0.5), (0.9, 0, -0.7), (0, 1.2, 0.3)]
 S2 = [(1, 0, 0.5), (-1, 0, 0.5), (0.6, 0.8, -0.5), (0, 0, 1.2)]
 S3 = [(1, 0, 0.4), (-0.6, 0.8, 0.4), (5 / 13, -12 / 13, 0.4), (0, 0, 1.2)]
 GENERIC = [(1, 0, 0), (0.28, 0.96, 0), (-0.48, 0.6, 0.64), (-0.36, -0.48, -0.8)]
+
+
+def gap_fit() -> Path:
+    """QUIP's program that fits a GAP; the test is skipped where it does not run."""
+    version = importlib.metadata.version("quippy-ase")
+    if tuple(int(word) for word in version.split(".")[:3]) < (0, 10, 3):
+        pytest.skip("gap_fit of quippy-ase does not run before 0.10.3")
+    return Path(sys.executable).with_name("gap_fit")
 
 
 def around_carbon(neighbors, symbols="HHHH") -> Atoms:

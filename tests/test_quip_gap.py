@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from ase.io import write
 
 from ase_sensitivity import DescriptorWarning, QUIPDescriptor, analyze
 from ase_sensitivity.testing import check_descriptor
-from tests.structures import BOUNDARIES, isolated, rattled
+from tests.structures import BOUNDARIES, gap_fit, isolated, rattled
 
 KERNEL = "covariance_type=ard_se delta=1 theta_uniform=1.0 sparse_method=uniform n_sparse=5"
 SOAP = "soap cutoff=3.0 n_max=2 l_max=1 atom_sigma=0.5 n_species=2 species_Z={6 1} Z=6"
@@ -62,7 +61,7 @@ def gap(tmp_path_factory):
             path = folder / f"{name.replace(' ', '_')}.xml"
             subprocess.run(
                 [
-                    Path(sys.executable).with_name("gap_fit"),
+                    gap_fit(),
                     "at_file=train.xyz",
                     "energy_parameter_name=e",
                     "force_parameter_name=f",

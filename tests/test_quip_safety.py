@@ -15,7 +15,7 @@ from ase.calculators.emt import EMT
 from ase.io import write
 
 from ase_sensitivity import QUIPDescriptor, analyze
-from tests.structures import isolated
+from tests.structures import gap_fit, isolated
 
 GOOD = {
     "cutoff": "4",
@@ -269,10 +269,9 @@ class TestGAP:
             atoms.calc = None
             frames.append(atoms)
         write(folder / "train.xyz", frames)
-        program = Path(sys.executable).with_name("gap_fit")
         subprocess.run(
             [
-                program,
+                gap_fit(),
                 "at_file=train.xyz",
                 "energy_parameter_name=e",
                 "force_parameter_name=f",
