@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from ase import Atoms
+from ase.geometry import complete_cell
 
 from ase_sensitivity.descriptors.base import FeatureJacobian, Floats, Ints, Rows
 from ase_sensitivity.notices import CostWarning, warn
@@ -126,8 +127,10 @@ class FiniteDifferenceDescriptor:
                 gradient[:, a, k] = total / (12 * self.step)
         centers = self._centers(n_rows, n_atoms)
         displacement = np.zeros((n_rows, n_atoms, 3))
+        # Vectors along directions that are not periodic have no meaning, and may be anything.
+        moving.cell = complete_cell(np.where(atoms.pbc[:, None], atoms.cell.array, 0.0))
         for r in np.flatnonzero(centers >= 0):
-            displacement[r] = atoms.get_distances(
+            displacement[r] = moving.get_distances(
                 centers[r], np.arange(n_atoms), mic=bool(atoms.pbc.any()), vector=True
             )
         jacobian = FeatureJacobian(
