@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
+from ase.calculators.emt import EMT
+from ase.io import write
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
 
@@ -26,12 +29,38 @@ S3 = [(1, 0, 0.4), (-0.6, 0.8, 0.4), (5 / 13, -12 / 13, 0.4), (0, 0, 1.2)]
 GENERIC = [(1, 0, 0), (0.28, 0.96, 0), (-0.48, 0.6, 0.64), (-0.36, -0.48, -0.8)]
 
 
-def gap_fit() -> Path:
-    """QUIP's program that fits a GAP; the test is skipped where it does not run."""
+def fit_gap(path: Path, gap: str, *more: str) -> None:
+    """Fit a GAP by QUIP's own program on a few EMT frames; skip the test where it does not run."""
     version = importlib.metadata.version("quippy-ase")
     if tuple(int(word) for word in version.split(".")[:3]) < (0, 10, 3):
         pytest.skip("gap_fit of quippy-ase does not run before 0.10.3")
-    return Path(sys.executable).with_name("gap_fit")
+    frames = []
+    for seed in range(4):
+        atoms = rattled(molecule("CH3OH"), 0.1, seed)
+        atoms.center(vacuum=6)
+        atoms.pbc = True
+        atoms.calc = EMT()
+        atoms.info["e"] = atoms.get_potential_energy()
+        atoms.arrays["f"] = atoms.get_forces()
+        atoms.calc = None
+        frames.append(atoms)
+    write(path.with_name("train.xyz"), frames)
+    subprocess.run(
+        [
+            Path(sys.executable).with_name("gap_fit"),
+            "at_file=train.xyz",
+            "energy_parameter_name=e",
+            "force_parameter_name=f",
+            "default_sigma={0.01 0.1 0 0}",
+            "e0_method=average",
+            f"gp_file={path.name}",
+            f"gap={{{gap}}}",
+            *more,
+        ],
+        cwd=path.parent,
+        check=True,
+        capture_output=True,
+    )
 
 
 def around_carbon(neighbors, symbols="HHHH") -> Atoms:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import logging
 import re
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
-from ase.calculators.emt import EMT
-from ase.io import write
 
 from ase_sensitivity import DescriptorWarning, QUIPDescriptor, analyze
 from ase_sensitivity.testing import check_descriptor
-from tests.structures import BOUNDARIES, gap_fit, isolated, rattled
+from tests.structures import BOUNDARIES, fit_gap, isolated, rattled
 
 KERNEL = "covariance_type=ard_se delta=1 theta_uniform=1.0 sparse_method=uniform n_sparse=5"
 SOAP = "soap cutoff=3.0 n_max=2 l_max=1 atom_sigma=0.5 n_species=2 species_Z={6 1} Z=6"
@@ -45,36 +42,12 @@ OLD = ("0", "1423143768", "1426512067", "1596837813")
 def gap(tmp_path_factory):
     """A function that fits a GAP by QUIP's own program on a few EMT frames."""
     folder = tmp_path_factory.mktemp("gap")
-    frames = []
-    for seed in range(4):
-        atoms = in_a_box(rattled(molecule("CH3OH"), 0.1, seed))
-        atoms.calc = EMT()
-        atoms.info["e"] = atoms.get_potential_energy()
-        atoms.arrays["f"] = atoms.get_forces()
-        atoms.calc = None
-        frames.append(atoms)
-    write(folder / "train.xyz", frames)
     fitted: dict[str, Path] = {}
 
     def fit(name: str) -> Path:
         if name not in fitted:
             path = folder / f"{name.replace(' ', '_')}.xml"
-            subprocess.run(
-                [
-                    gap_fit(),
-                    "at_file=train.xyz",
-                    "energy_parameter_name=e",
-                    "force_parameter_name=f",
-                    "default_sigma={0.01 0.1 0 0}",
-                    "e0_method=average",
-                    "sparse_separate_file=F",
-                    f"gp_file={path.name}",
-                    f"gap={{{FITTED[name]}}}",
-                ],
-                cwd=folder,
-                check=True,
-                capture_output=True,
-            )
+            fit_gap(path, FITTED[name], "sparse_separate_file=F")
             fitted[name] = path
         return fitted[name]
 

@@ -11,11 +11,9 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
-from ase.calculators.emt import EMT
-from ase.io import write
 
 from ase_sensitivity import QUIPDescriptor, analyze
-from tests.structures import gap_fit, isolated
+from tests.structures import fit_gap, isolated
 
 GOOD = {
     "cutoff": "4",
@@ -257,35 +255,12 @@ class TestGAP:
     def gap(tmp_path_factory) -> Path:
         """A GAP potential file, fitted by QUIP's own program on a few EMT frames."""
         folder = tmp_path_factory.mktemp("gap")
-        frames = []
-        for seed in range(4):
-            atoms = molecule("CH3OH")
-            atoms.rattle(0.1, seed=seed)
-            atoms.center(vacuum=6)
-            atoms.pbc = True
-            atoms.calc = EMT()
-            atoms.info["e"] = atoms.get_potential_energy()
-            atoms.arrays["f"] = atoms.get_forces()
-            atoms.calc = None
-            frames.append(atoms)
-        write(folder / "train.xyz", frames)
-        subprocess.run(
-            [
-                gap_fit(),
-                "at_file=train.xyz",
-                "energy_parameter_name=e",
-                "force_parameter_name=f",
-                "default_sigma={0.01 0.1 0 0}",
-                "e0_method=average",
-                "gp_file=gp.xml",
-                "gap={distance_2b cutoff=3.0 Z1=6 Z2=1 covariance_type=ard_se delta=1 "
-                "theta_uniform=1.0 sparse_method=uniform n_sparse=5 add_species=F : "
-                "soap cutoff=3.0 n_max=3 l_max=2 atom_sigma=0.5 covariance_type=dot_product "
-                "zeta=2 delta=1 n_sparse=10 sparse_method=cur_points add_species=T}",
-            ],
-            cwd=folder,
-            check=True,
-            capture_output=True,
+        fit_gap(
+            folder / "gp.xml",
+            "distance_2b cutoff=3.0 Z1=6 Z2=1 covariance_type=ard_se delta=1 "
+            "theta_uniform=1.0 sparse_method=uniform n_sparse=5 add_species=F : "
+            "soap cutoff=3.0 n_max=3 l_max=2 atom_sigma=0.5 covariance_type=dot_product "
+            "zeta=2 delta=1 n_sparse=10 sparse_method=cur_points add_species=T",
         )
         return folder / "gp.xml"
 
