@@ -142,8 +142,10 @@ def threads() -> list[int]:
     return [numba.config.NUMBA_NUM_THREADS, *(pool["num_threads"] for pool in threadpool_info())]
 
 
-def test_each_process_has_one_thread(two: Executor) -> None:
-    found = two.submit(threads).result()
+def test_each_process_has_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+    with processes(1) as executor:
+        found = executor.submit(threads).result()
     assert len(found) > 1
     assert set(found) == {1}
 

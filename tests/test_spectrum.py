@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.collections import g2
@@ -26,6 +27,7 @@ from ase_sensitivity import (
     analyze,
 )
 from ase_sensitivity.spectrum.banded import BandedGram
+from ase_sensitivity.spectrum.krylov import POWERS, largest_eigenpairs
 from ase_sensitivity.spectrum.paths import connect
 from ase_sensitivity.spectrum.rigid import fragments, trivial_modes
 from ase_sensitivity.spectrum.scopes import View, environment_views, structure_view
@@ -204,9 +206,10 @@ class TestValues:
         exponents=st.lists(st.floats(-18, 0), min_size=1, max_size=8),
         zeros=st.integers(0, 3),
         cluster=st.integers(0, 3),
+        many=st.booleans(),
         seed=st.integers(0, 2**32 - 1),
     )
-    def test_planted_spectrum(self, exponents, zeros, cluster, seed):
+    def test_planted_spectrum(self, exponents, zeros, cluster, many, seed):
         """J = U diag(sigma) V^T with clusters, exact zeros and ratios down to 1e-14."""
         rng = np.random.default_rng(seed)
         planted = np.concatenate(
@@ -215,8 +218,10 @@ class TestValues:
         n_atoms = -(-len(planted) // 3) + 1
         n_trivial = 3 * n_atoms - len(planted)
         V = ortho_group.rvs(3 * n_atoms, random_state=rng)
-        U = ortho_group.rvs(3 * n_atoms + 2, random_state=rng)[:, : len(planted)]
-        J = (U * planted) @ V[:, n_trivial:].T
+        n_features = 3 * n_atoms + 2 if many else len(planted) - zeros
+        not_zero = planted[: len(planted) - zeros]
+        U = ortho_group.rvs(n_features, random_state=rng)[:, : len(not_zero)]
+        J = (U * not_zero) @ V[:, n_trivial : 3 * n_atoms - zeros].T
         jacobian = _one_row(J, n_atoms)
         view = View(
             jacobian=jacobian,
@@ -351,6 +356,20 @@ class TestValues:
             results[0].singular_values, results[1].singular_values, rtol=1e-9
         )
         assert results[0].n_null == results[1].n_null
+
+
+def test_no_iteration_for_values_that_would_not_be_trusted():
+    """All 200 vectors of a null space of the inverse are alike: no iteration tells them apart."""
+    calls = []
+
+    def inverse(x: np.ndarray) -> np.ndarray:
+        calls.append(x)
+        noise = 1 + 1e-3 * np.sin(np.arange(400))
+        return np.where(np.arange(400) < 200, 1e14 * noise, 1.0)[:, None] * x
+
+    with pytest.raises(scipy.linalg.LinAlgError, match="above"):
+        largest_eigenpairs(inverse, 400, 2, limit=1e8)
+    assert len(calls) == 1 + POWERS
 
 
 def _one_row(J: np.ndarray, n_atoms: int) -> FeatureJacobian:

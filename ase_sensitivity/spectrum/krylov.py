@@ -22,6 +22,7 @@ def largest_eigenpairs(
     *,
     start: Floats | None = None,
     tolerance: float = 1e-7,
+    limit: float = np.inf,
 ) -> tuple[Floats, Floats]:
     """The k largest eigenvalues, descending, and their eigenvectors, by block Krylov subspaces.
 
@@ -38,6 +39,8 @@ def largest_eigenpairs(
         Approximate eigenvectors of shape (n, any).
     tolerance
         Largest residual relative to its eigenvalue. The error of the eigenvalue is its square.
+    limit
+        Give up as soon as an eigenvalue is known to be larger.
 
     Returns
     -------
@@ -47,7 +50,7 @@ def largest_eigenpairs(
     Raises
     ------
     scipy.linalg.LinAlgError
-        If the iteration does not converge.
+        If the iteration does not converge, or an eigenvalue is above the limit.
     """
     width = k + 2  # a cluster at the end is not torn
     rng = np.random.default_rng(0)
@@ -61,6 +64,8 @@ def largest_eigenpairs(
         order = np.argsort(-values)[:width]
         values, rotation = values[order], rotation[:, order]
         block = basis @ rotation
+        if values[0] > limit:  # a Rayleigh quotient is never above the largest eigenvalue
+            raise scipy.linalg.LinAlgError(f"an eigenvalue is above {limit}")
         residual = np.linalg.norm(image @ rotation[:, :k] - block[:, :k] * values[:k], axis=0)
         if (residual <= tolerance * np.abs(values[:k])).all():
             return values[:k], block[:, :k]

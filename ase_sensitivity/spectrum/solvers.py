@@ -11,7 +11,7 @@ import numpy as np
 import scipy
 
 from ase_sensitivity.descriptors.base import Floats, Ints
-from ase_sensitivity.spectrum.banded import BandedGram
+from ase_sensitivity.spectrum.banded import SHIFT, BandedGram
 from ase_sensitivity.spectrum.canonical import canonical, multiplets
 from ase_sensitivity.spectrum.krylov import largest_eigenpairs
 from ase_sensitivity.spectrum.scopes import Gram, View
@@ -201,7 +201,9 @@ def _by_band(
     order, n = gram.order, len(gram.order)
     known = None if start is None or len(start) != n else start[order]
     try:
-        vectors = largest_eigenpairs(gram.inverse(), n, k, start=known)[1]
+        top = float(gram.band[0].max())
+        limit = _worth_inverting(top, SHIFT * top)
+        vectors = largest_eigenpairs(gram.inverse(), n, k, start=known, limit=limit)[1]
         operator = scipy.sparse.linalg.LinearOperator((n, n), matvec=gram.times, dtype=float)
         top = _largest(operator)
     except (scipy.linalg.LinAlgError, scipy.sparse.linalg.ArpackError):
@@ -282,7 +284,8 @@ def _by_inverse(gram: Floats, t: Floats, k: int, start: Floats | None) -> Floats
     lapack = scipy.linalg.lapack
     n = len(gram)
     matrix = gram + _lift(gram) * (t @ t.T)
-    matrix[np.diag_indices(n)] += 1e-14 * matrix.diagonal().max()  # keeps Cholesky from zero
+    shift = 1e-14 * float(matrix.diagonal().max())  # keeps Cholesky from zero
+    matrix[np.diag_indices(n)] += shift
     factor, failed = lapack.dpotrf(matrix.T, lower=True, overwrite_a=True, clean=False)
     if failed:
         raise scipy.linalg.LinAlgError("the Gram matrix is singular")
@@ -290,17 +293,53 @@ def _by_inverse(gram: Floats, t: Floats, k: int, start: Floats | None) -> Floats
     def inverse(x: Floats) -> Floats:
         return lapack.dpotrs(factor, x, lower=True)[0]
 
-    return largest_eigenpairs(inverse, n, k, start=start)[1]
+    limit = _worth_inverting(float(gram.diagonal().max()), shift)
+    return largest_eigenpairs(inverse, n, k, start=start, limit=limit)[1]
+
+
+def _worth_inverting(top: float, shift: float) -> float:
+    """Eigenvalues of (G + shift)^-1 above this belong to values that G has not resolved.
+
+    `top` is a diagonal entry of G: the largest eigenvalue is no smaller.
+    """
+    return 1.0 / (GRAM_LIMIT**2 * top + shift)
 
 
 def _refined(view: View, first: Spectrum, null_tolerance: float, rounding: float) -> Spectrum:
-    """Singular values down to 1e-15 of the largest, by Gram matrices of ever smaller parts.
+    """All singular values, down to 1e-15 of the largest."""
+    factors = view.r_factors()
+    if sum(len(r) for _, r in factors) <= len(first.singular_values):
+        values, vectors = _by_svd(factors, first.modes)
+    else:
+        values, vectors = _level_by_level(factors, first, rounding)
+    if values[-1] <= rounding:
+        values = np.zeros(len(values))
+    sigma_max = float(values[-1])
+    scale = max(sigma_max, first.scale if first.scale > rounding else 0.0)
+    n_null = int((values <= max(null_tolerance * scale, rounding)).sum())
+    return Spectrum(values, vectors, sigma_max, scale, first.n_trivial, n_null, "refined")
+
+
+def _by_svd(factors: Sequence[tuple[Ints, Floats]], basis: Floats) -> tuple[Floats, Floats]:
+    """Values, ascending, and vectors of J in a basis, J of no more rows than the basis has vectors.
+
+    Every row too few is a null direction.
+    """
+    image = np.concatenate([r @ basis[_coordinates(columns)] for columns, r in factors])
+    _, values, right = scipy.linalg.svd(image, full_matrices=True, check_finite=False)
+    values = np.concatenate([values, np.zeros(len(right) - len(values))])
+    return values[::-1], basis @ right[::-1].T
+
+
+def _level_by_level(
+    factors: Sequence[tuple[Ints, Floats]], first: Spectrum, rounding: float
+) -> tuple[Floats, Floats]:
+    """Values, ascending, and vectors, by Gram matrices of ever smaller parts.
 
     One Gram matrix resolves values within a factor of `GRAM_LIMIT` of its largest. What lies below
     spans a subspace; J restricted to it has a Gram matrix of its own, and so on. Before each level
     the subspace is cleaned of the singular vectors found so far: V -= V_b S_b^-2 (J V_b)^T J V.
     """
-    factors = view.r_factors()
     vectors, values = first.modes, first.singular_values
     found_values: list[Floats] = []
     found_vectors: list[Floats] = []
@@ -325,19 +364,19 @@ def _refined(view: View, first: Spectrum, null_tolerance: float, rounding: float
     values = values[order]
     # What a vector has of one with a smaller value hardly changes its own value.
     vectors = scipy.linalg.qr(vectors[:, order], mode="economic", check_finite=False)[0]
-    if values[-1] <= rounding:
-        values = np.zeros(len(values))
-    sigma_max = float(values[-1])
-    scale = max(sigma_max, first.scale if first.scale > rounding else 0.0)
-    n_null = int((values <= max(null_tolerance * scale, rounding)).sum())
-    return Spectrum(values, vectors, sigma_max, scale, first.n_trivial, n_null, "refined")
+    return values, vectors
 
 
 def _cross(factors: Sequence[tuple[Ints, Floats]], left: Floats, right: Floats) -> Floats:
     """(J left)^T (J right), row by row of features."""
     total = np.zeros((left.shape[1], right.shape[1]))
     for columns, r in factors:
-        where = (3 * columns[:, None] + np.arange(3)).ravel()
+        where = _coordinates(columns)
         product = r @ right[where]
         total += (product if left is right else r @ left[where]).T @ product
     return total
+
+
+def _coordinates(columns: Ints) -> Ints:
+    """Those of atoms."""
+    return (3 * columns[:, None] + np.arange(3)).ravel()
