@@ -546,12 +546,12 @@ class TestBrowser:
     def test_the_soft_mode_moves_if_motion_is_wanted(self, browser, page):
         opened(browser, page, 390, dark=True)  # few pixels to draw, and open already
         browser.execute_script("document.getElementById('structure').scrollIntoView()")
-        place = "document.getElementById('structure').data[0].x[0]"
-        before = browser.execute_script(f"return {place}")
+        places = "['x', 'y', 'z'].flatMap(c => document.getElementById('structure').data[0][c])"
+        before = browser.execute_script(f"return {places}")
         play = browser.find_element("id", "play")
         assert play.text == "Play"
         play.click()
-        wait_for(browser, f"return Math.abs({place} - {before}) > 0.01")
+        wait_for(browser, f"return {places}.some((p, i) => Math.abs(p - {before}[i]) > 0.01)")
         play.click()
         assert play.text == "Play"
         assert complaints(browser) == []
