@@ -81,20 +81,15 @@ def force_loss(atoms: Atoms, forces: Floats, found: Sensitivity) -> ForceLoss:
     """
     n_atoms = len(atoms)
     axes = _rotation_axes(atoms)
-    internal = forces - _rigid(atoms, forces)
+    internal = internal_forces(atoms, forces)
     modes = found.modes.reshape(len(found.modes), 3 * n_atoms)
     values = found.singular_values
     along = modes @ internal.ravel()
     seen = slice(found.n_null, None)
-    # Modes whose values are far apart come from different steps and are orthogonal up to 1e-9 only.
-    basis = np.linalg.qr(modes[seen].T)[0]
-    lost = internal.ravel() - basis @ (basis.T @ internal.ravel())
     rms_force = float(np.sqrt((forces**2).mean()))
     known = max(NOISE, ROUNDING * rms_force)
-    lost[np.abs(lost) <= known] = 0.0
-    null = np.linalg.qr(modes[: found.n_null].T)[0]
-    rest = lost - null @ (null.T @ lost)
-    rest[np.abs(rest) <= known] = 0.0
+    lost = outside(modes[seen], internal.ravel(), known)
+    rest = outside(modes[: found.n_null], lost, known)
     # From below: fragments and null vectors first, then one mode after the other.
     squares = (lost**2).sum() + np.concatenate([[0.0], np.cumsum(along[seen] ** 2)])
     curve = squares[np.searchsorted(values[seen], THRESHOLDS * found.sigma_max)]
@@ -120,8 +115,17 @@ def _rotation_axes(atoms: Atoms) -> Floats:
     return vectors / np.linalg.norm(vectors) if len(vectors) == 1 else np.empty((0, 3))
 
 
-def _rigid(atoms: Atoms, forces: Floats) -> Floats:
-    """The part of the forces that moves the structure as a whole, of shape (n_atoms, 3)."""
+def internal_forces(atoms: Atoms, forces: Floats) -> Floats:
+    """The forces without what moves the structure as a whole, of shape (n_atoms, 3)."""
     whole = Fragment(np.arange(len(atoms)), atoms.positions, atoms.cell.array[atoms.pbc])
     modes = trivial_modes([whole], len(atoms))
-    return (modes @ (modes.T @ forces.ravel())).reshape(-1, 3)
+    return forces - (modes @ (modes.T @ forces.ravel())).reshape(-1, 3)
+
+
+def outside(modes: Floats, forces: Floats, known: float) -> Floats:
+    """The part of forces (n,) outside the span of modes (m, n); zero where it is below ``known``."""
+    # Modes whose values are far apart come from different steps and are orthogonal up to 1e-9 only.
+    basis = np.linalg.qr(modes.T)[0]
+    rest = forces - basis @ (basis.T @ forces)
+    rest[np.abs(rest) <= known] = 0.0
+    return rest

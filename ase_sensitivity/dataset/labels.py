@@ -8,7 +8,7 @@ import numpy as np
 
 from ase_sensitivity.causes.symmetry import point_group
 from ase_sensitivity.dataset.overlay import SAME, overlay
-from ase_sensitivity.dataset.pairs import Conflict, Pair
+from ase_sensitivity.dataset.pairs import Conflict, Pair, Place
 from ase_sensitivity.dataset.surroundings import Surroundings
 from ase_sensitivity.descriptors.base import Floats
 
@@ -33,15 +33,31 @@ def force_difference(around: Surroundings, i: int, j: int, rotation: Floats | No
     return float(np.linalg.norm(rotation @ first - second))
 
 
-def energy_conflicts(duplicates: Sequence[Pair], tolerance: float) -> list[Conflict]:
-    """Copies of whole structures whose energies differ by more than ``tolerance`` (eV per atom)."""
-    return [
-        Conflict(pair.first, pair.second, "energy", pair.energy_difference)
-        for pair in duplicates
-        if pair.match <= SAME
-        and pair.energy_difference is not None
-        and pair.energy_difference > tolerance
-    ]
+def energy_conflicts(
+    around: Surroundings, duplicates: Sequence[Pair], tolerance: float
+) -> list[Conflict]:
+    """Copies of whole structures whose energies differ by more than ``tolerance`` (eV per atom).
+
+    Every further copy with the first one, and the two that differ most; the largest first.
+    """
+    energies = {
+        Place(task.index, None, task.source): task.energy / len(task.atoms)
+        for task in around.structures.values()
+        if task.energy is not None
+    }
+    copies: dict[Place, list[Place]] = {}
+    for pair in duplicates:
+        if pair.match <= SAME and {pair.first, pair.second} <= energies.keys():
+            copies.setdefault(pair.first, [pair.first]).append(pair.second)
+    found = []
+    for first, *others in copies.values():
+        ends = [(first, other) for other in others]
+        low, *_, high = sorted([first, *others], key=energies.__getitem__)
+        if first not in (low, high):
+            ends.append((low, high))
+        found += [(one, other, abs(energies[one] - energies[other])) for one, other in ends]
+    found.sort(key=lambda entry: -entry[2])
+    return [Conflict(one, other, "energy", d) for one, other, d in found if d > tolerance]
 
 
 def force_conflicts(
@@ -63,7 +79,7 @@ def force_conflicts(
         difference = _least_difference(around, i, j, first, second)
         if difference is not None and difference > tolerance:
             found.append(Conflict(around.place(i), around.place(j), "force", difference))
-    return found
+    return sorted(found, key=lambda conflict: -conflict.difference)
 
 
 def _least_difference(

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ase_sensitivity.arguments import as_integer, as_number
+from ase_sensitivity.arguments import as_flag, as_integer, as_number
+from ase_sensitivity.dataset.bounds import Bounds
 from ase_sensitivity.dataset.labels import (
     energy_conflicts,
     energy_difference,
@@ -15,7 +16,7 @@ from ase_sensitivity.dataset.labels import (
     force_difference,
 )
 from ase_sensitivity.dataset.overlay import APART, Overlay, misses, overlay
-from ase_sensitivity.dataset.pairs import Pair, PairResult
+from ase_sensitivity.dataset.pairs import Pair, PairResult, severity
 from ase_sensitivity.dataset.reading import Frames, check_frames, read_frames
 from ase_sensitivity.dataset.references import tasks_of, unit_factors
 from ase_sensitivity.dataset.surroundings import Points, Surroundings
@@ -46,6 +47,7 @@ def find_pairs(
     across_species: bool = False,
     max_environments: int | None = None,
     max_pairs: int = 1000,
+    bound: bool = True,
     progress: Callable[[int], object] | None = None,
 ) -> PairResult:
     """Find environments that a descriptor takes for the same.
@@ -73,14 +75,18 @@ def find_pairs(
         So many are drawn at random if there are more. By default all are compared.
     max_pairs
         The search ends at so many degenerate pairs of environments: the features are poor then, or
-        ``epsilon`` is large.
+        ``epsilon`` is large. Of more pairs of whole structures, those whose energies differ most
+        are listed.
+    bound
+        Bound the force error of frames with forces: each by itself, as a scan does, and those with
+        features in common jointly. Takes most of the time.
     progress
         Called with the number of structures read so far.
 
     Returns
     -------
     PairResult
-        With ``degenerate``, ``duplicates`` and ``conflicts``.
+        With ``degenerate``, ``duplicates``, ``conflicts`` and ``bound``.
 
     Raises
     ------
@@ -116,32 +122,48 @@ def find_pairs(
     >>> found.degenerate[0].second
     Place(frame=1, center=0, source='frames')
     """
+    as_flag("bound", bound)
     _check(epsilon, delta, energy_tolerance, force_tolerance, max_environments, max_pairs)
     check_frames(frames)
     tasks = tasks_of(read_frames(frames), forces_key, energy_key, unit_factors(units), strict=True)
+    bounds = Bounds(descriptor, epsilon)
+    if bound:
+        tasks = bounds.passing(tasks)
     around = Surroundings(tasks, descriptor, max_environments, progress)
     search = _Search(around, epsilon, delta, max_pairs)
     numbers = np.zeros_like(around.number) if across_species else around.number
     for number in np.unique(numbers):
         search.run(np.flatnonzero(numbers == number))
-    degenerate, duplicates = list(search.degenerate.values()), search.duplicates
+    centers, duplicates = list(search.degenerate.values()), search.duplicates
     conflicts = force_conflicts(around, duplicates, search.copies, force_tolerance)
+    whole: list[Pair] = []
+    complete = around.complete and not search.stopped
     if around.complete and around.center[0] >= 0:
-        same, different = whole_structures(around, search.copy_of, search.degenerate, delta)
-        degenerate, duplicates = degenerate + different, duplicates + same
-    conflicts += energy_conflicts(duplicates, energy_tolerance)
+        same, whole, all_listed = whole_structures(
+            around, search.copy_of, search.seen_as, search.degenerate, delta, max_pairs
+        )
+        duplicates = duplicates + same
+        complete &= all_listed
+    conflicts += energy_conflicts(around, duplicates, energy_tolerance)
+    degenerate = [
+        pair
+        for pairs in (centers, whole)
+        for pair in sorted(bounds.with_bounds(pairs), key=severity, reverse=True)
+    ]
+    found = bounds.of_set(degenerate, conflicts, duplicates)
     return PairResult(
         n_frames=around.n_frames,
         n_seen=around.n_seen,
         n_environments=len(around),
         n_distinct=len(np.unique(search.copy_of)),
-        complete=around.complete and not search.stopped,
+        complete=complete,
         epsilon=epsilon,
         delta=delta,
         errors=around.errors,
         degenerate=degenerate,
         duplicates=duplicates,
         conflicts=conflicts,
+        bound=found,
     )
 
 
@@ -175,6 +197,8 @@ class _Search:
         The first copy of each environment, of shape (n,).
     degenerate
         Pairs by the first copies of their two environments.
+    stopped
+        Whether there are more than ``max_pairs`` of them.
     duplicates, copies
         Every further copy with the first one, as pairs and as numbers of environments.
     """
@@ -189,6 +213,7 @@ class _Search:
         self.duplicates: list[Pair] = []
         self.copies: list[tuple[int, int]] = []
         self.stopped = False
+        self._parent = list(range(len(around)))
         cutoff = around.descriptor.cutoff
         weightless = min(cutoff * np.sqrt(epsilon / delta), cutoff / 2)
         self.reach: tuple[float, float] = (np.inf, np.inf)
@@ -217,6 +242,10 @@ class _Search:
             if not first:
                 others = others[self.copy_of[others] >= 0]
             others, distances = self._near(i, others)
+            self._join(i, others)
+            if self.stopped:  # what has the same features is still wanted, but no match
+                identical[others[distances <= IDENTICAL * self.epsilon]] = True
+                continue
             for j, distance in zip(others.tolist(), distances.tolist(), strict=True):
                 known = int(self.copy_of[j])
                 key = (min(int(self.copy_of[i]), known), max(int(self.copy_of[i]), known))
@@ -229,6 +258,8 @@ class _Search:
                     compared.add(key)
                     if miss > self.delta:
                         self._add(key, self._pair(i, j, distance, miss, rotation))
+                        if self.stopped:
+                            break
                 elif miss <= self.delta:
                     self.copy_of[j] = i
                     identical[j] = distance <= IDENTICAL * self.epsilon
@@ -236,10 +267,23 @@ class _Search:
                     self.duplicates.append(self._pair(i, j, distance, miss, rotation))
                 else:  # until j finds i
                     laid[i, j] = miss, None if rotation is None else rotation.T
-            if self.stopped:
-                break
         rest = group[self.copy_of[group] < 0]
         self.copy_of[rest] = rest
+
+    @property
+    def seen_as(self) -> Ints:
+        """Environments that are linked by the same features have the same number, shape (n,)."""
+        return np.array([self._root(i) for i in range(len(self.around))], dtype=np.intp)
+
+    def _root(self, i: int) -> int:
+        while self._parent[i] != i:
+            self._parent[i] = i = self._parent[self._parent[i]]
+        return i
+
+    def _join(self, i: int, others: Ints) -> None:
+        for j in others.tolist():
+            one, other = self._root(i), self._root(j)
+            self._parent[max(one, other)] = min(one, other)
 
     def _near(self, i: int, others: Ints) -> tuple[Ints, Floats]:
         """Those whose full features are the same, in order, and how far they are."""

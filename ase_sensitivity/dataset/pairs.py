@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 
 from ase_sensitivity.dataset.reading import MEMORY
 
+SHOWN = 4
+"""Frames of a class that a sentence names."""
+
 
 class Place(NamedTuple):
     """An environment, or a whole structure.
@@ -49,6 +52,10 @@ class Pair:
         forces or match.
     energy_difference
         Between the reference energies of two structures, in eV per atom; None for environments.
+    joint_force_error
+        The force error of the two frames, or the one, that no model avoids which is the same where
+        features agree: root mean square over all their force components in eV/Å. None without
+        forces, or if it was not asked for.
     """
 
     first: Place
@@ -57,6 +64,7 @@ class Pair:
     match: float
     force_difference: float | None = None
     energy_difference: float | None = None
+    joint_force_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -80,17 +88,86 @@ class Conflict:
 
 
 @dataclass(frozen=True)
+class FrameClass:
+    """Frames that have features in common, and labels or structures that differ.
+
+    Attributes
+    ----------
+    frames
+        Where they are.
+    joint_force_error
+        The force error that no model avoids which is the same where features agree: root mean
+        square over all force components of these frames in eV/Å.
+    irreducible_force_error
+        The same for models that may differ from frame to frame.
+    """
+
+    frames: list[Place]
+    joint_force_error: float
+    irreducible_force_error: float
+
+
+@dataclass(frozen=True)
+class JointBound:
+    """The force error of a set that no model on the features avoids (docs/theory, fits).
+
+    Attributes
+    ----------
+    n_frames
+        Frames with forces that were bounded.
+    rms_force
+        Root mean square of their force components in eV/Å.
+    irreducible_force_error
+        That of the frames each by itself, as in a scan, in eV/Å.
+    joint_force_error
+        With one model for all frames that have features in common, in eV/Å; at least the former.
+    classes
+        These frames, the largest error first.
+    """
+
+    n_frames: int
+    rms_force: float
+    irreducible_force_error: float
+    joint_force_error: float
+    classes: list[FrameClass]
+
+    def summary(self) -> str:
+        """What was found, in words."""
+        best = "No model on these features does better on these frames."
+        if not self.joint_force_error:
+            best = "To first order, no force is out of reach of a model on these features."
+        text = (
+            f"Joint force error: {self.joint_force_error:.3g} eV/Å over "
+            f"{_many(self.n_frames, 'frame')} with forces ({self.irreducible_force_error:.3g} eV/Å "
+            f"for each by itself; the forces: {self.rms_force:.3g} eV/Å). {best}"
+        )
+        if self.classes and self.classes[0].joint_force_error:
+            worst = self.classes[0]
+            shown = ", ".join(map(str, worst.frames[:SHOWN]))
+            more = ", ..." if len(worst.frames) > SHOWN else ""
+            text += (
+                f"\nLargest: {worst.joint_force_error:.3g} eV/Å, in "
+                f"{_many(len(worst.frames), 'frame')} with features in common ({shown}{more})."
+            )
+        return text
+
+
+@dataclass(frozen=True)
 class PairResult:
     """Degenerate pairs, duplicates and label conflicts of a set of structures.
 
     Attributes
     ----------
     degenerate
-        Same features, different structure. Of many copies of a structure one stands for all.
+        Same features, different structure: environments and then whole structures, the largest
+        difference in forces or energy first. Of many copies of a structure one stands for all.
     duplicates
         Same features, same structure: every further copy with the first one.
     conflicts
         Same structure, different labels.
+    bound
+        The force error that no model avoids on all frames; None without forces, or if it was not
+        asked for.
     n_frames, n_seen, n_environments
         Structures read, environments in them, and environments compared.
     n_distinct
@@ -114,6 +191,7 @@ class PairResult:
     duplicates: list[Pair] = field(default_factory=list)
     conflicts: list[Conflict] = field(default_factory=list)
     errors: list[tuple[Place, str]] = field(default_factory=list)
+    bound: JointBound | None = None
 
     @property
     def duplicate_frames(self) -> list[Pair]:
@@ -132,11 +210,12 @@ class PairResult:
                 "match": pair.match,
                 "force_difference": pair.force_difference,
                 "energy_difference": pair.energy_difference,
+                "joint_force_error": pair.joint_force_error,
             }
             for kind, pair in pairs
         ]
         for conflict in self.conflicts:
-            values = dict.fromkeys(("feature_distance", "match"))
+            values = dict.fromkeys(("feature_distance", "match", "joint_force_error"))
             rows.append(
                 _ends(f"{conflict.quantity} conflict", conflict)
                 | values
@@ -156,18 +235,14 @@ class PairResult:
         if self.n_environments < self.n_seen:
             lines[0] += f" They were drawn from {self.n_seen}."
         if self.degenerate:
-            worst = max(self.degenerate, key=_force)
             lines.append(
                 f"{_many(len(self.degenerate), 'degenerate pair')}: features within "
                 f"{self.epsilon:g}, structures more than {self.delta:g} Å apart. What a model says "
                 "of one it says of the other."
             )
-            said = (
-                ""
-                if worst.force_difference is None
-                else (f", forces {worst.force_difference:.3g} eV/Å apart")
-            )
-            lines.append(f"  {worst.first} and {worst.second}: {_far(worst.match)}{said}")
+            whole = [pair for pair in self.degenerate if pair.first.center is None]
+            centers = [pair for pair in self.degenerate if pair.first.center is not None]
+            lines += [f"  {_said(pairs[0])}" for pairs in (centers, whole) if pairs]
         else:
             lines.append("No degenerate pairs.")
         copies = len(self.duplicate_frames)
@@ -176,13 +251,21 @@ class PairResult:
             "whole structures."
         )
         if self.conflicts:
-            hardest = max(self.conflicts, key=lambda conflict: conflict.difference)
-            unit = "eV per atom" if hardest.quantity == "energy" else "eV/Å"
+            largest = []
+            for quantity, unit in (("energy", "eV per atom"), ("force", "eV/Å")):
+                some = [one for one in self.conflicts if one.quantity == quantity]
+                if some:
+                    hardest = max(some, key=lambda one: one.difference)
+                    largest.append(
+                        f"in {quantity} by {hardest.difference:.3g} {unit}, {hardest.first} and "
+                        f"{hardest.second}"
+                    )
             lines.append(
                 f"{_many(len(self.conflicts), 'label conflict')}: same structure, different "
-                f"labels; the largest in {hardest.quantity} by {hardest.difference:.3g} {unit}, "
-                f"{hardest.first} and {hardest.second}."
+                f"labels; the largest {'; '.join(largest)}."
             )
+        if self.bound is not None:
+            lines.append(self.bound.summary())
         if self.errors:
             where, why = self.errors[0]
             lines.append(f"{_many(len(self.errors), 'structure')} with errors; {where}: {why}")
@@ -210,9 +293,23 @@ def _many(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _force(pair: Pair) -> tuple[bool, float]:
-    """The largest loss first; without forces the first pair."""
-    return pair.first.center is not None, pair.force_difference or 0.0
+def severity(pair: Pair) -> tuple[float, float, float]:
+    """What sorts pairs of environments, or of structures, with the worst contradiction last."""
+    known = (pair.energy_difference, pair.force_difference, pair.joint_force_error)
+    energy, force, joint = (-1.0 if value is None else value for value in known)
+    return energy, force, joint
+
+
+def _said(pair: Pair) -> str:
+    """Two places, and how far structures and labels are apart there."""
+    text = f"{pair.first} and {pair.second}: {_far(pair.match)}"
+    if pair.energy_difference is not None:
+        text += f", energies {pair.energy_difference:.3g} eV per atom apart"
+    if pair.force_difference is not None:
+        text += f", forces {pair.force_difference:.3g} eV/Å apart"
+    if pair.joint_force_error is not None:
+        text += f", {pair.joint_force_error:.3g} eV/Å of the two frames' forces lost jointly"
+    return text
 
 
 def _far(match: float) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import heapq
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations, islice
 from math import gcd
 
 import numpy as np
-import scipy
 
 from ase_sensitivity.dataset.labels import BEYOND, energy_difference
 from ase_sensitivity.dataset.overlay import SAME, overlay
@@ -14,12 +15,20 @@ from ase_sensitivity.dataset.pairs import Pair
 from ase_sensitivity.dataset.surroundings import Points, Surroundings
 from ase_sensitivity.descriptors.base import Ints
 
+FIRSTS = 20
+"""Different structures with the same environments that every further one is compared with."""
+
 Key = tuple[tuple[int, ...], ...]
 
 
 def whole_structures(
-    around: Surroundings, copy_of: Ints, links: Mapping[tuple[int, int], Pair], delta: float
-) -> tuple[list[Pair], list[Pair]]:
+    around: Surroundings,
+    copy_of: Ints,
+    seen_as: Ints,
+    links: Mapping[tuple[int, int], Pair],
+    delta: float,
+    max_pairs: int,
+) -> tuple[list[Pair], list[Pair], bool]:
     """Pairs of structures that no sum over environments tells apart: the same, and different ones.
 
     Supercells of a crystal are the same structure.
@@ -30,44 +39,47 @@ def whole_structures(
         All environments of all structures.
     copy_of
         The first copy of each environment, of shape (n,).
+    seen_as
+        Environments with the same features have the same number, of shape (n,).
     links
         Degenerate pairs by the first copies of their environments.
     delta
         How far points of the same structure may be apart, in Å. They are compared up to twice the
         cutoff of one environment.
+    max_pairs
+        Of more pairs of different structures, those whose energies differ most.
+
+    Returns
+    -------
+    same, different
+        Every further copy with the first one, and one pair for every two different structures.
+    complete
+        Whether these are all.
     """
-    n = len(around)
-    first, second = np.array(list(links), dtype=np.intp).reshape(-1, 2).T
-    graph = scipy.sparse.coo_array((np.ones(len(links)), (first, second)), shape=(n, n))
-    seen_as = scipy.sparse.csgraph.connected_components(graph, directed=False)[1][copy_of]
     order = np.argsort(around.structure, kind="stable")
     numbers, starts = np.unique(around.structure[order], return_index=True)
+    own = dict(zip(numbers.tolist(), np.split(order, starts[1:]), strict=True))
     groups: dict[Key, dict[Key, list[int]]] = {}
-    own: dict[int, Ints] = {}
-    for number, chosen in zip(numbers.tolist(), np.split(order, starts[1:]), strict=True):
-        own[number] = chosen
+    for number, chosen in own.items():
         atomic = around.structures[number].atoms.numbers
         alike = groups.setdefault(_key(atomic, seen_as[chosen]), {})
         alike.setdefault(_key(atomic, copy_of[chosen]), []).append(number)
     same: list[Pair] = []
-    different: list[Pair] = []
+    unlike: list[tuple[int, int]] = []
+    complete = True
     for alike in groups.values():
-        leader = next(iter(alike.values()))[0]
+        kinds: list[list[int]] = []
         for members in alike.values():
-            if members[0] != leader:
-                different.append(_unlike(around, own[leader], own[members[0]], copy_of, links))
-            for other in members[1:]:
-                # The rarest environment has the fewest partners.
-                kinds, counts = np.unique(copy_of[own[members[0]]], return_counts=True)
-                kind = kinds[counts.argmin()]
-                i = int(own[members[0]][copy_of[own[members[0]]] == kind][0])
-                partners = own[other][copy_of[own[other]] == kind]
-                miss, j = _nearest(around, i, partners)
-                norm = max(around.norm[i], around.norm[j], 1e-300)
-                features = around.features(np.array([i, j]))
-                distance = float(np.linalg.norm(features[0] - features[1]) / norm)
-                (same if miss <= delta else different).append(_pair(around, i, j, distance, miss))
-    return same, different
+            kinds += _kinds(around, own, members, copy_of, delta, same)
+        unlike += islice(_widest(around, kinds), max_pairs)
+        complete &= len(kinds) * (len(kinds) - 1) // 2 <= max_pairs
+    first = {number: int(chosen[0]) for number, chosen in own.items()}
+    unlike.sort(key=lambda pair: -(energy_difference(around, *(first[n] for n in pair)) or 0.0))
+    different: list[Pair] = []
+    for a, b in unlike[:max_pairs]:
+        pair = _pair_of(around, own[a], own[b], copy_of, seen_as, links)
+        (same if pair.match <= delta else different).append(pair)
+    return same, different, complete and len(unlike) <= max_pairs
 
 
 def _key(numbers: Ints, classes: Ints) -> Key:
@@ -77,6 +89,82 @@ def _key(numbers: Ints, classes: Ints) -> Key:
     unit = gcd(*per_element.tolist(), *per_kind.tolist())
     counts = (per_element // unit, per_kind // unit)
     return tuple(tuple(part.tolist()) for part in (elements, counts[0], kinds, counts[1]))
+
+
+def _kinds(
+    around: Surroundings,
+    own: Mapping[int, Ints],
+    members: Sequence[int],
+    copy_of: Ints,
+    delta: float,
+    same: list[Pair],
+) -> list[list[int]]:
+    """Structures with copies of the same environments, by what they are; pairs go to ``same``."""
+    kinds: list[list[int]] = []
+    for number in members:
+        for kind in kinds[:FIRSTS]:
+            pair = _matched(around, own[kind[0]], own[number], copy_of)
+            if pair.match <= delta:
+                same.append(pair)
+                kind.append(number)
+                break
+        else:
+            kinds.append([number])
+    return kinds
+
+
+def _widest(around: Surroundings, kinds: Sequence[Sequence[int]]) -> Iterator[tuple[int, int]]:
+    """Two structures of every two kinds, by the difference of their energies, the largest first."""
+    ends = []
+    for kind, members in enumerate(kinds):
+        known = []
+        for number in members:
+            task = around.structures[number]
+            if task.energy is not None:
+                known.append((task.energy / len(task.atoms), number))
+        for energy, number in {min(known), max(known, key=lambda end: end[0])} if known else ():
+            ends.append((energy, kind, number))
+    ends.sort()
+    last = len(ends) - 1
+    heap = [(ends[i][0] - ends[last][0], i, last) for i in range(last)]
+    heapq.heapify(heap)
+    done = set()
+    while heap:
+        _, i, j = heapq.heappop(heap)
+        if j - 1 > i:
+            heapq.heappush(heap, (ends[i][0] - ends[j - 1][0], i, j - 1))
+        (_, kind, a), (_, other, b) = ends[i], ends[j]
+        key = (min(kind, other), max(kind, other))
+        if kind != other and key not in done:
+            done.add(key)
+            yield min(a, b), max(a, b)
+    without = set(range(len(kinds))) - {kind for _, kind, _ in ends}
+    for kind, other in combinations(range(len(kinds)), 2):
+        if kind in without or other in without:
+            a, b = kinds[kind][0], kinds[other][0]
+            yield min(a, b), max(a, b)
+
+
+def _matched(around: Surroundings, a: Ints, b: Ints, classes: Ints) -> Pair:
+    """Two structures with the same classes of environments: the best match up to twice the cutoff.
+
+    Parameters
+    ----------
+    around
+        All environments.
+    a, b
+        Those of the two structures.
+    classes
+        Of all environments; each one of a class in ``b`` may be the one in ``a``.
+    """
+    # The rarest environment has the fewest partners.
+    kinds, counts = np.unique(classes[a], return_counts=True)
+    kind = kinds[counts.argmin()]
+    i = int(a[classes[a] == kind][0])
+    miss, j = _nearest(around, i, b[classes[b] == kind])
+    norm = max(around.norm[i], around.norm[j], 1e-300)
+    features = around.features(np.array([i, j]))
+    return _pair(around, i, j, float(np.linalg.norm(features[0] - features[1]) / norm), miss)
 
 
 def _nearest(around: Surroundings, i: int, partners: Ints) -> tuple[float, int]:
@@ -95,14 +183,21 @@ def _nearest(around: Surroundings, i: int, partners: Ints) -> tuple[float, int]:
     return best
 
 
-def _unlike(
-    around: Surroundings, a: Ints, b: Ints, copy_of: Ints, links: Mapping[tuple[int, int], Pair]
+def _pair_of(
+    around: Surroundings,
+    a: Ints,
+    b: Ints,
+    copy_of: Ints,
+    seen_as: Ints,
+    links: Mapping[tuple[int, int], Pair],
 ) -> Pair:
-    """Two structures with degenerate environments: the match is that of the least alike."""
+    """Two structures: if environments are degenerate, the match is that of the least alike."""
     keys = {(min(k, m), max(k, m)) for k in copy_of[a].tolist() for m in copy_of[b].tolist()}
     known = [links[key] for key in keys if key in links]
-    miss = max((pair.match for pair in known), default=np.nan)
-    distance = max((pair.feature_distance for pair in known), default=np.nan)
+    if not known:
+        return _matched(around, a, b, seen_as)
+    miss = max(pair.match for pair in known)
+    distance = max(pair.feature_distance for pair in known)
     return _pair(around, int(a[0]), int(b[0]), distance, miss)
 
 

@@ -1,0 +1,158 @@
+"""Which frames of a set have features in common, and what force error that makes unavoidable."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import scipy
+
+from ase_sensitivity.dataset.evaluation import Task
+from ase_sensitivity.dataset.joint import Bounded, bounded, jointly_lost
+from ase_sensitivity.dataset.pairs import Conflict, FrameClass, JointBound, Pair, Place
+from ase_sensitivity.descriptors.base import Descriptor
+
+logger = logging.getLogger(__name__)
+
+MOST = 2000
+"""Coordinates of frames that are bounded jointly: it takes seconds."""
+
+AT_ONCE = 450
+"""Coordinates of a class that are bounded at a time. What is lost in each group of frames adds up
+to a bound for all of them."""
+
+
+class Bounds:
+    """What is lost of the forces of each frame by itself, and of frames that look the same.
+
+    Parameters
+    ----------
+    descriptor, epsilon
+        As in :func:`~ase_sensitivity.find_pairs`.
+    """
+
+    def __init__(self, descriptor: Descriptor, epsilon: float) -> None:
+        self._descriptor = descriptor
+        self._epsilon = epsilon
+        self._frames: dict[Place, Bounded] = {}
+        self._known: dict[tuple[Place, ...], float | None] = {}
+
+    def passing(self, tasks: Iterable[Task]) -> Iterator[Task]:
+        """Bound each frame that has forces, and pass it on."""
+        for task in tasks:
+            if task.forces is not None:
+                try:
+                    self._frames[Place(task.index, None, task.source)] = bounded(
+                        task.atoms, task.forces, self._descriptor, self._epsilon
+                    )
+                except Exception:  # whoever compares it says why
+                    logger.info("%s@%d has no bound", task.source, task.index, exc_info=True)
+            yield task
+
+    def with_bounds(self, pairs: Iterable[Pair]) -> list[Pair]:
+        """Pairs with their joint force errors."""
+        return [
+            replace(pair, joint_force_error=self._error(_frames_of(pair))) for pair in pairs
+        ]
+
+    def of_set(
+        self,
+        degenerate: Sequence[Pair],
+        conflicts: Sequence[Conflict],
+        duplicates: Sequence[Pair],
+    ) -> JointBound | None:
+        """The bounds of all classes of frames that a pair or a conflict links, and of the set.
+
+        Copies of whole frames belong to the class of their first one. None without forces.
+        """
+        if not self._frames:
+            return None
+        links = [_frames_of(ends) for ends in (*degenerate, *conflicts)]
+        linked = {place for link in links for place in link}
+        copies = [_frames_of(pair) for pair in duplicates if pair.first.center is None]
+        links += [link for link in copies if linked & set(link)]
+        classes = [self._class(members) for members in self._components(links)]
+        alone = sum(frame.lost for frame in self._frames.values())
+        more = sum(
+            (one.joint_force_error**2 - one.irreducible_force_error**2) * self._size(one.frames)
+            for one in classes
+        )
+        size = self._size(self._frames)
+        squares = sum(float((frame.forces**2).sum()) for frame in self._frames.values())
+        return JointBound(
+            n_frames=len(self._frames),
+            rms_force=math.sqrt(squares / size),
+            irreducible_force_error=math.sqrt(alone / size),
+            joint_force_error=math.sqrt((alone + more) / size),
+            classes=sorted(classes, key=lambda one: -one.joint_force_error),
+        )
+
+    def _size(self, places: Iterable[Place]) -> int:
+        """Number of force components."""
+        return sum(self._frames[place].forces.size for place in places)
+
+    def _error(self, places: tuple[Place, ...]) -> float | None:
+        if not set(places) <= self._frames.keys():
+            return None
+        lost = self._lost(places)
+        return None if lost is None else math.sqrt(lost / self._size(places))
+
+    def _lost(self, places: tuple[Place, ...]) -> float | None:
+        """Sum of squares that is lost jointly; None if there are too many coordinates."""
+        if places not in self._known:
+            lost = None
+            if self._size(places) <= MOST:
+                frames = [self._frames[place] for place in places]
+                lost = jointly_lost(frames, self._descriptor, self._epsilon)
+            else:
+                logger.info("%d frames are too large to be bounded jointly", len(places))
+            self._known[places] = lost
+        return self._known[places]
+
+    def _components(self, links: Sequence[tuple[Place, ...]]) -> Iterator[list[Place]]:
+        """Frames with bounds that are linked, those next to each other that are linked directly."""
+        links = [link for link in links if set(link) <= self._frames.keys()]
+        places = _ordered({place for link in links for place in link})
+        number = {place: n for n, place in enumerate(places)}
+        ends = np.array([(number[link[0]], number[link[-1]]) for link in links], dtype=np.intp)
+        first, second = ends.reshape(-1, 2).T
+        shape = (len(places), len(places))
+        graph = scipy.sparse.csr_array((np.ones(len(links)), (first, second)), shape=shape)
+        seen: set[int] = set()
+        for n in range(len(places)):
+            if n not in seen:
+                order = scipy.sparse.csgraph.breadth_first_order(
+                    graph, n, directed=False, return_predecessors=False
+                ).tolist()
+                seen.update(order)
+                yield [places[k] for k in order]
+
+    def _class(self, members: list[Place]) -> FrameClass:
+        alone = sum(self._frames[place].lost for place in members)
+        groups: list[list[Place]] = [[]]
+        for place in members:
+            if len(groups[-1]) > 1 and self._size([*groups[-1], place]) > AT_ONCE:
+                groups.append([])
+            groups[-1].append(place)
+        lost = 0.0
+        for group in groups:
+            found = self._lost(_ordered(group))
+            lost += sum(self._frames[place].lost for place in group) if found is None else found
+        size = self._size(members)
+        return FrameClass(
+            frames=list(_ordered(members)),
+            joint_force_error=math.sqrt(max(lost, alone) / size),
+            irreducible_force_error=math.sqrt(alone / size),
+        )
+
+
+def _ordered(places: Iterable[Place]) -> tuple[Place, ...]:
+    return tuple(sorted(places, key=lambda place: (place.source, place.frame)))
+
+
+def _frames_of(ends: Pair | Conflict) -> tuple[Place, ...]:
+    """The frame or the two frames that a pair is of, in order."""
+    return _ordered({end._replace(center=None) for end in (ends.first, ends.second)})
