@@ -10,13 +10,15 @@ import typer
 
 from ase_sensitivity.cli import options
 from ase_sensitivity.cli.output import remark, say, to_json
+from ase_sensitivity.dataset.pairs import SHOWN
 
 if TYPE_CHECKING:
     from ase_sensitivity.dataset.pairs import PairResult
     from ase_sensitivity.dataset.result import ScanResult
 
 FAILED = 1
-FORCES = ("irreducible", "slope", "net-force")
+FORCES = ("irreducible", "joint", "slope", "net-force")
+PAIRS = ("degenerate", "duplicates", "conflicts", "joint")
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,12 @@ def check(
     energy_key: options.EnergyKey = None,
     units: options.Units = "eV",
     max_irreducible: Annotated[
-        float | None, limit("Force error that no fit can avoid, over all frames.", "EV/Å")
+        float | None,
+        limit("Force error that no fit can avoid, each frame by itself, over all frames.", "EV/Å"),
+    ] = None,
+    max_joint: Annotated[
+        float | None,
+        limit("The same with one model for frames that have features in common.", "EV/Å"),
     ] = None,
     max_slope: Annotated[float | None, limit("Required slope of any frame.", "EV/Å")] = None,
     max_net_force: Annotated[float | None, limit("Net force of any frame.", "EV/Å")] = None,
@@ -118,6 +125,7 @@ def check(
 
     limits = {
         "irreducible": max_irreducible,
+        "joint": max_joint,
         "slope": max_slope,
         "net-force": max_net_force,
         "incompleteness": max_incompleteness,
@@ -140,10 +148,10 @@ def check(
         files, seen, store=output, quiet=json, workers=workers, scheduler=scheduler, **labels
     )
     checks = _of_scan(result, given | {"failed": max_failed, "unseen": max_unseen})
-    if given.keys() & {"degenerate", "duplicates", "conflicts"}:
+    if given.keys() & {*PAIRS}:
         from ase_sensitivity.dataset.neighbors import find_pairs
 
-        checks += _of_pairs(find_pairs(list(files), seen, **labels), given)
+        checks += _of_pairs(find_pairs(list(files), seen, bound="joint" in given, **labels), given)
     passed = all(one.passed for one in checks)
     if json:
         listed = [vars(one) | {"passed": one.passed} for one in checks]
@@ -203,7 +211,7 @@ def _of_pairs(found: PairResult, limits: dict[str, float]) -> list[Check]:
         "duplicates": found.duplicate_frames,
         "conflicts": found.conflicts,
     }
-    return [
+    checks = [
         Check(
             name,
             len(pairs),
@@ -214,3 +222,9 @@ def _of_pairs(found: PairResult, limits: dict[str, float]) -> list[Check]:
         for name, pairs in lists.items()
         if name in limits
     ]
+    if "joint" in limits and found.bound is not None:
+        worst = found.bound.classes[:1]
+        where = f"worst in {', '.join(map(str, worst[0].frames[:SHOWN]))}" if worst else None
+        error = found.bound.joint_force_error
+        checks.append(Check("joint", error, limits["joint"], "eV/Å", where))
+    return checks

@@ -54,9 +54,7 @@ class Bounds:
 
     def with_bounds(self, pairs: Iterable[Pair]) -> list[Pair]:
         """Pairs with their joint force errors."""
-        return [
-            replace(pair, joint_force_error=self._error(_frames_of(pair))) for pair in pairs
-        ]
+        return [replace(pair, joint_force_error=self._error(_frames_of(pair))) for pair in pairs]
 
     def of_set(
         self,
@@ -70,7 +68,8 @@ class Bounds:
         """
         if not self._frames:
             return None
-        links = [_frames_of(ends) for ends in (*degenerate, *conflicts)]
+        ends: list[Pair | Conflict] = [*degenerate, *conflicts]
+        links = [_frames_of(two) for two in ends]
         linked = {place for link in links for place in link}
         copies = [_frames_of(pair) for pair in duplicates if pair.first.center is None]
         links += [link for link in copies if linked & set(link)]
@@ -87,6 +86,7 @@ class Bounds:
             rms_force=math.sqrt(squares / size),
             irreducible_force_error=math.sqrt(alone / size),
             joint_force_error=math.sqrt((alone + more) / size),
+            n_too_large=sum(len(one.frames) for one in classes if not one.complete),
             classes=sorted(classes, key=lambda one: -one.joint_force_error),
         )
 
@@ -137,15 +137,17 @@ class Bounds:
             if len(groups[-1]) > 1 and self._size([*groups[-1], place]) > AT_ONCE:
                 groups.append([])
             groups[-1].append(place)
-        lost = 0.0
+        lost, complete = 0.0, True
         for group in groups:
             found = self._lost(_ordered(group))
+            complete &= found is not None
             lost += sum(self._frames[place].lost for place in group) if found is None else found
         size = self._size(members)
         return FrameClass(
             frames=list(_ordered(members)),
             joint_force_error=math.sqrt(max(lost, alone) / size),
             irreducible_force_error=math.sqrt(alone / size),
+            complete=complete,
         )
 
 

@@ -123,7 +123,7 @@ def internal_forces(atoms: Atoms, forces: Floats) -> Floats:
 
 
 def outside(modes: Floats, forces: Floats, known: float) -> Floats:
-    """The part of forces (n,) outside the span of modes (m, n); zero where it is below ``known``."""
+    """The part of forces (n,) outside the span of modes (m, n); 0 where it is below ``known``."""
     # Modes whose values are far apart come from different steps and are orthogonal up to 1e-9 only.
     basis = np.linalg.qr(modes.T)[0]
     rest = forces - basis @ (basis.T @ forces)

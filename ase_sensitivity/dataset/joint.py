@@ -111,9 +111,7 @@ def jointly_lost(frames: Sequence[Bounded], descriptor: Descriptor, epsilon: flo
     soft = scipy.linalg.block_diag(*(frame.soft for frame in frames))
     forces = np.concatenate([internal_forces(frame.atoms, frame.forces) for frame in frames])
     known = max(NOISE, epsilon * float(np.sqrt((forces**2).mean())))
-    lost = outside(
-        np.concatenate([found.modes.T[found.n_null :], soft]), forces.ravel(), known
-    )
+    lost = outside(np.concatenate([found.modes.T[found.n_null :], soft]), forces.ravel(), known)
     return max(float((lost**2).sum()), sum(frame.lost for frame in frames))
 
 
@@ -134,25 +132,24 @@ def _side_by_side(
         As in :func:`jointly_lost`.
     """
     shifts = starts[:-1].tolist()
-    centers = np.concatenate(
-        [np.where(p.centers < 0, -1, p.centers + start) for p, start in zip(parts, shifts)]
-    )
+    rows = np.cumsum([0, *(len(part.features) for part in parts[:-1])]).tolist()
+    each = list(zip(parts, shifts, rows, strict=True))
+    centers = np.concatenate([np.where(p.centers < 0, -1, p.centers + n) for p, n, _ in each])
     features = np.concatenate([part.features for part in parts])
     species = np.where(centers < 0, 0, numbers[centers])
     label, first = equal_features(features, species, epsilon)
-    rows = np.cumsum([0, *(len(part.features) for part in parts)]).tolist()
-    row = np.concatenate([label[part.row + n] for part, n in zip(parts, rows)])
+    row = np.concatenate([label[part.row + n] for part, _, n in each])
     order = np.argsort(row, kind="stable")
     return replace(
         parts[0],
         features=features[first],
         centers=centers[first],
         row=row[order],
-        atom=np.concatenate([p.atom + start for p, start in zip(parts, shifts)])[order],
+        atom=np.concatenate([part.atom + n for part, n, _ in each])[order],
         displacement=np.concatenate([part.displacement for part in parts])[order],
         blocks=np.concatenate([part.blocks for part in parts])[order],
         n_atoms=len(numbers),
-        center_atoms=np.concatenate([p.center_atoms + n for p, n in zip(parts, shifts)]),
+        center_atoms=np.concatenate([part.center_atoms + n for part, n, _ in each]),
         precision=max(part.precision for part in parts),
         pairs=None,
     )
@@ -178,7 +175,7 @@ def equal_features(features: Floats, kinds: Ints, epsilon: float) -> tuple[Ints,
         The row that stands for each class, of shape (n_classes,).
     """
     label = np.full(len(features), -1, dtype=np.intp)
-    first = []
+    first: list[int] = []
     norm = np.linalg.norm(features, axis=1)
     for row in range(len(features)):
         if label[row] >= 0:

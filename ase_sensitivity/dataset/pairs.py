@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ase_sensitivity.dataset.reading import MEMORY
+
+ENDS = ("kind", "source_a", "frame_a", "center_a", "source_b", "frame_b", "center_b")
+MEASURES = (
+    "feature_distance",
+    "match",
+    "force_difference",
+    "energy_difference",
+    "joint_force_error",
+)
+COLUMNS = (*ENDS, *MEASURES)
+"""Columns of the table of pairs and conflicts."""
 
 SHOWN = 4
 """Frames of a class that a sentence names."""
@@ -100,11 +113,14 @@ class FrameClass:
         square over all force components of these frames in eV/Å.
     irreducible_force_error
         The same for models that may differ from frame to frame.
+    complete
+        Whether all were bounded jointly. Frames with many atoms are not.
     """
 
     frames: list[Place]
     joint_force_error: float
     irreducible_force_error: float
+    complete: bool = True
 
 
 @dataclass(frozen=True)
@@ -121,6 +137,8 @@ class JointBound:
         That of the frames each by itself, as in a scan, in eV/Å.
     joint_force_error
         With one model for all frames that have features in common, in eV/Å; at least the former.
+    n_too_large
+        Frames that have features in common with others and too many atoms to be bounded jointly.
     classes
         These frames, the largest error first.
     """
@@ -129,13 +147,23 @@ class JointBound:
     rms_force: float
     irreducible_force_error: float
     joint_force_error: float
+    n_too_large: int
     classes: list[FrameClass]
 
     def summary(self) -> str:
         """What was found, in words."""
         best = "No model on these features does better on these frames."
         if not self.joint_force_error:
-            best = "To first order, no force is out of reach of a model on these features."
+            best = (
+                "To first order, no force is out of reach of a model on these features, frame by "
+                "frame and where features agree."
+            )
+        if self.n_too_large:
+            best += (
+                f" {_many(self.n_too_large, 'frame')} with features in common "
+                f"{'has' if self.n_too_large == 1 else 'have'} too many atoms to be bounded "
+                "jointly."
+            )
         text = (
             f"Joint force error: {self.joint_force_error:.3g} eV/Å over "
             f"{_many(self.n_frames, 'frame')} with forces ({self.irreducible_force_error:.3g} eV/Å "
@@ -204,27 +232,22 @@ class PairResult:
         pairs = [("degenerate", pair) for pair in self.degenerate]
         pairs += [("duplicate", pair) for pair in self.duplicates]
         rows = [
-            _ends(kind, pair)
-            | {
-                "feature_distance": pair.feature_distance,
-                "match": pair.match,
-                "force_difference": pair.force_difference,
-                "energy_difference": pair.energy_difference,
-                "joint_force_error": pair.joint_force_error,
-            }
+            _ends(kind, pair) | {name: getattr(pair, name) for name in MEASURES}
             for kind, pair in pairs
         ]
         for conflict in self.conflicts:
-            values = dict.fromkeys(("feature_distance", "match", "joint_force_error"))
-            rows.append(
-                _ends(f"{conflict.quantity} conflict", conflict)
-                | values
-                | {
-                    f"{name}_difference": conflict.difference if conflict.quantity == name else None
-                    for name in ("force", "energy")
-                }
-            )
+            values = dict.fromkeys(MEASURES) | {
+                f"{conflict.quantity}_difference": conflict.difference
+            }
+            rows.append(_ends(f"{conflict.quantity} conflict", conflict) | values)
         return rows
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write ``rows`` as comma-separated values; nothing where a value is missing."""
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(self.rows)
 
     def summary(self) -> str:
         """Some lines of text."""
@@ -278,15 +301,9 @@ class PairResult:
 
 
 def _ends(kind: str, ends: Pair | Conflict) -> dict[str, Any]:
-    return {
-        "kind": kind,
-        "source_a": ends.first.source,
-        "frame_a": ends.first.frame,
-        "center_a": ends.first.center,
-        "source_b": ends.second.source,
-        "frame_b": ends.second.frame,
-        "center_b": ends.second.center,
-    }
+    a, b = ends.first, ends.second
+    values = (kind, a.source, a.frame, a.center, b.source, b.frame, b.center)
+    return dict(zip(ENDS, values, strict=True))
 
 
 def _many(number: int, noun: str) -> str:

@@ -96,6 +96,11 @@ class Totals:
             for unseen, number in self.unseen.most_common()
         ]
         lines += self.findings()
+        if self._n_atoms:
+            lines.append(
+                "Each frame was bounded by itself; `ase-sensitivity pairs` bounds those with the "
+                "same features jointly."
+            )
         if self.n_net:
             lines.append(
                 f"{_frames(self.n_net)} with a net force above {NET:g} eV/Å, which no model can "
@@ -126,7 +131,10 @@ class Totals:
         ]
         error, forces = self.rms("irreducible_force_error"), self.rms("rms_force")
         if error is not None and forces is not None and self.hardest is not None:
-            best = "To first order, no force is out of reach of a model on these features."
+            best = (
+                "To first order, no force of a single frame is out of reach of a model on these "
+                "features."
+            )
             if error:
                 best = "No model on these features does better on these frames."
             elif self.masking:

@@ -175,11 +175,13 @@ def _of_forces(
     if irreducible is None or rms_force is None:
         return ["There were no reference forces to tell what these directions cost."]
     if irreducible < NOISE:
-        none = "a model on these features can have all of them, as far as it can be steep"
+        none = "a model on these features can have its forces, as far as it can be steep"
         if masking:
-            none = "a model with a slope for each pair can have all of them, which is but a bound"
+            none = "a model with a slope for each pair can have its forces, which is but a bound"
         return [
-            f"No force is lost: {none}. The forces are {rms_force:.3g} eV/Å (root mean square).",
+            f"No force is lost in any single frame: {none}. The forces are {rms_force:.3g} eV/Å "
+            "(root mean square). Whether frames with equal features contradict each other was not "
+            "looked for; `ase-sensitivity pairs` tells.",
             *_slopes(rows),
         ]
     errors = _known(rows, "irreducible_force_error")

@@ -1,0 +1,129 @@
+"""``ase-sensitivity pairs``: what a descriptor takes for the same, and what that costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ase_sensitivity.cli import options
+from ase_sensitivity.cli.output import Interrupted, remark, say, to_json
+
+if TYPE_CHECKING:
+    from ase_sensitivity.dataset.pairs import PairResult
+
+
+def pairs(
+    files: options.Files,
+    descriptor: options.DescriptorTexts = None,
+    gap: options.Gap = None,
+    species: options.Species = None,
+    forces_key: options.ForcesKey = None,
+    energy_key: options.EnergyKey = None,
+    units: options.Units = "eV",
+    epsilon: Annotated[
+        float, typer.Option(help="Features are the same within this fraction of their norm.")
+    ] = 1e-6,
+    delta: Annotated[
+        float, typer.Option(metavar="Å", help="Structures are the same within this distance.")
+    ] = 0.05,
+    energy_tolerance: Annotated[
+        float, typer.Option(metavar="EV/ATOM", help="Energies that differ by more are in conflict.")
+    ] = 1e-3,
+    force_tolerance: Annotated[
+        float, typer.Option(metavar="EV/Å", help="Forces that differ by more are in conflict.")
+    ] = 0.05,
+    across_species: Annotated[
+        bool, typer.Option("--across-species", help="Compare centers of different species, too.")
+    ] = False,
+    max_environments: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Draw so many at random if there are more.", show_default=False
+        ),
+    ] = None,
+    max_pairs: Annotated[
+        int, typer.Option(metavar="N", help="List so many degenerate pairs at most.")
+    ] = 1000,
+    bound: Annotated[
+        bool,
+        typer.Option("--bound/--no-bound", help="Bound the force error of frames with forces."),
+    ] = True,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="CSV",
+            help="Write all pairs and conflicts to a file that ends in .csv or .json.",
+            show_default=False,
+        ),
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Find what a descriptor takes for the same in a data set, duplicates, and label conflicts.
+
+    With reference forces, also what force error that makes unavoidable.
+    """
+    from ase_sensitivity.cli.progress import progress_bar
+    from ase_sensitivity.cli.scan import chosen
+    from ase_sensitivity.dataset.neighbors import find_pairs
+
+    if output is not None:
+        _check_place(output)
+    seen = chosen(files, descriptor, gap, species)
+    try:
+        with progress_bar(files, shown=not json) as move:
+            found = find_pairs(
+                list(files),
+                seen,
+                epsilon=epsilon,
+                delta=delta,
+                forces_key=forces_key,
+                energy_key=energy_key,
+                units=units,
+                energy_tolerance=energy_tolerance,
+                force_tolerance=force_tolerance,
+                across_species=across_species,
+                max_environments=max_environments,
+                max_pairs=max_pairs,
+                bound=bound,
+                progress=move,
+            )
+    except KeyboardInterrupt:
+        raise Interrupted("nothing is kept") from None
+    if output is not None:
+        if output.suffix == ".csv":
+            found.to_csv(output)
+        else:
+            output.write_text(to_json(_as_dictionary(found)) + "\n", encoding="utf-8")
+    if json:
+        say(to_json(_as_dictionary(found)))
+        return
+    say(found.summary())
+    if output is not None:
+        remark(f"All pairs: {output}")
+
+
+def _check_place(output: Path) -> None:
+    """Raise ValueError before minutes of reading, not after."""
+    if output.suffix not in (".csv", ".json"):
+        raise ValueError(f"--output is {str(output)!r} but must end in .csv or .json")
+    if output.is_dir() or not output.resolve().parent.is_dir():
+        raise ValueError(f"--output is {str(output)!r}, which is no place for a file")
+
+
+def _as_dictionary(found: PairResult) -> dict[str, Any]:
+    lists = ("degenerate", "duplicates", "conflicts", "errors", "bound")
+    values: dict[str, Any] = {
+        name: value for name, value in vars(found).items() if name not in lists
+    }
+    values["errors"] = [{"where": str(place), "error": why} for place, why in found.errors]
+    values["bound"] = found.bound and vars(found.bound) | {
+        "classes": [
+            vars(one) | {"frames": [str(place) for place in one.frames]}
+            for one in found.bound.classes
+        ]
+    }
+    return values | {"pairs": found.rows}
