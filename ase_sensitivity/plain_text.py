@@ -28,3 +28,8 @@ def reason(error: BaseException) -> str:
     """What an error says, in one line; with its type if that is no sentence."""
     text = printable(" ".join(str(error).split()))
     return text if " " in text else f"{type(error).__name__} {text}".strip()
+
+
+def many(number: int, noun: str) -> str:
+    """A number and what is counted, in the plural unless it is one."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -398,10 +398,6 @@ def test_one_row_for_the_whole_structure() -> None:
         (Place(0, None), Place(1, None))
     ]
     assert [pair.second for pair in found.duplicates] == [Place(2, None)]
-    crystal = bulk("Cu", cubic=True)
-    whole = FiniteDifferenceDescriptor(lengths)
-    with pytest.raises(ValueError, match="isolated"):
-        find_pairs([crystal, crystal], whole)
 
 
 def test_rows_are_those_of_the_jacobian() -> None:
@@ -473,12 +469,6 @@ def test_the_list_of_pairs_is_bounded() -> None:
 def test_bad_arguments(options: dict, message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         find_pairs([PLUS, MINUS], CARBON_ONLY, **options)
-
-
-def test_rows_of_pairs_are_refused() -> None:
-    distances = QUIPDescriptor("distance_2b cutoff=3 Z1=6 Z2=1")
-    with pytest.raises(ValueError, match="several rows"):
-        find_pairs([PLUS, MINUS], distances)
 
 
 def test_progress_is_told() -> None:

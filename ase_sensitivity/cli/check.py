@@ -10,7 +10,7 @@ import typer
 
 from ase_sensitivity.cli import options
 from ase_sensitivity.cli.output import remark, say, to_json
-from ase_sensitivity.dataset.pairs import SHOWN
+from ase_sensitivity.dataset.joint_bound import SHOWN
 
 if TYPE_CHECKING:
     from ase_sensitivity.dataset.pairs import PairResult

@@ -12,7 +12,8 @@ import scipy
 
 from ase_sensitivity.dataset.evaluation import Task
 from ase_sensitivity.dataset.joint import Bounded, bounded, jointly_lost
-from ase_sensitivity.dataset.pairs import Conflict, FrameClass, JointBound, Pair, Place
+from ase_sensitivity.dataset.joint_bound import FrameClass, JointBound
+from ase_sensitivity.dataset.pairs import Conflict, Pair, Place
 from ase_sensitivity.descriptors.base import Descriptor
 
 logger = logging.getLogger(__name__)

@@ -7,14 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from ase_sensitivity.causes.symmetry import point_group
-from ase_sensitivity.dataset.overlay import SAME, overlay
+from ase_sensitivity.dataset.overlay import BEYOND, SAME, overlay
 from ase_sensitivity.dataset.pairs import Conflict, Pair, Place
-from ase_sensitivity.dataset.surroundings import Surroundings
+from ase_sensitivity.dataset.surroundings import Points, Surroundings
+from ase_sensitivity.dataset.whole_overlay import whole_overlay, whole_radius
 from ase_sensitivity.descriptors.base import Floats
-
-BEYOND = 0.3
-"""Å beyond twice the cutoff up to which a gap between atoms is looked for, to compare those before
-it."""
 
 
 def energy_difference(around: Surroundings, i: int, j: int) -> float | None:
@@ -76,18 +73,51 @@ def force_conflicts(
         first, second = around.force(i), around.force(j)
         if first is None or second is None or (pair.force_difference or 0.0) <= tolerance:
             continue
-        difference = _least_difference(around, i, j, first, second)
+        radius = 2 * around.descriptor.cutoff
+        a, b = (around.points(k, radius + BEYOND) for k in (i, j))
+        difference = _least_difference(a, b, radius, first, second)
         if difference is not None and difference > tolerance:
             found.append(Conflict(around.place(i), around.place(j), "force", difference))
-    return sorted(found, key=lambda conflict: -conflict.difference)
+    return found
+
+
+def force_conflicts_of_structures(
+    around: Surroundings, duplicates: Sequence[Pair], tolerance: float
+) -> list[Conflict]:
+    """The same for the atoms of whole copies that are no centres, whatever a descriptor sees."""
+    centers = set(zip(around.structure.tolist(), around.center.tolist(), strict=True))
+    number = {(task.source, task.index): n for n, task in around.structures.items()}
+    found = []
+    for pair in duplicates:
+        if pair.first.center is not None:
+            continue
+        a, b = (number[place.source, place.frame] for place in (pair.first, pair.second))
+        first, second = (around.structures[n].forces for n in (a, b))
+        others = [k for k in range(len(around.structures[a].atoms)) if (a, k) not in centers]
+        if first is None or second is None or not others:
+            continue
+        (miss, rotation), image = whole_overlay(around, a, b)
+        if miss > SAME or rotation is None:
+            continue
+        periodic = around.structures[a].atoms.pbc.any()
+        radius = whole_radius(around) if periodic else np.inf
+        for k in others:
+            m = int(image[k])
+            if np.linalg.norm(rotation @ first[k] - second[m]) <= tolerance:
+                continue
+            mine = around.points_about(a, k, radius + BEYOND)
+            theirs = around.points_about(b, m, radius + BEYOND)
+            difference = _least_difference(mine, theirs, radius, first[k], second[m])
+            if difference is not None and difference > tolerance:
+                ends = pair.first._replace(center=k), pair.second._replace(center=m)
+                found.append(Conflict(*ends, "force", difference))
+    return found
 
 
 def _least_difference(
-    around: Surroundings, i: int, j: int, first: Floats, second: Floats
+    a: Points, b: Points, radius: float, first: Floats, second: Floats
 ) -> float | None:
-    """Over all ways to put one environment on the other; None if there is none."""
-    radius = 2 * around.descriptor.cutoff
-    a, b = around.points(i, radius + BEYOND), around.points(j, radius + BEYOND)
+    """Of forces on two centres, over all ways to put one on the other; None if there is none."""
     miss, rotation = overlay(a, b, radius, radius + BEYOND)
     if miss > SAME or rotation is None:
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 import numpy as np
@@ -11,26 +10,16 @@ from ase_sensitivity.arguments import as_flag, as_integer, as_number
 from ase_sensitivity.dataset.bounds import Bounds
 from ase_sensitivity.dataset.labels import (
     energy_conflicts,
-    energy_difference,
     force_conflicts,
-    force_difference,
+    force_conflicts_of_structures,
 )
-from ase_sensitivity.dataset.overlay import APART, Overlay, misses, overlay
-from ase_sensitivity.dataset.pairs import Pair, PairResult, severity
+from ase_sensitivity.dataset.pairs import PairResult, severity
 from ase_sensitivity.dataset.reading import Frames, check_frames, read_frames
 from ase_sensitivity.dataset.references import tasks_of, unit_factors
-from ase_sensitivity.dataset.surroundings import Points, Surroundings
+from ase_sensitivity.dataset.search import Search
+from ase_sensitivity.dataset.surroundings import Surroundings
 from ase_sensitivity.dataset.whole_structures import whole_structures
-from ase_sensitivity.descriptors.base import Descriptor, Floats, Ints
-
-logger = logging.getLogger(__name__)
-
-IDENTICAL = 1e-3
-"""A copy of an environment with features within this fraction of epsilon has the same neighbours
-in feature space as the first one: they are not looked for again."""
-
-AT_ONCE = 2**12
-"""Features that are compared at a time."""
+from ase_sensitivity.descriptors.base import Descriptor
 
 
 def find_pairs(
@@ -58,7 +47,9 @@ def find_pairs(
         A list or iterator of structures, or of file names with ASE's ``@`` slices. All structures
         are kept in memory, without their features.
     descriptor
-        With one row of features per centre, or one per isolated structure.
+        With any rows of features. Rows of the same centre, as of its pairs, are compared as a set.
+        Rows of the whole structure, and those of a periodic structure without a cutoff, make the
+        whole structure one environment.
     epsilon
         Features are the same if their distance is at most this fraction of the larger norm.
     delta
@@ -91,8 +82,7 @@ def find_pairs(
     Raises
     ------
     ValueError
-        If an argument is out of range, or no structure can be compared: because the descriptor has
-        several rows of features per centre, for example.
+        If an argument is out of range, or no structure can be compared.
 
     Notes
     -----
@@ -130,26 +120,24 @@ def find_pairs(
     if bound:
         tasks = bounds.passing(tasks)
     around = Surroundings(tasks, descriptor, max_environments, progress)
-    search = _Search(around, epsilon, delta, max_pairs)
+    search = Search(around, epsilon, delta, max_pairs)
     numbers = np.zeros_like(around.number) if across_species else around.number
-    for number in np.unique(numbers):
-        search.run(np.flatnonzero(numbers == number))
-    centers, duplicates = list(search.degenerate.values()), search.duplicates
+    alike = np.unique(np.column_stack([numbers, around.kind]), axis=0, return_inverse=True)[1]
+    for group in range(alike.max() + 1):
+        search.run(np.flatnonzero(alike.ravel() == group))
+    degenerate, duplicates = list(search.degenerate.values()), search.duplicates
     conflicts = force_conflicts(around, duplicates, search.copies, force_tolerance)
-    whole: list[Pair] = []
     complete = around.complete and not search.stopped
-    if around.complete and around.center[0] >= 0:
-        same, whole, all_listed = whole_structures(
+    if around.complete:
+        same, different, all_listed = whole_structures(
             around, search.copy_of, search.seen_as, search.degenerate, delta, max_pairs
         )
-        duplicates = duplicates + same
+        degenerate, duplicates = degenerate + different, duplicates + same
         complete &= all_listed
+    conflicts += force_conflicts_of_structures(around, duplicates, force_tolerance)
+    conflicts.sort(key=lambda conflict: -conflict.difference)
     conflicts += energy_conflicts(around, duplicates, energy_tolerance)
-    degenerate = [
-        pair
-        for pairs in (centers, whole)
-        for pair in sorted(bounds.with_bounds(pairs), key=severity, reverse=True)
-    ]
+    degenerate = sorted(bounds.with_bounds(degenerate), key=severity)
     found = bounds.of_set(degenerate, conflicts, duplicates)
     return PairResult(
         n_frames=around.n_frames,
@@ -186,151 +174,3 @@ def _check(
     for name, limit in (("max_environments", max_environments), ("max_pairs", max_pairs)):
         if limit is not None:
             as_integer(name, limit, 1)
-
-
-class _Search:
-    """Goes through the environments; each finds its neighbours in feature space.
-
-    Attributes
-    ----------
-    copy_of
-        The first copy of each environment, of shape (n,).
-    degenerate
-        Pairs by the first copies of their two environments.
-    stopped
-        Whether there are more than ``max_pairs`` of them.
-    duplicates, copies
-        Every further copy with the first one, as pairs and as numbers of environments.
-    """
-
-    def __init__(self, around: Surroundings, epsilon: float, delta: float, max_pairs: int) -> None:
-        self.around = around
-        self.epsilon = epsilon
-        self.delta = delta
-        self.max_pairs = max_pairs
-        self.copy_of = np.full(len(around), -1, dtype=np.intp)
-        self.degenerate: dict[tuple[int, int], Pair] = {}
-        self.duplicates: list[Pair] = []
-        self.copies: list[tuple[int, int]] = []
-        self.stopped = False
-        self._parent = list(range(len(around)))
-        cutoff = around.descriptor.cutoff
-        weightless = min(cutoff * np.sqrt(epsilon / delta), cutoff / 2)
-        self.reach: tuple[float, float] = (np.inf, np.inf)
-        if np.isfinite(cutoff):
-            self.reach = (cutoff - weightless, cutoff)
-
-    def run(self, group: Ints) -> None:
-        """Compare the environments of a group with each other."""
-        from scipy.spatial import KDTree  # loads much
-
-        around = self.around
-        tree = KDTree(around.projected[group])
-        identical = np.zeros(len(around), dtype=bool)
-        compared: set[tuple[int, int]] = set()
-        laid: dict[tuple[int, int], Overlay] = {}
-        for i in group.tolist():
-            if identical[i]:
-                continue
-            radius = around.norm[i] * (self.epsilon / (1 - self.epsilon) + 1e-14)
-            ball = tree.query_ball_point(around.projected[i], radius, return_sorted=True)
-            others = group[ball]
-            first = self.copy_of[i] < 0
-            if first:
-                self.copy_of[i] = i
-            others = others[self.copy_of[others] != self.copy_of[i]]
-            if not first:
-                others = others[self.copy_of[others] >= 0]
-            others, distances = self._near(i, others)
-            self._join(i, others)
-            if self.stopped:  # what has the same features is still wanted, but no match
-                identical[others[distances <= IDENTICAL * self.epsilon]] = True
-                continue
-            for j, distance in zip(others.tolist(), distances.tolist(), strict=True):
-                known = int(self.copy_of[j])
-                key = (min(int(self.copy_of[i]), known), max(int(self.copy_of[i]), known))
-                if known >= 0 and key in compared:
-                    continue
-                if known < 0 and self._misses(i, j):
-                    continue
-                miss, rotation = laid.pop((j, i)) if (j, i) in laid else self._overlay(i, j)
-                if known >= 0:
-                    compared.add(key)
-                    if miss > self.delta:
-                        self._add(key, self._pair(i, j, distance, miss, rotation))
-                        if self.stopped:
-                            break
-                elif miss <= self.delta:
-                    self.copy_of[j] = i
-                    identical[j] = distance <= IDENTICAL * self.epsilon
-                    self.copies.append((i, j))
-                    self.duplicates.append(self._pair(i, j, distance, miss, rotation))
-                else:  # until j finds i
-                    laid[i, j] = miss, None if rotation is None else rotation.T
-        rest = group[self.copy_of[group] < 0]
-        self.copy_of[rest] = rest
-
-    @property
-    def seen_as(self) -> Ints:
-        """Environments that are linked by the same features have the same number, shape (n,)."""
-        return np.array([self._root(i) for i in range(len(self.around))], dtype=np.intp)
-
-    def _root(self, i: int) -> int:
-        while self._parent[i] != i:
-            self._parent[i] = i = self._parent[self._parent[i]]
-        return i
-
-    def _join(self, i: int, others: Ints) -> None:
-        for j in others.tolist():
-            one, other = self._root(i), self._root(j)
-            self._parent[max(one, other)] = min(one, other)
-
-    def _near(self, i: int, others: Ints) -> tuple[Ints, Floats]:
-        """Those whose full features are the same, in order, and how far they are."""
-        around = self.around
-        own = around.features(np.array([i]))[0]
-        found = [np.empty(0)]
-        for start in range(0, len(others), AT_ONCE):
-            some = others[start : start + AT_ONCE]
-            distance = np.linalg.norm(around.features(some) - own, axis=1)
-            larger = np.maximum(around.norm[some], around.norm[i])
-            found.append(distance / np.where(larger > 0, larger, 1.0))
-        distances = np.concatenate(found)
-        same = distances <= self.epsilon
-        return others[same], distances[same]
-
-    def _points(self, i: int, j: int) -> tuple[Points, Points]:
-        return self.around.points(i, self.reach[1]), self.around.points(j, self.reach[1])
-
-    def _misses(self, i: int, j: int) -> bool:
-        if self.around.number[i] != self.around.number[j]:
-            return True
-        a, b = self._points(i, j)
-        return misses(a, b, *self.reach, self.delta)
-
-    def _overlay(self, i: int, j: int) -> Overlay:
-        if self.around.number[i] != self.around.number[j]:
-            return APART
-        a, b = self._points(i, j)
-        return overlay(a, b, *self.reach)
-
-    def _add(self, key: tuple[int, int], pair: Pair) -> None:
-        if len(self.degenerate) == self.max_pairs:
-            logger.info("more than %d degenerate pairs; the rest is not listed", self.max_pairs)
-            self.stopped = True
-            return
-        self.degenerate[key] = pair
-
-    def _pair(self, i: int, j: int, distance: float, miss: float, rotation: Floats | None) -> Pair:
-        around = self.around
-        if j < i:
-            i, j = j, i
-            rotation = None if rotation is None else rotation.T
-        return Pair(
-            around.place(i),
-            around.place(j),
-            feature_distance=distance,
-            match=miss,
-            force_difference=force_difference(around, i, j, rotation),
-            energy_difference=None if around.center[i] >= 0 else energy_difference(around, i, j),
-        )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from ase_sensitivity.causes.symmetry import point_group
@@ -16,6 +18,10 @@ nearest ones are laid on each other, and the rest follows."""
 SAME = 1e-3
 """Points that miss each other by less than this (Å) are at the same place: no better match is
 looked for, and labels have to agree. Bonds pull with some 10 eV/Å²."""
+
+BEYOND = 0.3
+"""Å beyond twice the cutoff up to which a gap between atoms is looked for, to compare those before
+it."""
 
 Overlay = tuple[float, Floats | None]
 """The largest distance between matched points in Å, infinite without a match, and the orthogonal
@@ -63,6 +69,20 @@ def overlay(a: Points, b: Points, nearest: float, farthest: float) -> Overlay:
         if best[0] <= SAME:
             break
     return best
+
+
+def nearest_of(
+    a: Points, others: Iterable[Points], nearest: float, farthest: float
+) -> tuple[int, Overlay]:
+    """Which of several environments a is best put on, and how well; see :func:`overlay`."""
+    best, index = APART, 0
+    for number, b in enumerate(others):
+        trial = overlay(a, b, nearest, farthest)
+        if trial[0] < best[0]:
+            best, index = trial, number
+        if best[0] <= SAME:
+            break
+    return index, best
 
 
 def misses(a: Points, b: Points, nearest: float, farthest: float, delta: float) -> bool:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ase_sensitivity.dataset.joint_bound import JointBound
 from ase_sensitivity.dataset.reading import MEMORY
+from ase_sensitivity.plain_text import many
 
 ENDS = ("kind", "source_a", "frame_a", "center_a", "source_b", "frame_b", "center_b")
 MEASURES = (
@@ -19,9 +21,6 @@ MEASURES = (
 )
 COLUMNS = (*ENDS, *MEASURES)
 """Columns of the table of pairs and conflicts."""
-
-SHOWN = 4
-"""Frames of a class that a sentence names."""
 
 
 class Place(NamedTuple):
@@ -98,86 +97,6 @@ class Conflict:
     second: Place
     quantity: str
     difference: float
-
-
-@dataclass(frozen=True)
-class FrameClass:
-    """Frames that have features in common, and labels or structures that differ.
-
-    Attributes
-    ----------
-    frames
-        Where they are.
-    joint_force_error
-        The force error that no model avoids which is the same where features agree: root mean
-        square over all force components of these frames in eV/Å.
-    irreducible_force_error
-        The same for models that may differ from frame to frame.
-    complete
-        Whether all were bounded jointly. Frames with many atoms are not.
-    """
-
-    frames: list[Place]
-    joint_force_error: float
-    irreducible_force_error: float
-    complete: bool = True
-
-
-@dataclass(frozen=True)
-class JointBound:
-    """The force error of a set that no model on the features avoids (docs/theory, fits).
-
-    Attributes
-    ----------
-    n_frames
-        Frames with forces that were bounded.
-    rms_force
-        Root mean square of their force components in eV/Å.
-    irreducible_force_error
-        That of the frames each by itself, as in a scan, in eV/Å.
-    joint_force_error
-        With one model for all frames that have features in common, in eV/Å; at least the former.
-    n_too_large
-        Frames that have features in common with others and too many atoms to be bounded jointly.
-    classes
-        These frames, the largest error first.
-    """
-
-    n_frames: int
-    rms_force: float
-    irreducible_force_error: float
-    joint_force_error: float
-    n_too_large: int
-    classes: list[FrameClass]
-
-    def summary(self) -> str:
-        """What was found, in words."""
-        best = "No model on these features does better on these frames."
-        if not self.joint_force_error:
-            best = (
-                "To first order, no force is out of reach of a model on these features, frame by "
-                "frame and where features agree."
-            )
-        if self.n_too_large:
-            best += (
-                f" {_many(self.n_too_large, 'frame')} with features in common "
-                f"{'has' if self.n_too_large == 1 else 'have'} too many atoms to be bounded "
-                "jointly."
-            )
-        text = (
-            f"Joint force error: {self.joint_force_error:.3g} eV/Å over "
-            f"{_many(self.n_frames, 'frame')} with forces ({self.irreducible_force_error:.3g} eV/Å "
-            f"for each by itself; the forces: {self.rms_force:.3g} eV/Å). {best}"
-        )
-        if self.classes and self.classes[0].joint_force_error:
-            worst = self.classes[0]
-            shown = ", ".join(map(str, worst.frames[:SHOWN]))
-            more = ", ..." if len(worst.frames) > SHOWN else ""
-            text += (
-                f"\nLargest: {worst.joint_force_error:.3g} eV/Å, in "
-                f"{_many(len(worst.frames), 'frame')} with features in common ({shown}{more})."
-            )
-        return text
 
 
 @dataclass(frozen=True)
@@ -259,7 +178,7 @@ class PairResult:
             lines[0] += f" They were drawn from {self.n_seen}."
         if self.degenerate:
             lines.append(
-                f"{_many(len(self.degenerate), 'degenerate pair')}: features within "
+                f"{many(len(self.degenerate), 'degenerate pair')}: features within "
                 f"{self.epsilon:g}, structures more than {self.delta:g} Å apart. What a model says "
                 "of one it says of the other."
             )
@@ -270,7 +189,7 @@ class PairResult:
             lines.append("No degenerate pairs.")
         copies = len(self.duplicate_frames)
         lines.append(
-            f"{_many(len(self.duplicates) - copies, 'duplicate')} of environments and {copies} of "
+            f"{many(len(self.duplicates) - copies, 'duplicate')} of environments and {copies} of "
             "whole structures."
         )
         if self.conflicts:
@@ -284,14 +203,14 @@ class PairResult:
                         f"{hardest.second}"
                     )
             lines.append(
-                f"{_many(len(self.conflicts), 'label conflict')}: same structure, different "
+                f"{many(len(self.conflicts), 'label conflict')}: same structure, different "
                 f"labels; the largest {'; '.join(largest)}."
             )
         if self.bound is not None:
             lines.append(self.bound.summary())
         if self.errors:
             where, why = self.errors[0]
-            lines.append(f"{_many(len(self.errors), 'structure')} with errors; {where}: {why}")
+            lines.append(f"{many(len(self.errors), 'structure')} with errors; {where}: {why}")
         if not self.complete:
             lines.append("There may be more: not all was compared or listed.")
         return "\n".join(lines)
@@ -306,15 +225,11 @@ def _ends(kind: str, ends: Pair | Conflict) -> dict[str, Any]:
     return dict(zip(ENDS, values, strict=True))
 
 
-def _many(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def severity(pair: Pair) -> tuple[float, float, float]:
-    """What sorts pairs of environments, or of structures, with the worst contradiction last."""
+def severity(pair: Pair) -> tuple[bool, float, float, float]:
+    """What sorts pairs: environments first, the worst contradiction in energy or force first."""
     known = (pair.energy_difference, pair.force_difference, pair.joint_force_error)
-    energy, force, joint = (-1.0 if value is None else value for value in known)
-    return energy, force, joint
+    energy, force, joint = (1.0 if value is None else -value for value in known)
+    return pair.first.center is None, energy, force, joint
 
 
 def _said(pair: Pair) -> str:
@@ -325,7 +240,9 @@ def _said(pair: Pair) -> str:
     if pair.force_difference is not None:
         text += f", forces {pair.force_difference:.3g} eV/Å apart"
     if pair.joint_force_error is not None:
-        text += f", {pair.joint_force_error:.3g} eV/Å of the two frames' forces lost jointly"
+        frames = {end._replace(center=None) for end in (pair.first, pair.second)}
+        whose = "frame's" if len(frames) == 1 else "two frames'"
+        text += f", {pair.joint_force_error:.3g} eV/Å of the {whose} forces lost jointly"
     return text
 
 

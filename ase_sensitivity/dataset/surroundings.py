@@ -13,7 +13,8 @@ from ase import Atoms
 
 from ase_sensitivity.dataset.evaluation import Task
 from ase_sensitivity.dataset.pairs import Place
-from ase_sensitivity.descriptors.base import Descriptor, Floats, Ints, rows_of
+from ase_sensitivity.dataset.row_sets import RowSet, row_sets
+from ase_sensitivity.descriptors.base import Descriptor, Floats, Ints
 from ase_sensitivity.plain_text import reason
 from ase_sensitivity.structure import neighbor_pairs
 
@@ -41,7 +42,7 @@ class Surroundings:
     tasks
         Structures with their labels; read once.
     descriptor
-        With one row of features per centre, or one per structure.
+        Of the features: with any rows, of centres or of the structure as a whole.
     limit
         Environments kept at most, chosen at random from all of them; None keeps all.
     progress
@@ -54,6 +55,9 @@ class Surroundings:
     structure, center, number
         Of each environment the number of its structure, the atom at its centre (-1: the structure
         as a whole) and that atom's atomic number (0); each of shape (n,).
+    kind
+        Environments with other numbers of rows have another kind, of shape (n,); those without any
+        are told apart by what the structure is made of.
     errors
         Where environments or labels could not be had, and why.
     projected
@@ -80,8 +84,9 @@ class Surroundings:
         self.structures: dict[int, Task] = {}
         self.errors: list[tuple[Place, str]] = []
         self.n_frames = self.n_seen = 0
-        self._axes: Floats | None = None
-        self._features: OrderedDict[int, tuple[Ints, Floats]] = OrderedDict()
+        self._axes: dict[int, Floats] = {}
+        self._kinds: dict[Any, int] = {}
+        self._features: OrderedDict[int, tuple[Ints, list[RowSet]]] = OrderedDict()
         self._bytes = 0
         self._points: OrderedDict[tuple[int, float], list[Points]] = OrderedDict()
         rng = np.random.default_rng(0)
@@ -99,10 +104,12 @@ class Surroundings:
             if task.error is not None:
                 self._failed(task, task.error)
             atomic = np.where(centers >= 0, self.structures[number].atoms.numbers[centers], 0)
-            norm = np.linalg.norm(features, axis=1)
+            norm = np.array([one.norm for one in features])
+            kind = np.array([self._kind_of(one, task.atoms) for one in features])
+            projected = np.array([one.vector @ self._axes_of(len(one.vector)) for one in features])
             lot = rng.random(len(centers))
             own = np.full(len(centers), number)
-            parts.append((own, centers, atomic, features @ self._axes_for(features), norm, lot))
+            parts.append((own, centers, atomic, kind, projected, norm, lot))
             self.n_seen += len(centers)
             n_kept += len(centers)
             if limit is not None and n_kept > 2 * limit:
@@ -112,10 +119,9 @@ class Surroundings:
         if not parts:
             why = f": {self.errors[0][1]}" if self.errors else ""
             raise ValueError(f"`frames` has no structure to compare{why}")
-        self.structure, self.center, self.number, self.projected, self.norm, _ = self._drawn(
-            parts, self.n_seen if limit is None else limit
-        )
-        if len(self.structure) == 0:
+        columns = self._drawn(parts, self.n_seen if limit is None else limit)
+        self.structure, self.center, self.number, self.kind, self.projected, self.norm, _ = columns
+        if not any(rows for shape, *_ in self._kinds for rows, _ in shape):
             raise ValueError(f"no atom is a centre of {descriptor!r}; check its species")
 
     def __len__(self) -> int:
@@ -126,28 +132,35 @@ class Surroundings:
         """Whether all environments were kept."""
         return len(self) == self.n_seen
 
-    def features(self, chosen: Ints) -> Floats:
-        """Full features of some environments, of shape (m, n_features)."""
-        found = []
-        for i in chosen.tolist():
-            number = int(self.structure[i])
-            if number in self._features:
-                self._features.move_to_end(number)
-            else:
-                self._keep(number, *self._rows(self.structures[number].atoms))
-            centers, features = self._features[number]
-            found.append(features[np.searchsorted(centers, self.center[i])])
-        return np.array(found).reshape(len(found), -1)
+    def features(self, environment: int) -> RowSet:
+        """All features of an environment."""
+        number = int(self.structure[environment])
+        if number in self._features:
+            self._features.move_to_end(number)
+        else:
+            self._keep(number, *row_sets(self.descriptor, self.structures[number].atoms))
+        centers, features = self._features[number]
+        return features[int(np.searchsorted(centers, self.center[environment]))]
 
     def points(self, environment: int, radius: float) -> Points:
-        """The points within ``radius`` (Å) of the centre of an environment, nearest first."""
+        """The points within ``radius`` (Å) of the centre of an environment, nearest first.
+
+        Of the structure as a whole, all points about its centroid.
+        """
         number, center = int(self.structure[environment]), int(self.center[environment])
-        key = (number, radius)
+        if center >= 0:
+            return self.points_about(number, center, radius)
+        atoms = self.structures[number].atoms
+        return atoms.numbers, atoms.positions - atoms.positions.mean(axis=0)
+
+    def points_about(self, structure: int, atom: int, radius: float) -> Points:
+        """The points within ``radius`` (Å) of an atom of a structure, nearest first."""
+        key = (structure, radius)
         if key not in self._points:
-            self._points[key] = _points(self.structures[number].atoms, radius, center < 0)
+            self._points[key] = _points(self.structures[structure].atoms, radius)
             if len(self._points) > LISTED:
                 self._points.popitem(last=False)
-        return self._points[key][max(center, 0)]
+        return self._points[key][atom]
 
     def place(self, environment: int) -> Place:
         """Where an environment is."""
@@ -161,12 +174,11 @@ class Surroundings:
         center = int(self.center[environment])
         return None if forces is None or center < 0 else forces[center]
 
-    def _read(self, number: int, task: Task) -> tuple[Ints, Floats]:
+    def _read(self, number: int, task: Task) -> tuple[Ints, list[RowSet]]:
         """Centres and features of a structure, which is put among the others."""
         if len(task.atoms) == 0:
             raise ValueError(task.error or "the frame has no atoms")
-        centers, features = self._rows(task.atoms)
-        self._axes_for(features)
+        centers, features = row_sets(self.descriptor, task.atoms)
         self.structures[number] = task
         self._keep(number, centers, features)
         return centers, features
@@ -174,50 +186,27 @@ class Surroundings:
     def _failed(self, task: Task, why: str) -> None:
         self.errors.append((Place(task.index, None, task.source), why))
 
-    def _axes_for(self, features: Floats) -> Floats:
-        """Orthonormal axes of shape (n_features, at most 16), chosen at random once."""
-        if self._axes is None:
-            random = np.random.default_rng(0).normal(size=(features.shape[1], AXES))
-            self._axes = scipy.linalg.qr(random, mode="economic")[0]
-        if features.shape[1] != len(self._axes):
-            raise ValueError(
-                f"there are {features.shape[1]} features per row, but {len(self._axes)} in the "
-                "first structure"
-            )
-        return self._axes
+    def _kind_of(self, features: RowSet, atoms: Atoms) -> int:
+        made_of: tuple[Any, ...] = ()
+        if len(features.vector) == 0:
+            made_of = tuple(np.sort(atoms.numbers).tolist())
+        return self._kinds.setdefault((features.shape, made_of), len(self._kinds))
 
-    def _rows(self, atoms: Atoms) -> tuple[Ints, Floats]:
-        """Centres, ascending, and their features, those of several parts side by side."""
-        rows = rows_of(self.descriptor, atoms)
-        centers = np.unique(np.concatenate([own for _, own in rows]))
-        if len(centers) > 1 and centers[0] < 0:
-            raise ValueError(
-                "features of centres and of whole structures cannot be compared at once"
-            )
-        if centers.size and centers[0] < 0 and atoms.pbc.any():
-            raise ValueError(
-                "features of whole structures can be compared for isolated structures only"
-            )
-        side_by_side = []
-        for features, own in rows:
-            if len(np.unique(own)) < len(own):
-                raise ValueError(
-                    f"{self.descriptor!r} gives several rows of features per centre; environments "
-                    "are compared with one row each"
-                )
-            wide = np.zeros((len(centers), features.shape[1]))
-            wide[np.searchsorted(centers, own)] = features
-            side_by_side.append(wide)
-        found = np.concatenate(side_by_side, axis=1)
-        if not np.isfinite(found).all():
-            raise ValueError("the descriptor gave features that are not finite")
-        return centers, found
+    def _axes_of(self, length: int) -> Floats:
+        """Orthonormal axes of shape (length, 16), some of them zero if there is no room."""
+        if length not in self._axes:
+            random = np.random.default_rng(0).normal(size=(length, AXES))
+            axes = np.zeros((length, AXES))
+            axes[:, : min(length, AXES)] = scipy.linalg.qr(random, mode="economic")[0]
+            self._axes[length] = axes
+        return self._axes[length]
 
-    def _keep(self, number: int, centers: Ints, features: Floats) -> None:
+    def _keep(self, number: int, centers: Ints, features: list[RowSet]) -> None:
         self._features[number] = centers, features
-        self._bytes += features.nbytes
+        self._bytes += sum(one.nbytes for one in features)
         while self._bytes > KEPT and len(self._features) > 1:
-            self._bytes -= self._features.popitem(last=False)[1][1].nbytes
+            gone = self._features.popitem(last=False)[1][1]
+            self._bytes -= sum(one.nbytes for one in gone)
 
     def _drawn(self, parts: list[tuple[Any, ...]], limit: int) -> tuple[Any, ...]:
         """The environments with the smallest lots, which is a fair choice at any time."""
@@ -230,10 +219,8 @@ class Surroundings:
         return tuple(columns)
 
 
-def _points(atoms: Atoms, radius: float, whole: bool) -> list[Points]:
-    """The points about every atom, or about the centroid."""
-    if whole:
-        return [(atoms.numbers, atoms.positions - atoms.positions.mean(axis=0))]
+def _points(atoms: Atoms, radius: float) -> list[Points]:
+    """The points about every atom."""
     if np.isfinite(radius):
         pairs = neighbor_pairs(atoms, radius)
         first, second = pairs.first, pairs.second

@@ -9,10 +9,10 @@ from math import gcd
 
 import numpy as np
 
-from ase_sensitivity.dataset.labels import BEYOND, energy_difference
-from ase_sensitivity.dataset.overlay import SAME, overlay
+from ase_sensitivity.dataset.labels import energy_difference
+from ase_sensitivity.dataset.overlay import BEYOND, nearest_of
 from ase_sensitivity.dataset.pairs import Pair
-from ase_sensitivity.dataset.surroundings import Points, Surroundings
+from ase_sensitivity.dataset.surroundings import Surroundings
 from ase_sensitivity.descriptors.base import Ints
 
 FIRSTS = 20
@@ -36,7 +36,7 @@ def whole_structures(
     Parameters
     ----------
     around
-        All environments of all structures.
+        All environments of all structures. Those that are whole structures are left out.
     copy_of
         The first copy of each environment, of shape (n,).
     seen_as
@@ -57,8 +57,10 @@ def whole_structures(
         Whether these are all.
     """
     order = np.argsort(around.structure, kind="stable")
-    numbers, starts = np.unique(around.structure[order], return_index=True)
-    own = dict(zip(numbers.tolist(), np.split(order, starts[1:]), strict=True))
+    order = order[around.center[order] >= 0]
+    found = np.unique(around.structure[order], return_index=True, return_counts=True)
+    columns = (column.tolist() for column in found)
+    own = {number: order[i : i + n] for number, i, n in zip(*columns, strict=True)}
     groups: dict[Key, dict[Key, list[int]]] = {}
     for number, chosen in own.items():
         atomic = around.structures[number].atoms.numbers
@@ -160,27 +162,14 @@ def _matched(around: Surroundings, a: Ints, b: Ints, classes: Ints) -> Pair:
     # The rarest environment has the fewest partners.
     kinds, counts = np.unique(classes[a], return_counts=True)
     kind = kinds[counts.argmin()]
-    i = int(a[classes[a] == kind][0])
-    miss, j = _nearest(around, i, b[classes[b] == kind])
-    norm = max(around.norm[i], around.norm[j], 1e-300)
-    features = around.features(np.array([i, j]))
-    return _pair(around, i, j, float(np.linalg.norm(features[0] - features[1]) / norm), miss)
-
-
-def _nearest(around: Surroundings, i: int, partners: Ints) -> tuple[float, int]:
-    """The best match up to twice the cutoff with one of several environments, and with which."""
+    i, partners = int(a[classes[a] == kind][0]), b[classes[b] == kind]
     radius = 2 * around.descriptor.cutoff
-
-    def points(k: int) -> Points:
-        return around.points(k, radius + BEYOND)
-
-    best = (np.inf, int(partners[0]))
-    for j in partners.tolist():
-        miss, _ = overlay(points(i), points(j), radius, radius + BEYOND)
-        best = min(best, (miss, j))
-        if miss <= SAME:
-            break
-    return best
+    candidates = (around.points(j, radius + BEYOND) for j in partners.tolist())
+    mine = around.points(i, radius + BEYOND)
+    index, (miss, _) = nearest_of(mine, candidates, radius, radius + BEYOND)
+    j = int(partners[index])
+    norm = max(around.norm[i], around.norm[j], 1e-300)
+    return _pair(around, i, j, around.features(i).distance(around.features(j)) / norm, miss)
 
 
 def _pair_of(
