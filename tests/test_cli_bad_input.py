@@ -141,6 +141,8 @@ ERRORS: dict[str, tuple[list[str] | Callable[[], list[str]], list[str]]] = {
     "no such file": (["analyze", "nothing.xyz", *GOOD], ["nothing.xyz"]),
     "no such file scanned": (["scan", "data.xyz", "nothing.xyz", *GOOD], ["nothing.xyz"]),
     "no such file converged": (["converge", "nothing.xyz", *GOOD], ["nothing.xyz"]),
+    "no such file for pairs": (["pairs", "nothing.xyz", *GOOD], ["nothing.xyz"]),
+    "text for pairs": (["pairs", "text.xyz", *GOOD], ["text.xyz"]),
     "a directory": (["scan", "folder", *GOOD], ["folder"]),
     "a directory analyzed": (["analyze", "folder", *GOOD], ["folder"]),
     "no files": (["scan", *GOOD], ["FILE"]),
@@ -313,6 +315,8 @@ def test_errors(case, capsys, monkeypatch):
     [
         ["scan", "--units", "furlong"],
         ["converge", "--units", "furlong"],
+        ["pairs", "--units", "furlong"],
+        ["pairs", "-o", "none/pairs.csv"],
         ["scan", "-o", "none/results.db"],
         ["scan", "-o", "results.txt"],
         ["scan", "-o", "noise.db"],

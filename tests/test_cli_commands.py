@@ -265,7 +265,9 @@ class TestCompletion:
         assert f"_ASE_SENSITIVITY_COMPLETE=complete_{shell}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["analyze", "scan", "check", "converge", "report", "demo"])
+@pytest.mark.parametrize(
+    "command", ["analyze", "scan", "pairs", "check", "converge", "report", "demo"]
+)
 def test_help(command, capsys):
     assert main([command, "-h"]) == 0
     out = capsys.readouterr().out

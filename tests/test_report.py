@@ -207,7 +207,9 @@ class TestVerdict:
         row = row_of(source="a", index=0, ratio=0.1, n_null=0, irreducible_force_error=1e-15)
         found = verdict([row | {"required_slope": 3.0}], 1e-15, 0.9)
         assert found.level == "good"
-        assert any("No force is lost" in sentence for sentence in found.sentences)
+        assert any(
+            "No force is lost in any single frame" in sentence for sentence in found.sentences
+        )
         assert any("required slope is 3 eV/Å" in sentence for sentence in found.sentences)
 
     def test_nothing_worked(self):

@@ -230,7 +230,7 @@ def test_without_loss_the_summary_says_so() -> None:
     frame.arrays["reference"] = np.zeros((3, 3))
     found = scan([frame], SOAP(["H", "O"], 3.0, 4, 3), forces_key="reference").summary()
     assert "0 eV/Å" in found
-    assert "To first order, no force is out of reach" in found
+    assert "To first order, no force of a single frame is out of reach" in found
     assert "does better" not in found
 
 
