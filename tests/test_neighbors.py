@@ -475,3 +475,7 @@ def test_progress_is_told() -> None:
     seen: list[int] = []
     find_pairs(iter([PLUS, MINUS, PLUS]), CARBON_ONLY, progress=seen.append)
     assert seen == [1, 2, 3]
+    bounded: list[tuple[int, int]] = []
+    frames = [labelled(atoms, 0.0, np.eye(5, 3)) for atoms in (PLUS, MINUS)]
+    find_pairs(frames, CARBON_ONLY, joint_progress=lambda *done: bounded.append(done))
+    assert bounded == [(1, 2), (2, 2)]  # of environments and of structures

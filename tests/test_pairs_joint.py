@@ -163,8 +163,8 @@ def test_what_was_bounded_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounds, "MOST", 20)
     found = find_pairs(frames, CARBON)
     assert found.degenerate[0].joint_force_error is None
-    assert found.bound.n_too_large == 2
-    assert "2 frames with features in common have too many atoms" in found.summary()
+    assert found.bound.n_unbounded == 2
+    assert "as they have too many atoms: 2 frames with features" in found.summary()
 
 
 def test_a_class_in_pieces_is_bounded_from_below(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,7 +151,10 @@ def check(
     if given.keys() & {*PAIRS}:
         from ase_sensitivity.dataset.neighbors import find_pairs
 
-        checks += _of_pairs(find_pairs(list(files), seen, bound="joint" in given, **labels), given)
+        pairs = find_pairs(list(files), seen, bound="joint" in given, **labels)
+        checks += _of_pairs(pairs, given)
+        if pairs.bound is not None and pairs.bound.n_unbounded:
+            remark(f"--max-joint: {pairs.bound.summary()}")
     passed = all(one.passed for one in checks)
     if json:
         listed = [vars(one) | {"passed": one.passed} for one in checks]

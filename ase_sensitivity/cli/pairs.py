@@ -90,19 +90,18 @@ def pairs(
                 max_pairs=max_pairs,
                 bound=bound,
                 progress=move,
+                joint_progress=move,
             )
     except KeyboardInterrupt:
         raise Interrupted("nothing is kept") from None
-    if output is not None:
-        if output.suffix == ".csv":
-            found.to_csv(output)
-        else:
-            output.write_text(to_json(_as_dictionary(found)) + "\n", encoding="utf-8")
-    if json:
-        say(to_json(_as_dictionary(found)))
+    say(to_json(_as_dictionary(found)) if json else found.summary())
+    if output is None:
         return
-    say(found.summary())
-    if output is not None:
+    if output.suffix == ".csv":
+        found.to_csv(output)
+    else:
+        output.write_text(to_json(_as_dictionary(found)) + "\n", encoding="utf-8")
+    if not json:
         remark(f"All pairs: {output}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,8 +18,8 @@ from ase_sensitivity.descriptors.base import Descriptor
 
 logger = logging.getLogger(__name__)
 
-MOST = 2000
-"""Coordinates of frames that are bounded jointly: it takes seconds."""
+MOST = 1200
+"""Coordinates of frames that are bounded jointly: that takes about a second."""
 
 AT_ONCE = 450
 """Coordinates of a class that are bounded at a time. What is lost in each group of frames adds up
@@ -31,13 +31,19 @@ class Bounds:
 
     Parameters
     ----------
-    descriptor, epsilon
+    descriptor, epsilon, joint_progress
         As in :func:`~ase_sensitivity.find_pairs`.
     """
 
-    def __init__(self, descriptor: Descriptor, epsilon: float) -> None:
+    def __init__(
+        self,
+        descriptor: Descriptor,
+        epsilon: float,
+        joint_progress: Callable[[int, int], object] | None = None,
+    ) -> None:
         self._descriptor = descriptor
         self._epsilon = epsilon
+        self._progress = joint_progress
         self._frames: dict[Place, Bounded] = {}
         self._known: dict[tuple[Place, ...], float | None] = {}
 
@@ -53,9 +59,14 @@ class Bounds:
                     logger.info("%s@%d has no bound", task.source, task.index, exc_info=True)
             yield task
 
-    def with_bounds(self, pairs: Iterable[Pair]) -> list[Pair]:
+    def with_bounds(self, pairs: Sequence[Pair]) -> list[Pair]:
         """Pairs with their joint force errors."""
-        return [replace(pair, joint_force_error=self._error(_frames_of(pair))) for pair in pairs]
+        found = []
+        for pair in pairs:
+            found.append(replace(pair, joint_force_error=self._error(_frames_of(pair))))
+            if self._progress is not None and self._frames:
+                self._progress(len(found), len(pairs))
+        return found
 
     def of_set(
         self,
@@ -87,7 +98,7 @@ class Bounds:
             rms_force=math.sqrt(squares / size),
             irreducible_force_error=math.sqrt(alone / size),
             joint_force_error=math.sqrt((alone + more) / size),
-            n_too_large=sum(len(one.frames) for one in classes if not one.complete),
+            n_unbounded=sum(len(one.frames) for one in classes if not one.complete),
             classes=sorted(classes, key=lambda one: -one.joint_force_error),
         )
 
@@ -102,15 +113,15 @@ class Bounds:
         return None if lost is None else math.sqrt(lost / self._size(places))
 
     def _lost(self, places: tuple[Place, ...]) -> float | None:
-        """Sum of squares that is lost jointly; None if there are too many coordinates."""
+        """Sum of squares that is lost jointly; None if it is too much work, or fails."""
         if places not in self._known:
-            lost = None
+            self._known[places] = None
             if self._size(places) <= MOST:
                 frames = [self._frames[place] for place in places]
-                lost = jointly_lost(frames, self._descriptor, self._epsilon)
-            else:
-                logger.info("%d frames are too large to be bounded jointly", len(places))
-            self._known[places] = lost
+                try:
+                    self._known[places] = jointly_lost(frames, self._descriptor, self._epsilon)
+                except Exception:  # what else was found is worth having
+                    logger.info("%s have no joint bound", places, exc_info=True)
         return self._known[places]
 
     def _components(self, links: Sequence[tuple[Place, ...]]) -> Iterator[list[Place]]:

@@ -28,7 +28,7 @@ class FrameClass:
     irreducible_force_error
         The same for models that may differ from frame to frame.
     complete
-        Whether all were bounded jointly. Frames with many atoms are not.
+        Whether all were bounded jointly. Frames with hundreds of atoms are not.
     """
 
     frames: list[Place]
@@ -51,8 +51,9 @@ class JointBound:
         That of the frames each by itself, as in a scan, in eV/Å.
     joint_force_error
         With one model for all frames that have features in common, in eV/Å; at least the former.
-    n_too_large
-        Frames that have features in common with others and too many atoms to be bounded jointly.
+    n_unbounded
+        Frames that have features in common with others and were not bounded jointly, as they have
+        hundreds of atoms.
     classes
         These frames, the largest error first.
     """
@@ -61,7 +62,7 @@ class JointBound:
     rms_force: float
     irreducible_force_error: float
     joint_force_error: float
-    n_too_large: int
+    n_unbounded: int
     classes: list[FrameClass]
 
     def summary(self) -> str:
@@ -72,11 +73,11 @@ class JointBound:
                 "To first order, no force is out of reach of a model on these features, frame by "
                 "frame and where features agree."
             )
-        if self.n_too_large:
+        if self.n_unbounded:
+            frames = many(self.n_unbounded, "frame")
             best += (
-                f" {many(self.n_too_large, 'frame')} with features in common "
-                f"{'has' if self.n_too_large == 1 else 'have'} too many atoms to be bounded "
-                "jointly."
+                " Not bounded jointly, as they have too many atoms: "
+                f"{frames} with features in common."
             )
         text = (
             f"Joint force error: {self.joint_force_error:.3g} eV/Å over "

@@ -38,6 +38,7 @@ def find_pairs(
     max_pairs: int = 1000,
     bound: bool = True,
     progress: Callable[[int], object] | None = None,
+    joint_progress: Callable[[int, int], object] | None = None,
 ) -> PairResult:
     """Find environments that a descriptor takes for the same.
 
@@ -73,6 +74,8 @@ def find_pairs(
         features in common jointly. Takes most of the time.
     progress
         Called with the number of structures read so far.
+    joint_progress
+        Called with the number of degenerate pairs bounded so far, and of all.
 
     Returns
     -------
@@ -116,7 +119,7 @@ def find_pairs(
     _check(epsilon, delta, energy_tolerance, force_tolerance, max_environments, max_pairs)
     check_frames(frames)
     tasks = tasks_of(read_frames(frames), forces_key, energy_key, unit_factors(units), strict=True)
-    bounds = Bounds(descriptor, epsilon)
+    bounds = Bounds(descriptor, epsilon, joint_progress)
     if bound:
         tasks = bounds.passing(tasks)
     around = Surroundings(tasks, descriptor, max_environments, progress)
