@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import pickle
 from collections import Counter
-from pathlib import Path
 
 import ase.db
 import ase.io
@@ -30,11 +29,13 @@ from ase.mep import NEB
 from ase.optimize import BFGS, FIRE
 from ase.phonons import Phonons
 
-from ase_sensitivity import QUIPDescriptor, analyze
+from ase_sensitivity import SOAP, QUIPDescriptor, SensitivityObserver, analyze
 from ase_sensitivity.dynamics.bias import Attract, Repel
 from ase_sensitivity.dynamics.calculator import SensitivityCalculator
-from tests.conftest import CountingSOAP, Told, warm
+from tests.conftest import CountingSOAP, Still, Told, warm
 from tests.structures import rattled
+from tests.test_diagnosis import near_s1
+from tests.test_nearest import on_carbon
 
 
 class Everything(BaseCalculator):
@@ -596,69 +597,68 @@ def test_refuses():
         SensitivityCalculator(EMT(), soap(), scope="bond")
 
 
-# Stand-ins with the interface of other packages: what they do with a calculator.
+class TestSpurious:
+    """What matters and is near, as an observer would judge it."""
 
-
-class AbortSimBase:
-    """wfl.generate.md.abort_base: `stop` is called with the atoms at every step."""
-
-    def __init__(self, n_failed_steps=1):
-        self.ok_history = []
-        self.n_failed_steps = n_failed_steps
-
-    def stop(self, at):
-        self.ok_history.append(self.atoms_ok(at))
-        return np.all(np.logical_not(np.array(self.ok_history[-self.n_failed_steps :])))
-
-
-class ThresholdCheck:
-    """ipsuite: the maximum of `atoms.calc.results[key]` may not exceed a value."""
-
-    def __init__(self, key, max_value):
-        self.key, self.max_value = key, max_value
-
-    def check(self, atoms):
-        return np.max(atoms.calc.results[self.key]) > self.max_value
-
-
-def code_of_docs(heading: str) -> str:
-    text = (Path(__file__).parent.parent / "docs" / "calculator.md").read_text()
-    return text.split(f"## {heading}")[1].split("```python\n")[1].split("```")[0]
-
-
-def test_adapter_for_wfl():
-    namespace = {"AbortSimBase": AbortSimBase}
-    code = code_of_docs("wfl").replace("from wfl.generate.md.abort_base import AbortSimBase\n", "")
-    exec(code, namespace)
-    abort = namespace["AbortOnSingular"](soap(), threshold=0.05, n_failed_steps=2)
-    far, near = ammonia(), molecule("NH3")
-    near.positions[0, 2] = near.positions[1, 2] + 0.01
-    far.calc = near.calc = EMT()  # any calculator will do
-    assert [bool(abort.stop(atoms)) for atoms in (far, near, far, near, near)] == [0, 0, 0, 0, 1]
-
-
-def test_threshold_checks_of_ipsuite():
-    near = molecule("NH3")
-    near.positions[0, 2] = near.positions[1, 2] + 0.01
-    found = []
-    for atoms in (ammonia(), near):
-        atoms.calc = SensitivityCalculator(EMT(), soap())
+    def test_a_perfect_crystal_is_harmless(self):
+        atoms = bulk("Cu", cubic=True)
+        atoms.calc = SensitivityCalculator(EMT(), SOAP(["Cu"], cutoff=4.0, n_max=4, l_max=4))
         atoms.get_forces()
-        found.append(ThresholdCheck("condition_number", 20.0).check(atoms))
-        frozen = SinglePointCalculator(atoms, **atoms.calc.results)  # as it stores each frame
-        assert frozen.get_potential_energy(atoms) == atoms.get_potential_energy()
-    assert found == [False, True]
+        results = atoms.calc.results
+        assert results["sigma_ratio"] < 1e-10
+        assert results["spurious_distance"] == np.inf
+        assert results["spurious_proximity"] == 0.0
+        assert atoms.calc.diagnosis.cause == "symmetry"
 
+    @pytest.mark.parametrize("within", [0.1, 0.01])
+    def test_incompleteness_is_what_an_observer_finds(self, within):
+        atoms, descriptor = near_s1(0.03), on_carbon()
+        calc = SensitivityCalculator(EMT(), descriptor, distance_threshold=within)
+        settings = {"distance_threshold": within, "on_singular": "log"}
+        still = Still(atoms)
+        observer = SensitivityObserver(still, descriptor, **settings)
+        observer()
+        near = observer.n_singular == 1
+        distance = calc.get_property("spurious_distance", atoms)
+        assert distance == (observer.diagnosis.distance if near else np.inf)
+        assert near == (within == 0.1)
+        assert calc.get_property("spurious_proximity", atoms) == (1 / distance if near else 0.0)
 
-def test_adapter_for_ipsuite():
-    class Model:
-        def get_calculator(self, **kwargs):
-            return EMT()
+    def test_an_exact_one_can_be_compared(self):
+        atoms = near_s1(0.0)
+        calc = SensitivityCalculator(EMT(), on_carbon())
+        assert calc.get_property("spurious_proximity", atoms) == 1e16
 
-    namespace = {"MODEL": Model()}
-    exec(code_of_docs("IPSuite"), namespace)
-    node = namespace["SensitivityModel"](Model(), species=["N", "H"])
-    atoms = ammonia()
-    atoms.calc = node.get_calculator(directory="here")
-    atoms.get_forces()
-    assert atoms.calc.results["condition_number"] > 1
+    def test_what_is_known_is_not_looked_for_again(self):
+        atoms = bulk("Cu", cubic=True)
+        descriptor = CountingSOAP(["Cu"], cutoff=4.0, n_max=4, l_max=4)
+        calc = SensitivityCalculator(EMT(), descriptor)
+        calc.get_property("spurious_distance", atoms)
+        before = descriptor.n_calls
+        atoms.positions += 0.1
+        assert calc.get_property("spurious_distance", atoms) == np.inf
+        assert descriptor.n_calls == before + 1
+
+    def test_nothing_is_learnt_from_other_structures(self):
+        """How steep singular values are is a matter of the structure."""
+        descriptor = on_carbon()
+        calc = SensitivityCalculator(EMT(), descriptor)
+        flat = near_s1(0.5) + Atoms("CH", [(9, 9, 9), (10.1, 9.1, 9)])
+        calc.get_property("spurious_distance", flat)
+        fresh = SensitivityCalculator(EMT(), descriptor)
+        found = [known.get_property("spurious_distance", near_s1(0.03)) for known in (calc, fresh)]
+        assert found[0] == found[1] < 0.1
+
+    def test_copies_and_files_take_it(self):
+        atoms = near_s1(0.03)
+        atoms.calc = SensitivityCalculator(LennardJones(), on_carbon())
+        atoms.get_forces()
+        found = atoms.calc.results["spurious_distance"]
+        assert pickle.loads(pickle.dumps(atoms.calc)).results["spurious_distance"] == found
+        frozen = SinglePointCalculator(atoms, **atoms.calc.results)
+        assert set(frozen.results) <= set(all_properties)
+
+    @pytest.mark.parametrize("within", [0, -1.0, np.inf, "near", None])
+    def test_what_is_no_distance(self, within):
+        with pytest.raises((TypeError, ValueError), match="`distance_threshold` is"):
+            SensitivityCalculator(EMT(), soap(), distance_threshold=within)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 from ase import units
@@ -33,6 +34,10 @@ class Diagnosis:
     slope: Floats | None
     points: Ints | None
     how: str
+
+    def matters(self, within: float, causes: Container[str]) -> bool:
+        """Whether one of these causes is within this distance in Å."""
+        return self.cause is not None and self.cause in causes and self.distance <= within
 
     def arrival(self, velocities: Floats) -> float:
         """Time in fs until the singular value vanishes at these velocities (ASE's unit).

@@ -44,6 +44,9 @@ from ase_sensitivity.spectrum.solvers import Spectrum
 
 logger = logging.getLogger(__name__)
 
+WITHIN = 0.1
+"""In Å: how near a singular configuration has to be for its cause to be looked for."""
+
 SUSPICIOUS = 0.1
 """Ratio below which the distance is estimated. Incompleteness 0.1 Å away shows as ratios up to
 0.07, and as 0.03 in most directions."""
@@ -118,6 +121,7 @@ class Watch:
         self._suspicious = suspicious
         self._steepest = np.inf  # largest ratio per Å of distance of the run; nothing seen yet
         self._known: Known | None = None
+        self._numbers = np.empty(0, dtype=np.intp)
 
     def look(self, atoms: Atoms, found: Sensitivity) -> Diagnosis:
         """Diagnose a configuration.
@@ -129,6 +133,8 @@ class Watch:
         found
             Its sensitivity.
         """
+        if not np.array_equal(atoms.numbers, self._numbers):  # of others nothing is learnt
+            self._steepest, self._known, self._numbers = np.inf, None, atoms.numbers.copy()
         diagnosis = self._look(atoms, found)
         if found.n_apart and diagnosis.cause in (None, *HARMLESS):
             # Nobody sees them move against each other: singular as it is.

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import cached_property
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -16,10 +15,13 @@ from ase.calculators.calculator import (
 )
 from ase.outputs import Properties, all_outputs
 
-from ase_sensitivity.analysis import Scope, analyze, check_arguments
-from ase_sensitivity.approach.nearest import singularity_distance
+from ase_sensitivity.analysis import Scope, check_arguments
+from ase_sensitivity.approach.diagnosis import Diagnosis
+from ase_sensitivity.approach.watch import WITHIN
+from ase_sensitivity.arguments import as_number
 from ase_sensitivity.descriptors.base import Descriptor
-from ase_sensitivity.dynamics.bias import BIASED, Attract, BiasTerm, Repel
+from ase_sensitivity.dynamics.bias import BIASED, Attract, Repel
+from ase_sensitivity.dynamics.configuration import Configuration, Results, Settings
 from ase_sensitivity.dynamics.old_style import OldStyleCalculator
 from ase_sensitivity.sensitivity import Sensitivity
 
@@ -39,10 +41,12 @@ class SensitivityCalculator(BaseCalculator):
     bias
         :class:`~ase_sensitivity.Repel` or :class:`~ase_sensitivity.Attract`, whose energy, forces
         and stress are added to those of ``calc``; None for no bias. Structure scope only.
+    distance_threshold
+        How near, in Å, a singular configuration has to be for its cause to be looked for.
 
     Attributes
     ----------
-    calc, descriptor, scope, k, bias
+    calc, descriptor, scope, k, bias, distance_threshold
         As given. ``calc.results`` holds the physical energy and forces.
     results
         The results of ``calc``, with the bias added. These, which are no ASE properties, are
@@ -53,6 +57,10 @@ class SensitivityCalculator(BaseCalculator):
           its ratio to the largest, and the inverse of that, at most 1e16;
         - ``"singularity_distance"``: the distance to the nearest singular configuration in Å to
           first order, from the three softest modes: four more Jacobians;
+        - ``"spurious_distance"``: the distance in Å to a singular configuration that no physics
+          asks for, as :class:`~ase_sensitivity.SensitivityObserver` judges it; infinite where none
+          is known within ``distance_threshold``, as at a perfect crystal;
+        - ``"spurious_proximity"``: its inverse in 1/Å, at most 1e16, and 0 where there is none;
         - ``"bias_energy"``, ``"bias_forces"``, ``"bias_stress"``, if there is a bias: its part.
 
     Raises
@@ -86,6 +94,7 @@ class SensitivityCalculator(BaseCalculator):
         scope: Scope = "structure",
         k: int | None = 3,
         bias: Repel | Attract | None = None,
+        distance_threshold: float = WITHIN,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         check_arguments(Atoms(), descriptor, scope=scope, center=None, k=k)
@@ -98,9 +107,10 @@ class SensitivityCalculator(BaseCalculator):
         self.scope = scope
         self.k = k
         self.bias = bias
+        self.distance_threshold = as_number("distance_threshold", distance_threshold, "positive")
         self._inner = _modern(calc)
         self.implemented_properties = list(self._inner.implemented_properties)
-        self._found: _Configuration | None = None
+        self._found: Configuration | None = None
 
     @property
     def sensitivity(self) -> Sensitivity:
@@ -111,9 +121,24 @@ class SensitivityCalculator(BaseCalculator):
         RuntimeError
             If nothing was calculated yet.
         """
+        return self._now.sensitivity
+
+    @property
+    def diagnosis(self) -> Diagnosis:
+        """What an observer would know of the nearest singular configuration.
+
+        Raises
+        ------
+        RuntimeError
+            If nothing was calculated yet.
+        """
+        return self._now.diagnosis
+
+    @property
+    def _now(self) -> Configuration:
         if self._found is None:
             raise RuntimeError("nothing was calculated yet; ask the atoms for their energy first")
-        return self._found.sensitivity
+        return self._found
 
     def get_property(
         self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True
@@ -121,7 +146,7 @@ class SensitivityCalculator(BaseCalculator):
         """A property of the wrapped calculator, with the bias, or one of :attr:`results`."""
         atoms = self._known(atoms)
         found = self._look(atoms)
-        if name in _Configuration.KEYS:
+        if name in Configuration.KEYS:
             if name not in found.keys():  # noqa: SIM118 (no dictionary)
                 raise PropertyNotImplementedError(f"{name}: there is no bias")
             wanted = allow_calculation or found.knows(name)
@@ -150,14 +175,17 @@ class SensitivityCalculator(BaseCalculator):
                 return known
         raise RuntimeError("nothing was calculated yet: give `atoms`")
 
-    def _look(self, atoms: Atoms) -> _Configuration:
+    def _look(self, atoms: Atoms) -> Configuration:
         changes = compare_atoms(self.atoms, atoms)
         if changes:
             self.atoms = atoms.copy()
-        settings = (self.descriptor, self.scope, self.k, self.bias)
+        settings = Settings(self.descriptor, self.scope, self.k, self.bias, self.distance_threshold)
         unseen = set(changes) - {"initial_charges", "initial_magmoms"}
-        if self._found is None or unseen or self._found.settings != settings:
-            self._found = _Configuration(atoms.copy(), *settings)
+        if self._found is None or self._found.settings != settings:
+            self._found = Configuration(atoms.copy(), settings, settings.watch())
+            self.results = Results({}, self._found)
+        elif unseen:
+            self._found = Configuration(atoms.copy(), settings, self._found.watch)
             self.results = Results({}, self._found)
         return self._found
 
@@ -174,7 +202,7 @@ class SensitivityCalculator(BaseCalculator):
 
     def calculation_required(self, atoms: Atoms, properties: Sequence[str]) -> bool:
         """Whether the wrapped calculator would have to compute one of ``properties``."""
-        wanted = [name for name in properties if name not in _Configuration.KEYS]
+        wanted = [name for name in properties if name not in Configuration.KEYS]
         return bool(self._inner.calculation_required(atoms, wanted))
 
     def export_properties(self) -> Properties:
@@ -194,6 +222,7 @@ class SensitivityCalculator(BaseCalculator):
             "scope": self.scope,
             "k": self.k,
             "bias": None if self.bias is None else repr(self.bias),
+            "distance_threshold": self.distance_threshold,
         }
 
     def __getattr__(self, name: str) -> Any:
@@ -201,86 +230,6 @@ class SensitivityCalculator(BaseCalculator):
         if name.startswith("_") or "calc" not in self.__dict__:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.calc, name)
-
-
-class Results(dict[str, Any]):
-    """Results of a calculation; reads more than it lists, see :class:`SensitivityCalculator`."""
-
-    def __init__(self, values: Mapping[str, Any], found: _Configuration) -> None:
-        super().__init__(values)
-        self._found = found
-
-    def __missing__(self, key: str) -> Any:
-        return self._found[key]
-
-    def __contains__(self, key: object) -> bool:
-        return super().__contains__(key) or key in self._found.keys()  # noqa: SIM118
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """The value, also of what is not listed, or ``default``."""
-        return self[key] if key in self else default  # noqa: SIM401 (that is this method)
-
-
-class _Configuration:
-    """What is known of one configuration, found out when it is asked for."""
-
-    KEYS: ClassVar = {
-        "sigma_min": "sensitivity",
-        "sigma_ratio": "sensitivity",
-        "condition_number": "sensitivity",
-        "singularity_distance": "distance",
-        "bias_energy": "term",
-        "bias_forces": "term",
-        "bias_stress": "term",
-    }
-
-    def __init__(
-        self,
-        atoms: Atoms,
-        descriptor: Descriptor,
-        scope: Scope,
-        k: int | None,
-        bias: Repel | Attract | None,
-    ) -> None:
-        self.atoms = atoms
-        self.settings = (descriptor, scope, k, bias)
-
-    @cached_property
-    def sensitivity(self) -> Sensitivity:
-        descriptor, scope, k, _ = self.settings
-        return analyze(self.atoms, descriptor, scope=scope, k=k)
-
-    @cached_property
-    def distance(self) -> float:
-        descriptor, scope, *_ = self.settings
-        return singularity_distance(self.atoms, descriptor, scope=scope)
-
-    @cached_property
-    def term(self) -> BiasTerm:
-        descriptor, *_, bias = self.settings
-        assert bias is not None
-        return bias.evaluate(self.atoms, descriptor)
-
-    def keys(self) -> list[str]:
-        return [key for key, of in self.KEYS.items() if of != "term" or self.settings[-1]]
-
-    def knows(self, key: str) -> bool:
-        """Whether it was found out already."""
-        return self.KEYS[key] in self.__dict__
-
-    def __getitem__(self, key: str) -> Any:
-        if key not in self.keys():
-            raise KeyError(key)
-        if key == "singularity_distance":
-            return self.distance
-        if key.startswith("bias_"):
-            return getattr(self.term, key.removeprefix("bias_"))
-        found = self.sensitivity
-        if key == "sigma_min":
-            return float(found.singular_values[0]) if len(found.singular_values) else float("nan")
-        if key == "condition_number":
-            return 1 / max(found.ratio, 1e-16) if found.ratio == found.ratio else float("nan")
-        return found.ratio
 
 
 def _modern(calc: Any) -> Any:

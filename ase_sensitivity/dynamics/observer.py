@@ -16,7 +16,7 @@ from ase.parallel import world
 
 from ase_sensitivity.analysis import Scope, analyze, check_arguments
 from ase_sensitivity.approach.diagnosis import NOT_LOOKED_AT, Diagnosis
-from ase_sensitivity.approach.watch import Watch
+from ase_sensitivity.approach.watch import WITHIN, Watch
 from ase_sensitivity.arguments import as_flag, as_integer, is_number
 from ase_sensitivity.descriptors.base import Descriptor
 from ase_sensitivity.dynamics.actions import (
@@ -47,9 +47,6 @@ from ase_sensitivity.notices import (
 from ase_sensitivity.sensitivity import Sensitivity, not_among, said_of_pairs
 
 logger = logging.getLogger(__name__)
-
-WITHIN = 0.1
-"""In Å: how near a singular configuration has to be for its cause to be looked for."""
 
 
 class SensitivityObserver:
@@ -373,9 +370,7 @@ class SensitivityObserver:
     def _is_below(self, found: Sensitivity) -> bool:
         if self.threshold is not None:
             return found.ratio < self.threshold
-        if self._within is None or found.distance is None or found.approaching is None:
-            return False
-        return found.distance <= self._within and found.approaching in self._actions
+        return self._within is not None and self.diagnosis.matters(self._within, self._actions)
 
     def _actions_now(self, found: Sensitivity) -> tuple[Action, ...]:
         """Those for the cause; all there are if no cause is looked at."""
