@@ -235,9 +235,10 @@ class TestDuringARun:
 REPLAY = [
     ("frames", 5, {}, ["5"]),
     ("frames", None, {}, ["None"]),
-    ("frames", ammonia(), {}, ["Atoms("]),
+    ("frames", ammonia(), {}, ["one ase.Atoms"]),
     ("frames", [], {}, ["[]", "no frames"]),
-    ("frames", [ammonia(), "NH3"], {}, ["'NH3'", "1"]),
+    ("frames", [ammonia(), 3], {}, ["has 3"]),
+    ("frames", iter([ammonia(), 3]), {}, ["has 3", "at 1"]),
     ("timestep", 0, {}, ["0"]),
     ("timestep", -0.5, {}, ["-0.5"]),
     ("timestep", NAN, {}, ["nan"]),

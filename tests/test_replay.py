@@ -77,6 +77,13 @@ class TestEqualsTheLiveRun:
         ase.io.write(path, [ammonia()] * 3)
         assert len(replay(path, Told())) == 3
 
+    def test_files_follow_on_each_other(self, live, soap):
+        path = live / "run.traj"
+        found = replay([f"{path}@:3", f"{path}@3:"], soap, timestep=0.5, **SETTINGS)
+        expected = read_log(live / "log")
+        for name in vars(expected):
+            np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), name)
+
     def test_one_frame_of_a_file(self, live, soap):
         assert len(replay(f"{live / 'run.traj'}@-1", soap, on_singular="log")) == 1
 
@@ -142,11 +149,15 @@ class TestReplay:
     def test_without_a_header(self):
         assert len(replay([ammonia()] * 2, Told(), header=False)) == 2
 
-    def test_the_progress_bar_is_shown_on_request(self, capsys):
+    def test_the_progress_bar_is_shown_on_request(self, capsys, monkeypatch):
         replay([ammonia()] * 2, Told())
-        assert capsys.readouterr().out == ""
+        assert capsys.readouterr() == ("", "")
+        monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal, to rich
         replay([ammonia()] * 2, Told(), progress=True)
-        assert "Replaying" in capsys.readouterr().out
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert "Replaying" in captured.err
+        assert "2/2" in captured.err
 
     def test_frames_are_left_alone(self):
         frame = ammonia()

@@ -23,6 +23,7 @@ from ase_sensitivity.cli.check import check
 from ase_sensitivity.cli.converge import converge
 from ase_sensitivity.cli.output import Interrupted, PlainFormatter, fit
 from ase_sensitivity.cli.pairs import pairs
+from ase_sensitivity.cli.replay import replay
 from ase_sensitivity.cli.report import report
 from ase_sensitivity.cli.scan import scan
 from ase_sensitivity.notices import SensitivityWarning
@@ -62,7 +63,7 @@ def _common(
         logging.getLogger("ase_sensitivity.descriptors.soap.power_spectrum").setLevel(logging.INFO)
 
 
-for command in (analyze, scan, pairs, check, converge, report):
+for command in (analyze, replay, scan, pairs, check, converge, report):
     app.command()(command)
 
 

@@ -57,14 +57,15 @@ def converge(
 
     The descriptor's own n_max and l_max, which may be left out, do not matter.
     """
-    from ase_sensitivity.cli.progress import progress_bar
     from ase_sensitivity.cli.scan import chosen
     from ase_sensitivity.dataset.converge import converge as sweep
+    from ase_sensitivity.dataset.reading import count_frames
+    from ase_sensitivity.progress import progress
 
     tried: dict[str, Any] = {"n_max": levels("--n-max", n_max), "l_max": levels("--l-max", l_max)}
     texts = [_completed(text) for text in descriptor or []]
     family: Descriptor = chosen(files, texts, gap, species)
-    with progress_bar(files, shown=not json) as move:
+    with progress("Sweeping", lambda: count_frames(list(files)), shown=not json) as move:
         found = sweep(
             list(files),
             family,  # type: ignore[arg-type]  # it says so itself if it has no basis to change

@@ -13,13 +13,13 @@ from ase.md.langevin import Langevin
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from ase_sensitivity.descriptors.base import Floats, Ints
 from ase_sensitivity.descriptors.soap.soap import SOAP
 from ase_sensitivity.dynamics.log import SensitivityLog, read_log
 from ase_sensitivity.dynamics.observer import SensitivityObserver
+from ase_sensitivity.progress import progress
 
 TEMPERATURE = 2000.0  # K
 START_HEIGHT = 0.15  # Å of N above the plane of the hydrogen atoms
@@ -57,16 +57,12 @@ def _run(calculator: Callable[..., Any], directory: Path, steps: int, seed: int)
     )
     soap = SOAP(species=["N", "H"], cutoff=4.0, n_max=8, l_max=6)
     console.print(f"NH3, GFN2-xTB, {TEMPERATURE:g} K, {steps} steps of 0.5 fs, SOAP up to 4 Å")
-    compiling = "Compiling SOAP's kernels, the first time only"
-    if not console.is_terminal:
-        console.print(compiling)
-    with console.status(compiling):
+    with progress("Compiling SOAP's kernels, the first time only", unit=""):
         soap.jacobian(atoms)
     heights: list[float] = []
     logfile, frames = directory / "sensitivity.log", directory / "flagged.xyz"
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with (
-        Progress(*columns, TimeRemainingColumn(), console=console) as progress,
+        progress("Dynamics", steps, "steps") as move,
         SensitivityObserver(
             dyn,
             soap,
@@ -76,10 +72,9 @@ def _run(calculator: Callable[..., Any], directory: Path, steps: int, seed: int)
             on_singular={"symmetry": "record", "near-symmetric": "record"},
         ) as observer,
     ):
-        bar = progress.add_task("Dynamics", total=steps)
         dyn.attach(observer)
         dyn.attach(lambda: heights.append(height(atoms)))
-        dyn.attach(lambda: progress.update(bar, completed=dyn.nsteps))
+        dyn.attach(lambda: move(dyn.nsteps))
         dyn.run(steps)
     log = read_log(logfile)
     plot = directory / "sensitivity.png"

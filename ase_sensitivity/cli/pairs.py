@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -66,7 +68,6 @@ def pairs(
 
     With reference forces, also what force error that makes unavoidable.
     """
-    from ase_sensitivity.cli.progress import progress_bar
     from ase_sensitivity.cli.scan import chosen
     from ase_sensitivity.dataset.neighbors import find_pairs
 
@@ -74,7 +75,7 @@ def pairs(
         _check_place(output)
     seen = chosen(files, descriptor, gap, species)
     try:
-        with progress_bar(files, shown=not json) as move:
+        with _two_bars(files, shown=not json) as (read, bounded):
             found = find_pairs(
                 list(files),
                 seen,
@@ -89,8 +90,8 @@ def pairs(
                 max_environments=max_environments,
                 max_pairs=max_pairs,
                 bound=bound,
-                progress=move,
-                joint_progress=move,
+                progress=read,
+                joint_progress=bounded,
             )
     except KeyboardInterrupt:
         raise Interrupted("nothing is kept") from None
@@ -103,6 +104,28 @@ def pairs(
         output.write_text(to_json(_as_dictionary(found)) + "\n", encoding="utf-8")
     if not json:
         remark(f"All pairs: {output}")
+
+
+@contextmanager
+def _two_bars(
+    files: list[str], shown: bool
+) -> Iterator[tuple[Callable[[int], None], Callable[[int, int], None]]]:
+    """What to call with the number of frames read, and with those of pairs bounded and of all."""
+    from ase_sensitivity.dataset.reading import count_frames
+    from ase_sensitivity.progress import progress
+
+    with ExitStack() as shows:
+        read = shows.enter_context(progress("Reading", lambda: count_frames(files), shown=shown))
+        move: Callable[[int], None] | None = None
+
+        def bounded(done: int, total: int) -> None:
+            nonlocal move
+            if move is None:
+                shows.close()
+                move = shows.enter_context(progress("Bounding", total, "pairs", shown=shown))
+            move(done)
+
+        yield read, bounded
 
 
 def _check_place(output: Path) -> None:

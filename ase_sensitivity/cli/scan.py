@@ -171,14 +171,15 @@ def run(
         After SIGINT or SIGTERM, with what is done in the store.
     """
     from ase_sensitivity.cli.parallel import executor
-    from ase_sensitivity.cli.progress import progress_bar
+    from ase_sensitivity.dataset.reading import count_frames
     from ase_sensitivity.dataset.scan import scan as scan_frames
+    from ase_sensitivity.progress import progress
 
     try:
         with (
             _terminated_like_interrupted(),
             executor(workers, scheduler) as pool,
-            progress_bar(files, shown=not quiet) as move,
+            progress("Scanning", lambda: count_frames(list(files)), shown=not quiet) as move,
         ):
             return scan_frames(
                 list(files), descriptor, executor=pool, store=store, progress=move, **settings

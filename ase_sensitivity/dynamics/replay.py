@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -12,10 +12,11 @@ from ase import Atoms
 from ase.units import fs
 
 from ase_sensitivity.arguments import is_number
-from ase_sensitivity.dataset.reading import read_strictly
+from ase_sensitivity.dataset.reading import Frames, check_frames, count_frames, read_strictly
 from ase_sensitivity.descriptors.base import Descriptor
 from ase_sensitivity.dynamics.log import SensitivityLog, read_log
 from ase_sensitivity.dynamics.observer import SensitivityObserver
+from ase_sensitivity.progress import progress as progress_bar
 
 
 class Replay:
@@ -43,7 +44,7 @@ class Replay:
 
 
 def replay(
-    frames: str | Path | Iterable[Atoms],
+    frames: Frames,
     descriptor: Descriptor,
     *,
     timestep: float | None = None,
@@ -56,14 +57,16 @@ def replay(
     Parameters
     ----------
     frames
-        A file that ASE can read (all its frames; or some, as in ``"run.traj@::10"``), or frames.
-        Files and iterators are read one frame at a time.
+        A file that ASE can read (all its frames; or some, as in ``"run.traj@::10"``), or a list or
+        an iterator of frames and files, which follow on each other. Files and iterators are read
+        one frame at a time.
     descriptor
         What the potential sees.
     timestep
         Time between two frames in fs, for the time column.
     progress
-        Show a progress bar on the terminal.
+        Show a progress bar, or where there is no terminal a line every so often, on the standard
+        error.
     logfile
         Path, ``"-"`` or open file for the log, the same as a live run writes.
     **settings
@@ -91,32 +94,34 @@ def replay(
     """
     if timestep is not None and not (is_number(timestep) and 0 < timestep < math.inf):
         raise ValueError(f"`timestep` is {timestep!r} but must be a positive number in fs or None")
-    if isinstance(frames, Atoms) or not isinstance(frames, str | Path | Iterable):
-        raise TypeError(f"`frames` is {frames!r} but must be a file or a list of Atoms")
-    source = frames
-    if isinstance(frames, str | Path):
-        frames = read_strictly(frames)
-    if progress:
-        from rich.progress import track
-
-        frames = track(frames, description="Replaying")
+    check_frames(frames)
     run = Replay(timestep)
     observer: SensitivityObserver | None = None
     memory = io.StringIO()
     try:
-        for number, frame in enumerate(frames):
-            if not isinstance(frame, Atoms):
-                raise TypeError(f"`frames` has {frame!r} at {number}, which is not an ase.Atoms")
-            run.atoms, run.nsteps, run.max_steps = frame, number, number + 1
-            if observer is None:
-                observer = SensitivityObserver(run, descriptor, logfile=logfile, **settings)
-                observer.copy_log_to(memory)
-            observer()
-            if run.max_steps == run.nsteps:
-                break
+        with progress_bar("Replaying", lambda: count_frames(frames), shown=progress) as move:
+            for number, frame in enumerate(_each(frames)):
+                run.atoms, run.nsteps, run.max_steps = frame, number, number + 1
+                if observer is None:
+                    observer = SensitivityObserver(run, descriptor, logfile=logfile, **settings)
+                    observer.copy_log_to(memory)
+                observer()
+                move(number + 1)
+                if run.max_steps == run.nsteps:
+                    break
     finally:
         if observer is not None:
             observer.close()
     if observer is None:
-        raise ValueError(f"`frames` is {source!r}, which has no frames")
+        raise ValueError(f"`frames` is {frames!r}, which has no frames")
     return read_log(memory.getvalue().splitlines(keepends=True))
+
+
+def _each(frames: Frames) -> Iterator[Atoms]:
+    for number, item in enumerate([frames] if isinstance(frames, str | Path) else frames):
+        if isinstance(item, str | Path):
+            yield from read_strictly(item)
+        elif isinstance(item, Atoms):
+            yield item
+        else:
+            raise TypeError(f"`frames` has {item!r} at {number}, which is not an ase.Atoms")

@@ -1,0 +1,165 @@
+"""``ase-sensitivity replay``: what an observer would have said of a finished run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+import typer
+
+from ase_sensitivity.cli import options
+from ase_sensitivity.cli.output import Interrupted, remark, say, to_json
+
+if TYPE_CHECKING:
+    from ase_sensitivity.dynamics.log import SensitivityLog
+
+
+def _ratio_or_auto(text: str | None) -> float | Literal["auto"] | None:
+    if text is None:
+        return None
+    if text == "auto":
+        return "auto"
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"--threshold is {text!r} but must be a number or auto") from None
+
+
+def replay(
+    files: options.Files,
+    descriptor: options.DescriptorTexts = None,
+    gap: options.Gap = None,
+    species: options.Species = None,
+    logfile: Annotated[
+        str | None,
+        typer.Option(
+            "--logfile",
+            "-o",
+            metavar="LOG",
+            help="A line for each frame, to this file or, with -, to the standard output.",
+            show_default=False,
+        ),
+    ] = None,
+    trajectory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Frames in a singular state with their softest mode: .xyz, .extxyz or .traj.",
+            show_default=False,
+        ),
+    ] = None,
+    scope: options.ScopeName = "structure",
+    k: options.NumberOfValues = 3,
+    distance_threshold: Annotated[
+        float, typer.Option(metavar="Å", help="How near is near, if the cause matters.")
+    ] = 0.1,
+    distance: Annotated[
+        bool, typer.Option("--distance", help="Estimate the distance in every frame.")
+    ] = False,
+    threshold: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RATIO|auto",
+            help="Take sigma_min / sigma_max below this for singular, whatever the cause.",
+            show_default=False,
+        ),
+    ] = None,
+    patience: Annotated[
+        int, typer.Option(metavar="N", help="For how many frames in a row.", min=1)
+    ] = 1,
+    on_singular: Annotated[
+        str,
+        typer.Option(
+            help="Tell it in the log and the summary, warn at once as well, or end there.",
+            **options.one_of("log", "warn", "halt"),
+        ),
+    ] = "log",
+    timestep: Annotated[
+        float | None,
+        typer.Option(metavar="FS", help="Time between two frames in fs.", show_default=False),
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Tell where a finished run came near to a singular configuration.
+
+    The files follow on each other: they are one run.
+    """
+    from ase_sensitivity.cli.scan import chosen
+    from ase_sensitivity.dynamics.replay import replay as replay_frames
+
+    if json and logfile == "-":
+        raise ValueError("--json and --logfile - both want the standard output")
+    ratio = _ratio_or_auto(threshold)
+    seen = chosen(files, descriptor, gap, species)
+    try:
+        log = replay_frames(
+            list(files),
+            seen,
+            timestep=timestep,
+            progress=not json,
+            logfile=logfile,
+            trajectory=trajectory,
+            scope=scope,
+            k=k,
+            distance_threshold=distance_threshold,
+            distance=distance,
+            threshold=ratio,
+            patience=patience,
+            on_singular=on_singular,
+        )
+    except KeyboardInterrupt:
+        kept = logfile not in (None, "-")
+        what = f"the frames so far are in {logfile}" if kept else "nothing is kept without a log"
+        raise Interrupted(what) from None
+    found = statistics(log)
+    if json:
+        say(to_json({"logfile": logfile} | found))
+    else:
+        (remark if logfile == "-" else say)(summary(found))
+
+
+def statistics(log: SensitivityLog) -> dict[str, Any]:
+    """Counts and extremes of a log; frames by their number, distances in Å."""
+    known = np.flatnonzero(np.isfinite(log.ratio))
+    lowest = known[log.ratio[known].argmin()] if len(known) else None
+    nearest = {}
+    for cause in sorted({*log.cause.tolist()} - {"-"}):
+        those = np.flatnonzero(log.cause == cause)
+        first = those[log.distance[those].argmin()]
+        nearest[cause] = {
+            "n_frames": len(those),
+            "distance": log.distance[first],
+            "frame": log.step[first],
+        }
+    return {
+        "n_frames": len(log),
+        "n_singular": int((log.state == "singular").sum()),
+        "n_failed": int((log.state == "failed").sum()),
+        "smallest": None
+        if lowest is None
+        else {"ratio": log.ratio[lowest], "frame": log.step[lowest]},
+        "nearest": dict(sorted(nearest.items(), key=lambda item: float(item[1]["distance"]))),
+    }
+
+
+def summary(found: dict[str, Any]) -> str:
+    """The statistics in words."""
+    n_frames = found["n_frames"]
+    failed = f", {found['n_failed']} failed" if found["n_failed"] else ""
+    lines = [
+        f"{n_frames} frame{'' if n_frames == 1 else 's'}, {found['n_singular']} of them in a "
+        f"singular state{failed}."
+    ]
+    if found["smallest"] is not None:
+        smallest = found["smallest"]
+        lines.append(
+            f"Smallest sigma_min / sigma_max: {smallest['ratio']:.2e}, frame {smallest['frame']}."
+        )
+    if not found["nearest"]:
+        lines.append("No singular configuration is near in any frame.")
+    for cause, of in found["nearest"].items():
+        lines.append(
+            f"Near in {of['n_frames']} by {cause}; nearest {of['distance']:.4f} Å, "
+            f"frame {of['frame']}."
+        )
+    return "\n".join(lines)
