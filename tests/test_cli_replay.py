@@ -64,7 +64,7 @@ class TestReplay:
         of = expected.cause == "symmetry"
         nearest = np.where(of, expected.distance, np.inf).argmin()
         assert (
-            f"Near in {of.sum()} by symmetry; nearest {expected.distance[nearest]:.4f} Å, "
+            f"By symmetry, known in {of.sum()}: nearest {expected.distance[nearest]:.4f} Å, "
             f"frame {nearest}."
         ) in lines
 
@@ -124,6 +124,7 @@ class TestReplay:
         (["--threshold", "nan"], ["threshold", "nan"]),
         (["--distance-threshold", "0"], ["distance_threshold", "0"]),
         (["--patience", "0"], ["--patience", "0"]),
+        (["--budget", "-1"], ["budget", "-1"]),
         (["--timestep", "-2"], ["timestep", "-2"]),
         (["--on-singular", "explode"], ["'explode'", "log, warn, halt"]),
         (["--trajectory", "flagged.pdf"], ["flagged.pdf"]),

@@ -26,7 +26,9 @@ class Diagnosis:
     points
         The atom of each point, of shape (n_points,).
     how
-        "ratio" (not looked at), "estimate", "filter", "walk", or "known" from an earlier call.
+        "ratio" (not looked at), "estimate", "filter", "walk", "known" from an earlier call, or
+        "skipped": there was no time to look, or to walk; distance and cause are what is known all
+        the same, and the cause may be another one.
     """
 
     distance: float

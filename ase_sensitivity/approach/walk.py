@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -174,6 +175,7 @@ def walk(
     max_steps: int = 25,
     closest: float = 0.7,
     arrived: float = ARRIVED,
+    go_on: Callable[[], bool] = lambda: True,
 ) -> Walk:
     """Follow a mode to where its singular value vanishes, by Levenberg-Marquardt steps.
 
@@ -194,6 +196,8 @@ def walk(
         of the start.
     arrived
         The ratio to go on to.
+    go_on
+        Whether there is time for another step.
     """
     at, damping, n_steps, n_jacobians = start, 1e-2, 0, 0
     first = start.ratio(number)
@@ -208,6 +212,8 @@ def walk(
     while at.ratio(number) > arrived:
         if n_steps == max_steps:
             return ended(f"not there after {max_steps} steps")
+        if not go_on():
+            return ended("there was no time for another step")
         ahead = this.ahead(at.atoms, at.found.modes[:, number])
         n_jacobians += 1
         normal, downhill = _normal_equations(this, at, number, ahead)

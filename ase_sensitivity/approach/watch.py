@@ -11,6 +11,7 @@ import numpy as np
 from ase import Atoms
 
 from ase_sensitivity.analysis import Scope, fixed_atoms
+from ase_sensitivity.approach.budget import WALK, Budget
 from ase_sensitivity.approach.diagnosis import NOT_LOOKED_AT, Diagnosis
 from ase_sensitivity.approach.label import (
     BLIND_NEARBY,
@@ -25,7 +26,7 @@ from ase_sensitivity.approach.label import (
     label,
 )
 from ase_sensitivity.approach.nearest import cause_of, vanishing
-from ase_sensitivity.approach.recall import Known
+from ase_sensitivity.approach.recall import REFRESH, Known
 from ase_sensitivity.approach.subject import Subject, subject
 from ase_sensitivity.approach.walk import (
     CLOSE_ENOUGH,
@@ -101,6 +102,8 @@ class Watch:
         Estimate the distance at every call, not only on suspicion.
     suspicious
         Ratio below which a call is suspicious.
+    budget
+        How long a call may look for what is near.
     """
 
     def __init__(
@@ -112,6 +115,7 @@ class Watch:
         always: bool = False,
         apply_constraints: bool = False,
         suspicious: float = SUSPICIOUS,
+        budget: Budget | None = None,
     ) -> None:
         self._descriptor = descriptor
         self._scope = scope
@@ -121,6 +125,8 @@ class Watch:
         self._suspicious = suspicious
         self._steepest = np.inf  # largest ratio per Å of distance of the run; nothing seen yet
         self._known: Known | None = None
+        self.budget = Budget() if budget is None else budget
+        self._n_skipped = 0
         self._numbers = np.empty(0, dtype=np.intp)
 
     def look(self, atoms: Atoms, found: Sensitivity) -> Diagnosis:
@@ -135,7 +141,13 @@ class Watch:
         """
         if not np.array_equal(atoms.numbers, self._numbers):  # of others nothing is learnt
             self._steepest, self._known, self._numbers = np.inf, None, atoms.numbers.copy()
+        self.budget.begin()
         diagnosis = self._look(atoms, found)
+        if self.budget.exceeded:
+            diagnosis = replace(diagnosis, how="skipped")
+            self._n_skipped += 1
+            if self._n_skipped % REFRESH == 0:  # something else may have kept the machine busy
+                self.budget.cost = None
         if found.n_apart and diagnosis.cause in (None, *HARMLESS):
             # Nobody sees them move against each other: singular as it is.
             return replace(diagnosis, distance=0.0, cause="fragment", slope=None)
@@ -157,9 +169,11 @@ class Watch:
         fixed = fixed_atoms(atoms) if self._apply_constraints else None
         # A descriptor may do to a copy what it likes.
         this = subject(atoms.copy(), self._descriptor, self._scope, found.center, fixed)
-        asked = self._asked_quickly(this, found) or self._asked(this)
+        asked = self._asked_quickly(this, found) or self._asked(this, found)
+        if asked is None:
+            return recalled or NOT_LOOKED_AT
         if recalled is None and asked.distance <= NEAR * self._within and asked.here is None:
-            asked = self._asked(this)  # a closer look takes the complete spectrum
+            asked = self._asked(this, found) or asked  # a closer look takes the complete spectrum
         if not asked.nearby.singular:
             steepest = float((asked.sigma / asked.nearby.distances).max()) / found.scale
             before = self._steepest if np.isfinite(self._steepest) else 0.0
@@ -189,11 +203,16 @@ class Watch:
         )
         return diagnosis
 
-    def _asked(self, this: Subject) -> _Asked:
-        """Ask the lowest modes for their distance."""
-        here = place(this, this.start)
+    def _asked(self, this: Subject, known: Sensitivity) -> _Asked | None:
+        """Ask the lowest modes for their distance; None if there is no time."""
+        lowest = LOWEST if self._always else self._suspects(known)
+        if not self.budget.allows(1 if known.n_null else 1 + lowest):
+            return None
+        here = self.budget.measured(lambda: place(this, this.start))
         found = here.found
         lowest = LOWEST if self._always else self._suspects(found)
+        if not found.n_null and not self.budget.allows(lowest):
+            return None
         nearby = estimate(this, here, lowest)
         return _Asked(found.modes.T[:lowest], found.singular_values[:lowest], nearby, here)
 
@@ -238,6 +257,8 @@ class Watch:
                 continue
             cause, walked = self._harmless(mode, distance, space, hinges), None
             if cause is None:
+                if not self.budget.allows(WALK):
+                    continue
                 went = self._walk(this, here, number, CLOSE_ENOUGH)
                 if not went.arrived:
                     continue
@@ -245,7 +266,7 @@ class Watch:
                 if cause not in HARMLESS:  # of which kind only the exact geometry tells
                     exact = self._walk(this, here, number, EXACT)
                     apart = exact.end.atoms.positions - went.end.atoms.positions
-                    if np.linalg.norm(apart) < NEARBY[0]:
+                    if exact.arrived and np.linalg.norm(apart) < NEARBY[0]:
                         cause = cause_of(this, here, exact)
                 if cause not in HARMLESS and walked <= self._within:
                     return number, cause, walked
@@ -257,7 +278,8 @@ class Watch:
 
     def _walk(self, this: Subject, here: Place, number: int, arrived: float) -> Walk:
         reach = 2 * NEAR * self._within
-        return walk(this, here, number, arrived=arrived, max_distance=reach)
+        go_on = partial(self.budget.allows, 2)
+        return walk(this, here, number, arrived=arrived, max_distance=reach, go_on=go_on)
 
     @staticmethod
     def _harmless(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 import typer
 
+from ase_sensitivity.approach.budget import BUDGET
 from ase_sensitivity.cli import options
 from ase_sensitivity.cli.output import Interrupted, remark, say, to_json
 
@@ -74,6 +75,12 @@ def replay(
             **options.one_of("log", "warn", "halt"),
         ),
     ] = "log",
+    budget: Annotated[
+        float,
+        typer.Option(
+            metavar="S", help="Seconds that one frame may take to look for a cause; 0: any time."
+        ),
+    ] = BUDGET,
     timestep: Annotated[
         float | None,
         typer.Option(metavar="FS", help="Time between two frames in fs.", show_default=False),
@@ -106,6 +113,7 @@ def replay(
             threshold=ratio,
             patience=patience,
             on_singular=on_singular,
+            budget=budget or None,
         )
     except KeyboardInterrupt:
         kept = logfile not in (None, "-")
@@ -159,7 +167,7 @@ def summary(found: dict[str, Any]) -> str:
         lines.append("No singular configuration is near in any frame.")
     for cause, of in found["nearest"].items():
         lines.append(
-            f"Near in {of['n_frames']} by {cause}; nearest {of['distance']:.4f} Å, "
+            f"By {cause}, known in {of['n_frames']}: nearest {of['distance']:.4f} Å, "
             f"frame {of['frame']}."
         )
     return "\n".join(lines)

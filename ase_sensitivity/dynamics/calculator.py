@@ -16,6 +16,7 @@ from ase.calculators.calculator import (
 from ase.outputs import Properties, all_outputs
 
 from ase_sensitivity.analysis import Scope, check_arguments
+from ase_sensitivity.approach.budget import BUDGET, Budget
 from ase_sensitivity.approach.diagnosis import Diagnosis
 from ase_sensitivity.approach.watch import WITHIN
 from ase_sensitivity.arguments import as_number
@@ -43,10 +44,13 @@ class SensitivityCalculator(BaseCalculator):
         and stress are added to those of ``calc``; None for no bias. Structure scope only.
     distance_threshold
         How near, in Å, a singular configuration has to be for its cause to be looked for.
+    budget
+        Seconds that this may take for one configuration, as of
+        :class:`~ase_sensitivity.SensitivityObserver`.
 
     Attributes
     ----------
-    calc, descriptor, scope, k, bias, distance_threshold
+    calc, descriptor, scope, k, bias, distance_threshold, budget
         As given. ``calc.results`` holds the physical energy and forces.
     results
         The results of ``calc``, with the bias added. These, which are no ASE properties, are
@@ -95,6 +99,7 @@ class SensitivityCalculator(BaseCalculator):
         k: int | None = 3,
         bias: Repel | Attract | None = None,
         distance_threshold: float = WITHIN,
+        budget: float | None = BUDGET,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         check_arguments(Atoms(), descriptor, scope=scope, center=None, k=k)
@@ -108,6 +113,7 @@ class SensitivityCalculator(BaseCalculator):
         self.k = k
         self.bias = bias
         self.distance_threshold = as_number("distance_threshold", distance_threshold, "positive")
+        self.budget = Budget(budget).seconds
         self._inner = _modern(calc)
         self.implemented_properties = list(self._inner.implemented_properties)
         self._found: Configuration | None = None
@@ -179,7 +185,9 @@ class SensitivityCalculator(BaseCalculator):
         changes = compare_atoms(self.atoms, atoms)
         if changes:
             self.atoms = atoms.copy()
-        settings = Settings(self.descriptor, self.scope, self.k, self.bias, self.distance_threshold)
+        settings = Settings(
+            self.descriptor, self.scope, self.k, self.bias, self.distance_threshold, self.budget
+        )
         unseen = set(changes) - {"initial_charges", "initial_magmoms"}
         if self._found is None or self._found.settings != settings:
             self._found = Configuration(atoms.copy(), settings, settings.watch())
@@ -223,6 +231,7 @@ class SensitivityCalculator(BaseCalculator):
             "k": self.k,
             "bias": None if self.bias is None else repr(self.bias),
             "distance_threshold": self.distance_threshold,
+            "budget": self.budget,
         }
 
     def __getattr__(self, name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from functools import cached_property
@@ -10,13 +11,17 @@ from typing import Any, ClassVar, NamedTuple
 from ase import Atoms
 
 from ase_sensitivity.analysis import Scope, analyze
+from ase_sensitivity.approach.budget import EXCEEDED, Budget
 from ase_sensitivity.approach.diagnosis import Diagnosis
 from ase_sensitivity.approach.nearest import singularity_distance
 from ase_sensitivity.approach.watch import Watch
 from ase_sensitivity.descriptors.base import Descriptor
 from ase_sensitivity.dynamics.actions import SPURIOUS
 from ase_sensitivity.dynamics.bias import Attract, BiasTerm, Repel
+from ase_sensitivity.notices import CostWarning, warn
 from ase_sensitivity.sensitivity import Sensitivity
+
+logger = logging.getLogger(__name__)
 
 LARGEST = 1e16
 """Inverses of what is zero: checks can compare with them, unlike with infinity."""
@@ -30,10 +35,12 @@ class Settings(NamedTuple):
     k: int | None
     bias: Repel | Attract | None
     within: float
+    budget: float | None
 
     def watch(self) -> Watch:
         """A judge that remembers nothing yet."""
-        return Watch(self.descriptor, scope=self.scope, within=self.within)
+        budget = Budget(self.budget)
+        return Watch(self.descriptor, scope=self.scope, within=self.within, budget=budget)
 
 
 class Configuration:
@@ -71,7 +78,11 @@ class Configuration:
     @cached_property
     def diagnosis(self) -> Diagnosis:
         """As of an observer."""
-        return self.watch.look(self.atoms, self.sensitivity)
+        found = self.watch.look(self.atoms, self.sensitivity)
+        if found.how == "skipped":
+            logger.info("not looked for: %s", self.watch.budget)
+            warn(EXCEEDED, CostWarning)
+        return found
 
     @property
     def spurious_distance(self) -> float:

@@ -15,6 +15,7 @@ from ase import Atoms, units
 from ase.parallel import world
 
 from ase_sensitivity.analysis import Scope, analyze, check_arguments
+from ase_sensitivity.approach.budget import BUDGET, EXCEEDED, Budget
 from ase_sensitivity.approach.diagnosis import NOT_LOOKED_AT, Diagnosis
 from ase_sensitivity.approach.watch import WITHIN, Watch
 from ase_sensitivity.arguments import as_flag, as_integer, is_number
@@ -38,6 +39,7 @@ from ase_sensitivity.dynamics.log import (
 )
 from ase_sensitivity.dynamics.threshold import CALIBRATION, QUANTILE, Threshold
 from ase_sensitivity.notices import (
+    CostWarning,
     EvaluationWarning,
     SingularConfiguration,
     SingularWarning,
@@ -79,6 +81,10 @@ class SensitivityObserver:
         (the square root of the sum of all squared displacements). None: no distance matters.
     distance
         Estimate the distance at every call, not only when the ratio is suspiciously small.
+    budget
+        Seconds that one call may look for distance and cause, beyond the analysis itself; None for
+        no limit. What would take longer, by the time that a Jacobian takes, is skipped: the log
+        says so, and a :class:`~ase_sensitivity.CostWarning` once.
     threshold
         A frame is *below* if sigma_min / sigma_max is less than this, whatever the cause and the
         distance. ``"auto"`` takes a quantile of the ratios of a calibration. None: no ratio
@@ -186,6 +192,7 @@ class SensitivityObserver:
         k: int = 3,
         distance_threshold: float | None = WITHIN,
         distance: bool = False,
+        budget: float | None = BUDGET,
         threshold: float | Literal["auto"] | None = None,
         calibration: int | Iterable[Atoms] = CALIBRATION,
         quantile: float = QUANTILE,
@@ -232,7 +239,9 @@ class SensitivityObserver:
         self._masking: tuple[str, ...] = ()
         self._threshold = Threshold(threshold, calibration, quantile, self._ratio)
         by_cause = threshold is None or isinstance(on_singular, Mapping)
-        self._watch = self._start_watch(distance_threshold, by_cause, as_flag("distance", distance))
+        self._watch = self._start_watch(
+            distance_threshold, by_cause, as_flag("distance", distance), Budget(budget)
+        )
         # Opening a file empties it: only once everything else is known to be right.
         _check_files(logfile, trajectory, comm)
         self._log = LineFile(logfile, append, comm)
@@ -305,7 +314,7 @@ class SensitivityObserver:
             )
             return
         self._remark(step, found)
-        found = self._diagnosed(atoms, found)
+        found = self._diagnosed(step, atoms, found)
         self.sensitivity = found
         state = self._state(found)
         arrival = float("nan")
@@ -318,9 +327,9 @@ class SensitivityObserver:
             self.n_singular += 1
             self._act(atoms, found, step, time)
 
-    def _diagnosed(self, atoms: Atoms, found: Sensitivity) -> Sensitivity:
+    def _diagnosed(self, step: int, atoms: Atoms, found: Sensitivity) -> Sensitivity:
         """The result with distance and cause, as far as there is a reason to look for them."""
-        self.diagnosis = NOT_LOOKED_AT
+        before, self.diagnosis = self.diagnosis, NOT_LOOKED_AT
         if self._watch is None:
             return found
         try:
@@ -334,7 +343,11 @@ class SensitivityObserver:
                 EvaluationWarning,
             )
         known = self.diagnosis
-        if known is NOT_LOOKED_AT:
+        if known.how == "skipped":
+            if before.how != "skipped":
+                self._write_line(f"# step {step}: not looked for: {self._watch.budget}\n")
+            self._warn(EXCEEDED, CostWarning)
+        if known.points is None:
             return found
         return replace(found, distance=known.distance, approaching=known.cause)
 
@@ -459,7 +472,9 @@ class SensitivityObserver:
         limits = f"threshold={threshold}, distance_threshold={self._within}"
         return f"# {described}\n# {settings}, {limits}\n"
 
-    def _start_watch(self, within: float | None, by_cause: bool, always: bool) -> Watch | None:
+    def _start_watch(
+        self, within: float | None, by_cause: bool, always: bool, budget: Budget
+    ) -> Watch | None:
         if within is not None and (not is_number(within) or not 0 < within < math.inf):
             raise ValueError(
                 f"`distance_threshold` is {within!r} but must be a positive number or None"
@@ -474,6 +489,7 @@ class SensitivityObserver:
             within=within or WITHIN,
             always=always,
             apply_constraints=self._settings["apply_constraints"],
+            budget=budget,
         )
 
     def _ratio(self, frame: Atoms) -> float:

@@ -1,0 +1,146 @@
+"""Looking for what is near ends where it would take too long. The clock counts Jacobians."""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import pytest
+from ase.calculators.emt import EMT
+
+from ase_sensitivity import (
+    CostWarning,
+    SensitivityCalculator,
+    SensitivityObserver,
+    analyze,
+    read_log,
+    replay,
+)
+from ase_sensitivity.approach.budget import Budget
+from ase_sensitivity.approach.recall import REFRESH
+from ase_sensitivity.approach.watch import Watch
+from tests.conftest import SlowSOAP, Still, Told, ammonia, ours
+from tests.test_diagnosis import near_s1
+
+
+@pytest.fixture
+def slow() -> SlowSOAP:
+    settings = {"atom_sigma": 0.3, "normalise": False, "central_weight": 0, "centers": ["C"]}
+    return SlowSOAP(["H"], cutoff=3.0, n_max=8, l_max=8, **settings)
+
+
+@pytest.fixture
+def look(slow):
+    """What a watch says of a structure, and the Jacobians that it took."""
+
+    def look(watch, atoms):
+        found = analyze(atoms, slow, k=3)
+        before = slow.n_calls
+        return watch.look(atoms, found), slow.n_calls - before
+
+    return look
+
+
+def watch_of(slow, seconds) -> Watch:
+    budget = Budget(seconds, clock=lambda: float(slow.n_calls))
+    return Watch(slow, scope="structure", within=0.1, budget=budget)
+
+
+def test_without_a_budget_the_cause_is_found(slow, look):
+    found, n_jacobians = look(watch_of(slow, None), near_s1(0.03))
+    assert (found.how, found.cause) == ("walk", "incompleteness")
+    assert n_jacobians > 10
+
+
+def test_a_walk_that_would_take_too_long_is_skipped(slow, look):
+    found, n_jacobians = look(watch_of(slow, 11.0), near_s1(0.03))
+    assert (found.how, found.cause) == ("skipped", None)
+    assert 0 < found.distance < 0.03
+    assert n_jacobians == 3  # the start, and one ahead of it along each of two suspects
+
+
+def test_a_walk_that_takes_longer_than_usual_is_broken_off(slow, look):
+    _, whole = look(watch_of(slow, None), near_s1(0.03))
+    found, n_jacobians = look(watch_of(slow, 12.0), near_s1(0.03))
+    assert found.how == "skipped"
+    assert n_jacobians <= 12 + 6 < whole  # what a step tries at most is tried
+
+
+def test_an_estimate_that_would_take_too_long_is_skipped(slow, look):
+    """One Jacobian tells; after that it is known."""
+    watch = watch_of(slow, 1.5)
+    for expected in (1, 0, 0):
+        found, n_jacobians = look(watch, near_s1(0.03))
+        assert (found.how, found.cause, found.points) == ("skipped", None, None)
+        assert n_jacobians == expected
+
+
+def test_what_is_known_is_measured_again_at_times(slow, look):
+    watch = watch_of(slow, 1.5)
+    counts = [look(watch, near_s1(0.03))[1] for _ in range(REFRESH + 1)]
+    assert counts == [1] + (REFRESH - 1) * [0] + [1]
+
+
+def test_what_needs_no_jacobian_needs_no_time(slow, look):
+    found, n_jacobians = look(watch_of(slow, 1.5), near_s1(0.0))
+    assert (found.how, found.cause) == ("walk", "incompleteness")
+    assert n_jacobians == 1
+
+
+class TestObserver:
+    @pytest.fixture
+    def observer(self, slow):
+        still = Still(near_s1(0.03))
+        log = io.StringIO()
+        observer = SensitivityObserver(still, slow, logfile=log, budget=11.0)
+        observer._watch.budget.clock = lambda: float(slow.n_calls)
+        return still, observer, log
+
+    def test_it_says_so_once(self, observer):
+        still, observer, log = observer
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            still.play(observer, 1)
+            still.atoms.positions[1] += 0.03  # beyond what is remembered
+            still.play(observer, 1)
+        (warning,) = ours(caught)
+        assert warning.category is CostWarning
+        assert "conftest" in warning.filename  # where the run is, not where the observer is
+        lines = [text for text in log.getvalue().splitlines() if "not looked for" in text]
+        assert lines == [
+            "# step 1: not looked for: a Jacobian takes 1 s, a walk some 10 of them, "
+            "and the budget of a call is 11 s"
+        ]
+        assert observer.sensitivity.approaching is None
+        assert observer.sensitivity.distance < 0.1
+        assert read_log(log.getvalue().splitlines(keepends=True)).state.tolist() == ["ok", "ok"]
+
+    def test_an_error_that_it_is_made_stops_no_look(self, observer):
+        still, observer, _ = observer
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(CostWarning):
+                still.play(observer, 1)
+        assert observer.error is None
+
+
+def test_the_calculator_has_one_too(slow, monkeypatch):
+    clock = lambda: float(slow.n_calls)  # noqa: E731
+    monkeypatch.setattr(Budget.__init__, "__defaults__", (30.0, clock))
+    atoms = near_s1(0.03)
+    calc = SensitivityCalculator(EMT(), slow, budget=11.0)
+    with pytest.warns(CostWarning):
+        assert calc.get_property("spurious_distance", atoms) == float("inf")
+    assert calc.diagnosis.how == "skipped"
+    calc.budget = None
+    assert calc.get_property("spurious_distance", atoms) < 0.1
+
+
+@pytest.mark.parametrize("budget", [0, -1.0, float("nan"), float("inf"), "long"])
+def test_what_is_no_budget(budget):
+    for call in (
+        lambda: replay([ammonia()], Told(), budget=budget),
+        lambda: SensitivityCalculator(EMT(), Told(), budget=budget),
+    ):
+        with pytest.raises((TypeError, ValueError), match="`budget` is"):
+            call()
