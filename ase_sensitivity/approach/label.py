@@ -13,6 +13,7 @@ from ase_sensitivity.causes.incompleteness import class_sums
 from ase_sensitivity.causes.symmetry import point_group
 from ase_sensitivity.descriptors.base import Floats
 from ase_sensitivity.spectrum.canonical import canonical
+from ase_sensitivity.threads import threads_for
 
 HARMLESS = ("symmetry", "near-symmetric", "fragment")
 """Causes that are right and need no attention."""
@@ -154,8 +155,9 @@ def _unchanged(
     n = 3 * at.view.n_columns
     everything = np.eye(n).reshape(-1, 3, n)
     total, n_rows = np.zeros((n, n)), 0
-    for sight in sights(at.view, at.atoms, this.descriptor, margin):
-        for environment in map(only, sight.environments):
+    seen = sights(at.view, at.atoms, this.descriptor, margin)
+    with threads_for(3 * max((len(e.numbers) for s in seen for e in s.environments), default=0)):
+        for environment in (only(e) for sight in seen for e in sight.environments):
             change = environment.internal(everything, ROUGHLY)
             n_rows += len(change)
             change = seen_of(environment, change)

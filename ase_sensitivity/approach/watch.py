@@ -42,6 +42,7 @@ from ase_sensitivity.approach.walk import (
 from ase_sensitivity.descriptors.base import Descriptor, Floats
 from ase_sensitivity.sensitivity import Sensitivity
 from ase_sensitivity.spectrum.solvers import Spectrum
+from ase_sensitivity.threads import threads_for
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +143,8 @@ class Watch:
         if not np.array_equal(atoms.numbers, self._numbers):  # of others nothing is learnt
             self._steepest, self._known, self._numbers = np.inf, None, atoms.numbers.copy()
         self.budget.begin()
-        diagnosis = self._look(atoms, found)
+        with threads_for(3 * len(atoms)):
+            diagnosis = self._look(atoms, found)
         if self.budget.exceeded:
             diagnosis = replace(diagnosis, how="skipped")
             self._n_skipped += 1
