@@ -41,7 +41,6 @@ from ase_sensitivity.notices import (
     SingularConfiguration,
     SingularWarning,
     SpeciesWarning,
-    StoreWarning,
 )
 from ase_sensitivity.report.html import write_report
 from ase_sensitivity.sensitivity import Sensitivity
@@ -79,7 +78,6 @@ __all__ = [
     "SizeIndependent",
     "SpeciesWarning",
     "StackedJacobian",
-    "StoreWarning",
     "StreamedJacobian",
     "Twin",
     "analyze",

@@ -47,10 +47,6 @@ class DescriptorWarning(SensitivityWarning):
     """A descriptor of a potential is left out."""
 
 
-class StoreWarning(SensitivityWarning):
-    """A store of results holds more than was asked for."""
-
-
 class ConstraintWarning(SensitivityWarning):
     """A constraint is not taken into account."""
 

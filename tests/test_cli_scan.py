@@ -78,14 +78,42 @@ def test_a_warning_is_one_line(data, capsys, monkeypatch):
 
     monkeypatch.setattr(warnings, "showwarning", show)  # pytest would keep them to itself
     usual = warnings.formatwarning
-    options = ["-d", SOAP, "--species", "H,O"]
-    assert main(["scan", data, *options]) == 0
+    assert main(["scan", data, "-d", SOAP, "--species", "H,O"]) == 0
     assert "warning" not in capsys.readouterr().err
-    assert main(["scan", f"{data}@:2", *options]) == 0
+    strings = ["water_dimer cutoff=6", f"{SOAP} species_Z={{{{1 8}}}} n_species=2"]
+    words = "".join(f"<descriptor>{text}</descriptor>" for text in strings)
+    Path("gap.xml").write_text(f"<GAP gap_version='1700000000'>{words}</GAP>")
+    assert main(["scan", data, "--gap", "gap.xml", "-o", "other.db"]) == 0
     err = capsys.readouterr().err
-    assert "ase-sensitivity: warning: the store holds frames that were not asked for" in err
+    assert "ase-sensitivity: warning: some descriptors of this GAP are not supported" in err
     assert ".py" not in err
     assert warnings.formatwarning is usual
+
+
+def test_a_second_scan_speaks_of_its_own_files(data, capsys):
+    """And says in a line of its own what the same database holds besides; so does check."""
+    torn = Path("torn.xyz")
+    torn.write_text(Path(data).read_text()[:-90])
+    ase.io.write("one.xyz", waters(1))
+    options = ["-d", SOAP, "--species", "H,O", "-o", "results.db"]
+    assert main(["scan", "torn.xyz", *options]) == 0
+    capsys.readouterr()
+    assert main(["scan", "one.xyz", *options]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith("1 frame, 0 with an error.\n")
+    assert "torn.xyz" not in captured.out + captured.err
+    assert captured.out.endswith(
+        "\nThe database holds 8 frames besides, which this is not about.\n"
+    )
+    assert main(["check", "one.xyz", *options, "--max-truncation", "9"]) == 0
+    captured = capsys.readouterr()
+    assert "FAILED" not in captured.out
+    assert "besides" in captured.err
+    assert main(["check", "torn.xyz", *options, "--max-truncation", "9"]) == 1
+    capsys.readouterr()
+    assert main(["scan", "one.xyz", *options, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["n_frames"], told["n_besides"]) == (1, 8)
 
 
 def test_units(data):

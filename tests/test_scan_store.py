@@ -20,7 +20,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.db import connect
 from ase.io import write
 
-from ase_sensitivity import SOAP, QUIPDescriptor, StoreWarning
+from ase_sensitivity import SOAP, QUIPDescriptor
 from ase_sensitivity.dataset.result import ScanResult
 from ase_sensitivity.dataset.scan import scan
 from tests.conftest import hears_interrupts
@@ -364,17 +364,26 @@ def test_other_references_are_refused(tmp_path: Path) -> None:
         scan(labelled(0.2), soap, forces_key="forces", store=store)
 
 
-def test_more_than_was_asked_for_is_told(tmp_path: Path) -> None:
+def test_the_result_is_about_the_frames_that_were_given(tmp_path: Path) -> None:
     store = tmp_path / "results.db"
     soap = SOAP(["C", "H", "O"], cutoff=3.0, n_max=2, l_max=1)
-    for name in ("a", "b"):
-        write(tmp_path / f"{name}.xyz", labelled(0.1))
-    assert len(scan(tmp_path / "a.xyz", soap, store=store)) == 4
-    with pytest.warns(StoreWarning):
-        assert len(scan(tmp_path / "b.xyz", soap, store=store)) == 8
-    with pytest.warns(StoreWarning):
-        scan(f"{tmp_path / 'a.xyz'}@:2", soap, store=store)
-    assert len(scan([tmp_path / "a.xyz", tmp_path / "b.xyz"], soap, store=store)) == 8
-    write(tmp_path / "a.xyz", labelled(0.1, n=2))  # shorter than before
-    with pytest.warns(StoreWarning):
-        scan([tmp_path / "a.xyz", tmp_path / "b.xyz"], soap, store=store)
+    a, b = (tmp_path / f"{name}.xyz" for name in "ab")
+    write(a, labelled(0.1))
+    write(b, labelled(0.1, n=2))
+    b.write_text(b.read_text()[:-90])
+    only_b = scan(b, soap)
+    assert len(scan(b, soap, store=store)) == 2
+    found = scan(a, soap, store=store)
+    assert {row["source"] for row in found.rows} == {str(a)}
+    assert (len(found), found.n_besides, found.column("error").any()) == (4, 2, False)
+    assert found.summary().endswith("The database holds 2 frames besides, which this is not about.")
+    done: list[int] = []
+    part = scan([f"{a}@3", b], soap, store=store, progress=done.append)
+    assert done == [2 + 1]  # the torn frame is read again
+    assert part.rows == [*only_b.rows, found.rows[3]]  # in the order of the store
+    assert [record.row for record in part.records()] == part.rows
+    assert [part.record(n).row for n in range(-1, 2)] == [part.rows[n] for n in range(-1, 2)]
+    write(a, labelled(0.1, n=2))  # shorter than before
+    again = scan([a, b], soap, store=store)
+    assert (len(again), again.n_besides) == (4, 2)
+    assert len(ScanResult.read(store)) == 6

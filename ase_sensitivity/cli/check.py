@@ -162,7 +162,7 @@ def check(
     else:
         for one in checks:
             say(str(one))
-        for note in result.notes:
+        for note in [*result.notes, *result.besides]:
             remark(note)
     return 0 if passed else FAILED
 

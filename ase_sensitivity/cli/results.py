@@ -51,6 +51,7 @@ def statistics(result: ScanResult) -> dict[str, Any]:
                 worst[name] = {"value": value, "source": row["source"], "index": row["index"]}
     return {
         "n_frames": total,
+        "n_besides": result.n_besides,
         "n_analyzed": seen,
         "n_failed": failed,
         "first_error": first_error,

@@ -37,6 +37,8 @@ class ScanResult:
     ----------
     store
         Where the records are.
+    n_besides
+        How many frames the database holds besides.
 
     Notes
     -----
@@ -44,9 +46,10 @@ class ScanResult:
     frame, ``column`` and ``records`` far less.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, n_besides: int = 0) -> None:
         self._store = store
         self.parameters = store.parameters
+        self.n_besides = n_besides
 
     @classmethod
     def read(cls, name: str | Path) -> ScanResult:
@@ -175,7 +178,15 @@ class ScanResult:
 
     def summary(self) -> str:
         """What was found, in words."""
-        return self._totals.summary()
+        return "\n".join([self._totals.summary(), *self.besides])
+
+    @property
+    def besides(self) -> list[str]:
+        """What the database holds besides, a line if it holds something."""
+        if not self.n_besides:
+            return []
+        frames = "1 frame" if self.n_besides == 1 else f"{self.n_besides} frames"
+        return [f"The database holds {frames} besides, which this is not about."]
 
     @property
     def irreducible_alone(self) -> dict[str, float | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import asdict
@@ -25,9 +25,8 @@ from ase_sensitivity.dataset.record import FrameRecord
 from ase_sensitivity.dataset.references import tasks_of, unit_factors
 from ase_sensitivity.dataset.result import ScanResult
 from ase_sensitivity.dataset.rows import digest
-from ase_sensitivity.dataset.store import DatabaseStore, Known, MemoryStore, Store
+from ase_sensitivity.dataset.store import DatabaseStore, Known, MemoryStore, Part, Store
 from ase_sensitivity.descriptors.base import Descriptor
-from ase_sensitivity.notices import StoreWarning, warn
 from ase_sensitivity.plain_text import reason
 
 logger = logging.getLogger(__name__)
@@ -90,7 +89,8 @@ def scan(
     store
         An ASE database to write to, ``"results.db"`` or ``"postgresql://..."``. If it has part of
         the frames already, only the rest is computed: after an interruption, call again with the
-        same arguments. Without one all records are in memory, some kB for each frame.
+        same arguments. The result is of these frames, also if the store has others. Without a
+        store all records are in memory, some kB for each frame.
     k
         Number of singular values and modes to keep of each frame.
     causes
@@ -160,16 +160,17 @@ def scan(
     if database is not None and database.exists:
         database.begin(parameters)
         known, sources = database.done()
-    n_done = len(known)
+    had = sum(digest is not None for digest in known.values())
     read = read_frames(frames, sources)
-    tasks = tasks_of(read, forces_key, energy_key, factors, strict=not n_done)
+    tasks = tasks_of(read, forces_key, energy_key, factors, strict=not had)
     first = list(islice(tasks, 1))  # if it raises, there is no database without rows
-    if not (n_done or first):
+    if not first:
         raise ValueError(f"`frames` is {frames!r}, which has no frames")
     if database is not None:
         database.begin(parameters)
         kept = database
-    chunks = _Chunks(_new(chain(first, tasks), known))
+    n_done = Counter[str]()
+    chunks = _Chunks(_new(chain(first, tasks), known, n_done))
     waiting: list[FrameRecord] = []
     written = time.perf_counter()
     try:
@@ -182,20 +183,13 @@ def scan(
                 ready, waiting = waiting, []
                 kept.write(ready)
                 written = time.perf_counter()
-            n_done += len(records)
+            n_done["new"] += len(records)
             if progress is not None:
-                progress(n_done)
+                progress(n_done.total())
     finally:
         if waiting:
             kept.write(waiting)
-    if known:
-        logger.info("%d frames of the store are not among those asked for", len(known))
-        warn(
-            "the store holds frames that were not asked for, or are no longer there; "
-            "the result is of all of them",
-            StoreWarning,
-        )
-    return ScanResult(kept)
+    return ScanResult(Part(kept, known) if known else kept, n_besides=len(known))
 
 
 def descriptor_text(descriptor: Descriptor) -> str:
@@ -203,8 +197,8 @@ def descriptor_text(descriptor: Descriptor) -> str:
     return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(descriptor))
 
 
-def _new(tasks: Iterator[Task], known: Known) -> Iterator[Task]:
-    """Tasks that are not known; those that are get lost from ``known``.
+def _new(tasks: Iterator[Task], known: Known, n_done: Counter[str]) -> Iterator[Task]:
+    """Tasks that are not known; those that are get lost from ``known``, and are counted.
 
     Raises
     ------
@@ -220,6 +214,8 @@ def _new(tasks: Iterator[Task], known: Known) -> Iterator[Task]:
                 f"`store` has another structure, or other forces or another energy, for "
                 f"{task.source}@{task.index}: the data have changed; scan them into another file"
             )
+        else:
+            n_done["known"] += 1
 
 
 class _Chunks:

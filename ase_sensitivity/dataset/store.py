@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,8 +30,8 @@ MAY_DIFFER = ("version",)
 """Parameters that another part of the same scan may have."""
 
 
-Known = dict[tuple[str, int], str]
-"""Digests of frames by source and index."""
+Known = dict[tuple[str, int], str | None]
+"""Digests of frames by source and index; None for a frame that could not be read."""
 
 
 class Store(Protocol):
@@ -88,6 +88,46 @@ class MemoryStore:
     def record(self, number: int) -> FrameRecord:
         """One record."""
         return self._records[number]
+
+
+class Part:
+    """A store without some of its records.
+
+    Parameters
+    ----------
+    whole
+        The store.
+    others
+        Source and index of what to leave out.
+    """
+
+    def __init__(self, whole: Store, others: Collection[tuple[str, int]]) -> None:
+        self._whole = whole
+        self._others = others
+        self.parameters = whole.parameters
+        self._numbers = [number for number, row in enumerate(whole.rows()) if self._has(row)]
+
+    def _has(self, row: Mapping[str, Any]) -> bool:
+        return (row["source"], row["index"]) not in self._others
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def write(self, records: Sequence[FrameRecord]) -> None:
+        """Refuse records: which of them would belong to the part?"""
+        raise TypeError("a part of a store is not written to")
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """The rows of the table."""
+        return filter(self._has, self._whole.rows())
+
+    def records(self) -> Iterator[FrameRecord]:
+        """All records."""
+        return (record for record in self._whole.records() if self._has(record.row))
+
+    def record(self, number: int) -> FrameRecord:
+        """One record."""
+        return self._whole.record(self._numbers[number])
 
 
 class DatabaseStore:
@@ -210,19 +250,17 @@ class DatabaseStore:
                 )
 
     def done(self) -> tuple[Known, set[str]]:
-        """Digests of the frames that are there, by source and index, and all sources.
-
-        Frames that could not be read have none: the file may be complete by now.
-        """
+        """Digests of the frames that are there, by source and index, and all sources."""
         known: Known = {}
         self._unread = {}
         for row, values in self._checked():
             key = values["source"], values["index"]
             if row.natoms:
                 known[key] = str(row.get("digest"))
-            else:
+            else:  # the file may be complete by now
+                known[key] = None
                 self._unread[key] = row.id
-        return known, {source for source, _ in known.keys() | self._unread.keys()}
+        return known, {source for source, _ in known}
 
     def __len__(self) -> int:
         with _told(self.name):
