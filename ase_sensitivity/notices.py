@@ -47,6 +47,10 @@ class DescriptorWarning(SensitivityWarning):
     """A descriptor of a potential is left out."""
 
 
+class ReadingWarning(SensitivityWarning):
+    """Frames of a file are left out, or may not be what they seem."""
+
+
 class ConstraintWarning(SensitivityWarning):
     """A constraint is not taken into account."""
 

@@ -18,6 +18,7 @@ from ase_sensitivity import (
     EvaluationWarning,
     FiniteDifferenceDescriptor,
     QUIPDescriptor,
+    ReadingWarning,
     SensitivityObserver,
     analyze,
     read_log,
@@ -264,14 +265,16 @@ class TestReplay:
     def test_not_a_trajectory(self, tmp_path):
         path = tmp_path / "text.traj"
         path.write_text("no frames here\n")
-        with pytest.raises(ValueError, match=r"ASE cannot read .*text\.traj: "):
+        with pytest.raises(
+            ValueError, match=r"text\.traj cannot be read here: ASE's reader of traj files stops"
+        ):
             replay(path, Told())
 
     def test_a_trajectory_that_breaks_off(self, tmp_path):
         path, log = tmp_path / "run.xyz", tmp_path / "log"
         ase.io.write(path, [ammonia(), ammonia()])
         path.write_bytes(path.read_bytes()[:-150])
-        with pytest.raises(ValueError, match=r"ASE cannot read .*run\.xyz after 1 frame: "):
+        with pytest.warns(ReadingWarning):
             replay(path, Told(), logfile=log)
         assert len(read_log(log)) == 1
 

@@ -324,7 +324,7 @@ def test_errors(case, capsys, monkeypatch):
     ],
 )
 def test_options_are_checked_before_the_files_are_read(arguments, capsys, monkeypatch):
-    def reading(*_):
+    def reading(*_, **__):
         raise AssertionError
 
     monkeypatch.setattr("ase_sensitivity.dataset.reading.read_frames", reading)
@@ -333,7 +333,7 @@ def test_options_are_checked_before_the_files_are_read(arguments, capsys, monkey
 
 
 def test_interrupted_while_species_are_looked_up(capsys, monkeypatch):
-    def reading(*_):
+    def reading(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("ase_sensitivity.dataset.reading.read_frames", reading)

@@ -22,6 +22,7 @@ def analyze(
     descriptor: options.DescriptorTexts = None,
     gap: options.Gap = None,
     species: options.Species = None,
+    type_map: options.TypeMap = None,
     scope: options.ScopeName = "structure",
     center: Annotated[
         int | None,
@@ -39,13 +40,18 @@ def analyze(
     """Tell what the descriptor sees least in a structure, and why."""
     from ase_sensitivity.analysis import analyze as analyze_structure
     from ase_sensitivity.cli.descriptor import descriptor_of
-    from ase_sensitivity.dataset.reading import frame_numbers, read_strictly
+    from ase_sensitivity.dataset.reading import last_frame, selects, usable_frames
 
-    frames = list(read_strictly(file, "-1"))
+    types = options.type_symbols(type_map)
+    if selects(file):
+        frames = [frame for _, frame in usable_frames(file, type_map=types, tell=remark)]
+    else:
+        frames = [last_frame(file, type_map=types, tell=remark)]
+    read = [(frame.index, frame.atoms) for frame in frames if frame.atoms is not None]
     chosen = descriptor_of(
-        descriptor, gap, species, frames=lambda: frames, tell=lambda text: remark(text)
+        descriptor, gap, species, frames=lambda: [atoms for _, atoms in read], tell=remark
     )
-    for number, atoms in zip(frame_numbers(file, "-1"), frames, strict=False):
+    for number, atoms in read:
         where = f"{file}, {atoms.get_chemical_formula()}"
         if len(frames) > 1:
             where = f"frame {number} of {where}"

@@ -67,6 +67,7 @@ def check(
     descriptor: options.DescriptorTexts = None,
     gap: options.Gap = None,
     species: options.Species = None,
+    type_map: options.TypeMap = None,
     forces_key: options.ForcesKey = None,
     energy_key: options.EnergyKey = None,
     units: options.Units = "eV",
@@ -142,8 +143,10 @@ def check(
         )
     if output is not None:
         DatabaseStore(output)  # raises before minutes of reading, not after
-    seen = chosen(files, descriptor, gap, species)
+    types = options.type_symbols(type_map)
+    seen = chosen(files, descriptor, gap, species, types)
     labels: dict[str, Any] = {"forces_key": forces_key, "energy_key": energy_key, "units": units}
+    labels["type_map"] = types
     result = run(
         files, seen, store=output, quiet=json, workers=workers, scheduler=scheduler, **labels
     )

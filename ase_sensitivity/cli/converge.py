@@ -41,6 +41,7 @@ def converge(
     descriptor: options.DescriptorTexts = None,
     gap: options.Gap = None,
     species: options.Species = None,
+    type_map: options.TypeMap = None,
     n_max: Annotated[
         str, typer.Option("--n-max", metavar="LIST", help="Numbers of radial functions to try.")
     ] = "2,4,6,8",
@@ -64,7 +65,8 @@ def converge(
 
     tried: dict[str, Any] = {"n_max": levels("--n-max", n_max), "l_max": levels("--l-max", l_max)}
     texts = [_completed(text) for text in descriptor or []]
-    family: Descriptor = chosen(files, texts, gap, species)
+    types = options.type_symbols(type_map)
+    family: Descriptor = chosen(files, texts, gap, species, types)
     with progress("Sweeping", lambda: count_frames(list(files)), shown=not json) as move:
         found = sweep(
             list(files),
@@ -73,6 +75,7 @@ def converge(
             forces_key=forces_key,
             energy_key=energy_key,
             units=units,
+            type_map=types,
             scope=scope,  # type: ignore[arg-type]
             progress=move,
         )

@@ -22,6 +22,26 @@ def one_of(*words: str) -> dict[str, Any]:
     return {"callback": check, "autocompletion": lambda: list(words), "metavar": "|".join(words)}
 
 
+def type_symbols(text: str | None) -> tuple[str, ...] | None:
+    """The chemical symbols of ``--type-map``.
+
+    Raises
+    ------
+    ValueError
+        If they are none.
+    """
+    from ase_sensitivity.dataset.lammps import check_type_map  # loads ASE
+
+    if text is None:
+        return None
+    try:
+        return check_type_map(text.replace(",", " ").split())
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"--type-map is {text!r} but must be chemical symbols of the types 1, 2, ...: Si,O"
+        ) from None
+
+
 def _known_unit(text: str) -> str:
     unit_factors(text)  # before minutes of reading, not after
     return text
@@ -62,6 +82,15 @@ Species = Annotated[
         metavar="C,H,...",
         help="Species that the descriptor sees. By default those in the files, which takes a "
         "pass of its own.",
+        show_default=False,
+    ),
+]
+TypeMap = Annotated[
+    str | None,
+    typer.Option(
+        "--type-map",
+        metavar="Si,O,...",
+        help="Elements of the types 1, 2, ... in files of LAMMPS.",
         show_default=False,
     ),
 ]

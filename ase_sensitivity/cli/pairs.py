@@ -21,6 +21,7 @@ def pairs(
     descriptor: options.DescriptorTexts = None,
     gap: options.Gap = None,
     species: options.Species = None,
+    type_map: options.TypeMap = None,
     forces_key: options.ForcesKey = None,
     energy_key: options.EnergyKey = None,
     units: options.Units = "eV",
@@ -73,7 +74,8 @@ def pairs(
 
     if output is not None:
         _check_place(output)
-    seen = chosen(files, descriptor, gap, species)
+    types = options.type_symbols(type_map)
+    seen = chosen(files, descriptor, gap, species, types)
     try:
         with _two_bars(files, shown=not json) as (read, bounded):
             found = find_pairs(
@@ -84,6 +86,7 @@ def pairs(
                 forces_key=forces_key,
                 energy_key=energy_key,
                 units=units,
+                type_map=types,
                 energy_tolerance=energy_tolerance,
                 force_tolerance=force_tolerance,
                 across_species=across_species,

@@ -31,6 +31,7 @@ def replay(
     descriptor: options.DescriptorTexts = None,
     gap: options.Gap = None,
     species: options.Species = None,
+    type_map: options.TypeMap = None,
     logfile: Annotated[
         str | None,
         typer.Option(
@@ -97,11 +98,13 @@ def replay(
     if json and logfile == "-":
         raise ValueError("--json and --logfile - both want the standard output")
     ratio = _ratio_or_auto(threshold)
-    seen = chosen(files, descriptor, gap, species)
+    types = options.type_symbols(type_map)
+    seen = chosen(files, descriptor, gap, species, types)
     try:
         log = replay_frames(
             list(files),
             seen,
+            type_map=types,
             timestep=timestep,
             progress=not json,
             logfile=logfile,

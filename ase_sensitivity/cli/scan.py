@@ -40,6 +40,7 @@ def scan(
     descriptor: options.DescriptorTexts = None,
     gap: options.Gap = None,
     species: options.Species = None,
+    type_map: options.TypeMap = None,
     forces_key: options.ForcesKey = None,
     energy_key: options.EnergyKey = None,
     units: options.Units = "eV",
@@ -72,9 +73,10 @@ def scan(
 
     DatabaseStore(output)  # raises before minutes of reading, not after
     write_table = None if table is None else _table_writer(table)
+    types = options.type_symbols(type_map)
     result = run(
         files,
-        chosen(files, descriptor, gap, species),
+        chosen(files, descriptor, gap, species, types),
         store=output,
         quiet=json,
         workers=workers,
@@ -82,6 +84,7 @@ def scan(
         forces_key=forces_key,
         energy_key=energy_key,
         units=units,
+        type_map=types,
         scope=scope,
         k=k,
         causes=causes,
@@ -121,7 +124,11 @@ def _table_writer(table: Path) -> str:
 
 
 def chosen(
-    files: Sequence[str], descriptor: Sequence[str] | None, gap: Path | None, species: str | None
+    files: Sequence[str],
+    descriptor: Sequence[str] | None,
+    gap: Path | None,
+    species: str | None,
+    type_map: Sequence[str] | None,
 ) -> Descriptor:
     """The descriptor of the options, for the species in these files.
 
@@ -138,7 +145,7 @@ def chosen(
     def frames() -> Iterator[Atoms]:
         error = None
         count = 0
-        for frame in read_frames(files):
+        for frame in read_frames(files, type_map=type_map):
             if frame.atoms is None:
                 error = error or frame.error
             else:

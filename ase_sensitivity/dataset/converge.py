@@ -36,6 +36,7 @@ def converge(
     forces_key: str | None = None,
     energy_key: str | None = None,
     units: str = "eV",
+    type_map: Sequence[str] | None = None,
     scope: Scope = "structure",
     null_tolerance: float = NULL_TOLERANCE,
     tolerance: float = TOLERANCE,
@@ -52,7 +53,7 @@ def converge(
         changed, or a function that gives a descriptor for ``(n_max, l_max)``.
     n_max, l_max
         The values to try, or the one.
-    forces_key, energy_key, units, scope, null_tolerance, tolerance
+    forces_key, energy_key, units, type_map, scope, null_tolerance, tolerance
         As in :func:`~ase_sensitivity.scan`.
     progress
         Called with the number of structures done so far.
@@ -112,7 +113,8 @@ def converge(
     # The number of modes is of no interest: with forces all of them are computed anyway.
     settings = Settings(scope, 1, True, False, null_tolerance, tolerance)
     totals: dict[Basis, Total] = {}
-    tasks = tasks_of(read_frames(frames), forces_key, energy_key, unit_factors(units), strict=True)
+    read = read_frames(frames, type_map=type_map)
+    tasks = tasks_of(read, forces_key, energy_key, unit_factors(units), strict=True)
     for n_done, task in enumerate(tasks, 1):
         for n, row in zip(levels["n_max"], members, strict=True):
             found = _swept(row, settings, task)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -31,6 +31,7 @@ def find_pairs(
     forces_key: str | None = None,
     energy_key: str | None = None,
     units: str = "eV",
+    type_map: Sequence[str] | None = None,
     energy_tolerance: float = 1e-3,
     force_tolerance: float = 0.05,
     across_species: bool = False,
@@ -56,7 +57,7 @@ def find_pairs(
     delta
         Structures are different if in their best match over rotation, reflection and permutation
         a point misses its partner by more than this, in Å.
-    forces_key, energy_key, units
+    forces_key, energy_key, units, type_map
         As in :func:`~ase_sensitivity.scan`.
     energy_tolerance, force_tolerance
         Labels differ by more than this in eV per atom and in eV/Å.
@@ -118,7 +119,8 @@ def find_pairs(
     as_flag("bound", bound)
     _check(epsilon, delta, energy_tolerance, force_tolerance, max_environments, max_pairs)
     check_frames(frames)
-    tasks = tasks_of(read_frames(frames), forces_key, energy_key, unit_factors(units), strict=True)
+    read = read_frames(frames, type_map=type_map)
+    tasks = tasks_of(read, forces_key, energy_key, unit_factors(units), strict=True)
     bounds = Bounds(descriptor, epsilon, joint_progress)
     if bound:
         tasks = bounds.passing(tasks)

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 
-from ase_sensitivity.dataset.xyz import chosen_texts, is_xyz, parsed, xyz_texts
+from ase_sensitivity.dataset.files import from_the_front, length_of, read_file, read_rows
+from ase_sensitivity.dataset.lammps import check_type_map, has_types_for_elements
+from ase_sensitivity.notices import ReadingWarning, warn
 from ase_sensitivity.plain_text import printable, reason
+
+logger = logging.getLogger(__name__)
 
 MEMORY = "frames"
 """The source of frames that were given as such, not as a file."""
+
+LEFT_OUT = "some frames cannot be read and are left out; the log names them"
+TYPES = (
+    "the files have LAMMPS' types and no elements: type 1 is taken for H, 2 for He, ...; name "
+    "the elements: --type-map Si,O, or type_map=['Si', 'O'] in Python"
+)
 
 Frames = str | Path | Iterable[str | Path | Atoms]
 
@@ -105,7 +115,9 @@ def _is_literal(name: str) -> bool:
     return True
 
 
-def read_frames(frames: Frames, sources: Iterable[str] = ()) -> Iterator[Frame]:
+def read_frames(
+    frames: Frames, sources: Iterable[str] = (), type_map: Sequence[str] | None = None
+) -> Iterator[Frame]:
     """Frames in order, those of files as they are read.
 
     Parameters
@@ -114,13 +126,26 @@ def read_frames(frames: Frames, sources: Iterable[str] = ()) -> Iterator[Frame]:
         A file, or a list or iterator of files and structures.
     sources
         Names that files have already: a file has one, however it is spelled.
+    type_map
+        Chemical symbols of the types 1, 2, ... in files of LAMMPS.
 
     Yields
     ------
     Frame
         A frame that cannot be read is given with its error, and so is a file. Frames of files come
         once, also if several selections have them.
+
+    Warns
+    -----
+    ReadingWarning
+        If ASE takes types of LAMMPS for atomic numbers.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``type_map`` has no chemical symbols.
     """
+    type_map = check_type_map(type_map)
     number = 0
     names = {os.path.realpath(name): name for name in sources}
     seen: set[tuple[str, int]] = set()
@@ -128,11 +153,7 @@ def read_frames(frames: Frames, sources: Iterable[str] = ()) -> Iterator[Frame]:
         if isinstance(item, str | Path):
             name, index = split_name(item)
             source = names.setdefault(os.path.realpath(name), printable(name))
-            if isinstance(index, str):
-                found = _selected(name, index, source)
-            else:
-                found = (replace(frame, source=source) for frame in _of_file(name, index))
-            for frame in found:
+            for frame in _of_file(name, index, source, type_map):
                 if (frame.source, frame.index) not in seen:
                     seen.add((frame.source, frame.index))
                     yield _checked(frame)
@@ -140,6 +161,19 @@ def read_frames(frames: Frames, sources: Iterable[str] = ()) -> Iterator[Frame]:
         wrong = None if isinstance(item, Atoms) else f"{item!r} is not an ase.Atoms"
         yield _checked(Frame(MEMORY, number, None if wrong else item, wrong))
         number += 1
+
+
+def _of_file(
+    name: str, index: slice | str, source: str, type_map: Sequence[str] | None
+) -> Iterator[Frame]:
+    if isinstance(index, str):
+        whole = f"{source}@{printable(index)}"
+        yield from (Frame(whole, *found) for found in read_rows(name, index))
+        return
+    for found in read_file(name, from_the_front(name, index), type_map):
+        if type_map is None and found.atoms is not None and has_types_for_elements(found.atoms):
+            warn(TYPES, ReadingWarning)
+        yield Frame(source, *found)
 
 
 def _checked(frame: Frame) -> Frame:
@@ -166,126 +200,96 @@ def check_numbers(atoms: Atoms) -> None:
         )
 
 
-def read_strictly(path: str | Path, otherwise: str = ":") -> Iterator[Atoms]:
-    """Frames of a file one at a time; the first one that cannot be read is the end of it.
+def usable_frames(
+    frames: Frames,
+    *,
+    type_map: Sequence[str] | None = None,
+    tell: Callable[[str], object] | None = None,
+) -> Iterator[tuple[int, Frame]]:
+    """The frames that can be read and their places among all, with a word on those that cannot.
 
     Parameters
     ----------
-    path
-        A file, or some of its frames: ``"run.traj@::10"``.
-    otherwise
-        The frames of a name that does not say which.
+    frames, type_map
+        As of :func:`read_frames`.
+    tell
+        Called with a sentence about each frame that is left out. By default the log has these, and
+        a warning says so.
 
     Raises
     ------
-    ValueError, OSError
-        If it cannot be read, or has no such frames.
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If there are frames, but none can be read.
+
+    Warns
+    -----
+    ReadingWarning
+        If some cannot.
     """
-    name, index = split_name(path, otherwise)
-    number = 0
-    try:
-        for atoms in _iread(name, index):
-            check_numbers(atoms)
-            number += 1
-            yield atoms
-    except Exception as error:
-        if isinstance(error, OSError) and error.filename is not None:
-            raise  # it says all; other errors of ASE need not
-        where = f" after {number} frame{'s' if number > 1 else ''}" if number else ""
-        what = f"{type(error).__name__} {error}".strip()
-        raise ValueError(f"ASE cannot read {path}{where}: {what}") from error
-    if number == 0:
-        raise ValueError(f"{path} has no frames")
+    check_frames(frames)
+    held: list[Frame] = []  # until there is a frame: if there is none, the error says all
+    found = left_out = False
+    for place, frame in enumerate(read_frames(frames, type_map=type_map)):
+        found = found or frame.error is None
+        if frame.error is not None:
+            held.append(frame)
+        if found and held:
+            for other in held:
+                (tell or _log)(f"{other.source}@{other.index} is left out: {other.error}")
+            held.clear()
+            if tell is None and not left_out:
+                warn(LEFT_OUT, ReadingWarning)
+                left_out = True
+        if frame.error is None:
+            yield place, frame
+    if held:
+        error = str(held[0].error)
+        named = isinstance(frames, str | Path) and str(frames) not in error
+        raise ValueError(f"{frames}: {error}" if named else error)
 
 
-def frame_numbers(path: str | Path, otherwise: str = ":") -> Iterator[int]:
-    """The numbers that the frames of :func:`read_strictly` have in their file, without an end."""
-    name, index = split_name(path, otherwise)
-    if isinstance(index, str):
-        return count()
-    chosen = _from_the_front(name, index)
-    return count(chosen.start, chosen.step)
+def _log(text: str) -> None:
+    logger.warning("%s", text)
 
 
-def _selected(name: str, query: str, source: str) -> Iterator[Frame]:
-    """Rows of an ASE database, numbered in their order: the numbers are those of the selection."""
-    number = 0
-    whole = f"{source}@{printable(query)}"
-    try:
-        for atoms in _iread(name, query):
-            yield Frame(whole, number, atoms)
-            number += 1
-    except Exception as error:
-        why = f"{query!r} is neither a slice nor a selection of an ASE database"
-        yield Frame(whole, number, None, f"{_told(whole, error)} ({why}?)")
+def selects(path: str) -> bool:
+    """Whether a name of a file says which of its frames are meant."""
+    return split_name(path, "0") == split_name(path, "1")
 
 
-def _of_file(name: str, chosen: slice) -> Iterator[Frame]:
-    chosen = _from_the_front(name, chosen)
-    found = False
-    for frame in (_of_xyz if _is_plain(chosen) and is_xyz(name) else _of_any)(name, chosen):
-        found = True
-        yield frame
-    if not found:
-        wrong = printable(f"{name} has none of the frames asked for")
-        yield Frame(name, chosen.start, None, wrong)
+def last_frame(
+    path: str,
+    *,
+    type_map: Sequence[str] | None = None,
+    tell: Callable[[str], object],
+) -> Frame:
+    """The last frame of a file that can be read, with a word on the last one if it cannot.
 
-
-def _from_the_front(name: str, chosen: slice) -> slice:
-    """The same slice with a start and a step, and without negative numbers if that is possible."""
-    step = 1 if chosen.step is None else chosen.step
-    start = chosen.start if chosen.start is not None else (0 if step > 0 else -1)
-    if start < 0 or step < 0 or (chosen.stop is not None and chosen.stop < 0):
-        try:
-            length = _length(name)
-        except Exception:  # to be told when it is read
-            length = None
-        if length:
-            start, stop, step = chosen.indices(length)
-            return slice(start, None if stop < 0 else stop, step)
-    return slice(start, chosen.stop, step)
-
-
-def _is_plain(chosen: slice) -> bool:
-    """Whether all frames are counted from the front."""
-    return chosen.start >= 0 and (chosen.stop is None or chosen.stop >= 0)
-
-
-def _of_xyz(name: str, chosen: slice) -> Iterator[Frame]:
-    number = chosen.start - chosen.step
-    try:
-        for number, text, wrong in chosen_texts(name, chosen):
-            yield _of_text(name, number, text, wrong)
-    except Exception as error:  # the file itself, such as one that is compressed and torn
-        yield Frame(name, number + chosen.step, None, _told(name, error))
-
-
-def _of_text(name: str, number: int, text: str, wrong: str | None) -> Frame:
-    try:
-        return Frame(name, number, parsed(text, wrong))
-    except Exception as error:
-        return Frame(name, number, None, _told(name, error))
-
-
-def _of_any(name: str, chosen: slice) -> Iterator[Frame]:
-    number, step = chosen.start, chosen.step
-    while (number < 0) == (chosen.start < 0):
-        try:
-            for atoms in _iread(name, slice(number, chosen.stop, step)):
-                yield Frame(name, number, atoms)
-                number += step
-            return
-        except Exception as error:
-            yield Frame(name, number, None, _told(name, error))
-            if _is_unreadable(name):
-                return
-            number += step
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As :func:`usable_frames`.
+    """
+    check_frames(path)
+    (last,) = read_frames(f"{path}@-1", type_map=type_map)
+    if last.error is None:
+        return last
+    readable: Frame | None = None
+    for frame in read_frames(path, type_map=type_map):
+        readable = frame if frame.error is None else readable
+    if readable is None:
+        raise ValueError(last.error)
+    tell(f"The last frame is left out, that before it is taken: {last.error}")
+    return readable
 
 
 def count_frames(frames: Frames) -> int | None:
     """How many frames there are, where that is known without reading them.
 
-    None for iterators and for files that are neither XYZ files, ASE trajectories nor ASE databases.
+    None for iterators and for files that are neither XYZ files, LAMMPS dumps, ASE
+    trajectories nor ASE databases.
     """
     if isinstance(frames, str | Path):
         frames = [frames]
@@ -298,54 +302,9 @@ def count_frames(frames: Frames) -> int | None:
             n_structures += 1
             continue
         name, index = split_name(item)
-        try:
-            number = _length(name)
-        except Exception:  # to be told when it is read
-            number = None
+        number = length_of(name)
         if number is None or isinstance(index, str):
             return None
         chosen = range(*index.indices(number))
         of_files.setdefault(os.path.realpath(name), set()).update(chosen)
     return n_structures + sum(map(len, of_files.values()))
-
-
-def _length(name: str) -> int | None:
-    from ase.io.formats import filetype  # loads much
-
-    if is_xyz(name):
-        return sum(1 for _ in xyz_texts(name))
-    kind = filetype(name)
-    if kind == "traj":
-        from ase.io import Trajectory
-
-        with Trajectory(name) as trajectory:
-            return len(trajectory)
-    if kind in ("db", "postgresql"):
-        from ase.db import connect
-
-        return int(connect(name).count())
-    return None
-
-
-def _iread(name: str, index: slice | str) -> Iterator[Atoms]:
-    """Frames up to the first one that cannot be read, whose error is raised."""
-    from ase.io import iread  # loads much
-
-    if isinstance(index, slice) and is_xyz(name):
-        index = _from_the_front(name, index)
-        if _is_plain(index):
-            yield from (parsed(text, wrong) for _, text, wrong in chosen_texts(name, index))
-            return
-    yield from iread(name, index=index, do_not_split_by_at_sign=True)
-
-
-def _is_unreadable(name: str) -> bool:
-    """Whether a file as a whole cannot be read: then there are no frames behind a bad one."""
-    try:
-        return bool(list(islice(_iread(name, slice(2**40, None)), 1)))
-    except Exception:
-        return True
-
-
-def _told(name: str, error: Exception) -> str:
-    return printable(f"{name} cannot be read here: {reason(error)}")

@@ -6,7 +6,7 @@ import logging
 import re
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import asdict
 from functools import partial
@@ -55,6 +55,7 @@ def scan(
     forces_key: str | None = None,
     energy_key: str | None = None,
     units: str = "eV",
+    type_map: Sequence[str] | None = None,
     executor: Executor | None = None,
     store: str | Path | None = None,
     k: int = 6,
@@ -83,6 +84,8 @@ def scan(
     units
         Units of these energies and forces: "eV", "kcal/mol", "kJ/mol", "Ha", ... with lengths in Å,
         or "Ha/Bohr", "kJ/mol/nm", ...; results are in eV and eV/Å.
+    type_map
+        Chemical symbols of the types 1, 2, ... in files of LAMMPS, which ASE takes for H, He, ...
     executor
         Where to compute: any :class:`concurrent.futures.Executor`, such as a
         ``ProcessPoolExecutor`` or ``dask.distributed.Client(...).get_executor()``. By default here.
@@ -161,7 +164,7 @@ def scan(
         database.begin(parameters)
         known, sources = database.done()
     had = sum(digest is not None for digest in known.values())
-    read = read_frames(frames, sources)
+    read = read_frames(frames, sources, type_map)
     tasks = tasks_of(read, forces_key, energy_key, factors, strict=not had)
     first = list(islice(tasks, 1))  # if it raises, there is no database without rows
     if not first:

@@ -114,7 +114,7 @@ class Part:
         return len(self._numbers)
 
     def write(self, records: Sequence[FrameRecord]) -> None:
-        """Refuse records: which of them would belong to the part?"""
+        """Refuse records."""
         raise TypeError("a part of a store is not written to")
 
     def rows(self) -> Iterator[dict[str, Any]]:

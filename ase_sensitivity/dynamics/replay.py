@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -12,7 +12,7 @@ from ase import Atoms
 from ase.units import fs
 
 from ase_sensitivity.arguments import is_number
-from ase_sensitivity.dataset.reading import Frames, check_frames, count_frames, read_strictly
+from ase_sensitivity.dataset.reading import Frames, check_frames, count_frames, usable_frames
 from ase_sensitivity.descriptors.base import Descriptor
 from ase_sensitivity.dynamics.log import SensitivityLog, read_log
 from ase_sensitivity.dynamics.observer import SensitivityObserver
@@ -50,6 +50,7 @@ def replay(
     timestep: float | None = None,
     progress: bool = False,
     logfile: str | Path | IO[str] | None = None,
+    type_map: Sequence[str] | None = None,
     **settings: Any,
 ) -> SensitivityLog:
     """Run a :class:`SensitivityObserver` over frames that exist already.
@@ -59,7 +60,8 @@ def replay(
     frames
         A file that ASE can read (all its frames; or some, as in ``"run.traj@::10"``), or a list or
         an iterator of frames and files, which follow on each other. Files and iterators are read
-        one frame at a time.
+        one frame at a time. Frames that cannot be read are left out, with a warning; the others
+        keep their steps.
     descriptor
         What the potential sees.
     timestep
@@ -69,6 +71,8 @@ def replay(
         error.
     logfile
         Path, ``"-"`` or open file for the log, the same as a live run writes.
+    type_map
+        Chemical symbols of the types 1, 2, ... in files of LAMMPS.
     **settings
         Everything else :class:`SensitivityObserver` takes. ``on_singular="halt"`` ends the replay.
 
@@ -81,6 +85,11 @@ def replay(
     ------
     TypeError, ValueError
         If there are no frames, or an argument is out of place.
+
+    Warns
+    -----
+    ReadingWarning
+        If some frames of the file cannot be read.
 
     Examples
     --------
@@ -100,8 +109,9 @@ def replay(
     memory = io.StringIO()
     try:
         with progress_bar("Replaying", lambda: count_frames(frames), shown=progress) as move:
-            for number, frame in enumerate(_each(frames)):
-                run.atoms, run.nsteps, run.max_steps = frame, number, number + 1
+            for number, frame in usable_frames(_items(frames), type_map=type_map):
+                assert frame.atoms is not None
+                run.atoms, run.nsteps, run.max_steps = frame.atoms, number, number + 1
                 if observer is None:
                     observer = SensitivityObserver(run, descriptor, logfile=logfile, **settings)
                     observer.copy_log_to(memory)
@@ -117,11 +127,8 @@ def replay(
     return read_log(memory.getvalue().splitlines(keepends=True))
 
 
-def _each(frames: Frames) -> Iterator[Atoms]:
+def _items(frames: Frames) -> Iterator[str | Path | Atoms]:
     for number, item in enumerate([frames] if isinstance(frames, str | Path) else frames):
-        if isinstance(item, str | Path):
-            yield from read_strictly(item)
-        elif isinstance(item, Atoms):
-            yield item
-        else:
+        if not isinstance(item, str | Path | Atoms):
             raise TypeError(f"`frames` has {item!r} at {number}, which is not an ase.Atoms")
+        yield item
