@@ -24,6 +24,7 @@ from ase_sensitivity.descriptors.base import (
     restricted,
 )
 from ase_sensitivity.descriptors.components import components, has_free_rows, weighed, weights
+from ase_sensitivity.descriptors.given import Given, as_descriptor, species_in
 from ase_sensitivity.notices import ConstraintWarning, warn
 from ase_sensitivity.sensitivity import Sensitivity
 from ase_sensitivity.spectrum.scopes import (
@@ -45,7 +46,7 @@ Scope = Literal["structure", "environment", "atom"]
 
 def analyze(
     atoms: Atoms,
-    descriptor: Descriptor,
+    descriptor: Given,
     *,
     scope: Scope = "structure",
     center: int | None = None,
@@ -64,7 +65,9 @@ def analyze(
     atoms
         The structure. Neither it nor its calculator is touched.
     descriptor
-        Anything with the attributes of :class:`~ase_sensitivity.Descriptor`.
+        Anything with the attributes of :class:`~ase_sensitivity.Descriptor`; or a QUIP string
+        (``"soap cutoff=5 n_max=8 l_max=6 atom_sigma=0.5"``), or several, for the species in the
+        structure.
     scope
         ``"structure"``: all centres against the coordinates of all atoms. ``"environment"``: one
         centre against itself and every neighbour image as an independent point.
@@ -117,12 +120,13 @@ def analyze(
     {'fragment': 0, 'symmetry': 2, 'incompleteness': 0, 'truncation': 0}
     """
     check_atoms(atoms)
+    seen: Descriptor = as_descriptor(descriptor, lambda: species_in([atoms]))
     as_flag("causes", causes)
     as_flag("each", each)
     as_flag("apply_constraints", apply_constraints)
     check_arguments(
         atoms,
-        descriptor,
+        seen,
         scope=scope,
         center=center,
         k=k,
@@ -130,8 +134,8 @@ def analyze(
         tolerance=tolerance,
     )
     fixed = fixed_atoms(atoms) if apply_constraints else np.empty(0, dtype=np.intp)
-    given, descriptor = descriptor, restricted(descriptor, atoms)
-    jacobian = jacobian_of(descriptor, atoms)
+    given, seen = seen, restricted(seen, atoms)
+    jacobian = jacobian_of(seen, atoms)
     if jacobian.n_atoms != len(atoms):
         raise ValueError(
             f"the descriptor's Jacobian is of {jacobian.n_atoms} atoms, not of {len(atoms)}"
@@ -141,18 +145,18 @@ def analyze(
             f"no atom of {atoms.get_chemical_formula()} is a centre of {given!r}; check its species"
         )
     look = _Look(atoms, scope, center, fixed, k, null_tolerance, causes, tolerance)
-    parts = components(descriptor)
+    parts = components(seen)
     alone = {}
     for part in parts if each and len(parts) > 1 else ():
         own = part.jacobian(jacobian)
         if look.has_center(own):
             alone[part.name] = look.at(own, part.descriptor)
-    factors = weights(descriptor, jacobian)
+    factors = weights(seen, jacobian)
     joint = jacobian
     if factors is not None and isinstance(jacobian, StackedJacobian):
         joint = StackedJacobian(weighed(jacobian.parts, factors))
     free = [part.name for part in parts if has_free_rows(part.jacobian(jacobian))]
-    return replace(look.at(joint, descriptor, previous), alone=alone or None, masking=tuple(free))
+    return replace(look.at(joint, seen, previous), alone=alone or None, masking=tuple(free))
 
 
 @dataclass(frozen=True)
@@ -211,7 +215,7 @@ def check_arguments(
     if isinstance(descriptor, type) or not isinstance(descriptor, Descriptor):
         raise TypeError(
             f"`descriptor` must be a Descriptor, not {type(descriptor).__name__}; "
-            "wrap a function in FiniteDifferenceDescriptor, a QUIP string in QUIPDescriptor"
+            "wrap a function in FiniteDifferenceDescriptor, or give a QUIP string"
         )
     if scope not in SCOPES:
         raise ValueError(f"`scope` is {scope!r} but must be one of {', '.join(SCOPES)}")

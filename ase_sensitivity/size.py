@@ -10,7 +10,8 @@ from ase import Atoms
 
 from ase_sensitivity.approach.gradient import square_derivatives
 from ase_sensitivity.approach.subject import STEP, subject
-from ase_sensitivity.descriptors.base import Descriptor, FeatureJacobian, Floats
+from ase_sensitivity.descriptors.base import FeatureJacobian, Floats
+from ase_sensitivity.descriptors.given import Given
 from ase_sensitivity.spectrum.krylov import largest_eigenpairs
 from ase_sensitivity.spectrum.rigid import turned
 from ase_sensitivity.spectrum.scopes import View
@@ -37,7 +38,7 @@ class SizeIndependent:
 
 
 def size_independent(
-    atoms: Atoms, descriptor: Descriptor, *, cutoff_transition_width: float = 0.5
+    atoms: Atoms, descriptor: Given, *, cutoff_transition_width: float = 0.5
 ) -> SizeIndependent:
     """Measures for periodic systems, where sigma_min falls with the length of the cell.
 

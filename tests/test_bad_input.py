@@ -110,7 +110,7 @@ class TestObserver:
         assert log.read_bytes() == before
         assert [path.name for path in tmp_path.iterdir()] == ["log"]
 
-    @pytest.mark.parametrize("descriptor", [None, "soap cutoff=3", len, QUIPDescriptor, 3])
+    @pytest.mark.parametrize("descriptor", [None, b"soap cutoff=3", len, QUIPDescriptor, 3])
     def test_descriptor(self, descriptor, still):
         with pytest.raises(TypeError, match=f"`descriptor`.*{type(descriptor).__name__}"):
             SensitivityObserver(still, descriptor)

@@ -588,7 +588,7 @@ def test_refuses():
     with pytest.raises(TypeError, match="`calc` is Atoms"):
         SensitivityCalculator(ammonia(), soap())
     with pytest.raises(TypeError, match="`descriptor` must be a Descriptor"):
-        SensitivityCalculator(EMT(), "soap")
+        SensitivityCalculator(EMT(), b"soap")
     with pytest.raises(TypeError, match="`bias` is 1 but must be a Repel"):
         SensitivityCalculator(EMT(), soap(), bias=1)
     with pytest.raises(ValueError, match="`k` is 0"):

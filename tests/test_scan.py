@@ -434,7 +434,7 @@ def test_tables(soap: SOAP, tmp_path: Path, monkeypatch) -> None:
         ({"frames": 5}, TypeError, "`frames` is 5"),
         ({"frames": []}, ValueError, "has no frames"),
         ({"frames": iter([])}, ValueError, "has no frames"),
-        ({"descriptor": "soap"}, TypeError, "`descriptor`"),
+        ({"descriptor": b"soap"}, TypeError, "`descriptor`"),
         ({"scope": "all"}, ValueError, "`scope`"),
         ({"k": 0}, ValueError, "`k` is 0"),
         ({"k": None}, ValueError, "`k` is None"),

@@ -18,7 +18,8 @@ from ase_sensitivity.approach.subject import (
     subject,
 )
 from ase_sensitivity.arguments import as_integer, as_number
-from ase_sensitivity.descriptors.base import Descriptor, Floats, Ints, StackedJacobian
+from ase_sensitivity.descriptors.base import Floats, Ints, StackedJacobian
+from ase_sensitivity.descriptors.given import Given
 from ase_sensitivity.spectrum.scopes import View
 from ase_sensitivity.spectrum.solvers import Spectrum, spectrum
 
@@ -57,10 +58,13 @@ class Gradient:
         steepness = float(np.linalg.norm(self.positions))
         return self.value / steepness if steepness > 0 else float("inf")
 
+    def __repr__(self) -> str:
+        return f"Gradient(value={self.value:.3g}, {len(self.positions)} points)"
+
 
 def gradient(
     atoms: Atoms,
-    descriptor: Descriptor,
+    descriptor: Given,
     *,
     scope: Scope = "structure",
     center: int | None = None,

@@ -20,7 +20,8 @@ from ase_sensitivity.approach.label import (
 from ase_sensitivity.approach.subject import Subject, subject
 from ase_sensitivity.approach.walk import ARRIVED, Place, Walk, estimate, place, walk
 from ase_sensitivity.arguments import as_integer, as_number
-from ase_sensitivity.descriptors.base import Descriptor, Floats, Ints
+from ase_sensitivity.descriptors.base import Floats, Ints
+from ase_sensitivity.descriptors.given import Given
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,10 +68,16 @@ class NearestSingular:
     n_steps: int
     n_jacobians: int
 
+    def __repr__(self) -> str:
+        return (
+            f"NearestSingular(found={self.found}, distance={self.distance:.3g}, "
+            f"cause={self.cause!r})"
+        )
+
 
 def nearest_singular(
     atoms: Atoms,
-    descriptor: Descriptor,
+    descriptor: Given,
     *,
     scope: Scope = "structure",
     center: int | None = None,
@@ -194,7 +201,7 @@ def _apart(this: Subject, here: Place) -> NearestSingular:
 
 
 def singularity_distance(
-    atoms: Atoms, descriptor: Descriptor, *, scope: Scope = "structure", center: int | None = None
+    atoms: Atoms, descriptor: Given, *, scope: Scope = "structure", center: int | None = None
 ) -> float:
     """Distance in Å to the nearest singular configuration, to first order.
 

@@ -20,6 +20,7 @@ from ase_sensitivity.descriptors.base import (
     restricted,
 )
 from ase_sensitivity.descriptors.components import components, weighed, weights
+from ase_sensitivity.descriptors.given import Given, as_descriptor, species_in
 from ase_sensitivity.spectrum.rigid import Fragment, trivial_modes
 from ase_sensitivity.spectrum.scopes import (
     View,
@@ -129,7 +130,7 @@ class Subject:
 
 def subject(
     atoms: Atoms,
-    descriptor: Descriptor,
+    descriptor: Given,
     scope: Scope,
     center: int | None,
     fixed: Ints | None = None,
@@ -153,30 +154,31 @@ def subject(
         As :func:`~ase_sensitivity.analyze`.
     """
     check_atoms(atoms)
-    check_arguments(atoms, descriptor, scope=scope, center=center, k=1)
-    descriptor = restricted(descriptor, atoms)
+    seen: Descriptor = as_descriptor(descriptor, lambda: species_in([atoms]))
+    check_arguments(atoms, seen, scope=scope, center=center, k=1)
+    seen = restricted(seen, atoms)
     everything = np.arange(len(atoms))
     factors = None
-    if balanced and len(components(descriptor)) > 1:
-        factors = weights(descriptor, descriptor.jacobian(atoms))
+    if balanced and len(components(seen)) > 1:
+        factors = weights(seen, seen.jacobian(atoms))
     if scope == "structure":
         moving = everything if fixed is None else np.setdiff1d(everything, fixed)
-        return Subject(atoms, descriptor, scope, None, everything, moving, factors)
+        return Subject(atoms, seen, scope, None, everything, moving, factors)
     if center is None:
-        found = analyze(atoms, descriptor, scope=scope, k=1, each=False)
+        found = analyze(atoms, seen, scope=scope, k=1, each=False)
         center = found.center
         assert center is not None
     if scope == "atom":
         only = np.array([center])
-        return Subject(atoms, descriptor, scope, int(center), everything, only, factors)
-    view = next(environment_views(descriptor.jacobian(atoms), atoms, int(center)), None)
+        return Subject(atoms, seen, scope, int(center), everything, only, factors)
+    view = next(environment_views(seen.jacobian(atoms), atoms, int(center)), None)
     if view is None or view.displacements is None:
         raise ValueError(f"atom {center} ({atoms.symbols[center]}) is not a centre")
     check_points(view.n_columns)
     order = np.argsort(np.linalg.norm(view.displacements, axis=1), kind="stable")
     points = view.atoms[order]
     cluster = Atoms(atoms.numbers[points], atoms.positions[center] + view.displacements[order])
-    return Subject(cluster, descriptor, scope, 0, points, np.arange(len(points)), factors)
+    return Subject(cluster, seen, scope, 0, points, np.arange(len(points)), factors)
 
 
 def along(part: FeatureJacobian, column: Ints, mode: Floats) -> Floats:

@@ -41,12 +41,19 @@ def analyze(
     from ase_sensitivity.analysis import analyze as analyze_structure
     from ase_sensitivity.cli.descriptor import descriptor_of
     from ase_sensitivity.dataset.reading import last_frame, selects, usable_frames
+    from ase_sensitivity.dataset.references import forces_like
 
     types = options.type_symbols(type_map)
     if selects(file):
         frames = [frame for _, frame in usable_frames(file, type_map=types, tell=remark)]
     else:
         frames = [last_frame(file, type_map=types, tell=remark)]
+    for frame in frames[:1]:
+        if frame.atoms is not None and (keys := forces_like(frame.atoms)):
+            remark(
+                f"The file has forces: ase-sensitivity scan ... --forces-key {keys[0]} tells what "
+                "part of them is lost."
+            )
     read = [(frame.index, frame.atoms) for frame in frames if frame.atoms is not None]
     chosen = descriptor_of(
         descriptor, gap, species, frames=lambda: [atoms for _, atoms in read], tell=remark

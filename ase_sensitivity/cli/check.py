@@ -14,7 +14,6 @@ from ase_sensitivity.dataset.joint_bound import SHOWN
 
 if TYPE_CHECKING:
     from ase_sensitivity.dataset.pairs import PairResult
-    from ase_sensitivity.dataset.result import ScanResult
 
 FAILED = 1
 FORCES = ("irreducible", "joint", "slope", "net-force")
@@ -121,7 +120,8 @@ def check(
 
     Exit status 0 if it keeps all of them, 1 if not, 2 if it could not be checked.
     """
-    from ase_sensitivity.cli.scan import chosen, run
+    from ase_sensitivity.cli.results import statistics
+    from ase_sensitivity.cli.scan import chosen, forces_keys, run
     from ase_sensitivity.dataset.store import DatabaseStore
 
     limits = {
@@ -150,7 +150,15 @@ def check(
     result = run(
         files, seen, store=output, quiet=json, workers=workers, scheduler=scheduler, **labels
     )
-    checks = _of_scan(result, given | {"failed": max_failed, "unseen": max_unseen})
+    values = statistics(result)
+    of_forces = [f"--max-{name}" for name in FORCES if name in given]
+    if values["n_analyzed"] and values["rms_force"] is None and of_forces:
+        keys = forces_keys(files, types)
+        raise ValueError(
+            f"the frames have no forces, which {', '.join(of_forces)} is about; "
+            f"name them with --forces-key{f' {keys[0]}' if keys else ''}"
+        )
+    checks = _of_scan(values, given | {"failed": max_failed, "unseen": max_unseen})
     if given.keys() & {*PAIRS}:
         from ase_sensitivity.dataset.neighbors import find_pairs
 
@@ -170,19 +178,10 @@ def check(
     return 0 if passed else FAILED
 
 
-def _of_scan(result: ScanResult, limits: dict[str, float]) -> list[Check]:
-    from ase_sensitivity.cli.results import statistics
-
-    found = statistics(result)
+def _of_scan(found: dict[str, Any], limits: dict[str, float]) -> list[Check]:
     if found["n_analyzed"] == 0:
         raise ValueError(f"no frame could be analyzed; {found['first_error']}")
     worst = found["worst"]
-    if found["rms_force"] is None and any(name in limits for name in FORCES):
-        raise ValueError(
-            "the frames have no forces, which "
-            f"{', '.join('--max-' + name for name in FORCES if name in limits)} is about; "
-            "name them with --forces-key"
-        )
     values: dict[str, tuple[float | None, str, str | None]] = {
         "irreducible": (
             found["irreducible_force_error"],

@@ -61,10 +61,11 @@ def converge(
     from ase_sensitivity.cli.scan import chosen
     from ase_sensitivity.dataset.converge import converge as sweep
     from ase_sensitivity.dataset.reading import count_frames
+    from ase_sensitivity.descriptors.given import with_any_basis
     from ase_sensitivity.progress import progress
 
     tried: dict[str, Any] = {"n_max": levels("--n-max", n_max), "l_max": levels("--l-max", l_max)}
-    texts = [_completed(text) for text in descriptor or []]
+    texts = [with_any_basis(text) for text in descriptor or []]
     types = options.type_symbols(type_map)
     family: Descriptor = chosen(files, texts, gap, species, types)
     with progress("Sweeping", lambda: count_frames(list(files)), shown=not json) as move:
@@ -80,13 +81,3 @@ def converge(
             progress=move,
         )
     say(to_json(vars(found)) if json else found.summary())
-
-
-def _completed(text: str) -> str:
-    """A soap string with a basis."""
-    if text.split()[:1] != ["soap"]:
-        return text
-    for name in ("n_max", "l_max"):
-        if not re.search(rf"\b{name}\b", text):
-            text += f" {name}=1"
-    return text

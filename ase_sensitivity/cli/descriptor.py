@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ase_sensitivity.descriptors.base import Descriptor
+from ase_sensitivity.descriptors.given import check_exists, of_strings, species_in
 from ase_sensitivity.descriptors.quip import QUIPDescriptor
-from ase_sensitivity.descriptors.quip_arguments import QUIPArguments, chemical_species
+from ase_sensitivity.descriptors.quip_arguments import chemical_species
 from ase_sensitivity.descriptors.soap.soap import SOAP
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def descriptor_of(
         return QUIPDescriptor.from_gap(gap)
     tables = [text for text in given if text.endswith(".toml")]
     if not tables:
-        return _quip(given, source)
+        return of_strings(given, source.listed, source.known)
     if len(given) > 1:
         raise ValueError(f"--descriptor {tables[0]} is a whole descriptor; give nothing beside it")
     return _from_toml(Path(tables[0]), source)
@@ -80,17 +81,15 @@ class _Species:
 
     def known(self) -> tuple[str, ...]:
         if self.listed is None:
-            from ase.data import chemical_symbols
-
-            found: set[int] = set()
             count = 0
-            for atoms in self._frames():
-                found.update(int(number) for number in set(atoms.numbers.tolist()))
-                count += 1
-            found.discard(0)  # ghost atoms are no species
-            symbols = [chemical_symbols[z] for z in sorted(found) if 0 < z < len(chemical_symbols)]
-            if not symbols:
-                raise ValueError("there are no atoms in the files to take species from")
+
+            def counted() -> Iterator[Atoms]:
+                nonlocal count
+                for atoms in self._frames():
+                    count += 1
+                    yield atoms
+
+            symbols = species_in(counted())
             self.listed = tuple(symbols)
             self._tell(
                 f"Species {', '.join(symbols)}: those found in {count} "
@@ -115,23 +114,8 @@ def _refuse_species(listed: Sequence[str] | None, other: str) -> None:
         raise ValueError(f"--species has no meaning with {other}, which lists its own")
 
 
-def _quip(texts: Sequence[str], source: _Species) -> QUIPDescriptor:
-    parsed = [arguments for text in texts for arguments in QUIPArguments.parse_all(text)]
-    if source.listed is None:
-        complete = [_complete(arguments) for arguments in parsed]
-        if all(complete):
-            return QUIPDescriptor([str(arguments) for arguments in complete])
-    return QUIPDescriptor([str(arguments) for arguments in parsed], species=source.known())
-
-
-def _complete(arguments: QUIPArguments) -> QUIPArguments | None:
-    """With the centers, if the species are given; None if these have to be looked up."""
-    if not arguments.takes_species:
-        return arguments
-    return arguments.with_species(arguments.species) if arguments.species else None
-
-
 def _from_toml(path: Path, source: _Species) -> Descriptor:
+    check_exists(path)
     try:
         return _of_table(path, _table(path), source)
     except RecursionError:
@@ -163,7 +147,8 @@ def _of_table(path: Path, table: dict[str, Any], source: _Species) -> Descriptor
     if kind == "quip":
         texts = table["quip"]
         texts = texts if isinstance(texts, list) else [texts]
-        return _quip([_text(path, "quip", text) for text in texts], source)
+        strings = [_text(path, "quip", text) for text in texts]
+        return of_strings(strings, source.listed, source.known)
     arguments = table["soap"]
     if not isinstance(arguments, dict):
         raise ValueError(f"soap in {path} is {arguments!r} but must be a table: [soap]")

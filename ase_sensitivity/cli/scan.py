@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from ase_sensitivity.dataset.result import ScanResult
     from ase_sensitivity.descriptors.base import Descriptor
 
+
+FIRST = 20
+"""Frames that are looked at for forces: a set may begin with isolated atoms."""
 
 SUSPICIOUS = 15.0
 """Root mean square forces in eV/Å that are more likely in other units."""
@@ -104,9 +108,22 @@ def scan(
             f"Forces of {found['rms_force']:.3g} eV/Å are unusual; if the files have other units, "
             "say so with --units."
         )
+    if found["rms_force"] is None and (keys := forces_keys(files, types)):
+        remark(f"No forces were named, but the files have some: --forces-key {keys[0]}")
     if found["first_error"]:
         remark(f"First failure: {found['first_error']}")
     remark(f"Results: {output}; look at them with: ase-sensitivity report {output}")
+
+
+def forces_keys(files: Sequence[str], type_map: Sequence[str] | None) -> list[str]:
+    """Arrays of the first frames that look like forces, which ASE does not take for results."""
+    from ase_sensitivity.dataset.reading import read_frames
+    from ase_sensitivity.dataset.references import forces_like
+
+    for frame in islice(read_frames(files, type_map=type_map), FIRST):
+        if frame.atoms is not None and (found := forces_like(frame.atoms)):
+            return found
+    return []
 
 
 def _table_writer(table: Path) -> str:

@@ -80,6 +80,9 @@ class Convergence:
     def __str__(self) -> str:
         return self.summary()
 
+    def __repr__(self) -> str:
+        return f"Convergence({len(self.rows)} bases, recommended={self.recommended})"
+
 
 @dataclass
 class Total:

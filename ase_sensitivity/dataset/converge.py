@@ -14,17 +14,18 @@ from ase_sensitivity.causes.symmetry import TOLERANCE
 from ase_sensitivity.dataset.bases import Basis, Convergence, Total, judged
 from ase_sensitivity.dataset.evaluation import Settings, Task, evaluate
 from ase_sensitivity.dataset.nested import lower
-from ase_sensitivity.dataset.reading import Frames, check_frames, read_frames
+from ase_sensitivity.dataset.reading import Frames, check_frames, given_for, read_frames
 from ase_sensitivity.dataset.record import FrameRecord, is_analyzed
 from ase_sensitivity.dataset.references import tasks_of, unit_factors
 from ase_sensitivity.dataset.scan import NULL_TOLERANCE
 from ase_sensitivity.descriptors.base import Descriptor
+from ase_sensitivity.descriptors.given import with_any_basis
 from ase_sensitivity.descriptors.quip import QUIPDescriptor
 from ase_sensitivity.descriptors.soap.soap import SOAP
 
 logger = logging.getLogger(__name__)
 
-Family = Callable[[int, int], Descriptor] | SOAP | QUIPDescriptor
+Family = Callable[[int, int], Descriptor] | SOAP | QUIPDescriptor | str
 
 
 def converge(
@@ -50,7 +51,8 @@ def converge(
         As in :func:`~ase_sensitivity.scan`. Only one structure is in memory at a time.
     family
         A :class:`~ase_sensitivity.SOAP` or :class:`~ase_sensitivity.QUIPDescriptor` whose basis is
-        changed, or a function that gives a descriptor for ``(n_max, l_max)``.
+        changed, or a function that gives a descriptor for ``(n_max, l_max)``, or a QUIP string for
+        the species in the frames.
     n_max, l_max
         The values to try, or the one.
     forces_key, energy_key, units, type_map, scope, null_tolerance, tolerance
@@ -98,7 +100,9 @@ def converge(
     for name, values in levels.items():
         if not values:
             raise ValueError(f"`{name}` has no values to try")
-    make = _maker(family)
+    if isinstance(family, str):
+        family = with_any_basis(family)
+    make = _maker(given_for(family, frames, type_map))
     members = [[make(n, m) for m in levels["l_max"]] for n in levels["n_max"]]
     for member in members[0]:
         check_arguments(

@@ -14,17 +14,18 @@ from ase_sensitivity.dataset.labels import (
     force_conflicts_of_structures,
 )
 from ase_sensitivity.dataset.pairs import PairResult, severity
-from ase_sensitivity.dataset.reading import Frames, check_frames, read_frames
+from ase_sensitivity.dataset.reading import Frames, check_frames, given_for, read_frames
 from ase_sensitivity.dataset.references import tasks_of, unit_factors
 from ase_sensitivity.dataset.search import Search
 from ase_sensitivity.dataset.surroundings import Surroundings
 from ase_sensitivity.dataset.whole_structures import whole_structures
 from ase_sensitivity.descriptors.base import Descriptor
+from ase_sensitivity.descriptors.given import Given
 
 
 def find_pairs(
     frames: Frames,
-    descriptor: Descriptor,
+    descriptor: Given,
     *,
     epsilon: float = 1e-6,
     delta: float = 0.05,
@@ -51,7 +52,7 @@ def find_pairs(
     descriptor
         With any rows of features. Rows of the same centre, as of its pairs, are compared as a set.
         Rows of the whole structure, and those of a periodic structure without a cutoff, make the
-        whole structure one environment.
+        whole structure one environment. Or a QUIP string as of :func:`~ase_sensitivity.scan`.
     epsilon
         Features are the same if their distance is at most this fraction of the larger norm.
     delta
@@ -119,12 +120,13 @@ def find_pairs(
     as_flag("bound", bound)
     _check(epsilon, delta, energy_tolerance, force_tolerance, max_environments, max_pairs)
     check_frames(frames)
+    seen: Descriptor = given_for(descriptor, frames, type_map)
     read = read_frames(frames, type_map=type_map)
     tasks = tasks_of(read, forces_key, energy_key, unit_factors(units), strict=True)
-    bounds = Bounds(descriptor, epsilon, joint_progress)
+    bounds = Bounds(seen, epsilon, joint_progress)
     if bound:
         tasks = bounds.passing(tasks)
-    around = Surroundings(tasks, descriptor, max_environments, progress)
+    around = Surroundings(tasks, seen, max_environments, progress)
     search = Search(around, epsilon, delta, max_pairs)
     numbers = np.zeros_like(around.number) if across_species else around.number
     alike = np.unique(np.column_stack([numbers, around.kind]), axis=0, return_inverse=True)[1]

@@ -218,6 +218,12 @@ class PairResult:
     def __str__(self) -> str:
         return self.summary()
 
+    def __repr__(self) -> str:
+        return (
+            f"PairResult({len(self.degenerate)} degenerate pairs, {len(self.duplicates)} "
+            f"duplicates, {len(self.conflicts)} conflicts)"
+        )
+
 
 def _ends(kind: str, ends: Pair | Conflict) -> dict[str, Any]:
     a, b = ends.first, ends.second

@@ -7,12 +7,14 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
 
 from ase_sensitivity.dataset.files import from_the_front, length_of, read_file, read_rows
 from ase_sensitivity.dataset.lammps import check_type_map, has_types_for_elements
+from ase_sensitivity.descriptors.given import as_descriptor, no_species, species_in
 from ase_sensitivity.notices import ReadingWarning, warn
 from ase_sensitivity.plain_text import printable, reason
 
@@ -252,6 +254,20 @@ def usable_frames(
 
 def _log(text: str) -> None:
     logger.warning("%s", text)
+
+
+def given_for(given: Any, frames: Frames, type_map: Sequence[str] | None = None) -> Any:
+    """The descriptor that was given for these frames: of strings for their species, in a pass.
+
+    Raises
+    ------
+    ValueError
+        If strings list no species and the frames can be read only once, or not at all.
+    """
+    if isinstance(frames, str | Path | Sequence):
+        read = (frame.atoms for frame in read_frames(frames, type_map=type_map))
+        return as_descriptor(given, lambda: species_in(atoms for atoms in read if atoms))
+    return as_descriptor(given, no_species("an iterator can be read only once"))
 
 
 def selects(path: str) -> bool:

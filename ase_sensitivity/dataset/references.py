@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -26,6 +27,9 @@ ENERGIES = {
 
 LENGTHS = {"å": 1.0, "a": 1.0, "ang": 1.0, "angstrom": 1.0, "nm": units.nm, "bohr": units.Bohr}
 
+
+FORCES = re.compile(r"forces?\b|forces?_|^f$|^grad", re.IGNORECASE)
+"""What names of arrays with forces, or their negatives, are like."""
 
 LOOKED_AT = 100
 """A key that none of the first so many frames has is misspelled."""
@@ -176,6 +180,17 @@ def _looks_like(name: str, other: Any, value: Any) -> bool:
         return "energy" in str(other).lower() and np.ndim(value) == 0
     known = ("positions", "momenta", "velocities", "initial_magmoms")
     return np.ndim(value) == 2 and np.shape(value)[1] == 3 and other not in known
+
+
+def forces_like(atoms: Atoms) -> list[str]:
+    """Names of the arrays that are forces by name and shape, if ASE knows of none."""
+    if "forces" in cached_results(atoms):
+        return []
+    return [
+        name
+        for name, array in atoms.arrays.items()
+        if _looks_like("forces", name, array) and FORCES.search(name)
+    ]
 
 
 def _energy(atoms: Atoms, key: str | None, factor: float) -> float | None:

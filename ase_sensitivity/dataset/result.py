@@ -71,6 +71,9 @@ class ScanResult:
     def __len__(self) -> int:
         return len(self._store)
 
+    def __repr__(self) -> str:
+        return f"ScanResult({len(self)} frames, {self._totals.n_failed} with an error)"
+
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
         """One dictionary for each frame, with the columns of the table, None where missing."""

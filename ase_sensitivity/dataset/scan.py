@@ -20,13 +20,14 @@ from ase_sensitivity.analysis import Scope, check_arguments
 from ase_sensitivity.causes.symmetry import TOLERANCE
 from ase_sensitivity.dataset.evaluation import Settings, Task, evaluate
 from ase_sensitivity.dataset.executors import LostCluster, Watched
-from ase_sensitivity.dataset.reading import Frames, check_frames, read_frames
+from ase_sensitivity.dataset.reading import Frames, check_frames, given_for, read_frames
 from ase_sensitivity.dataset.record import FrameRecord
 from ase_sensitivity.dataset.references import tasks_of, unit_factors
 from ase_sensitivity.dataset.result import ScanResult
 from ase_sensitivity.dataset.rows import digest
 from ase_sensitivity.dataset.store import DatabaseStore, Known, MemoryStore, Part, Store
 from ase_sensitivity.descriptors.base import Descriptor
+from ase_sensitivity.descriptors.given import Given
 from ase_sensitivity.plain_text import reason
 
 logger = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ Evaluate = Callable[[list[Task]], Evaluated]
 
 def scan(
     frames: Frames,
-    descriptor: Descriptor,
+    descriptor: Given,
     *,
     scope: Scope = "structure",
     forces_key: str | None = None,
@@ -73,7 +74,8 @@ def scan(
         A file that ASE reads, all of it or what its ``@`` selects (``"run.traj@::10"``); or a list
         or iterator of structures and files. Files and iterators are never in memory as a whole.
     descriptor
-        Anything with the attributes of :class:`~ase_sensitivity.Descriptor`.
+        Anything with the attributes of :class:`~ase_sensitivity.Descriptor`; or a QUIP string, or
+        several, for the species in the frames, which takes a pass of its own.
     scope
         As in :func:`~ase_sensitivity.analyze`. Force errors are those of the structure always.
     forces_key
@@ -133,11 +135,12 @@ def scan(
     [2, 1]
     """
     check_frames(frames)
+    seen: Descriptor = given_for(descriptor, frames, type_map)
     if k is None:
         raise ValueError("`k` is None but must be a positive integer")
     check_arguments(
         Atoms("H"),
-        descriptor,
+        seen,
         scope=scope,
         center=None,
         k=k,
@@ -149,7 +152,7 @@ def scan(
     factors = unit_factors(units)
     settings = Settings(scope, int(k), causes, distance, float(null_tolerance), float(tolerance))
     parameters = {
-        "descriptor": descriptor_text(descriptor),
+        "descriptor": descriptor_text(seen),
         **asdict(settings),
         "forces_key": forces_key,
         "energy_key": energy_key,
@@ -177,9 +180,7 @@ def scan(
     waiting: list[FrameRecord] = []
     written = time.perf_counter()
     try:
-        for records, elapsed in _computed(
-            partial(evaluate, descriptor, settings), chunks, executor
-        ):
+        for records, elapsed in _computed(partial(evaluate, seen, settings), chunks, executor):
             chunks.adapt(len(records), elapsed)
             waiting += records
             if time.perf_counter() - written > SECONDS:

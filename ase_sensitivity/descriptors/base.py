@@ -255,6 +255,12 @@ class FeatureJacobian:
                 total[r, :, c] += block.T
         return total.reshape(len(self.features) * n_features, 3 * n_columns)
 
+    def __repr__(self) -> str:
+        return (
+            f"FeatureJacobian({len(self.centers)} rows of {self.features.shape[1]} features, "
+            f"{len(self.row)} blocks)"
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class StackedJacobian:
@@ -285,6 +291,9 @@ class StackedJacobian:
     def ranges(self) -> tuple[Range, ...]:
         """How far which centres see, of each part."""
         return tuple(entry for part in self.parts for entry in part.ranges)
+
+    def __repr__(self) -> str:
+        return f"StackedJacobian({list(self.parts)!r})"
 
 
 class StreamedJacobian:

@@ -142,6 +142,8 @@ class QUIPDescriptor:
         -----
         The file's ``gap_version`` decides on some conventions of soap and distance_Nb, as in QUIP.
         """
+        if not Path(path).exists():
+            raise FileNotFoundError(f"there is no file {path}")
         try:
             root = ElementTree.parse(path).getroot()
         except ElementTree.ParseError as error:

@@ -21,6 +21,7 @@ from ase_sensitivity.approach.diagnosis import Diagnosis
 from ase_sensitivity.approach.watch import WITHIN
 from ase_sensitivity.arguments import as_number
 from ase_sensitivity.descriptors.base import Descriptor
+from ase_sensitivity.descriptors.given import Given, as_descriptor, no_species
 from ase_sensitivity.dynamics.bias import BIASED, Attract, Repel
 from ase_sensitivity.dynamics.configuration import Configuration, Results, Settings
 from ase_sensitivity.dynamics.old_style import OldStyleCalculator
@@ -93,7 +94,7 @@ class SensitivityCalculator(BaseCalculator):
     def __init__(
         self,
         calc: Any,
-        descriptor: Descriptor,
+        descriptor: Given,
         *,
         scope: Scope = "structure",
         k: int | None = 3,
@@ -102,13 +103,16 @@ class SensitivityCalculator(BaseCalculator):
         budget: float | None = BUDGET,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        check_arguments(Atoms(), descriptor, scope=scope, center=None, k=k)
+        seen: Descriptor = as_descriptor(
+            descriptor, no_species("a calculator has no structure to take them from")
+        )
+        check_arguments(Atoms(), seen, scope=scope, center=None, k=k)
         if bias is not None and not isinstance(bias, Repel | Attract):
             raise TypeError(f"`bias` is {bias!r} but must be a Repel, an Attract or None")
         if bias is not None and scope != "structure":
             raise ValueError(f'`bias` needs scope="structure", not {scope!r}')
         self.calc = calc
-        self.descriptor = descriptor
+        self.descriptor = seen
         self.scope = scope
         self.k = k
         self.bias = bias
@@ -239,6 +243,11 @@ class SensitivityCalculator(BaseCalculator):
         if name.startswith("_") or "calc" not in self.__dict__:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.calc, name)
+
+    def __repr__(self) -> str:
+        return (
+            f"SensitivityCalculator({type(self.calc).__name__}, {type(self.descriptor).__name__})"
+        )
 
 
 def _modern(calc: Any) -> Any:

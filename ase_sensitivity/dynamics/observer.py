@@ -20,6 +20,7 @@ from ase_sensitivity.approach.diagnosis import NOT_LOOKED_AT, Diagnosis
 from ase_sensitivity.approach.watch import WITHIN, Watch
 from ase_sensitivity.arguments import as_flag, as_integer, is_number
 from ase_sensitivity.descriptors.base import Descriptor
+from ase_sensitivity.descriptors.given import Given, as_descriptor, species_in
 from ase_sensitivity.dynamics.actions import (
     APPROACHED,
     SPURIOUS,
@@ -182,7 +183,7 @@ class SensitivityObserver:
     def __init__(
         self,
         dyn: Any,
-        descriptor: Descriptor,
+        descriptor: Given,
         *,
         atoms: Atoms | None = None,
         logfile: str | Path | IO[str] | None = None,
@@ -211,7 +212,6 @@ class SensitivityObserver:
         self.n_calls = self.n_singular = self.n_failed = self.n_unwritten = 0
         self._atoms = atoms
         self.dyn: Any = _checked_dyn(dyn, self)
-        self._descriptor = descriptor
         self._settings: dict[str, Any] = {
             "scope": scope,
             "center": center,
@@ -221,7 +221,8 @@ class SensitivityObserver:
         if atoms is not None and not isinstance(atoms, Atoms):
             raise TypeError(f"`atoms` is {atoms!r} but must be an ase.Atoms or None")
         self._k = as_integer("k", k, 1)
-        check_arguments(self.atoms, descriptor, scope=scope, center=center, k=k)
+        self._descriptor: Descriptor = as_descriptor(descriptor, lambda: species_in([self.atoms]))
+        check_arguments(self.atoms, self._descriptor, scope=scope, center=center, k=k)
         self._patience = as_integer("patience", patience, 1)
         if on_singular is None:
             on_singular = "log" if scope == "environment" else "warn"
@@ -494,6 +495,9 @@ class SensitivityObserver:
 
     def _ratio(self, frame: Atoms) -> float:
         return analyze(frame, self._descriptor, each=False, **self._settings).ratio
+
+    def __repr__(self) -> str:
+        return f"SensitivityObserver({self.n_calls} calls, {self.n_singular} singular)"
 
 
 def _checked_dyn(dyn: Any, observer: SensitivityObserver) -> Any:

@@ -13,7 +13,7 @@ from ase.units import fs
 
 from ase_sensitivity.arguments import is_number
 from ase_sensitivity.dataset.reading import Frames, check_frames, count_frames, usable_frames
-from ase_sensitivity.descriptors.base import Descriptor
+from ase_sensitivity.descriptors.given import Given
 from ase_sensitivity.dynamics.log import SensitivityLog, read_log
 from ase_sensitivity.dynamics.observer import SensitivityObserver
 from ase_sensitivity.progress import progress as progress_bar
@@ -45,7 +45,7 @@ class Replay:
 
 def replay(
     frames: Frames,
-    descriptor: Descriptor,
+    descriptor: Given,
     *,
     timestep: float | None = None,
     progress: bool = False,

@@ -13,7 +13,8 @@ from ase_sensitivity.analysis import Scope
 from ase_sensitivity.approach.nearest import NearestSingular, cause_of, nearest_singular
 from ase_sensitivity.approach.subject import subject
 from ase_sensitivity.approach.walk import Walk, place
-from ase_sensitivity.descriptors.base import Descriptor, FeatureJacobian, Floats, Ints
+from ase_sensitivity.descriptors.base import FeatureJacobian, Floats, Ints
+from ase_sensitivity.descriptors.given import Given
 from ase_sensitivity.explore.matching import Match, best_match
 from ase_sensitivity.spectrum.canonical import canonical, multiplets
 from ase_sensitivity.spectrum.solvers import NULL_TOLERANCE
@@ -107,9 +108,7 @@ class FeatureMap:
         If an argument makes no sense, or no feature depends on the positions.
     """
 
-    def __init__(
-        self, atoms: Atoms, descriptor: Descriptor, scope: Scope, center: int | None
-    ) -> None:
+    def __init__(self, atoms: Atoms, descriptor: Given, scope: Scope, center: int | None) -> None:
         if scope == "atom":
             raise ValueError('`scope` is "atom" but must be "structure" or "environment"')
         self._subject = subject(atoms, descriptor, scope, center)

@@ -11,7 +11,8 @@ from ase import Atoms
 
 from ase_sensitivity.analysis import Scope
 from ase_sensitivity.arguments import as_integer, as_number
-from ase_sensitivity.descriptors.base import Descriptor, Floats
+from ase_sensitivity.descriptors.base import Floats
+from ase_sensitivity.descriptors.given import Given
 from ase_sensitivity.explore.feature_map import FeatureMap, Place
 
 CONSTANT = 1e-8
@@ -87,7 +88,7 @@ class Manifold:
 
 def trace_manifold(
     atoms: Atoms,
-    descriptor: Descriptor,
+    descriptor: Given,
     *,
     scope: Scope = "structure",
     center: int | None = None,
@@ -105,7 +106,7 @@ def trace_manifold(
     atoms
         The structure. It is not changed; its constraints are ignored.
     descriptor
-        The descriptor.
+        The descriptor, as of :func:`~ase_sensitivity.analyze`.
     scope, center
         As in :func:`~ase_sensitivity.analyze`; not ``"atom"``.
     length

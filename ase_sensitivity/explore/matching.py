@@ -52,6 +52,9 @@ class Match:
     permutation: Ints
     exact: bool
 
+    def __repr__(self) -> str:
+        return f"Match(rmsd={self.rmsd:.3g}, maximum={self.maximum:.3g})"
+
 
 def best_match(
     numbers_a: Ints, displacements_a: Floats, numbers_b: Ints, displacements_b: Floats

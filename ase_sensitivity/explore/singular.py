@@ -15,7 +15,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase_sensitivity.analysis import Scope
 from ase_sensitivity.arguments import as_integer, as_number
 from ase_sensitivity.causes.attribution import CAUSES
-from ase_sensitivity.descriptors.base import Descriptor, Floats
+from ase_sensitivity.descriptors.base import Floats
+from ase_sensitivity.descriptors.given import Given
 from ase_sensitivity.explore.feature_map import FeatureMap
 
 logger = logging.getLogger(__name__)
@@ -111,7 +112,7 @@ class SingularSearch:
 
 def find_singular(
     atoms: Atoms,
-    descriptor: Descriptor,
+    descriptor: Given,
     *,
     cause: str | None = None,
     scope: Scope = "structure",
@@ -133,7 +134,7 @@ def find_singular(
     atoms
         Where to begin. It is not changed; its constraints are ignored.
     descriptor
-        The descriptor.
+        The descriptor, as of :func:`~ase_sensitivity.analyze`.
     cause
         ``"symmetry"``, ``"fragment"``, ``"incompleteness"``, ``"truncation"`` or ``"unknown"``
         (docs/causes); by default any.

@@ -10,7 +10,8 @@ from ase import Atoms
 
 from ase_sensitivity.analysis import Scope
 from ase_sensitivity.arguments import as_integer, as_number
-from ase_sensitivity.descriptors.base import Descriptor, Floats
+from ase_sensitivity.descriptors.base import Floats
+from ase_sensitivity.descriptors.given import Given
 from ase_sensitivity.explore.feature_map import FeatureMap, Place
 
 FARTHEST = 1.0
@@ -67,7 +68,7 @@ class Twin:
 
 def find_twin(
     atoms: Atoms,
-    descriptor: Descriptor,
+    descriptor: Given,
     *,
     scope: Scope = "structure",
     center: int | None = None,
@@ -85,7 +86,7 @@ def find_twin(
     atoms
         An isolated structure, or any with ``scope="environment"``. It is not changed.
     descriptor
-        The descriptor.
+        The descriptor, as of :func:`~ase_sensitivity.analyze`.
     scope, center
         As in :func:`~ase_sensitivity.analyze`; not ``"atom"``.
     n_starts

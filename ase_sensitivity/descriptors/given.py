@@ -1,0 +1,135 @@
+"""Descriptors as people give them: objects, or the text of QUIP strings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ase import Atoms
+
+from ase_sensitivity.descriptors.base import Descriptor
+from ase_sensitivity.descriptors.quip import QUIPDescriptor
+from ase_sensitivity.descriptors.quip_arguments import QUIPArguments
+
+Given = Descriptor | str | Sequence[str]
+"""What public functions take for a descriptor: one, a QUIP string, or several seen together."""
+
+
+def as_descriptor(given: Any, species: Callable[[], Sequence[str]]) -> Any:
+    """The descriptor that somebody gave, if it was text; whatever else it was, unchanged.
+
+    Parameters
+    ----------
+    given
+        A QUIP string or several, or anything else.
+    species
+        Gives the chemical symbols to take where the strings do not list any.
+
+    Raises
+    ------
+    ValueError
+        If text is no QUIP string.
+    """
+    if isinstance(given, str):
+        return of_strings([given], None, species)
+    if isinstance(given, list | tuple) and given and all(isinstance(text, str) for text in given):
+        return of_strings(given, None, species)
+    return given
+
+
+def of_strings(
+    texts: Sequence[str], listed: Sequence[str] | None, species: Callable[[], Sequence[str]]
+) -> QUIPDescriptor:
+    """The descriptor of QUIP strings.
+
+    Parameters
+    ----------
+    texts
+        The strings.
+    listed
+        Chemical symbols, if they are given.
+    species
+        Gives them otherwise; called only if some string does not list its own.
+
+    Raises
+    ------
+    ValueError
+        If these are none.
+    """
+    for text in texts:
+        check_is_no_file(text)
+    parsed = [arguments for text in texts for arguments in QUIPArguments.parse_all(text)]
+    if listed is None:
+        complete = [_complete(arguments) for arguments in parsed]
+        if all(complete):
+            return QUIPDescriptor([str(arguments) for arguments in complete])
+        listed = species()
+    return QUIPDescriptor([str(arguments) for arguments in parsed], species=listed)
+
+
+def check_is_no_file(text: str) -> None:
+    """Raise ValueError if the name of a file stands where a QUIP string belongs."""
+    name = text.strip()
+    if name.endswith(".xml"):
+        raise ValueError(
+            f"{name} is no QUIP string but the name of an XML file; a GAP potential is given with "
+            f'--gap {name}, or QUIPDescriptor.from_gap("{name}") in Python'
+        )
+    if name.endswith(".toml"):
+        raise ValueError(f"{name} is a TOML file, which only the command line reads; give a string")
+
+
+def check_exists(path: str | Path) -> None:
+    """Raise FileNotFoundError if there is no such file."""
+    if not Path(path).exists():
+        raise FileNotFoundError(f"there is no file {path}")
+
+
+def with_any_basis(text: str) -> str:
+    """A soap string with a basis, for which the string need not care."""
+    if text.split()[:1] != ["soap"]:
+        return text
+    for name in ("n_max", "l_max"):
+        if not re.search(rf"\b{name}\b", text):
+            text += f" {name}=1"
+    return text
+
+
+def species_in(structures: Iterable[Atoms]) -> list[str]:
+    """Chemical symbols in structures, by atomic number, without ghosts.
+
+    Raises
+    ------
+    ValueError
+        If there are no atoms.
+    """
+    from ase.data import chemical_symbols
+
+    found: set[int] = set()
+    for atoms in structures:
+        found.update(set(atoms.numbers.tolist()))
+    symbols = [chemical_symbols[z] for z in sorted(found) if 0 < z < len(chemical_symbols)]
+    if not symbols:
+        raise ValueError("there are no atoms to take the species of the descriptor from")
+    return symbols
+
+
+def no_species(why: str) -> Callable[[], Sequence[str]]:
+    """Species that cannot be looked up, for a reason."""
+
+    def refuse() -> Sequence[str]:
+        raise ValueError(
+            f"`descriptor` is a string that does not list its species, and {why}; give "
+            'QUIPDescriptor("...", species=["C", "H"])'
+        )
+
+    return refuse
+
+
+def _complete(arguments: QUIPArguments) -> QUIPArguments | None:
+    """With the centers, if the species are given; None if these have to be looked up."""
+    if not arguments.takes_species:
+        return arguments
+    return arguments.with_species(arguments.species) if arguments.species else None
