@@ -15,9 +15,10 @@ from ase.io import write
 
 from ase_sensitivity import SOAP, ReadingWarning, replay
 from ase_sensitivity.dataset.neighbors import find_pairs
-from ase_sensitivity.dataset.reading import count_frames, last_frame, read_frames, usable_frames
+from ase_sensitivity.dataset.reading import count_frames, read_frames
 from ase_sensitivity.dataset.result import ScanResult
 from ase_sensitivity.dataset.scan import scan
+from ase_sensitivity.dataset.usable import last_frame, usable_frames
 from tests.structures import rattled
 
 

@@ -20,9 +20,9 @@ from ase.build import bulk, molecule
 from ase_sensitivity import SOAP
 from ase_sensitivity.cli.app import main
 from ase_sensitivity.dataset.record import FrameRecord, row_of
+from ase_sensitivity.dataset.records import MemoryStore
 from ase_sensitivity.dataset.result import ScanResult
 from ase_sensitivity.dataset.scan import scan
-from ase_sensitivity.dataset.store import MemoryStore
 from ase_sensitivity.report import plots
 from ase_sensitivity.report.contents import MOST_STRUCTURES, contents, kept_rows, severity
 from ase_sensitivity.report.html import render, write_report

@@ -9,8 +9,8 @@ from ase.build import molecule
 from ase_sensitivity import SOAP, scan
 from ase_sensitivity.cli.results import statistics
 from ase_sensitivity.dataset.record import FrameRecord, row_of
+from ase_sensitivity.dataset.records import MemoryStore
 from ase_sensitivity.dataset.result import ScanResult
-from ase_sensitivity.dataset.store import MemoryStore
 from ase_sensitivity.report.verdict import verdict
 from tests.structures import rattled
 

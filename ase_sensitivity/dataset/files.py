@@ -6,13 +6,13 @@ import io
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from itertools import islice
 from typing import IO, Any, NamedTuple
 
 from ase import Atoms
 
 from ase_sensitivity.dataset.compressed import fault_of, opened
+from ase_sensitivity.dataset.formats import because, format_of, named
 from ase_sensitivity.dataset.lammps import dump_texts, parsed_dump, with_elements
 from ase_sensitivity.dataset.texts import Text, chosen_texts
 from ase_sensitivity.dataset.xdatcar import parsed_xdatcar, xdatcar_texts
@@ -36,10 +36,6 @@ BEGINNINGS = {
 """How frames begin in formats that ASE reads as a whole: a torn one can be cut off."""
 
 LAMMPS = ("lammps-dump-text", "lammps-dump-binary", "lammps-data")
-LAMMPS_DATA = re.compile(rb"^\s*\d+\s+atoms\s*$", re.MULTILINE)
-
-PEEK = 2**12
-"""Bytes of a file that tell what it is."""
 
 
 class _ToldError(ValueError):
@@ -52,43 +48,6 @@ class Read(NamedTuple):
     number: int
     atoms: Atoms | None
     error: str | None = None
-
-
-def format_of(name: str) -> str:
-    """The name that ASE gives to the format of a file.
-
-    Raises
-    ------
-    ValueError
-        If it has none.
-    """
-    from ase.io.formats import filetype, get_compression, ioformats  # loads much
-
-    try:
-        found = str(filetype(name))
-    except Exception as error:
-        if isinstance(error, OSError) and not isinstance(error, EOFError):
-            raise
-        found = ""
-    known = found in ioformats
-    if (not known or found == "runnerdata") and os.path.isfile(name):
-        with opened(name) as file:
-            head = file.read(PEEK)
-        if LAMMPS_DATA.search(head):
-            return "lammps-data"
-        if not head:
-            raise ValueError(f"{name} is empty{_because(fault_of(file))}")
-        if not known:  # as for a compressed file that is torn
-            with suppress(Exception):
-                found = filetype(_named(io.BytesIO(head), get_compression(name)[0]))
-            known = found in ioformats
-    if not known:
-        suffix = os.path.splitext(get_compression(name)[0])[1]
-        raise ValueError(
-            f"{name}: ASE knows no format for {f'files that end in {suffix}' if suffix else 'it'}; "
-            "convert it to extended XYZ, or give it the suffix of its format"
-        )
-    return found
 
 
 def read_file(name: str, chosen: slice, type_map: Sequence[str] | None = None) -> Iterator[Read]:
@@ -206,7 +165,7 @@ def _of_texts(
                 try:
                     yield Read(number, parse(text, type_map))
                 except Exception as error:
-                    yield Read(number, None, told(name, error) + _because(fault_of(file)))
+                    yield Read(number, None, told(name, error) + because(fault_of(file)))
     except Exception as error:  # the file itself
         yield Read(number + chosen.step, None, told(name, error))
 
@@ -296,14 +255,5 @@ def _file_of(data: bytes, name: str, kind: str) -> IO[Any]:
     from ase.io.formats import ioformats  # loads much
 
     if ioformats[kind].isbinary:
-        return _named(io.BytesIO(data), name)
-    return _named(io.StringIO(data.decode(errors="replace")), name)
-
-
-def _named(file: Any, name: str) -> Any:
-    file.name = name
-    return file
-
-
-def _because(fault: str | None) -> str:
-    return "" if fault is None else f"; {fault}"
+        return named(io.BytesIO(data), name)
+    return named(io.StringIO(data.decode(errors="replace")), name)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,9 @@ from ase_sensitivity.descriptors.given import as_descriptor, no_species, species
 from ase_sensitivity.notices import ReadingWarning, warn
 from ase_sensitivity.plain_text import printable, reason
 
-logger = logging.getLogger(__name__)
-
 MEMORY = "frames"
 """The source of frames that were given as such, not as a file."""
 
-LEFT_OUT = "some frames cannot be read and are left out; the log names them"
 TYPES = (
     "the files have LAMMPS' types and no elements: type 1 is taken for H, 2 for He, ...; name "
     "the elements: --type-map Si,O, or type_map=['Si', 'O'] in Python"
@@ -202,60 +198,6 @@ def check_numbers(atoms: Atoms) -> None:
         )
 
 
-def usable_frames(
-    frames: Frames,
-    *,
-    type_map: Sequence[str] | None = None,
-    tell: Callable[[str], object] | None = None,
-) -> Iterator[tuple[int, Frame]]:
-    """The frames that can be read and their places among all, with a word on those that cannot.
-
-    Parameters
-    ----------
-    frames, type_map
-        As of :func:`read_frames`.
-    tell
-        Called with a sentence about each frame that is left out. By default the log has these, and
-        a warning says so.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If there are frames, but none can be read.
-
-    Warns
-    -----
-    ReadingWarning
-        If some cannot.
-    """
-    check_frames(frames)
-    held: list[Frame] = []  # until there is a frame: if there is none, the error says all
-    found = left_out = False
-    for place, frame in enumerate(read_frames(frames, type_map=type_map)):
-        found = found or frame.error is None
-        if frame.error is not None:
-            held.append(frame)
-        if found and held:
-            for other in held:
-                (tell or _log)(f"{other.source}@{other.index} is left out: {other.error}")
-            held.clear()
-            if tell is None and not left_out:
-                warn(LEFT_OUT, ReadingWarning)
-                left_out = True
-        if frame.error is None:
-            yield place, frame
-    if held:
-        error = str(held[0].error)
-        named = isinstance(frames, str | Path) and str(frames) not in error
-        raise ValueError(f"{frames}: {error}" if named else error)
-
-
-def _log(text: str) -> None:
-    logger.warning("%s", text)
-
-
 def given_for(given: Any, frames: Frames, type_map: Sequence[str] | None = None) -> Any:
     """The descriptor that was given for these frames: of strings for their species, in a pass.
 
@@ -268,37 +210,6 @@ def given_for(given: Any, frames: Frames, type_map: Sequence[str] | None = None)
         read = (frame.atoms for frame in read_frames(frames, type_map=type_map))
         return as_descriptor(given, lambda: species_in(atoms for atoms in read if atoms))
     return as_descriptor(given, no_species("an iterator can be read only once"))
-
-
-def selects(path: str) -> bool:
-    """Whether a name of a file says which of its frames are meant."""
-    return split_name(path, "0") == split_name(path, "1")
-
-
-def last_frame(
-    path: str,
-    *,
-    type_map: Sequence[str] | None = None,
-    tell: Callable[[str], object],
-) -> Frame:
-    """The last frame of a file that can be read, with a word on the last one if it cannot.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        As :func:`usable_frames`.
-    """
-    check_frames(path)
-    (last,) = read_frames(f"{path}@-1", type_map=type_map)
-    if last.error is None:
-        return last
-    readable: Frame | None = None
-    for frame in read_frames(path, type_map=type_map):
-        readable = frame if frame.error is None else readable
-    if readable is None:
-        raise ValueError(last.error)
-    tell(f"The last frame is left out, that before it is taken: {last.error}")
-    return readable
 
 
 def count_frames(frames: Frames) -> int | None:

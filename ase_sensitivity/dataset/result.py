@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from ase_sensitivity.dataset.forces import THRESHOLDS
 from ase_sensitivity.dataset.record import COLUMNS, TEXT, WHOLE, FrameRecord, rows_alone
-from ase_sensitivity.dataset.store import DatabaseStore, Store
+from ase_sensitivity.dataset.records import Store
+from ase_sensitivity.dataset.store import DatabaseStore
 from ase_sensitivity.dataset.totals import Totals
 from ase_sensitivity.descriptors.base import Floats
 

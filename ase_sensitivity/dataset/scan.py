@@ -22,10 +22,11 @@ from ase_sensitivity.dataset.evaluation import Settings, Task, evaluate
 from ase_sensitivity.dataset.executors import LostCluster, Watched
 from ase_sensitivity.dataset.reading import Frames, check_frames, given_for, read_frames
 from ase_sensitivity.dataset.record import FrameRecord
+from ase_sensitivity.dataset.records import MemoryStore, Part, Store
 from ase_sensitivity.dataset.references import tasks_of, unit_factors
 from ase_sensitivity.dataset.result import ScanResult
 from ase_sensitivity.dataset.rows import digest
-from ase_sensitivity.dataset.store import DatabaseStore, Known, MemoryStore, Part, Store
+from ase_sensitivity.dataset.store import DatabaseStore, Known
 from ase_sensitivity.descriptors.base import Descriptor
 from ase_sensitivity.descriptors.given import Given
 from ase_sensitivity.plain_text import reason

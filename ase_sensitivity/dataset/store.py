@@ -1,14 +1,14 @@
-"""Where the records of a scan are kept: in memory, or in a database that survives the process."""
+"""Records of a scan in a database that survives the process."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ase_sensitivity.dataset.record import FrameRecord
 from ase_sensitivity.dataset.rows import as_row, data_of, digest, pairs_of, record_of, values_of
@@ -32,102 +32,6 @@ MAY_DIFFER = ("version",)
 
 Known = dict[tuple[str, int], str | None]
 """Digests of frames by source and index; None for a frame that could not be read."""
-
-
-class Store(Protocol):
-    """Keeps the records of a scan in the order in which they came."""
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """Descriptor and options of the scan."""
-        ...
-
-    def __len__(self) -> int:
-        """Number of records."""
-        ...
-
-    def write(self, records: Sequence[FrameRecord]) -> None:
-        """Add records: all of them or, if that fails, none."""
-        ...
-
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """The rows of the table."""
-        ...
-
-    def records(self) -> Iterator[FrameRecord]:
-        """All records."""
-        ...
-
-    def record(self, number: int) -> FrameRecord:
-        """One record."""
-        ...
-
-
-class MemoryStore:
-    """A list of records."""
-
-    def __init__(self, parameters: Mapping[str, Any]) -> None:
-        self.parameters = dict(parameters)
-        self._records: list[FrameRecord] = []
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def write(self, records: Sequence[FrameRecord]) -> None:
-        """Add records."""
-        self._records.extend(records)
-
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """The rows of the table."""
-        return (record.row for record in self._records)
-
-    def records(self) -> Iterator[FrameRecord]:
-        """All records."""
-        return iter(self._records)
-
-    def record(self, number: int) -> FrameRecord:
-        """One record."""
-        return self._records[number]
-
-
-class Part:
-    """A store without some of its records.
-
-    Parameters
-    ----------
-    whole
-        The store.
-    others
-        Source and index of what to leave out.
-    """
-
-    def __init__(self, whole: Store, others: Collection[tuple[str, int]]) -> None:
-        self._whole = whole
-        self._others = others
-        self.parameters = whole.parameters
-        self._numbers = [number for number, row in enumerate(whole.rows()) if self._has(row)]
-
-    def _has(self, row: Mapping[str, Any]) -> bool:
-        return (row["source"], row["index"]) not in self._others
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    def write(self, records: Sequence[FrameRecord]) -> None:
-        """Refuse records."""
-        raise TypeError("a part of a store is not written to")
-
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """The rows of the table."""
-        return filter(self._has, self._whole.rows())
-
-    def records(self) -> Iterator[FrameRecord]:
-        """All records."""
-        return (record for record in self._whole.records() if self._has(record.row))
-
-    def record(self, number: int) -> FrameRecord:
-        """One record."""
-        return self._whole.record(self._numbers[number])
 
 
 class DatabaseStore:

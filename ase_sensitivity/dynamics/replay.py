@@ -12,7 +12,8 @@ from ase import Atoms
 from ase.units import fs
 
 from ase_sensitivity.arguments import is_number
-from ase_sensitivity.dataset.reading import Frames, check_frames, count_frames, usable_frames
+from ase_sensitivity.dataset.reading import Frames, check_frames, count_frames
+from ase_sensitivity.dataset.usable import usable_frames
 from ase_sensitivity.descriptors.given import Given
 from ase_sensitivity.dynamics.log import SensitivityLog, read_log
 from ase_sensitivity.dynamics.observer import SensitivityObserver
