@@ -137,6 +137,41 @@ STRINGS: list[tuple[str, str]] = [
      "rcut_soft=3.5 basis=poly3gauss scaling_mode=polynomial add_species=F "
      "amplitude_scaling={2.0 2.0} n_species=2 species_Z={6 14} central_index=1 "
      "radial_enhancement=1 central_weight={1.0 1.0}"),
+    (SCRIPTS, "soap atom_sigma=0.5 n_max=3 l_max=3 cutoff=3.0 Z=6 n_species=3 species_Z='1 6 8'"),
+    (SCRIPTS, "soap cutoff=4.25 cutoff_transition_width=0.0 atom_sigma=0.7 n_species=2 Z=14 "
+     "species_Z={14 6} n_max=8 l_max=6"),
+    (SCRIPTS, "soap cutoff=4.0 cutoff_transition_width=0.0 atom_sigma=0.25 n_max =4 l_max=6"),
+    (SCRIPTS, "soap l_max=10 n_max=10 delta=0.5 atom_sigma=0.5 zeta=4 central_weight=1.0 f0=0.0 "
+     "cutoff=4.0 cutoff_transition_width=1.0 "
+     "config_type_n_sparse={isol:1:liq:2000:amorph:2000} covariance_type=dot_product "
+     "sparse_method=CUR_POINTS add_species=T"),
+    (SCRIPTS, "soap l_max=8 n_max=8 atom_sigma=0.5 cutoff=4 n_Z=3 Z={56 14 6} n_species=3 "
+     "species_Z={56 14 6} average=T"),
+    (SCRIPTS, " distance_Nb order=2 cutoff=5.5 n_sparse=25 covariance_type=ard_se  delta=1.0 "
+     "theta_uniform=2.5 sparse_method=uniform compact_clusters=True "),
+    (SCRIPTS, "distance_2b Z1=6 Z2=14 cutoff=5.5 n_sparse=40 covariance_type=ard_se delta=0.5 "
+     "theta_uniform=0.5 sparse_method=uniform add_species=F "),
+    (SCRIPTS, "distance_2b cutoff=5.5 covariance_type=ard_se add_species=T delta=.6 "
+     "theta_uniform=1 n_sparse=20 sparse_method=uniform "),
+    (SCRIPTS, "soap_turbo l_max=6 alpha_max={6} atom_sigma_r={0.25} atom_sigma_t={0.25} "
+     "atom_sigma_r_scaling={ 0.0} atom_sigma_t_scaling={0.0} zeta=4 rcut_hard=3.0 rcut_soft=2.5 "
+     'delta=1.0 basis="poly3" scaling_mode="polynomial"  amplitude_scaling={1.0}  n_species=1 '
+     'species_Z={14} add_species=F compress_mode="trivial" radial_enhancement=1 '
+     "central_weight={1.0}  covariance_type=dot_product "),
+    (SCRIPTS, "soap_turbo l_max=3 alpha_max={8 8 8} atom_sigma_r={0.5 0.5 0.5} "
+     "atom_sigma_t={0.5 0.5 0.5} atom_sigma_r_scaling={0. 0. 0.} "
+     "atom_sigma_t_scaling={0. 0. 0.} zeta=4 rcut_soft=3. rcut_hard=4. basis=poly3gauss "
+     "scaling_mode=polynomial amplitude_scaling={1.0 1.0 1.0} n_species=3 species_Z={11 14 6} "
+     "radial_enhancement=1 central_index=2 central_weight={1.0 1.0 1.0} add_species=F "
+     "n_sparse=2000  delta=0.1 f0=0.0 covariance_type=dot_product sparse_method=cur_points"),
+    (SCRIPTS, "soap_turbo l_max=4 alpha_max={4 4 4 4 4 4} "
+     "atom_sigma_r={0.5 0.5 0.5 0.5 0.5 0.5} atom_sigma_t={0.5 0.5 0.5 0.5 0.5 0.5} "
+     "atom_sigma_r_scaling={0.0 0.0 0.0 0.0 0.0 0.0} "
+     "atom_sigma_t_scaling={0.0 0.0 0.0 0.0 0.0 0.0} rcut_hard=3.7 rcut_soft=3.2 "
+     "basis=poly3gauss scaling_mode=polynomial add_species=F "
+     "amplitude_scaling={1.0 1.0 1.0 1.0 1.0 1.0} radial_enhancement=1 compress_mode=trivial "
+     "central_weight={1. 1. 1. 1. 1. 1.} species_Z={6 8 16 1 14 17} n_species=6 "
+     "central_index=1"),
     # Refused: no `cutoff`, no `n_max`, ...; a molecule that is none.
     (SCRIPTS, "soap cutoff=5.0"),
     (SCRIPTS, "soap atom_sigma=0.75"),
