@@ -270,4 +270,4 @@ def test_refuses(kind):
     with pytest.raises(ValueError, match="`strength` is nan"):
         kind(0.1, float("nan"))
     with pytest.raises(TypeError, match="`descriptor` must be a Descriptor"):
-        kind(0.1, 1.0).evaluate(molecule("CH4"), "soap")
+        kind(0.1, 1.0).evaluate(molecule("CH4"), 3)

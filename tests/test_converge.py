@@ -235,7 +235,7 @@ def test_one_basis() -> None:
         ),
         ({"scope": "all"}, ValueError, "`scope` is 'all'"),
         ({"tolerance": -1.0}, ValueError, "`tolerance` is -1.0"),
-        ({"family": "soap"}, TypeError, "`family` is 'soap'"),
+        ({"family": 3}, TypeError, "`family` is 3"),
         ({"family": SOAP}, TypeError, "`family`"),
         ({"family": lambda n, m: None}, TypeError, "Descriptor"),
         ({"frames": []}, ValueError, "no frames"),

@@ -248,4 +248,4 @@ def test_gradient_where_there_is_none():
     with pytest.raises(ValueError, match="`step` is 0"):
         gradient(rattled(molecule("H2O")), SOAP_3, step=0)
     with pytest.raises(TypeError, match="Descriptor"):
-        gradient(Atoms("H2O"), "soap")
+        gradient(Atoms("H2O"), 3)

@@ -348,7 +348,7 @@ class SensitivityObserver:
             if before.how != "skipped":
                 self._write_line(f"# step {step}: not looked for: {self._watch.budget}\n")
             self._warn(EXCEEDED, CostWarning)
-        if known.points is None:
+        if math.isnan(known.distance):
             return found
         return replace(found, distance=known.distance, approaching=known.cause)
 
