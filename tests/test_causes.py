@@ -129,6 +129,12 @@ def closure(generators) -> np.ndarray:
 
 
 class TestPointGroup:
+    def test_a_point_is_off_the_center_beyond_the_tolerance(self):
+        point = np.array([[2e-5, 0.0, 0.0]])
+        for tolerance, axis in ((1e-5, [1, 0, 0]), (3e-5, [0, 0, 1])):
+            found = point_group(point, np.array([1]), tolerance)
+            np.testing.assert_array_equal(found.axis, axis)
+
     @pytest.mark.parametrize("name", POINT_GROUPS)
     def test_generic_orbits(self, name):
         """Every group is found from orbits of three generic points, in any orientation."""
@@ -807,6 +813,7 @@ class TestCauses:
     def test_averaged(self, name, expected):
         """The group of the whole molecule counts, here also one with an atom at the centroid."""
         atoms = molecule(name)
+        atoms.translate((1.0, 2.0, -3.0))
         found = analyze(atoms, soap(atoms, extra="average=T"), causes=True)
         assert found.counts == counts(symmetry=expected)
         moved = rattled(atoms, 0.1)
