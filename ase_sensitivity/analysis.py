@@ -117,7 +117,7 @@ def analyze(
     sigma_min / sigma_max = ...
     2 directions are invisible to the descriptor: to first order no feature changes along them...
     >>> analyze(molecule("CH4"), soap, causes=True).counts
-    {'fragment': 0, 'symmetry': 2, 'incompleteness': 0, 'truncation': 0}
+    {'incompleteness': 0, 'truncation': 0, 'fragment': 0, 'symmetry': 2}
     """
     check_atoms(atoms)
     seen: Descriptor = as_descriptor(descriptor, lambda: species_in([atoms]))

@@ -8,22 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from ase_sensitivity.causes.cause import CAUSES
 from ase_sensitivity.descriptors.base import Floats, Ints
 from ase_sensitivity.spectrum.solvers import ratio_of
 
 NEARLY = 1e-3
 """Ratio below which the summary calls a direction nearly invisible."""
-
-MEANING = {
-    "fragment": "parts move rigidly against each other, out of sight of every centre; "
-    "a larger cutoff would see them",
-    "symmetry": "harmless, the true force along them vanishes as well",
-    "species": "they move atoms whose element is not among the species of the descriptor",
-    "incompleteness": "no basis of this body order would see them from these centres",
-    "truncation": "a larger basis would see them",
-    "unknown": "what the descriptor could see is not known",
-}
-"""What each cause says of the directions it owns."""
 
 
 def said_of_pairs(names: Sequence[str]) -> str:
@@ -238,7 +228,7 @@ class Sensitivity:
                 "(near-null)."
             )
         lines += [
-            f"{count} because of {cause}: {MEANING[cause]}."
+            f"{count} because of {cause}: {CAUSES[cause].text}."
             for cause, count in (self.counts or {}).items()
             if count
         ]

@@ -18,6 +18,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from ase_sensitivity import SOAP
+from ase_sensitivity.causes.cause import CAUSES
 from ase_sensitivity.cli.app import main
 from ase_sensitivity.dataset.record import FrameRecord, row_of
 from ase_sensitivity.dataset.records import MemoryStore
@@ -180,7 +181,7 @@ class TestVerdict:
         assert found.level == "attention"
         assert "1 of 2 frames" in found.headline
         (sentence,) = [s for s in found.sentences if cause in s]
-        assert "cures" in sentence
+        assert CAUSES[cause].cure in sentence
 
     def test_lost_force_is_bad(self, result):
         found = verdict(result.rows, result.irreducible_force_error, result.rms_force)

@@ -101,7 +101,9 @@ def test_scan_and_report_name_them(tmp_path) -> None:
     found = verdict(result.rows, None, None)
     assert found.level == "attention"
     assert f"{WORDS} in 1 of 2 frames." in found.sentences
-    assert any("species: add the elements" in sentence for sentence in found.sentences)
+    assert any(
+        "a descriptor with these species would see them" in sentence for sentence in found.sentences
+    )
 
 
 def test_check_does_not_pass_over_them(tmp_path, monkeypatch, capsys) -> None:

@@ -15,9 +15,6 @@ from ase_sensitivity.descriptors.base import Floats
 from ase_sensitivity.spectrum.canonical import canonical
 from ase_sensitivity.threads import threads_for
 
-HARMLESS = ("symmetry", "near-symmetric", "fragment")
-"""Causes that are right and need no attention."""
-
 ROUGHLY = 0.02
 """In Å: a walk ends this close to a symmetric geometry, if to one."""
 

@@ -10,7 +10,6 @@ from ase import Atoms
 from ase_sensitivity.analysis import Scope
 from ase_sensitivity.approach.label import (
     BLIND_NEARBY,
-    HARMLESS,
     NEARLY,
     as_far,
     harmless,
@@ -20,6 +19,7 @@ from ase_sensitivity.approach.label import (
 from ase_sensitivity.approach.subject import Subject, subject
 from ase_sensitivity.approach.walk import ARRIVED, Place, Walk, estimate, place, walk
 from ase_sensitivity.arguments import as_integer, as_number
+from ase_sensitivity.causes.cause import EXPECTED
 from ase_sensitivity.descriptors.base import Floats, Ints
 from ase_sensitivity.descriptors.given import Given
 
@@ -156,7 +156,7 @@ def nearest_singular(
             arrived=arrived,
         )
     cause = cause_of(this, here, went) if went.arrived else None
-    if apart is not None and cause in (None, *HARMLESS):
+    if apart is not None and cause in (None, *EXPECTED):
         return apart
     mode = this.shift(went.mode)
     return NearestSingular(

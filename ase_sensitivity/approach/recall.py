@@ -8,7 +8,7 @@ import numpy as np
 from ase import Atoms
 
 from ase_sensitivity.approach.diagnosis import Diagnosis
-from ase_sensitivity.approach.label import HARMLESS
+from ase_sensitivity.causes.cause import EXPECTED
 from ase_sensitivity.descriptors.base import Floats
 from ase_sensitivity.sensitivity import Sensitivity
 from ase_sensitivity.structure import neighbor_pairs
@@ -93,7 +93,7 @@ class Known:
         same = np.abs(values - leading) <= MEETING * leading
         if share[same].sum() < ALIKE:
             return None
-        if before.cause in HARMLESS:
+        if before.cause in EXPECTED:
             # Every mode that would be asked now must have been asked, and be what it was.
             shares_of = shares[:n_asked]
             expected = np.sqrt(shares_of @ self.values**2)

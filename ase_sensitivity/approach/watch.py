@@ -15,7 +15,6 @@ from ase_sensitivity.approach.budget import WALK, Budget
 from ase_sensitivity.approach.diagnosis import NOT_LOOKED_AT, Diagnosis
 from ase_sensitivity.approach.label import (
     BLIND_NEARBY,
-    HARMLESS,
     HELD,
     NEARBY,
     NEARLY,
@@ -39,6 +38,7 @@ from ase_sensitivity.approach.walk import (
     quick_estimate,
     walk,
 )
+from ase_sensitivity.causes.cause import EXPECTED
 from ase_sensitivity.descriptors.base import Descriptor, Floats
 from ase_sensitivity.sensitivity import Sensitivity
 from ase_sensitivity.spectrum.solvers import Spectrum
@@ -150,7 +150,7 @@ class Watch:
             self._n_skipped += 1
             if self._n_skipped % REFRESH == 0:  # something else may have kept the machine busy
                 self.budget.cost = None
-        if found.n_apart and diagnosis.cause in (None, *HARMLESS):
+        if found.n_apart and diagnosis.cause in (None, *EXPECTED):
             # Nobody sees them move against each other: singular as it is.
             return replace(diagnosis, distance=0.0, cause="fragment", slope=None)
         return diagnosis
@@ -265,14 +265,14 @@ class Watch:
                 if not went.arrived:
                     continue
                 cause, walked = cause_of(this, here, went), went.distance
-                if cause not in HARMLESS:  # of which kind only the exact geometry tells
+                if cause not in EXPECTED:  # of which kind only the exact geometry tells
                     exact = self._walk(this, here, number, EXACT)
                     apart = exact.end.atoms.positions - went.end.atoms.positions
                     if exact.arrived and np.linalg.norm(apart) < NEARBY[0]:
                         cause = cause_of(this, here, exact)
-                if cause not in HARMLESS and walked <= self._within:
+                if cause not in EXPECTED and walked <= self._within:
                     return number, cause, walked
-                if cause in HARMLESS:
+                if cause in EXPECTED:
                     explained.append((walked, vanishing(went)))
             if first[1] is None:
                 first = number, cause, walked

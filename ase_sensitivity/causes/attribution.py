@@ -10,6 +10,7 @@ import numpy as np
 import scipy
 from ase import Atoms
 
+from ase_sensitivity.causes.cause import NULL_CAUSES
 from ase_sensitivity.causes.environments import Sight, sights, unseen_species
 from ase_sensitivity.causes.incompleteness import class_sums
 from ase_sensitivity.causes.symmetry import TOLERANCE, point_group
@@ -17,8 +18,6 @@ from ase_sensitivity.descriptors.base import Descriptor, Floats, Ints
 from ase_sensitivity.spectrum.canonical import canonical
 from ase_sensitivity.spectrum.scopes import CANCELLED, View
 from ase_sensitivity.spectrum.solvers import Spectrum
-
-CAUSES = ("fragment", "symmetry", "species", "incompleteness", "truncation", "unknown")
 
 NEAR = 10.0
 """A geometry that is singular up to a tolerance t (Å) has singular values below about ``NEAR * t``
@@ -49,7 +48,8 @@ class Attribution:
     Attributes
     ----------
     counts
-        Number of null and near-null vectors of each of :data:`CAUSES`; "species" and "unknown" only
+        Number of null and near-null vectors of each of
+        :data:`~ase_sensitivity.causes.cause.NULL_CAUSES`; "species" and "unknown" only
         if there are some.
     causes
         The cause of every mode; None for those that are not small.
@@ -118,7 +118,7 @@ def attribute(
         near = modes[:, n_null:n_small]
         causes[n_null:n_small] = _majority(near, *_split(near, predictions))
         modes = np.concatenate([null, modes[:, n_null:]], axis=1)
-    counts = {cause: causes.count(cause) for cause in CAUSES}
+    counts = {cause: causes.count(cause) for cause in NULL_CAUSES}
     counts = {cause: n for cause, n in counts.items() if n or cause not in ("species", "unknown")}
     return Attribution(counts, tuple(causes), modes, sum(counts.values()) - n_null)
 
@@ -245,7 +245,9 @@ def _majority(modes: Floats, parts: Floats, labels: Sequence[str | None]) -> lis
     found: list[str | None] = []
     for shares in weight.T:
         causes = [
-            cause for cause in CAUSES if shares[[label == cause for label in labels]].sum() > 0.5
+            cause
+            for cause in NULL_CAUSES
+            if shares[[label == cause for label in labels]].sum() > 0.5
         ]
         found.append(causes[0] if causes else None)
     return found

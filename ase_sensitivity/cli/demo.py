@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
+from ase_sensitivity.causes.cause import HARMLESS
 from ase_sensitivity.descriptors.base import Floats, Ints
 from ase_sensitivity.descriptors.soap.soap import SOAP
 from ase_sensitivity.dynamics.log import SensitivityLog, read_log
@@ -151,7 +152,7 @@ def _report(console: Console, log: SensitivityLog, heights: Floats) -> None:
     crossings = int((np.diff(np.sign(heights)) != 0).sum())
     console.print(f"Passages of N through the plane: {crossings}.")
     close = log.distance < 0.1
-    benign = np.isin(log.cause[close], ("symmetry", "near-symmetric"))
+    benign = np.isin(log.cause[close], HARMLESS)
     if close.any():
         console.print(
             f"Symmetry is the cause in {benign.sum()} of the {close.sum()} frames nearer than "

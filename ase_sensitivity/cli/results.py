@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from ase_sensitivity.causes.attribution import CAUSES
+from ase_sensitivity.causes.cause import NULL_CAUSES
 from ase_sensitivity.dataset.record import causes_of, is_analyzed
 from ase_sensitivity.dataset.result import ScanResult
 from ase_sensitivity.sensitivity import not_among
@@ -57,7 +57,7 @@ def statistics(result: ScanResult) -> dict[str, Any]:
         "first_error": first_error,
         "n_unseen": n_unseen,
         "first_unseen": first_unseen,
-        "causes": {cause: causes[cause] for cause in CAUSES},
+        "causes": {cause: causes[cause] for cause in NULL_CAUSES},
         "first": first,
         "irreducible_force_error": result.irreducible_force_error,
         "rms_force": result.rms_force,

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from ase_sensitivity.causes.cause import NULL_CAUSES
 from ase_sensitivity.dataset.record import FrameRecord, is_analyzed, rows_alone
 from ase_sensitivity.sensitivity import said_of_pairs
 
 FALLS = 0.1
 """The required slope still falls if a larger basis of the sweep has one lower by this fraction."""
 
-COUNTED = ("null", "fragment", "symmetry", "incompleteness", "truncation", "unknown", "species")
+COUNTED = ("null", *NULL_CAUSES)
 
 Basis = tuple[int, int]
 

@@ -13,8 +13,9 @@ from ase import Atoms
 
 from ase_sensitivity.analysis import Scope, analyze
 from ase_sensitivity.approach.nearest import singularity_distance
+from ase_sensitivity.causes.cause import HARMLESS, NULL_CAUSES
 from ase_sensitivity.dataset.forces import ForceLoss, force_loss
-from ase_sensitivity.dataset.record import SEVERITY, FrameRecord, row_of, text_alone
+from ase_sensitivity.dataset.record import FrameRecord, row_of, text_alone
 from ase_sensitivity.descriptors.base import Descriptor, Floats
 from ase_sensitivity.plain_text import reason
 from ase_sensitivity.sensitivity import Sensitivity
@@ -125,9 +126,9 @@ def _told(found: Sensitivity) -> dict[str, Any]:
             "worst_atom": found.worst_atom,
         }
     if found.counts is not None:
-        row |= {f"n_{cause}": found.counts.get(cause, 0) for cause in SEVERITY}
+        row |= {f"n_{cause}": found.counts.get(cause, 0) for cause in NULL_CAUSES}
         row["n_near_null"] = found.n_near_null
-        row["cause"] = next((cause for cause in SEVERITY if found.counts.get(cause)), None)
+        row["cause"] = next((cause for cause in NULL_CAUSES if found.counts.get(cause)), None)
     return row
 
 
@@ -140,7 +141,7 @@ def _costs(loss: ForceLoss, cause: str | None, settings: Settings) -> dict[str, 
         "net_force": loss.net_force,
         "net_torque": loss.net_torque,
     }
-    if settings.causes and loss.between_fragments and cause in (None, "symmetry"):
+    if settings.causes and loss.between_fragments and cause in (None, *HARMLESS):
         row["cause"] = "fragment"
     return row
 

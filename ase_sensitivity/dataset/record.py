@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from ase_sensitivity.causes.cause import NULL_CAUSES
 from ase_sensitivity.descriptors.base import Floats
 
 COLUMNS = (
@@ -22,12 +23,7 @@ COLUMNS = (
     "ratio",
     "n_null",
     "n_near_null",
-    "n_fragment",
-    "n_symmetry",
-    "n_incompleteness",
-    "n_truncation",
-    "n_unknown",
-    "n_species",
+    *(f"n_{cause}" for cause in NULL_CAUSES),
     "cause",
     "center",
     "worst_atom",
@@ -43,9 +39,6 @@ COLUMNS = (
     "error",
 )
 """Columns of the table of a scan, in order."""
-
-SEVERITY = ("species", "incompleteness", "truncation", "unknown", "fragment", "symmetry")
-"""Causes of a frame's null and near-null directions; the first one found is that of the frame."""
 
 TEXT = ("source", "formula", "cause", "unseen", "alone", "error")
 WHOLE = ("index", "n_atoms", "center", "worst_atom")
@@ -118,7 +111,7 @@ def causes_of(row: Mapping[str, Any]) -> tuple[str, ...]:
 
     Whoever counts frames by cause counts a frame for each of these.
     """
-    return tuple(cause for cause in SEVERITY if row[f"n_{cause}"] or row["cause"] == cause)
+    return tuple(cause for cause in NULL_CAUSES if row[f"n_{cause}"] or row["cause"] == cause)
 
 
 def text_alone(rows: Mapping[str, Mapping[str, Any]], masking: Sequence[str]) -> str | None:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from ase_sensitivity.causes.cause import NULL_CAUSES
 from ase_sensitivity.dataset.forces import THRESHOLDS
 from ase_sensitivity.dataset.record import COLUMNS, OF_ATOMS, TEXT, WHOLE, FrameRecord
 from ase_sensitivity.descriptors.base import Floats
-from ase_sensitivity.sensitivity import MEANING
 
 COME_TOGETHER = {
     "ratio": ("sigma_min", "sigma_max", "n_null", "n_atoms"),
@@ -92,7 +92,7 @@ def values_of(row: Any) -> dict[str, Any]:
     nothing = values["n_null"] is None or values["sigma_min"] is not None
     if values["ratio"] is None and values["error"] is None and nothing:
         raise ValueError("it has neither a ratio nor an error")
-    if values["cause"] is not None and values["cause"] not in MEANING:
+    if values["cause"] is not None and values["cause"] not in NULL_CAUSES:
         raise ValueError(f"its cause is {values['cause']!r}")
     return values
 
@@ -118,7 +118,7 @@ def record_of(row: Any) -> FrameRecord:
     causes = data.get("causes")
     if causes is not None:
         causes = tuple(causes)
-        if len(causes) != len(singular_values) or not {*causes} <= {None, *MEANING}:
+        if len(causes) != len(singular_values) or not {*causes} <= {None, *NULL_CAUSES}:
             raise ValueError("its causes are not those of its singular values")
     lost = curve = None
     if "lost_forces" in data:

@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from ase_sensitivity.causes.cause import CAUSES, NULL_CAUSES
 from ase_sensitivity.dataset.record import causes_of, is_analyzed, is_blind, rows_alone
-from ase_sensitivity.sensitivity import MEANING, not_among, said_of_pairs
+from ase_sensitivity.sensitivity import not_among, said_of_pairs
 
 NET = 1e-3
 """Net forces above this, in eV/Å, are no rounding."""
@@ -126,8 +127,9 @@ class Totals:
                 f"Smallest sigma_min / sigma_max: {self.worst['ratio']:.2e}, in {_of(self.worst)}."
             )
         lines += [
-            f"{_frames(number)} because of {cause}: {MEANING[cause]}."
-            for cause, number in self.causes.most_common()
+            f"{_frames(number)} because of {cause}: {CAUSES[cause].text}."
+            for cause in NULL_CAUSES
+            if (number := self.causes[cause])
         ]
         error, forces = self.rms("irreducible_force_error"), self.rms("rms_force")
         if error is not None and forces is not None and self.hardest is not None:

@@ -7,23 +7,10 @@ from typing import Any
 
 from ase import Atoms
 
+from ase_sensitivity.causes.cause import CAUSES
 from ase_sensitivity.sensitivity import Sensitivity
 
 ACTIONS = ("log", "warn", "record", "halt", "raise")
-
-APPROACHED = (
-    "incompleteness",
-    "truncation",
-    "unknown",
-    "species",
-    "symmetry",
-    "near-symmetric",
-    "fragment",
-)
-"""Causes of a singular configuration that a run may come near to."""
-
-SPURIOUS = APPROACHED[:4]
-"""Those that are the descriptor's fault, or may be."""
 
 Callback = Callable[[Sensitivity, Atoms, int], object]
 Action = str | Callback
@@ -51,9 +38,9 @@ def actions_by_cause(
     """
     if isinstance(given, Mapping):
         for cause in given:
-            if cause not in APPROACHED:
+            if cause not in CAUSES:
                 raise ValueError(
-                    f"`on_singular` has the cause {cause!r} but knows {', '.join(APPROACHED)}"
+                    f"`on_singular` has the cause {cause!r} but knows {', '.join(CAUSES)}"
                 )
         return {cause: _checked(actions, trajectory) for cause, actions in given.items()}
     checked = _checked(given, trajectory)

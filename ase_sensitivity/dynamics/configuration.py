@@ -15,8 +15,8 @@ from ase_sensitivity.approach.budget import EXCEEDED, Budget
 from ase_sensitivity.approach.diagnosis import Diagnosis
 from ase_sensitivity.approach.nearest import singularity_distance
 from ase_sensitivity.approach.watch import Watch
+from ase_sensitivity.causes.cause import SPURIOUS
 from ase_sensitivity.descriptors.base import Descriptor
-from ase_sensitivity.dynamics.actions import SPURIOUS
 from ase_sensitivity.dynamics.bias import Attract, BiasTerm, Repel
 from ase_sensitivity.notices import CostWarning, warn
 from ase_sensitivity.sensitivity import Sensitivity

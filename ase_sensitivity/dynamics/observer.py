@@ -19,11 +19,10 @@ from ase_sensitivity.approach.budget import BUDGET, EXCEEDED, Budget
 from ase_sensitivity.approach.diagnosis import NOT_LOOKED_AT, Diagnosis
 from ase_sensitivity.approach.watch import WITHIN, Watch
 from ase_sensitivity.arguments import as_flag, as_integer, is_number
+from ase_sensitivity.causes.cause import CAUSES, SPURIOUS
 from ase_sensitivity.descriptors.base import Descriptor
 from ase_sensitivity.descriptors.given import Given, as_descriptor, species_in
 from ase_sensitivity.dynamics.actions import (
-    APPROACHED,
-    SPURIOUS,
     Action,
     Actions,
     actions_by_cause,
@@ -226,7 +225,7 @@ class SensitivityObserver:
         self._patience = as_integer("patience", patience, 1)
         if on_singular is None:
             on_singular = "log" if scope == "environment" else "warn"
-        matter = SPURIOUS if threshold is None else APPROACHED
+        matter = SPURIOUS if threshold is None else tuple(CAUSES)
         self._actions = actions_by_cause(on_singular, matter, trajectory)
         if any("halt" in actions for actions in self._actions.values()):
             check_can_halt(self.dyn)
@@ -390,7 +389,7 @@ class SensitivityObserver:
         """Those for the cause; all there are if no cause is looked at."""
         if found.approaching is None and self._by_cause:
             return ()
-        return self._actions.get(found.approaching or APPROACHED[0], ())
+        return self._actions.get(found.approaching or SPURIOUS[0], ())
 
     def _calibrate(self, ratio: float) -> None:
         if self._threshold.learn(ratio):

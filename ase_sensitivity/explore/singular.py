@@ -14,7 +14,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from ase_sensitivity.analysis import Scope
 from ase_sensitivity.arguments import as_integer, as_number
-from ase_sensitivity.causes.attribution import CAUSES
+from ase_sensitivity.causes.cause import NULL_CAUSES
 from ase_sensitivity.descriptors.base import Floats
 from ase_sensitivity.descriptors.given import Given
 from ase_sensitivity.explore.feature_map import FeatureMap
@@ -187,8 +187,10 @@ def find_singular(
     >>> search.found, search.points[0].cause
     (True, 'incompleteness')
     """
-    if cause is not None and cause not in CAUSES:
-        raise ValueError(f"`cause` is {cause!r} but must be one of {', '.join(CAUSES)}, or None")
+    if cause is not None and cause not in NULL_CAUSES:
+        raise ValueError(
+            f"`cause` is {cause!r} but must be one of {', '.join(NULL_CAUSES)}, or None"
+        )
     for name, count in (("n_starts", n_starts), ("n_walks", n_walks)):
         as_integer(name, count, 1)
     for name, value in (("displacement", displacement), ("min_distance", min_distance)):

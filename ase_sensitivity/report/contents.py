@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ase_sensitivity.causes.cause import CAUSES, NULL_CAUSES, SPURIOUS
 from ase_sensitivity.dataset.forces import NOISE
 from ase_sensitivity.descriptors.base import Floats, Ints
-from ase_sensitivity.report.verdict import BLIND
 from ase_sensitivity.sensitivity import NEARLY
 
 if TYPE_CHECKING:
@@ -39,12 +39,7 @@ LABELS: dict[str, tuple[str, str]] = {
     "cause": ("cause", ""),
     "n_null": ("null", ""),
     "n_near_null": ("near null", ""),
-    "n_fragment": ("fragment", ""),
-    "n_symmetry": ("symmetry", ""),
-    "n_incompleteness": ("incompleteness", ""),
-    "n_truncation": ("truncation", ""),
-    "n_unknown": ("unknown", ""),
-    "n_species": ("species", ""),
+    **{f"n_{name}": (name, "") for name in NULL_CAUSES},
     "center": ("center", ""),
     "worst_atom": ("softest atom", ""),
     "distance": ("distance", "Å"),
@@ -87,6 +82,10 @@ def contents(result: ScanResult, *, timestep: float | None = None) -> dict[str, 
         "n_rows": len(shown),
         "note": _note(len(kept), len(rows), len(structures)),
         "columns": columns,
+        "causes": [
+            {"name": name, "marker": CAUSES[name].marker, "colors": CAUSES[name].page_colors}
+            for name in reversed(NULL_CAUSES)
+        ],
         "quantities": [
             {"key": key, "label": LABELS[key][0], "unit": LABELS[key][1], "log": True}
             for key in QUANTITIES
@@ -120,7 +119,7 @@ def contents(result: ScanResult, *, timestep: float | None = None) -> dict[str, 
 def severity(row: Mapping[str, Any]) -> tuple[float, int, float]:
     """Larger for what matters more: lost force, spurious null directions, small ratio."""
     lost = row["irreducible_force_error"] or 0.0
-    spurious = sum(row[f"n_{cause}"] or 0 for cause in BLIND)
+    spurious = sum(row[f"n_{cause}"] or 0 for cause in SPURIOUS)
     return round(lost, 4), spurious, -row["ratio"]
 
 

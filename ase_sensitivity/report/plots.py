@@ -6,25 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ase_sensitivity.causes.cause import CAUSES, NULL_CAUSES
 from ase_sensitivity.dataset.result import check_result
 from ase_sensitivity.sensitivity import NEARLY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from ase_sensitivity.causes.cause import CAUSES, NULL_CAUSES
     from ase_sensitivity.dataset.record import FrameRecord
-    from ase_sensitivity.dataset.result import ScanResult
-
-COLORS = {
-    "": "0.5",
-    "fragment": "#009E73",
-    "symmetry": "#56B4E9",
-    "unknown": "#CC79A7",
-    "truncation": "#E69F00",
-    "incompleteness": "#D55E00",
-    "species": "#0072B2",
-}
-"""Of the causes, told apart by everybody (Okabe and Ito)."""
+from ase_sensitivity.dataset.result import ScanResult
 
 RATIO = r"$\sigma_\mathrm{min} / \sigma_\mathrm{max}$"
 
@@ -62,7 +53,8 @@ def plot_ratio(
     floor = float(result.parameters["null_tolerance"])
     one_source = len(set(result.column("source"))) == 1
     x = result.column("index") if one_source or timestep else np.arange(len(ratio))
-    for name, color in COLORS.items():
+    colors = {"": "0.5"} | {name: CAUSES[name].color for name in reversed(NULL_CAUSES)}
+    for name, color in colors.items():
         chosen = (cause == name) & np.isfinite(ratio)
         if chosen.any():
             ax.plot(

@@ -5,11 +5,14 @@ const unpacked = new Blob([bytes]).stream().pipeThrough(new DecompressionStream(
 const data = JSON.parse(await new Response(unpacked).text());
 
 const $ = (id) => document.getElementById(id);
-const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const causeColors = Object.fromEntries(data.causes.map(({ name, colors }) => [name, colors]));
+const color = (name) => name in causeColors ? causeColors[name][+dark.matches]
+  : getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 const narrow = () => window.innerWidth < 720;
 const FLOOR = data.floor; // a zero has no logarithm
-const CAUSES = ["none", "fragment", "symmetry", "unknown", "truncation", "incompleteness", "species"];
-const MARKERS = ["circle", "square", "diamond", "cross", "triangle-up", "x", "star"];
+const CAUSES = ["none", ...data.causes.map(({ name }) => name)]; // the worst are drawn last
+const MARKERS = ["circle", ...data.causes.map(({ marker }) => marker)];
 const FEW = 2000; // points that SVG draws well
 const config = { responsive: true, displaylogo: false, displayModeBar: false };
 const zoomable = { ...config, displayModeBar: !narrow(),
@@ -411,6 +414,6 @@ $("overview").on?.("plotly_click", (event) => {
   if (row !== undefined) select(row, true);
 });
 $("spectrum").on?.("plotly_click", (event) => select(data.spectrum.rows[event.points[0].pointIndex[1]], true));
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { draw(); if (n) drawFrame(); });
+dark.addEventListener("change", () => { draw(); if (n) drawFrame(); });
 requestAnimationFrame(animate);
 document.documentElement.dataset.ready = "true";

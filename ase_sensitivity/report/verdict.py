@@ -7,20 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ase_sensitivity.causes.cause import CAUSES, NULL_CAUSES, SPURIOUS
 from ase_sensitivity.dataset.forces import NOISE
 from ase_sensitivity.dataset.record import causes_of, is_analyzed, is_blind
 from ase_sensitivity.dataset.totals import Totals
 from ase_sensitivity.sensitivity import NEARLY, not_among, said_of_pairs
 
-BLIND = ("species", "incompleteness", "truncation", "unknown")
-CURE = {
-    "species": "add the elements to the species of the descriptor",
-    "incompleteness": "no larger basis of the same body order cures that: take a higher body "
-    "order, other centers or a further descriptor",
-    "truncation": "a larger basis cures that",
-    "fragment": "a larger cutoff cures that",
-    "unknown": "the descriptor does not tell its body order, so the cure is not known",
-}
 SOFT = {
     "structure": "; in a large periodic cell long waves do so, too.",
     "environment": "; neighbours near the cutoff always do so, which is no fault.",
@@ -118,7 +110,7 @@ def verdict(
 def _is_bad(row: Mapping[str, Any]) -> bool:
     """Whether a frame has directions that are not seen and should be, as far as is known."""
     causes = causes_of(row)
-    return bool(row["unseen"] or set(causes) & set(BLIND) or (is_blind(row) and not causes))
+    return bool(row["unseen"] or set(causes) & set(SPURIOUS) or (is_blind(row) and not causes))
 
 
 def _is_soft(row: Mapping[str, Any]) -> bool:
@@ -132,8 +124,8 @@ def _of_causes(done: Sequence[Mapping[str, Any]], scope: str) -> list[str]:
     soft = sum(1 for row in done if _is_soft(row))
     sentences = [
         f"{_frames(count, len(done))} {'has' if count == 1 else 'have'} directions that are "
-        f"invisible because of {cause}: {CURE[cause]}."
-        for cause in (*BLIND, "fragment")
+        f"invisible because of {cause}: {CAUSES[cause].text}."
+        for cause in NULL_CAUSES
         if (count := causes[cause])
     ]
     unseen = Counter(row["unseen"] for row in done if row["unseen"])
@@ -141,11 +133,6 @@ def _of_causes(done: Sequence[Mapping[str, Any]], scope: str) -> list[str]:
         f"{not_among(symbols.split(', '))} in {_frames(count, len(done))}."
         for symbols, count in unseen.items()
     ]
-    if count := causes["symmetry"]:
-        sentences.append(
-            f"{_frames(count, len(done))} {'has' if count == 1 else 'have'} directions that are "
-            "invisible because of symmetry; that is harmless."
-        )
     if unexplained:
         sentences.append(
             f"{_frames(unexplained, len(done))} {'has' if unexplained == 1 else 'have'} invisible "
@@ -229,7 +216,7 @@ def _masked(totals: Totals) -> list[str]:
     return [
         name
         for name, own in totals.alone.items()
-        if totals.masking and name not in totals.masking and any(own.causes[c] for c in BLIND)
+        if totals.masking and name not in totals.masking and any(own.causes[c] for c in SPURIOUS)
     ]
 
 
