@@ -210,7 +210,7 @@ def test_a_structure_that_fails_is_counted() -> None:
     frames = [rattled(molecule("CH4")), broken]
     found = converge(frames, SOAP(["C", "H"], 3.0, 1, 0), n_max=[4], l_max=[2])
     assert (found.rows[0]["n_frames"], found.rows[0]["n_failed"]) == (2, 1)
-    assert "1 of 2 structures failed." in found.summary()
+    assert "1 of 2 structures had an error." in found.summary()
     with pytest.raises(ValueError, match=r"no structure could be evaluated: .*not finite"):
         converge([broken], SOAP(["C", "H"], 3.0, 1, 0))
 

@@ -12,7 +12,6 @@ from ase.build import molecule
 from ase_sensitivity import SOAP, Sensitivity, analyze, nearest_singular, replay, scan
 from ase_sensitivity.approach.subject import subject
 from ase_sensitivity.approach.walk import place
-from ase_sensitivity.cli.results import statistics
 from ase_sensitivity.dataset.forces import force_loss
 from ase_sensitivity.dataset.result import ScanResult
 from ase_sensitivity.report.verdict import verdict
@@ -65,7 +64,7 @@ def test_what_is_lost_between_fragments_has_a_cause(distance: float, soap: SOAP)
     assert row["irreducible_force_error"] > 0.05
     assert "1 of 1 have directions" in result.summary()
     assert "1 frame because of fragment" in result.summary()
-    said = verdict(result.rows, 0.06, 0.1)
+    said = verdict(result.totals)
     assert any("a larger cutoff would see them" in sentence for sentence in said.sentences)
     assert not any("harmless" in sentence for sentence in said.sentences)
     loss = force_loss(atoms, atoms.arrays["f"], analyze(atoms, soap, k=None))
@@ -102,7 +101,7 @@ def test_frames_in_which_only_fragments_move(soap: SOAP, tmp_path: Path) -> None
     atom.arrays["f"] = np.zeros((1, 3))
     (row,) = scan([atom], soap, forces_key="f").rows
     assert (row["error"], row["cause"], row["irreducible_force_error"]) == (None, None, 0)
-    found = statistics(scan([atom, *structures], soap, forces_key="f"))
+    found = scan([atom, *structures], soap, forces_key="f").totals.todict()
     assert (found["n_analyzed"], found["n_failed"], found["causes"]["fragment"]) == (5, 0, 2)
     stored = scan([atom, *structures], soap, forces_key="f", store=tmp_path / "results.db")
     assert stored.irreducible_force_error == pytest.approx(np.sqrt((0.5 + 0.18) / 27))

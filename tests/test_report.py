@@ -24,6 +24,7 @@ from ase_sensitivity.dataset.record import FrameRecord, row_of
 from ase_sensitivity.dataset.records import MemoryStore
 from ase_sensitivity.dataset.result import ScanResult
 from ase_sensitivity.dataset.scan import scan
+from ase_sensitivity.dataset.summary import Summary
 from ase_sensitivity.report import plots
 from ase_sensitivity.report.contents import MOST_STRUCTURES, contents, kept_rows, severity
 from ase_sensitivity.report.html import render, write_report
@@ -165,26 +166,26 @@ class TestVerdict:
         ]
 
     def test_nothing_is_wrong(self):
-        found = verdict(self.rows(None, None), None, None)
+        found = verdict(Summary.of(self.rows(None, None)))
         assert found.level == "good"
         assert "sees every motion" in found.headline.replace("see ", "sees ")
         assert any("no reference forces" in sentence for sentence in found.sentences)
 
     def test_symmetry_is_harmless(self):
-        found = verdict(self.rows("symmetry", None, ratio=0.1), None, None)
+        found = verdict(Summary.of(self.rows("symmetry", None, ratio=0.1)))
         assert found.level == "good"
         assert any("harmless" in sentence for sentence in found.sentences)
 
     @pytest.mark.parametrize("cause", ["incompleteness", "truncation"])
     def test_blindness_needs_attention_and_has_a_cure(self, cause):
-        found = verdict(self.rows(cause, None), None, None)
+        found = verdict(Summary.of(self.rows(cause, None)))
         assert found.level == "attention"
         assert "1 of 2 frames" in found.headline
         (sentence,) = [s for s in found.sentences if cause in s]
         assert CAUSES[cause].cure in sentence
 
     def test_lost_force_is_bad(self, result):
-        found = verdict(result.rows, result.irreducible_force_error, result.rms_force)
+        found = verdict(result.totals)
         assert found.level == "bad"
         assert f"{result.irreducible_force_error:.3g} eV/Å" in found.headline
         largest = max(row["irreducible_force_error"] or 0 for row in result.rows)
@@ -196,17 +197,18 @@ class TestVerdict:
     def test_small_ratios(self):
         """Which mean nothing in environment scope, where they are always small."""
         rows = self.rows(None, ratio=1e-5)
-        assert verdict(rows, None, None).level == "attention"
-        assert verdict(rows, None, None, "environment").level == "good"
+        assert verdict(Summary.of(rows)).level == "attention"
+        assert verdict(Summary.of(rows), "environment").level == "good"
 
     def test_null_directions_without_causes(self):
-        found = verdict(self.rows(None, ratio=0.0, n_null=1), None, None)
+        found = verdict(Summary.of(self.rows(None, ratio=0.0, n_null=1)))
         assert found.level == "attention"
         assert any("not asked" in sentence for sentence in found.sentences)
 
-    def test_rounding_errors_are_no_loss(self):
-        row = row_of(source="a", index=0, ratio=0.1, n_null=0, irreducible_force_error=1e-15)
-        found = verdict([row | {"required_slope": 3.0}], 1e-15, 0.9)
+    def test_nothing_is_lost(self):
+        (row,) = self.rows(None)
+        row |= {"n_atoms": 1, "irreducible_force_error": 0.0, "rms_force": 0.9, "net_force": 0.0}
+        found = verdict(Summary.of([row | {"required_slope": 3.0}]))
         assert found.level == "good"
         assert any(
             "No force is lost in any single frame" in sentence for sentence in found.sentences
@@ -215,10 +217,10 @@ class TestVerdict:
 
     def test_nothing_worked(self):
         rows = [row_of(source="a", index=0, error="no atoms")]
-        found = verdict(rows, None, None)
+        found = verdict(Summary.of(rows))
         assert found.level == "bad"
         assert "no atoms" in found.sentences[0]
-        assert verdict([], None, None).level == "bad"
+        assert verdict(Summary()).level == "bad"
 
 
 class TestFile:

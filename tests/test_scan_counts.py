@@ -7,7 +7,6 @@ import pytest
 from ase.build import molecule
 
 from ase_sensitivity import SOAP, scan
-from ase_sensitivity.cli.results import statistics
 from ase_sensitivity.dataset.record import FrameRecord, row_of
 from ase_sensitivity.dataset.records import MemoryStore
 from ase_sensitivity.dataset.result import ScanResult
@@ -16,7 +15,7 @@ from tests.structures import rattled
 
 
 def said(result: ScanResult) -> str:
-    found = verdict(result.rows, result.irreducible_force_error, result.rms_force)
+    found = verdict(result.totals)
     return "\n".join([found.headline, *found.sentences])
 
 
@@ -31,7 +30,7 @@ def test_near_null_directions_count_wherever_frames_are_counted() -> None:
     assert lines[1].endswith("; in 1 of these, but for small errors of the geometry.")
     assert lines[3].startswith("2 frames because of symmetry")
     assert "2 of 3 frames have directions that are invisible because of symmetry" in said(result)
-    assert statistics(result)["causes"]["symmetry"] == 2
+    assert result.totals.todict()["causes"]["symmetry"] == 2
 
 
 def test_a_frame_with_two_causes_counts_for_both() -> None:
@@ -46,7 +45,7 @@ def test_a_frame_with_two_causes_counts_for_both() -> None:
     assert "2 of 2 have directions" in result.summary()
     for number, cause in ((1, "incompleteness"), (2, "truncation")):
         assert f"{number} frame{'s' * (number > 1)} because of {cause}" in result.summary()
-        assert statistics(result)["causes"][cause] == number
+        assert result.totals.todict()["causes"][cause] == number
     assert "1 of 2 frames has directions that are invisible because of incomp" in said(result)
     assert "All 2 frames have directions that are invisible because of trunc" in said(result)
     assert "blind to some motion in all 2 frames" in said(result)
@@ -63,4 +62,4 @@ def test_lost_forces_that_are_rounding_are_zero(scale: float) -> None:
     assert result.species_loss == {"C": 0, "H": 0, "O": 0}
     assert result.curve[1][0] == 0
     assert (result.record(0).lost_forces == 0).all()
-    assert statistics(result)["worst"]["irreducible_force_error"]["value"] == 0
+    assert result.totals.todict()["worst"]["irreducible_force_error"]["value"] == 0

@@ -12,7 +12,7 @@ from ase_sensitivity.dataset.forces import THRESHOLDS, force_loss
 from ase_sensitivity.dataset.record import row_of
 from ase_sensitivity.dataset.references import unit_factors
 from ase_sensitivity.dataset.scan import NULL_TOLERANCE, scan
-from ase_sensitivity.dataset.totals import Totals
+from ase_sensitivity.dataset.summary import Summary
 from tests.structures import BOUNDARIES, SHARED, isolated, periodic, rattled, wire
 
 CARBON = SHARED / "carbon_reduced_100.xyz"
@@ -175,7 +175,7 @@ def test_set_atoms_and_species_add_up() -> None:
 
 def test_frames_are_counted() -> None:
     found = {"source": "frames", "n_atoms": 3, "rms_force": 1.0, "irreducible_force_error": 0.5}
-    totals = Totals()
+    totals = Summary()
     for index, (ratio, n_null, cause, net_force, error) in enumerate(
         [
             (0.5, 0, None, 0.0, None),
@@ -190,13 +190,13 @@ def test_frames_are_counted() -> None:
     assert (totals.n_frames, totals.n_failed, totals.n_analyzed) == (5, 2, 4)
     assert (totals.n_blind, totals.n_net) == (3, 2)
     assert totals.causes == {"symmetry": 2, "truncation": 1}
-    assert totals.first_failure == "frames@3: a part of it"
+    assert totals.first_error == "frames@3: a part of it"
 
 
 @pytest.mark.parametrize(("net_force", "told"), [(5e-4, False), (2e-3, True)])
 def test_net_forces_that_matter_are_told(net_force: float, told: bool) -> None:
     row = row_of(source="frames", index=0, n_atoms=3, ratio=0.5, n_null=0, net_force=net_force)
-    totals = Totals()
+    totals = Summary()
     totals.add(row | {"rms_force": 2.0, "irreducible_force_error": 0.0})
     assert ("1 frame with a net force above 0.001 eV/Å" in totals.summary()) == told
 
@@ -204,7 +204,7 @@ def test_net_forces_that_matter_are_told(net_force: float, told: bool) -> None:
 @pytest.mark.parametrize(("share", "shown"), [(0.0, "0 eV/Å"), (1e-6, "2e-06 eV/Å")])
 def test_rounding_is_no_force_error(share: float, shown: str) -> None:
     row = row_of(source="frames", index=0, n_atoms=3, ratio=0.5, n_null=0, net_force=0.0)
-    totals = Totals()
+    totals = Summary()
     totals.add(row | {"rms_force": 2.0, "irreducible_force_error": 2.0 * share})
     assert f"Irreducible force error: {shown} (the forces: 2 eV/Å" in totals.summary()
     assert ("Largest:" in totals.summary()) == (share > 1e-9)

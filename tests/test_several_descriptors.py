@@ -96,7 +96,7 @@ def test_scan_tells_each_alone_and_jointly(both: QUIPDescriptor, tmp_path: Path)
     assert "3 frames because of truncation" in alone
     assert ScanResult.read(tmp_path / "r.db").summary() == result.summary()
     assert "is out of reach" not in result.summary()
-    found = verdict(result.rows, result.irreducible_force_error, result.rms_force)
+    found = verdict(result.totals)
     assert found.level == "attention"
     assert found.headline == "Pair terms mask that soap alone is blind to some motion."
     said = found.sentences

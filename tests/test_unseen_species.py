@@ -98,7 +98,7 @@ def test_scan_and_report_name_them(tmp_path) -> None:
     assert (first["error"], second["error"], second["unseen"]) == (None, None, None)
     assert second["cause"] != "species"
     assert f"1 frame where {WORDS}." in result.summary()
-    found = verdict(result.rows, None, None)
+    found = verdict(result.totals)
     assert found.level == "attention"
     assert f"{WORDS} in 1 of 2 frames." in found.sentences
     assert any(

@@ -120,7 +120,6 @@ def check(
 
     Exit status 0 if it keeps all of them, 1 if not, 2 if it could not be checked.
     """
-    from ase_sensitivity.cli.results import statistics
     from ase_sensitivity.cli.scan import chosen, forces_keys, run
     from ase_sensitivity.dataset.store import DatabaseStore
 
@@ -150,7 +149,7 @@ def check(
     result = run(
         files, seen, store=output, quiet=json, workers=workers, scheduler=scheduler, **labels
     )
-    values = statistics(result)
+    values = result.totals.todict()
     of_forces = [f"--max-{name}" for name in FORCES if name in given]
     if values["n_analyzed"] and values["rms_force"] is None and of_forces:
         keys = forces_keys(files, types)

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 FIRST = 20
 """Frames that are looked at for forces: a set may begin with isolated atoms."""
 
-SUSPICIOUS = 15.0
-"""Root mean square forces in eV/Å that are more likely in other units."""
-
 
 def scan(
     files: options.Files,
@@ -72,8 +69,8 @@ def scan(
     With reference forces, also what force error that makes unavoidable. Interrupt it at any
     time: the same command goes on where it was.
     """
-    from ase_sensitivity.cli.results import statistics
     from ase_sensitivity.dataset.store import DatabaseStore
+    from ase_sensitivity.dataset.summary import UNUSUAL_FORCE
 
     DatabaseStore(output)  # raises before minutes of reading, not after
     write_table = None if table is None else _table_writer(table)
@@ -94,16 +91,18 @@ def scan(
         causes=causes,
         distance=distance,
     )
-    found = statistics(result)
+    found = result.totals.todict()
     if found["n_analyzed"] == 0:
         raise ValueError(f"no frame could be analyzed; {found['first_error']}")
     if write_table is not None:
         getattr(result, write_table)(table)
     if json:
-        say(to_json({"output": output, "parameters": result.parameters} | found))
+        about = {"output": output, "parameters": result.parameters}
+        more = {"n_besides": result.n_besides, "species_loss": result.species_loss}
+        say(to_json(about | found | more))
         return
     say(result.summary())
-    if units == "eV" and (found["rms_force"] or 0.0) > SUSPICIOUS:
+    if units == "eV" and (found["rms_force"] or 0.0) > UNUSUAL_FORCE:
         remark(
             f"Forces of {found['rms_force']:.3g} eV/Å are unusual; if the files have other units, "
             "say so with --units."

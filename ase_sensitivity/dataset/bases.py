@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ase_sensitivity.causes.cause import NULL_CAUSES
-from ase_sensitivity.dataset.record import FrameRecord, is_analyzed, rows_alone
+from ase_sensitivity.dataset.record import FrameRecord, is_analyzed
+from ase_sensitivity.dataset.summary import Summary
 from ase_sensitivity.sensitivity import said_of_pairs
 
 FALLS = 0.1
@@ -70,7 +71,7 @@ class Convergence:
             lines.append(line)
         failed = max(row["n_failed"] for row in self.rows)
         if failed:
-            lines.append(f"{failed} of {self.rows[0]['n_frames']} structures failed.")
+            lines.append(f"{failed} of {self.rows[0]['n_frames']} structures had an error.")
         lines.append(_said(self.resolving, "is the smallest basis that truncates nothing"))
         if forces and self.resolving is not None:
             lines.append(_said(self.flat, "is where the required slope stops falling"))
@@ -90,28 +91,19 @@ class Total:
     """Sums over structures for one basis."""
 
     n_features: int = 0
-    n_frames: int = 0
-    n_failed: int = 0
-    error: str | None = None
+    found: Summary = field(default_factory=Summary)
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTED, 0))
     unseen: list[tuple[int, int]] = field(default_factory=list)
     ratios: list[float] = field(default_factory=list)
-    lost: float = 0.0
-    n_coordinates: int = 0
-    slopes: list[float] = field(default_factory=list)
-    masking: dict[str, None] = field(default_factory=dict)
 
     def add(self, record: FrameRecord, n_features: int) -> None:
         """Add what was found of a structure."""
         row = record.row
-        self.n_frames += 1
+        self.found.add(row)
         if not is_analyzed(row):
-            self.n_failed += 1
-            self.error = record.error
             self.unseen.append((0, 0))
             return
         self.n_features = n_features
-        self.masking |= dict.fromkeys(rows_alone(row)[1])
         counts = {name: row[f"n_{name}"] or 0 for name in COUNTED}
         if row["n_truncation"] is None:  # the causes could not be found
             counts["unknown"] = counts["null"]
@@ -120,30 +112,24 @@ class Total:
         self.unseen.append((counts["truncation"], counts["unknown"]))
         if row["ratio"] is not None:
             self.ratios.append(row["ratio"])
-        if record.lost_forces is not None:
-            self.lost += float((record.lost_forces**2).sum())
-            self.n_coordinates += record.lost_forces.size
-            self.slopes.append(row["required_slope"])
 
     def row(self, basis: Basis, least: Sequence[int]) -> dict[str, Any]:
         """The row of a table; ``least`` is how many unknown ones no basis sees."""
         truncated = sum(t > 0 or u > m for (t, u), m in zip(self.unseen, least, strict=True))
-        forces = self.n_coordinates > 0
+        steepest = self.found.worst.get("required_slope")
         return {
             "n_max": basis[0],
             "l_max": basis[1],
             "n_features": self.n_features,
-            "n_frames": self.n_frames,
-            "n_failed": self.n_failed,
+            "n_frames": self.found.n_frames,
+            "n_failed": self.found.n_failed,
             **{f"n_{name}": number for name, number in self.counts.items()},
             "frames_truncated": truncated,
             "smallest_ratio": min(self.ratios, default=None),
             "median_ratio": float(np.median(self.ratios)) if self.ratios else None,
-            "irreducible_force_error": (
-                float(np.sqrt(self.lost / self.n_coordinates)) if forces else None
-            ),
-            "required_slope": float(np.median(self.slopes)) if forces else None,
-            "largest_slope": max(self.slopes) if forces else None,
+            "irreducible_force_error": self.found.rms("irreducible_force_error"),
+            "required_slope": self.found.median_slope,
+            "largest_slope": None if steepest is None else steepest["required_slope"],
         }
 
 
@@ -162,7 +148,9 @@ def judged(totals: dict[Basis, Total]) -> Convergence:
         resolving=next(iter(resolving), None),
         flat=next(iter(flat), None),
         recommended=next(iter(flat if forces else resolving), None),
-        masking=tuple(dict.fromkeys(name for total in totals.values() for name in total.masking)),
+        masking=tuple(
+            dict.fromkeys(name for total in totals.values() for name in total.found.masking)
+        ),
     )
 
 

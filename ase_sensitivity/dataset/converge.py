@@ -128,8 +128,10 @@ def converge(
             progress(n_done)
     if not totals:
         raise ValueError("`frames` has no frames")
-    if all(total.n_failed == total.n_frames for total in totals.values()):
-        raise ValueError(f"no structure could be evaluated: {next(iter(totals.values())).error}")
+    if all(total.found.n_analyzed == 0 for total in totals.values()):
+        raise ValueError(
+            f"no structure could be evaluated: {next(iter(totals.values())).found.first_error}"
+        )
     return judged(totals)
 
 

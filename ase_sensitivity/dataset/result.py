@@ -18,7 +18,7 @@ from ase_sensitivity.dataset.forces import THRESHOLDS
 from ase_sensitivity.dataset.record import COLUMNS, TEXT, WHOLE, FrameRecord, rows_alone
 from ase_sensitivity.dataset.records import Store
 from ase_sensitivity.dataset.store import DatabaseStore
-from ase_sensitivity.dataset.totals import Totals
+from ase_sensitivity.dataset.summary import Summary
 from ase_sensitivity.descriptors.base import Floats
 
 ROWS = 4096
@@ -73,7 +73,7 @@ class ScanResult:
         return len(self._store)
 
     def __repr__(self) -> str:
-        return f"ScanResult({len(self)} frames, {self._totals.n_failed} with an error)"
+        return f"ScanResult({len(self)} frames, {self.totals.n_failed} with an error)"
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
@@ -148,19 +148,17 @@ class ScanResult:
 
         No model on these features can have a smaller error on these frames.
         """
-        return self._totals.rms("irreducible_force_error")
+        return self.totals.rms("irreducible_force_error")
 
     @property
     def rms_force(self) -> float | None:
         """Root mean square of all force components of the set, in eV/Å; None without forces."""
-        return self._totals.rms("rms_force")
+        return self.totals.rms("rms_force")
 
     @cached_property
-    def _totals(self) -> Totals:
-        totals = Totals()
-        for row in self._store.rows():
-            totals.add(row)
-        return totals
+    def totals(self) -> Summary:
+        """What all rows amount to: the numbers behind the summary, the report and the commands."""
+        return Summary.of(self._store.rows())
 
     @property
     def species_loss(self) -> dict[str, float]:
@@ -182,7 +180,7 @@ class ScanResult:
 
     def summary(self) -> str:
         """What was found, in words."""
-        return "\n".join([self._totals.summary(), *self.besides])
+        return "\n".join([self.totals.summary(), *self.besides])
 
     @property
     def besides(self) -> list[str]:
@@ -195,22 +193,20 @@ class ScanResult:
     @property
     def irreducible_alone(self) -> dict[str, float | None]:
         """The irreducible force error in eV/Å of each of several descriptors by itself, by name."""
-        return {
-            name: own.rms("irreducible_force_error") for name, own in self._totals.alone.items()
-        }
+        return {name: own.rms("irreducible_force_error") for name, own in self.totals.alone.items()}
 
     @property
     def masking(self) -> list[str]:
         """Names of descriptors with a row of features for each pair or triplet."""
-        return self._totals.masking
+        return self.totals.masking
 
     @property
     def notes(self) -> list[str]:
         """What pair terms hide, and what each of several descriptors alone does not see."""
-        return self._totals.notes()
+        return self.totals.notes()
 
     def __str__(self) -> str:
-        failure = self._totals.first_failure
+        failure = self.totals.first_error
         return self.summary() + (f"\nFirst failure: {failure}" if failure else "")
 
     def to_numpy(self) -> NDArray[np.void]:

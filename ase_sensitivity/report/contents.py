@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ase_sensitivity.causes.cause import CAUSES, NULL_CAUSES, SPURIOUS
-from ase_sensitivity.dataset.forces import NOISE
 from ase_sensitivity.descriptors.base import Floats, Ints
 from ase_sensitivity.sensitivity import NEARLY
 
@@ -108,7 +107,7 @@ def contents(result: ScanResult, *, timestep: float | None = None) -> dict[str, 
         "species_loss": dict(
             zip(
                 result.species_loss,
-                rounded(_denoised(np.array(list(result.species_loss.values())))),
+                rounded(np.array(list(result.species_loss.values()))),
                 strict=True,
             )
         ),
@@ -222,7 +221,7 @@ def _structures(
                 "modes": np.round(modes, 4).tolist(),
                 "ratios": rounded(_relative(record)[:MOST_MODES]),
                 "causes": list(record.causes or [None] * len(modes))[:MOST_MODES],
-                "force_loss": None if loss is None else rounded(_denoised(loss), 4),
+                "force_loss": None if loss is None else rounded(loss, 4),
             }
         )
         for z in set(atoms.numbers.tolist()) - elements.keys():
@@ -232,11 +231,6 @@ def _structures(
                 "color": "#" + "".join(f"{int(255 * c):02x}" for c in _color(jmol_colors, z)),
             }
     return found, elements
-
-
-def _denoised(lost: Floats) -> Floats:
-    """Lost forces in eV/Å, zero where they are rounding errors."""
-    return np.where(lost < NOISE, 0.0, lost)
 
 
 def _relative(record: FrameRecord) -> Floats:

@@ -101,12 +101,7 @@ def render(
         title=title,
         subtitle=f"{len(rows)} frames of {listed}" if rows else "no frames",
         version=ase_sensitivity.__version__,
-        verdict=verdict(
-            rows,
-            result.irreducible_force_error,
-            result.rms_force,
-            str(result.parameters.get("scope")),
-        ),
+        verdict=verdict(result.totals, str(result.parameters.get("scope"))),
         parameters=[(name, str(value)) for name, value in result.parameters.items()],
         css=safe((files / "report.css").read_text(encoding="utf-8")),
         script=safe((files / "report.js").read_text(encoding="utf-8")),

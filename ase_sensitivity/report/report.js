@@ -320,13 +320,13 @@ function drawSpectrum() {
 // Table ------------------------------------------------------------------------------------------
 const PAGE = 20;
 let order = Array.from({ length: n }, (_, row) => row), page = 0, sorting = { key: null, down: false };
-const present = [...new Set(order.map(cause))];
+const hasCause = (row, name) => !name || cause(row) === name || value(`n_${name}`, row) > 0;
 $("filter").add(new Option("any", ""));
-for (const name of CAUSES.filter((entry) => present.includes(entry))) $("filter").add(new Option(name, name));
+for (const name of CAUSES.filter((entry) => order.some((row) => hasCause(row, entry)))) $("filter").add(new Option(name, name));
 
 function arrange() {
   order = [];
-  for (let row = 0; row < n; row++) if (!$("filter").value || cause(row) === $("filter").value) order.push(row);
+  for (let row = 0; row < n; row++) if (hasCause(row, $("filter").value)) order.push(row);
   const { key, down } = sorting;
   if (key) {
     const sign = down ? -1 : 1;

@@ -1,0 +1,257 @@
+"""What the table of a scan amounts to: the one summary of commands, report and sweeps."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from statistics import median
+from typing import Any
+
+from ase_sensitivity.causes.cause import CAUSES, NULL_CAUSES, SPURIOUS
+from ase_sensitivity.dataset.record import causes_of, is_analyzed, is_blind, rows_alone
+from ase_sensitivity.sensitivity import NEARLY, not_among, said_of_pairs
+
+NET_FORCE = 1e-3
+"""Net forces of a frame above this, in eV/Å, are no rounding and are told."""
+
+LARGE_LOSS = 0.01
+"""An irreducible force error of the set from this on, in eV/Å, is bad news and no side remark."""
+
+UNUSUAL_FORCE = 15.0
+"""Root mean square forces above this, in eV/Å, are more likely in other units."""
+
+EXTREMES = {
+    "ratio": -1,
+    "irreducible_force_error": 1,
+    "required_slope": 1,
+    "net_force": 1,
+    "distance": -1,
+}
+"""Columns of which the worst frame is told, and in which direction worse is."""
+
+
+class Summary:
+    """Numbers over all rows, one added after the other.
+
+    Forces are lost where the irreducible force error is not zero: what is rounding is zero in the
+    rows already (:func:`~ase_sensitivity.dataset.forces.force_loss`).
+
+    Attributes
+    ----------
+    n_frames, n_failed, n_analyzed
+        Frames; those with an error; those of which something was found. All numbers below are of
+        the latter.
+    n_blind, n_nearly, n_unexplained
+        Frames with directions that are not seen; those of them that have none but for small errors
+        of the geometry; and those of which the cause was not asked for.
+    n_spurious
+        Frames with directions that are not seen and should be, as far as is known.
+    n_soft
+        Frames without such directions, but with a ratio below
+        :data:`~ase_sensitivity.sensitivity.NEARLY`.
+    n_net
+        Frames with a net force above :data:`NET_FORCE`.
+    causes, first
+        Number of frames with such directions for each cause, and where the first one is. A frame
+        counts for each cause that it has.
+    unseen, first_unseen
+        Number of frames with elements that the descriptor does not know, by what these are, and
+        the first of these frames.
+    errors, first_error
+        Number of frames with each error; the first one and where it is, or None.
+    worst
+        The worst row by each of :data:`EXTREMES` that some row has.
+    alone
+        The same for each of several descriptors by itself, by name.
+    masking
+        The names of those with a row of features for each pair or triplet.
+    """
+
+    def __init__(self) -> None:
+        self.n_frames = self.n_failed = self.n_analyzed = self.n_net = 0
+        self.n_blind = self.n_nearly = self.n_unexplained = self.n_spurious = self.n_soft = 0
+        self.causes = Counter[str]()
+        self.first: dict[str, str] = {}
+        self.unseen = Counter[str]()
+        self.first_unseen: str | None = None
+        self.errors = Counter[str]()
+        self.first_error: str | None = None
+        self.worst: dict[str, Mapping[str, Any]] = {}
+        self.alone: dict[str, Summary] = {}
+        self.masking: list[str] = []
+        self._squares: dict[str, float] = {}
+        self._slopes: list[float] = []
+        self._n_atoms = 0
+
+    @classmethod
+    def of(cls, rows: Iterable[Mapping[str, Any]]) -> Summary:
+        """That of these rows."""
+        found = cls()
+        for row in rows:
+            found.add(row)
+        return found
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Count a row in."""
+        self.n_frames += 1
+        where = f"{row['source']}@{row['index']}"
+        if row["error"] is not None:
+            self.n_failed += 1
+            self.errors[row["error"]] += 1
+            self.first_error = self.first_error or f"{where}: {row['error']}"
+        if not is_analyzed(row):
+            return
+        self.n_analyzed += 1
+        self._add_causes(row, where)
+        rows, masking = rows_alone(row)
+        for name, own in rows.items():
+            self.alone.setdefault(name, Summary()).add(own)
+            self.alone[name].masking = [name] if name in masking else []
+        self.masking += [name for name in masking if name not in self.masking]
+        for name, sign in EXTREMES.items():
+            if row[name] is None:
+                continue
+            if name not in self.worst or sign * row[name] > sign * self.worst[name][name]:
+                self.worst[name] = row
+        if row["irreducible_force_error"] is not None:
+            self._n_atoms += row["n_atoms"]
+            for name in ("irreducible_force_error", "rms_force"):
+                self._squares[name] = self._squares.get(name, 0.0) + row["n_atoms"] * row[name] ** 2
+            self.n_net += row["net_force"] > NET_FORCE
+        if row["required_slope"] is not None:
+            self._slopes.append(row["required_slope"])
+
+    def _add_causes(self, row: Mapping[str, Any], where: str) -> None:
+        causes = causes_of(row)
+        self.causes.update(causes)
+        for cause in causes:
+            self.first.setdefault(cause, where)
+        if row["unseen"] is not None:
+            self.unseen[row["unseen"]] += 1
+            said = not_among(row["unseen"].split(", "))
+            self.first_unseen = self.first_unseen or f"{where}: {said}"
+        blind = is_blind(row)
+        self.n_blind += blind
+        self.n_nearly += bool(row["n_near_null"] and not (row["n_null"] or row["n_fragment"]))
+        self.n_unexplained += blind and not causes
+        spurious = row["unseen"] or {*causes} & {*SPURIOUS} or (blind and not causes)
+        self.n_spurious += bool(spurious)
+        self.n_soft += row["ratio"] is not None and row["ratio"] < NEARLY and not blind
+
+    def rms(self, name: str) -> float | None:
+        """Root mean square over all force components of what each row has the one of."""
+        return math.sqrt(self._squares[name] / self._n_atoms) if self._n_atoms else None
+
+    @property
+    def median_slope(self) -> float | None:
+        """The median required slope in eV/Å; None without forces."""
+        return median(self._slopes) if self._slopes else None
+
+    def todict(self) -> dict[str, Any]:
+        """The numbers, for programs; force errors in eV/Å."""
+        return {
+            "n_frames": self.n_frames,
+            "n_analyzed": self.n_analyzed,
+            "n_failed": self.n_failed,
+            "first_error": self.first_error,
+            "n_unseen": self.unseen.total(),
+            "first_unseen": self.first_unseen,
+            "n_blind": self.n_blind,
+            "n_nearly": self.n_nearly,
+            "n_soft": self.n_soft,
+            "n_net": self.n_net,
+            "causes": {cause: self.causes[cause] for cause in NULL_CAUSES},
+            "first": {cause: f"first in {where}" for cause, where in self.first.items()},
+            "irreducible_force_error": self.rms("irreducible_force_error"),
+            "rms_force": self.rms("rms_force"),
+            "median_slope": self.median_slope,
+            "worst": {
+                name: {"value": row[name], "source": row["source"], "index": row["index"]}
+                for name, row in self.worst.items()
+            },
+            "alone": {
+                name: {
+                    "causes": own.causes,
+                    "irreducible_force_error": own.rms("irreducible_force_error"),
+                }
+                for name, own in self.alone.items()
+            },
+            "masking": self.masking,
+        }
+
+    def summary(self) -> str:
+        """What was found, in words."""
+        lines = [f"{_frames(self.n_frames)}, {self.n_failed} with an error."]
+        lines += [
+            f"{_frames(number)} where {not_among(unseen.split(', '))}."
+            for unseen, number in self.unseen.most_common()
+        ]
+        lines += self.findings()
+        if self._n_atoms:
+            lines.append(
+                "Each frame was bounded by itself; `ase-sensitivity pairs` bounds those with the "
+                "same features jointly."
+            )
+        if self.n_net:
+            lines.append(
+                f"{_frames(self.n_net)} with a net force above {NET_FORCE:g} eV/Å, which no model "
+                "can have and which is not counted above: check the data."
+            )
+        return "\n".join([*lines, *self.notes()])
+
+    def findings(self) -> list[str]:
+        """What is not seen and what that costs, a line for each."""
+        lines = []
+        if self.n_analyzed:
+            nearly = (
+                f"; in {self.n_nearly} of these, but for small errors of the geometry"
+                if self.n_nearly
+                else ""
+            )
+            lines.append(
+                f"{self.n_blind} of {self.n_analyzed} have directions along which, to first order, "
+                f"no feature changes{nearly}."
+            )
+        if worst := self.worst.get("ratio"):
+            lines.append(f"Smallest sigma_min / sigma_max: {worst['ratio']:.2e}, in {_of(worst)}.")
+        lines += [
+            f"{_frames(self.causes[cause])} because of {cause}: {CAUSES[cause].text}."
+            for cause in NULL_CAUSES
+            if self.causes[cause]
+        ]
+        return lines + self._costs()
+
+    def _costs(self) -> list[str]:
+        error, forces = self.rms("irreducible_force_error"), self.rms("rms_force")
+        if error is None or forces is None:
+            return []
+        best = "To first order, no force of a single frame is out of reach of a model on these "
+        best += "features."
+        if error:
+            best = "No model on these features does better on these frames."
+        elif self.masking:
+            best = "That is no more than a bound, with a slope for each pair."
+        lines = [
+            f"Irreducible force error: {error:.3g} eV/Å (the forces: {forces:.3g} eV/Å, both "
+            f"root mean squares over components). {best}"
+        ]
+        if error:
+            worst = self.worst["irreducible_force_error"]
+            lines.append(f"Largest: {worst['irreducible_force_error']:.3g} eV/Å, in {_of(worst)}.")
+        return lines
+
+    def notes(self) -> list[str]:
+        """What pair terms hide, and what each of several descriptors alone does not see."""
+        lines = [said_of_pairs(self.masking)] if self.masking else []
+        for name, own in self.alone.items():
+            lines += [f"{name} alone:", *(f"  {line}" for line in own.findings())]
+        return lines
+
+
+def _frames(number: int) -> str:
+    return f"{number} frame" if number == 1 else f"{number} frames"
+
+
+def _of(row: Mapping[str, Any]) -> str:
+    return f"{row['source']}@{row['index']}"
