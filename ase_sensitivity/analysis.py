@@ -96,7 +96,7 @@ def analyze(
     -------
     Sensitivity
         Singular values in 1/Å times the unit of the features. Several descriptors that are seen
-        together are weighed (docs/descriptors).
+        together are weighed (:ref:`several-descriptors`).
 
     Raises
     ------

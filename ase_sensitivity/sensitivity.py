@@ -54,7 +54,7 @@ class Sensitivity:
         The largest singular value.
     scale
         What the others are compared with: `sigma_max`, or where that is small because derivatives
-        by periodic images cancel, a tenth of their root mean square without that (docs/theory).
+        by periodic images cancel, a tenth of their root mean square without that (:ref:`accuracy`).
     n_coordinates
         Number of coordinates that could move.
     n_trivial
@@ -69,7 +69,7 @@ class Sensitivity:
     counts
         Number of null and near-null directions for each cause: "fragment", "symmetry",
         "incompleteness", "truncation", "species" where there are ``unseen`` elements, and "unknown"
-        where incompleteness and truncation cannot be told apart (docs/causes). They add up to
+        where incompleteness and truncation cannot be told apart (:doc:`/causes`). They add up to
         ``n_null + n_near_null + n_apart``. None unless asked for.
     causes
         The cause of each of the k modes, None for those that are not small; of length k. None

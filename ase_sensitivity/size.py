@@ -58,7 +58,7 @@ def size_independent(
 
     Notes
     -----
-    docs/theory, size. Nearly separated fragments make both measures small.
+    See :ref:`size`. Nearly separated fragments make both measures small.
     """
     this = subject(atoms, descriptor, "structure", None)
     jacobian = this.jacobian(atoms)
@@ -106,7 +106,7 @@ def _gamma(view: View, width: float) -> float:
 
 
 def _environment_gram(part: FeatureJacobian, width: float) -> Floats:
-    """C^T C, C the stack over rows of (1 - R_i) F_i D_i (docs/theory, size)."""
+    """C^T C, C the stack over rows of (1 - R_i) F_i D_i (:ref:`size`)."""
     if (part.centers < 0).any():
         raise ValueError("features that belong to the whole structure have no environments")
     n = 3 * part.n_atoms

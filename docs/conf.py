@@ -1,3 +1,5 @@
+from sphinx.util.inspect import TypeAliasForwardRef
+
 import ase_sensitivity
 
 project = "ase_sensitivity"
@@ -8,7 +10,30 @@ extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.mathj
 myst_enable_extensions = ["dollarmath"]
 html_theme = "furo"
 exclude_patterns = ["_build"]
-nitpicky = False
 autodoc_member_order = "bysource"
-autodoc_typehints = "none"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_type_aliases = {
+    "Floats": "ase_sensitivity.descriptors.base.Floats",
+    "Ints": "ase_sensitivity.descriptors.base.Ints",
+}
+TypeAliasForwardRef.__repr__ = lambda alias: alias.name  # Sphinx shows it inside of unions
+python_maximum_signature_line_length = 80
+python_use_unqualified_type_names = True
 numpydoc_show_class_members = False
+# Every reference has to have its target. The build has no network, so that what is defined in other
+# packages has none; and a name that only type checkers import is known to none of these by module.
+nitpicky = True
+nitpick_ignore_regex = [
+    ("py:.*", r"(ase|collections|concurrent|matplotlib|numpy|pathlib|scipy)\..*"),
+    ("py:class", r"Atoms|Axes"),
+]
+
+
+def _plain_defaults(app, what, name, obj, options, signature, returns):
+    """Defaults as in ``errors: list = <factory>`` are no Python, and types beside them get lost."""
+    return (signature or "").replace("<factory>", "...") or None, returns
+
+
+def setup(app):
+    app.connect("autodoc-process-signature", _plain_defaults)

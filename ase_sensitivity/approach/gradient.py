@@ -103,7 +103,7 @@ def gradient(
 
     Notes
     -----
-    d sigma / d x = u^T (J(x + h v) - J(x - h v)) / 2h (docs/theory, gradient): two more Jacobians
+    d sigma / d x = u^T (J(x + h v) - J(x - h v)) / 2h (:ref:`gradient`): two more Jacobians
     for each singular value, but none for the power spectrum of :class:`~ase_sensitivity.SOAP`. The
     error is of order ``step`` squared.
 

@@ -66,7 +66,7 @@ def label(this: Subject, at: Place, modes: Floats) -> str:
 
     Notes
     -----
-    docs/causes, approach.
+    See :doc:`/approach`.
     """
     allowed = harmless(this, at, ROUGHLY)
     if held(modes, allowed) > HELD:

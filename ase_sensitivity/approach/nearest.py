@@ -117,7 +117,7 @@ def nearest_singular(
     Notes
     -----
     Levenberg-Marquardt steps towards J v = 0 from the mode among the lowest three whose distance to
-    first order is smallest (docs/causes, approach). It finds the nearest configuration on that way;
+    first order is smallest (:doc:`/approach`). It finds the nearest configuration on that way;
     others may be nearer. A structure of fragments that no centre sees together is singular as it
     is, and that is what is told unless the walk finds something that is neither symmetric nor a
     fragment.

@@ -1,4 +1,4 @@
-"""The walk to the nearest singular configuration (docs/causes, approach)."""
+"""The walk to the nearest singular configuration (:doc:`/approach`)."""
 
 from __future__ import annotations
 

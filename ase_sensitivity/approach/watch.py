@@ -58,7 +58,7 @@ STEEPER = 1.5
 
 NEAR = 1.25
 """What an estimate puts within this many times the distance that matters is looked at closely.
-Estimates are too low rather than too high (docs/approach)."""
+Estimates are too low rather than too high (:doc:`/approach`)."""
 
 EXACT = 1e-8
 """Ratio to which a walk goes on where the kind of what is spurious has to be told."""

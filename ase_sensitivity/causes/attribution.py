@@ -97,7 +97,7 @@ def attribute(
 
     Notes
     -----
-    docs/causes. The predicted null spaces are nested: fragment within symmetry within
+    See :doc:`/causes`. The predicted null spaces are nested: fragment within symmetry within
     incompleteness within all. What is held by one is not asked for by the next.
     """
     small = np.searchsorted(found.singular_values, near_limit(found, tolerance), side="right")

@@ -55,7 +55,7 @@ class PointGroup:
         """Orthonormal displacements of the points that every operation leaves as they are.
 
         They span the range of the projector P, the average of the operations' action on
-        displacements (docs/causes); of shape (3 n, m).
+        displacements (:doc:`/causes`); of shape (3 n, m).
 
         Notes
         -----

@@ -1,4 +1,4 @@
-"""What force error and what slopes a descriptor makes unavoidable (docs/theory, fits)."""
+"""What force error and what slopes a descriptor makes unavoidable (:ref:`fits`)."""
 
 from __future__ import annotations
 

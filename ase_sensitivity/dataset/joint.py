@@ -1,4 +1,4 @@
-"""The force error that frames with equal features make unavoidable jointly (docs/theory, fits)."""
+"""The force error that frames with equal features make unavoidable jointly (:ref:`fits`)."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class FrameClass:
 
 @dataclass(frozen=True)
 class JointBound:
-    """The force error of a set that no model on the features avoids (docs/theory, fits).
+    """The force error of a set that no model on the features avoids (:ref:`fits`).
 
     Attributes
     ----------

@@ -34,7 +34,7 @@ from ase_sensitivity.plain_text import reason
 logger = logging.getLogger(__name__)
 
 NULL_TOLERANCE = 1e-9
-"""Singular values below this fraction of the largest are zero (docs/theory, fits)."""
+"""Singular values below this fraction of the largest are zero (:ref:`fits`)."""
 
 SECONDS = 0.5
 """How long a chunk should take, and how often the store is written to."""

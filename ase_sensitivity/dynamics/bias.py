@@ -93,7 +93,7 @@ class _Bias:
 
         Notes
         -----
-        docs/calculator. One Jacobian, and if any value is below the ratio the derivatives of
+        See :doc:`/calculator`. One Jacobian, and if any value is below the ratio the derivatives of
         those, and of all that are close to the largest: by two more Jacobians for each, but none
         with the power spectrum of :class:`~ase_sensitivity.SOAP`.
         """

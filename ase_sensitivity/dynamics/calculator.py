@@ -153,7 +153,7 @@ class SensitivityCalculator(BaseCalculator):
     def get_property(
         self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True
     ) -> Any:
-        """A property of the wrapped calculator, with the bias, or one of :attr:`results`."""
+        """A property of the wrapped calculator, with the bias, or one of ``results``."""
         atoms = self._known(atoms)
         found = self._look(atoms)
         if name in Configuration.KEYS:

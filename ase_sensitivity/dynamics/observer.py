@@ -152,10 +152,11 @@ class SensitivityObserver:
 
     Notes
     -----
-    docs/approach. A small ratio alone means little: every symmetric configuration has zeros that
-    are right and harmless. Below a ratio of 0.1 the observer estimates the distance to the nearest
-    singular configuration; if that is near and no symmetry explains it, it walks there and looks
-    at the cause. The result is kept as long as the softest mode and the neighbours stay the same.
+    See :doc:`/approach`. A small ratio alone means little: every symmetric configuration has zeros
+    that are right and harmless. Below a ratio of 0.1 the observer estimates the distance to the
+    nearest singular configuration; if that is near and no symmetry explains it, it walks there and
+    looks at the cause. The result is kept as long as the softest mode and the neighbours stay the
+    same.
 
     Examples
     --------

@@ -40,7 +40,7 @@ class SingularPoint:
         ``info`` has the cause, the ratio and the rmsd.
     cause
         Why it is singular: one of "fragment", "symmetry", "incompleteness",
-        "truncation" and "unknown" (docs/causes).
+        "truncation" and "unknown" (:doc:`/causes`).
     mode
         The displacement that is invisible there, of shape (n_atoms, 3), normalised.
     ratio
@@ -137,7 +137,7 @@ def find_singular(
         The descriptor, as of :func:`~ase_sensitivity.analyze`.
     cause
         ``"symmetry"``, ``"fragment"``, ``"incompleteness"``, ``"truncation"`` or ``"unknown"``
-        (docs/causes); by default any.
+        (:doc:`/causes`); by default any.
     scope, center
         As in :func:`~ase_sensitivity.analyze`; not ``"atom"``.
     n_starts
