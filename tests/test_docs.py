@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import ase_sensitivity
+from ase_sensitivity.causes.cause import NULL_CAUSES
 
 PACKAGE = Path(ase_sensitivity.__file__).parent
 ROOT = PACKAGE.parent
@@ -34,3 +35,11 @@ def test_links_of_the_readme() -> None:
     links = re.findall(r"\]\((?!http)([^)#]+)", (ROOT / "README.md").read_text(encoding="utf-8"))
     assert len(links) > 3
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+@pytest.mark.skipif(not PAGES, reason="an installed package has no docs")
+def test_the_glossary_has_every_cause_and_is_linked_to() -> None:
+    terms = {*re.findall(r"^(\S.*)\n  \S", PAGES["glossary"], re.M)}
+    assert {*NULL_CAUSES} - {"species", "unknown"} <= terms  # these two are words for themselves
+    linking = [page for page, text in PAGES.items() if "{term}" in text]
+    assert len(linking) > 5
