@@ -11,7 +11,7 @@ from ase.io import write
 
 from ase_sensitivity import SOAP, find_pairs
 from ase_sensitivity.cli.app import main
-from ase_sensitivity.dataset.pairs import COLUMNS
+from ase_sensitivity.dataset.pairs import PAIR_COLUMNS
 from tests.structures import around_carbon
 
 THREE = [(1, 0, 0.5), (-1, 0, 0.5), (0.72, 0.54, -0.7)]
@@ -62,7 +62,7 @@ def test_json_and_tables_have_all_pairs(capsys: pytest.CaptureFixture) -> None:
     assert captured.err.endswith("All pairs: pairs.csv\n")
     with open("pairs.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert tuple(rows[0]) == COLUMNS
+    assert tuple(rows[0]) == PAIR_COLUMNS
     assert len(rows) == len(found.rows)
 
 

@@ -24,7 +24,7 @@ from ase_sensitivity import (
 )
 from ase_sensitivity.approach.diagnosis import Diagnosis
 from ase_sensitivity.approach.label import as_far
-from ase_sensitivity.approach.recall import Known
+from ase_sensitivity.approach.recall import Remembered
 from ase_sensitivity.approach.watch import Watch
 from tests.conftest import CountingEMT, CountingSOAP, SlowSOAP, Still, ours
 from tests.structures import rattled
@@ -376,7 +376,7 @@ class TestRecall:
     before = analyze(atoms, AMMONIA, k=3)
 
     def known(self, cause="symmetry", number=0, slack=0.0):
-        return Known(
+        return Remembered(
             Diagnosis(0.02, cause, None, np.arange(4), "walk"),
             number,
             modes=self.before.modes,

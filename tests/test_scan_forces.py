@@ -11,7 +11,7 @@ from ase_sensitivity import SOAP, QUIPDescriptor, analyze
 from ase_sensitivity.dataset.forces import THRESHOLDS, force_loss
 from ase_sensitivity.dataset.record import row_of
 from ase_sensitivity.dataset.references import unit_factors
-from ase_sensitivity.dataset.scan import NULL_TOLERANCE, scan
+from ase_sensitivity.dataset.scan import SCAN_NULL_TOLERANCE, scan
 from ase_sensitivity.dataset.summary import Summary
 from tests.structures import BOUNDARIES, SHARED, isolated, periodic, rattled, wire
 
@@ -40,7 +40,7 @@ def random_forces(atoms: Atoms, seed: int = 0) -> np.ndarray:
 
 
 def loss_of(atoms: Atoms, descriptor, forces: np.ndarray):
-    found = analyze(atoms, descriptor, k=None, null_tolerance=NULL_TOLERANCE)
+    found = analyze(atoms, descriptor, k=None, null_tolerance=SCAN_NULL_TOLERANCE)
     return force_loss(atoms, forces, found)
 
 
@@ -139,7 +139,7 @@ def test_curve_adds_mode_after_mode() -> None:
     rigid = loss_of(atoms, SOAP(["He"], 3.0, 1, 1, centers=["C", "H", "O"]), forces)
     internal = rigid.lost.ravel()  # nothing is seen: all but the rigid part is lost
     for threshold, found in zip(THRESHOLDS, loss.curve, strict=True):
-        below = modes[values < max(threshold, NULL_TOLERANCE) * values[0]]
+        below = modes[values < max(threshold, SCAN_NULL_TOLERANCE) * values[0]]
         assert found == pytest.approx(((below @ internal) ** 2).sum(), rel=1e-6)
     assert (np.diff(loss.curve) >= 0).all()
     assert loss.curve[-1] > 1.5 * loss.curve[0]

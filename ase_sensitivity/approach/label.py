@@ -21,7 +21,7 @@ ROUGHLY = 0.02
 HELD = 0.9
 """The least squared length of the part of a mode that symmetry, or a fragment, has to hold."""
 
-NEARLY = 0.5
+HELD_NEAR = 0.5
 """The same where a walk starts, which is only near to a symmetric geometry."""
 
 NEARBY = (0.05, 0.1, 0.2, 0.3)

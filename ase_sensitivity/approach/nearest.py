@@ -10,7 +10,7 @@ from ase import Atoms
 from ase_sensitivity.analysis import Scope
 from ase_sensitivity.approach.label import (
     BLIND_NEARBY,
-    NEARLY,
+    HELD_NEAR,
     as_far,
     harmless,
     held,
@@ -233,7 +233,7 @@ def cause_of(this: Subject, start: Place, went: Walk) -> str:
         return cause
     roughly = harmless(this, start, as_far(went.distance), BLIND_NEARBY)
     beginning = start.found.modes[:, [start.mode_like(went.mode)]]
-    return "near-symmetric" if held(beginning, roughly) > NEARLY else cause
+    return "near-symmetric" if held(beginning, roughly) > HELD_NEAR else cause
 
 
 def vanishing(went: Walk) -> Floats:

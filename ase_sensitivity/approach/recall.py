@@ -19,7 +19,7 @@ ALIKE = 0.9
 FALLEN = 1 / 3
 """A singular value that has fallen to this fraction of what it was may do so for a new reason."""
 
-MEETING = 0.1
+EXCHANGING = 0.1
 """Singular values that differ by less than this fraction may have exchanged parts of their modes:
 others belong to modes that only overlap a little."""
 
@@ -28,7 +28,7 @@ REFRESH = 50
 
 
 @dataclass(eq=False)
-class Known:
+class Remembered:
     """A diagnosis, and by what to recognise the state it was made for.
 
     Attributes
@@ -90,7 +90,7 @@ class Known:
         shares = np.einsum("kij,mij->km", modes, self.modes) ** 2
         share, values = shares[:, self.number], found.singular_values
         leading = values[share.argmax()]
-        same = np.abs(values - leading) <= MEETING * leading
+        same = np.abs(values - leading) <= EXCHANGING * leading
         if share[same].sum() < ALIKE:
             return None
         if before.cause in EXPECTED:

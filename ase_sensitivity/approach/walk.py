@@ -32,6 +32,10 @@ MAX_STEP = 0.2
 ARRIVED = 1e-5
 """A configuration is singular where the ratio is below this."""
 
+EXACT = 1e-8
+"""The ratio that walks go on to where the cause has to be told: at larger ones they may be too far
+from where they lead."""
+
 CLOSE_ENOUGH = 2e-4
 """The walk has also arrived if no step gets it any nearer and the ratio is below this, or has
 fallen to a fiftieth."""

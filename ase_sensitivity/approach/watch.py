@@ -16,8 +16,8 @@ from ase_sensitivity.approach.diagnosis import NOT_LOOKED_AT, Diagnosis
 from ase_sensitivity.approach.label import (
     BLIND_NEARBY,
     HELD,
+    HELD_NEAR,
     NEARBY,
-    NEARLY,
     as_far,
     harmless,
     held,
@@ -25,10 +25,11 @@ from ase_sensitivity.approach.label import (
     label,
 )
 from ase_sensitivity.approach.nearest import cause_of, vanishing
-from ase_sensitivity.approach.recall import REFRESH, Known
+from ase_sensitivity.approach.recall import REFRESH, Remembered
 from ase_sensitivity.approach.subject import Subject, subject
 from ase_sensitivity.approach.walk import (
     CLOSE_ENOUGH,
+    EXACT,
     LOWEST,
     Estimate,
     Place,
@@ -59,9 +60,6 @@ STEEPER = 1.5
 NEAR = 1.25
 """What an estimate puts within this many times the distance that matters is looked at closely.
 Estimates are too low rather than too high (:doc:`/approach`)."""
-
-EXACT = 1e-8
-"""Ratio to which a walk goes on where the kind of what is spurious has to be told."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +123,7 @@ class Watch:
         self._apply_constraints = apply_constraints
         self._suspicious = suspicious
         self._steepest = np.inf  # largest ratio per Å of distance of the run; nothing seen yet
-        self._known: Known | None = None
+        self._known: Remembered | None = None
         self.budget = Budget() if budget is None else budget
         self._n_skipped = 0
         self._numbers = np.empty(0, dtype=np.intp)
@@ -192,7 +190,7 @@ class Watch:
         diagnosis = Diagnosis(distance, cause, slope, this.points, how)
         logger.debug("%s: %s at %.3f Å", how, cause, distance)
         order = np.argsort(this.points, kind="stable")
-        self._known = Known(
+        self._known = Remembered(
             diagnosis,
             number,
             modes=np.array([this.shift(mode)[order] for mode in asked.modes]),
@@ -255,7 +253,7 @@ class Watch:
             distance = float(nearby.distances[number])
             mode = here.found.modes[:, [number]]
             # Where it is low, an estimate is by a factor of two.
-            if any(far <= 2 * distance and held(mode, ends) > NEARLY for far, ends in explained):
+            if any(far <= 2 * distance and held(mode, ends) > HELD_NEAR for far, ends in explained):
                 continue
             cause, walked = self._harmless(mode, distance, space, hinges), None
             if cause is None:
@@ -294,7 +292,7 @@ class Watch:
         if held(mode, hinges()) > HELD:
             return "fragment"
         score = held(mode, space(as_far(distance)))
-        if score >= NEARLY:
+        if score >= HELD_NEAR:
             return "symmetry" if score > HELD else "near-symmetric"
         return None
 

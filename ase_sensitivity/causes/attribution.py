@@ -19,16 +19,16 @@ from ase_sensitivity.spectrum.canonical import canonical
 from ase_sensitivity.spectrum.scopes import CANCELLED, View
 from ase_sensitivity.spectrum.solvers import Spectrum
 
-NEAR = 10.0
-"""A geometry that is singular up to a tolerance t (Å) has singular values below about ``NEAR * t``
-of the largest: features vary over a few tenths of an Å."""
+STEEPNESS = 10.0
+"""A geometry that is singular up to a tolerance t (Å) has singular values below about
+``STEEPNESS * t`` of the largest: features vary over a few tenths of an Å."""
 
 LOOSEST = 0.01
 """In Å. Some singular values grow as the square of what breaks a symmetry, and are small when the
 geometry is off by far more than the tolerance; so are then the class sums. Before a null or
 near-null vector is called incompleteness, symmetries are looked for with up to this tolerance."""
 
-HELD = 0.1
+MOST_CHANGE = 0.1
 """The largest change, relative to what is typical, of a vector that a cause holds: its projection
 on the predicted null space has a squared length of 0.99."""
 
@@ -130,8 +130,8 @@ def near_limit(found: Spectrum, tolerance: float) -> float:
     centres of inversion, errors of the geometry are all that there is.
     """
     cancelled = found.scale > found.sigma_max
-    limit = NEAR * tolerance * (found.scale / CANCELLED if cancelled else found.sigma_max)
-    return found.sigma_max if found.sigma_max <= NEAR * limit else limit
+    limit = STEEPNESS * tolerance * (found.scale / CANCELLED if cancelled else found.sigma_max)
+    return found.sigma_max if found.sigma_max <= STEEPNESS * limit else limit
 
 
 def predicted_nulls(
@@ -172,7 +172,7 @@ def _harmless(seen: Sequence[Sight], tolerance: float) -> list[Prediction]:
             change = environment.internal(modes, tolerance)
             yield group.invariants().T @ change, float(len(change)), len(change)
 
-    cut = min(NEAR * tolerance, HELD)
+    cut = min(STEEPNESS * tolerance, MOST_CHANGE)
     return [("fragment", cut, fragment), ("symmetry", cut, symmetry)]
 
 
@@ -201,7 +201,7 @@ def _predictions(
                 yield sums @ moved, float((sums.data**2).sum()), len(moved)
 
     known = [entry for t in (tolerance, *looser) for entry in _harmless(seen, t)]
-    cut = min(NEAR * tolerance, HELD)
+    cut = min(STEEPNESS * tolerance, MOST_CHANGE)
     if unseen:
         known.append(("species", cut, species))
     if all(sight.body_order is not None and sight.symmetry_known for sight in seen):

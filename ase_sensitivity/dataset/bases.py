@@ -18,7 +18,7 @@ FALLS = 0.1
 
 COUNTED = ("null", *NULL_CAUSES)
 
-Basis = tuple[int, int]
+BasisSize = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class Convergence:
     """
 
     rows: list[dict[str, Any]]
-    resolving: Basis | None
-    flat: Basis | None
-    recommended: Basis | None
+    resolving: BasisSize | None
+    flat: BasisSize | None
+    recommended: BasisSize | None
     masking: tuple[str, ...] = ()
 
     def summary(self) -> str:
@@ -113,7 +113,7 @@ class Total:
         if row["ratio"] is not None:
             self.ratios.append(row["ratio"])
 
-    def row(self, basis: Basis, least: Sequence[int]) -> dict[str, Any]:
+    def row(self, basis: BasisSize, least: Sequence[int]) -> dict[str, Any]:
         """The row of a table; ``least`` is how many unknown ones no basis sees."""
         truncated = sum(t > 0 or u > m for (t, u), m in zip(self.unseen, least, strict=True))
         steepest = self.found.worst.get("required_slope")
@@ -133,7 +133,7 @@ class Total:
         }
 
 
-def judged(totals: dict[Basis, Total]) -> Convergence:
+def judged(totals: dict[BasisSize, Total]) -> Convergence:
     """The rows of all bases, and which one is enough."""
     unknown = np.array([[u for _, u in total.unseen] for total in totals.values()])
     least = unknown.min(axis=0).tolist()
@@ -154,7 +154,7 @@ def judged(totals: dict[Basis, Total]) -> Convergence:
     )
 
 
-def _is_flat(basis: Basis, rows: dict[Basis, dict[str, Any]]) -> bool:
+def _is_flat(basis: BasisSize, rows: dict[BasisSize, dict[str, Any]]) -> bool:
     """Whether no larger basis, of which there has to be one, has a lower slope."""
     slope = rows[basis]["required_slope"]
     larger = [
@@ -171,7 +171,7 @@ def _number(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
 
 
-def _said(basis: Basis | None, words: str) -> str:
+def _said(basis: BasisSize | None, words: str) -> str:
     if basis is None:
         return f"No basis of the sweep {words}."
     return f"n_max={basis[0]}, l_max={basis[1]} {words}."

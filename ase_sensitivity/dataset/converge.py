@@ -11,13 +11,13 @@ from ase import Atoms
 
 from ase_sensitivity.analysis import Scope, check_arguments
 from ase_sensitivity.causes.symmetry import TOLERANCE
-from ase_sensitivity.dataset.bases import Basis, Convergence, Total, judged
+from ase_sensitivity.dataset.bases import BasisSize, Convergence, Total, judged
 from ase_sensitivity.dataset.evaluation import Settings, Task, evaluate
 from ase_sensitivity.dataset.nested import lower
 from ase_sensitivity.dataset.reading import Frames, check_frames, given_for, read_frames
 from ase_sensitivity.dataset.record import FrameRecord, is_analyzed
 from ase_sensitivity.dataset.references import tasks_of, unit_factors
-from ase_sensitivity.dataset.scan import NULL_TOLERANCE
+from ase_sensitivity.dataset.scan import SCAN_NULL_TOLERANCE
 from ase_sensitivity.descriptors.base import Descriptor
 from ase_sensitivity.descriptors.given import with_any_basis
 from ase_sensitivity.descriptors.quip import QUIPDescriptor
@@ -39,7 +39,7 @@ def converge(
     units: str = "eV",
     type_map: Sequence[str] | None = None,
     scope: Scope = "structure",
-    null_tolerance: float = NULL_TOLERANCE,
+    null_tolerance: float = SCAN_NULL_TOLERANCE,
     tolerance: float = TOLERANCE,
     progress: Callable[[int], object] | None = None,
 ) -> Convergence:
@@ -116,7 +116,7 @@ def converge(
         )
     # The number of modes is of no interest: with forces all of them are computed anyway.
     settings = Settings(scope, 1, True, False, null_tolerance, tolerance)
-    totals: dict[Basis, Total] = {}
+    totals: dict[BasisSize, Total] = {}
     read = read_frames(frames, type_map=type_map)
     tasks = tasks_of(read, forces_key, energy_key, unit_factors(units), strict=True)
     for n_done, task in enumerate(tasks, 1):

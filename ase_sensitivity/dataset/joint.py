@@ -11,7 +11,7 @@ from ase import Atoms
 
 from ase_sensitivity.analysis import analyze
 from ase_sensitivity.dataset.forces import NOISE, force_loss, internal_forces, outside
-from ase_sensitivity.dataset.scan import NULL_TOLERANCE
+from ase_sensitivity.dataset.scan import SCAN_NULL_TOLERANCE
 from ase_sensitivity.descriptors.base import (
     Descriptor,
     FeatureJacobian,
@@ -49,7 +49,7 @@ class Bounded:
 
 def bounded(atoms: Atoms, forces: Floats, descriptor: Descriptor, epsilon: float) -> Bounded:
     """Bound the force error of one frame by itself, as a scan does."""
-    found = analyze(atoms, descriptor, k=None, null_tolerance=NULL_TOLERANCE, each=False)
+    found = analyze(atoms, descriptor, k=None, null_tolerance=SCAN_NULL_TOLERANCE, each=False)
     lost = force_loss(atoms, forces, found).lost
     values = found.singular_values[found.n_null :]
     soft = found.modes[found.n_null :][values < epsilon * found.scale]

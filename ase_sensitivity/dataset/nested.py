@@ -12,7 +12,7 @@ from ase_sensitivity.descriptors.soap.soap import SOAP
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
+class GivenJacobian:
     """A SOAP whose Jacobian of one structure is known already.
 
     Parameters
@@ -50,7 +50,7 @@ class Known:
         return self.known
 
 
-def lower(soap: SOAP, jacobian: FeatureJacobian, l_max: int) -> Known:
+def lower(soap: SOAP, jacobian: FeatureJacobian, l_max: int) -> GivenJacobian:
     """What a SOAP with a lower ``l_max`` gives, from the Jacobian of one with a higher one.
 
     Parameters
@@ -70,7 +70,7 @@ def lower(soap: SOAP, jacobian: FeatureJacobian, l_max: int) -> Known:
     """
     n_max, own_l_max = soap.basis_size
     if own_l_max == l_max:
-        return Known(soap, jacobian)
+        return GivenJacobian(soap, jacobian)
     chosen = soap.with_basis(n_max, l_max).orders <= own_l_max
     part = replace(
         jacobian, features=jacobian.features[:, chosen], blocks=jacobian.blocks[..., chosen]
@@ -80,4 +80,4 @@ def lower(soap: SOAP, jacobian: FeatureJacobian, l_max: int) -> Known:
 
         starts = np.searchsorted(part.row, np.arange(len(part.centers) + 1))
         normalised(part.features, part.blocks, starts)
-    return Known(soap, part)
+    return GivenJacobian(soap, part)

@@ -19,7 +19,7 @@ MEASURES = (
     "energy_difference",
     "joint_force_error",
 )
-COLUMNS = (*ENDS, *MEASURES)
+PAIR_COLUMNS = (*ENDS, *MEASURES)
 """Columns of the table of pairs and conflicts."""
 
 
@@ -164,7 +164,7 @@ class PairResult:
     def to_csv(self, path: str | Path) -> None:
         """Write ``rows`` as comma-separated values; nothing where a value is missing."""
         with open(path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS)
+            writer = csv.DictWriter(file, PAIR_COLUMNS)
             writer.writeheader()
             writer.writerows(self.rows)
 

@@ -26,14 +26,14 @@ from ase_sensitivity.dataset.records import MemoryStore, Part, Store
 from ase_sensitivity.dataset.references import tasks_of, unit_factors
 from ase_sensitivity.dataset.result import ScanResult
 from ase_sensitivity.dataset.rows import digest
-from ase_sensitivity.dataset.store import DatabaseStore, Known
+from ase_sensitivity.dataset.store import DatabaseStore, Digests
 from ase_sensitivity.descriptors.base import Descriptor
 from ase_sensitivity.descriptors.given import Given
 from ase_sensitivity.plain_text import reason
 
 logger = logging.getLogger(__name__)
 
-NULL_TOLERANCE = 1e-9
+SCAN_NULL_TOLERANCE = 1e-9
 """Singular values below this fraction of the largest are zero (:ref:`fits`)."""
 
 SECONDS = 0.5
@@ -63,7 +63,7 @@ def scan(
     k: int = 6,
     causes: bool = True,
     distance: bool = False,
-    null_tolerance: float = NULL_TOLERANCE,
+    null_tolerance: float = SCAN_NULL_TOLERANCE,
     tolerance: float = TOLERANCE,
     progress: Callable[[int], object] | None = None,
 ) -> ScanResult:
@@ -161,7 +161,7 @@ def scan(
         "version": ase_sensitivity.__version__,
     }
     kept: Store = MemoryStore(parameters)
-    known: Known = {}
+    known: Digests = {}
     sources: set[str] = set()
     database = None if store is None else DatabaseStore(store)
     if database is not None and database.exists:
@@ -202,7 +202,7 @@ def descriptor_text(descriptor: Descriptor) -> str:
     return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(descriptor))
 
 
-def _new(tasks: Iterator[Task], known: Known, n_done: Counter[str]) -> Iterator[Task]:
+def _new(tasks: Iterator[Task], known: Digests, n_done: Counter[str]) -> Iterator[Task]:
     """Tasks that are not known; those that are get lost from ``known``, and are counted.
 
     Raises

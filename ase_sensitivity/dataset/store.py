@@ -30,7 +30,7 @@ MAY_DIFFER = ("version",)
 """Parameters that another part of the same scan may have."""
 
 
-Known = dict[tuple[str, int], str | None]
+Digests = dict[tuple[str, int], str | None]
 """Digests of frames by source and index; None for a frame that could not be read."""
 
 
@@ -153,9 +153,9 @@ class DatabaseStore:
                     f"{parameters.get(name)!r}; use another file, or the same options"
                 )
 
-    def done(self) -> tuple[Known, set[str]]:
+    def done(self) -> tuple[Digests, set[str]]:
         """Digests of the frames that are there, by source and index, and all sources."""
-        known: Known = {}
+        known: Digests = {}
         self._unread = {}
         for row, values in self._checked():
             key = values["source"], values["index"]

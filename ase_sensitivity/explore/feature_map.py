@@ -12,7 +12,7 @@ from ase import Atoms
 from ase_sensitivity.analysis import Scope
 from ase_sensitivity.approach.nearest import NearestSingular, cause_of, nearest_singular
 from ase_sensitivity.approach.subject import subject
-from ase_sensitivity.approach.walk import Walk, place
+from ase_sensitivity.approach.walk import EXACT, Walk, place
 from ase_sensitivity.descriptors.base import FeatureJacobian, Floats, Ints
 from ase_sensitivity.descriptors.given import Given
 from ase_sensitivity.explore.matching import Match, best_match
@@ -22,10 +22,6 @@ from ase_sensitivity.structure import neighbor_pairs
 
 CONTACT = 0.7
 """Two atoms nearer than this (Å) are nothing that a structure has."""
-
-ARRIVED = 1e-8
-"""The ratio that walks go on to: at larger ones they may be too far from where they lead to tell
-the cause."""
 
 SINGULAR = 1e-5
 """The largest ratio of a configuration that is called singular."""
@@ -202,12 +198,12 @@ class FeatureMap:
                 max_distance=max_distance,
                 max_steps=MAX_STEPS,
                 closest=CONTACT,
-                arrived=ARRIVED,
+                arrived=EXACT,
             )
             self.n_evaluations += found.n_jacobians
             end = end.copy()
             end[found.points] = found.atoms.positions
-            if found.ratio < ARRIVED or not found.ratio < 0.5 * last:
+            if found.ratio < EXACT or not found.ratio < 0.5 * last:
                 break
             last = found.ratio
         distance = float(np.linalg.norm(end - positions))

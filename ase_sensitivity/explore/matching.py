@@ -22,7 +22,7 @@ FRAMES = 1500
 REFINED = 16
 """The best of these orientations are refined."""
 
-SAME = 1e-9
+COINCIDENT = 1e-9
 """A distance (Å) that is none."""
 
 
@@ -114,7 +114,7 @@ def best_match(
     permutation = np.empty(len(a), dtype=np.intp)
     permutation[order_a] = order_b[image]
     rmsd = float(np.sqrt((distance**2).mean()))
-    exact = exact or rmsd <= _bound(sorted_a, sorted_b, species) + SAME
+    exact = exact or rmsd <= _bound(sorted_a, sorted_b, species) + COINCIDENT
     return Match(rmsd, float(distance.max()), rotation, permutation, exact)
 
 
@@ -159,7 +159,7 @@ def _over_orientations(a: Floats, b: Floats, species: Ints) -> Ints:
     nearest = np.maximum(squares.min(axis=2).sum(axis=1), squares.min(axis=1).sum(axis=1))
     best, least, tried = np.arange(len(a)), np.inf, set()
     far = 10.0 * (np.linalg.norm(a, axis=1).max() + np.linalg.norm(b, axis=1).max()) ** 2 + 1.0
-    limit = max(_bound(a, b, species), SAME) ** 2 * len(a) * (1 + 1e-9)
+    limit = max(_bound(a, b, species), COINCIDENT) ** 2 * len(a) * (1 + 1e-9)
     for start in np.argsort(nearest, kind="stable")[:REFINED]:
         rotation = rotations[start]
         image = np.arange(len(a))
@@ -202,9 +202,9 @@ def _axes(points: Floats) -> Floats:
 def _paired(a: Floats, b: Floats, species: Ints) -> list[Floats]:
     """Matrices that put the directions of two points of a on those of two points of b."""
     r, s = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)
-    if min(r.max(), s.max()) < SAME:
+    if min(r.max(), s.max()) < COINCIDENT:
         return []
-    u, v = a / np.maximum(r, SAME)[:, None], b / np.maximum(s, SAME)[:, None]
+    u, v = a / np.maximum(r, COINCIDENT)[:, None], b / np.maximum(s, COINCIDENT)[:, None]
     counts = (species[:, None] == species).sum(axis=1)
     sine = np.sqrt((1 - (u @ u.T) ** 2).clip(0.0))
     usable = (r > 0.3 * r.max())[:, None] & (r > 0.3 * r.max()) & (sine > 0.5 * sine.max())
@@ -221,7 +221,7 @@ def _paired(a: Floats, b: Floats, species: Ints) -> list[Floats]:
         k, m = np.nonzero(np.outer(species == species[i], species == species[j]))
         cosine = np.einsum("ij,ij->i", v[k], v[m])
         miss = (r[i] - s[k]) ** 2 + (r[j] - s[m]) ** 2 + (u[i] @ u[j] - cosine) ** 2 * r[i] * r[j]
-        miss[(1 - cosine**2 < 1e-3) | (np.minimum(s[k], s[m]) < SAME)] = np.inf
+        miss[(1 - cosine**2 < 1e-3) | (np.minimum(s[k], s[m]) < COINCIDENT)] = np.inf
         order = np.argsort(miss, kind="stable")[:room]
         order = order[np.isfinite(miss[order])]
         room -= len(order)

@@ -14,7 +14,7 @@ from ase_sensitivity.descriptors.base import Floats
 from ase_sensitivity.descriptors.given import Given
 from ase_sensitivity.explore.feature_map import FeatureMap, Place
 
-FARTHEST = 1.0
+FARTHEST_FOLD = 1.0
 """How far (Å) folds are looked for."""
 
 FAR_FOLD = 5
@@ -225,7 +225,7 @@ def _starts(features: FeatureMap, rng: np.random.Generator) -> Iterator[tuple[st
 
 def _beyond(features: FeatureMap, here: Floats, start: Floats) -> Floats | None:
     """As far beyond the singular configuration near ``start`` as the structure is before it."""
-    end, found = features.walk(start, FARTHEST)
+    end, found = features.walk(start, FARTHEST_FOLD)
     beyond = 2 * end - here
     return beyond if found.found and found.distance > 0 and features.allowed(beyond) else None
 
