@@ -144,7 +144,7 @@ def test_environment_scope_seed_progress_and_budget():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"cause": "bad luck"}, "`cause` is 'bad luck' but must be one of fragment"),
+        ({"cause": "bad luck"}, "`cause` is 'bad luck' but must be one of species"),
         ({"n_starts": 0}, "`n_starts` is 0"),
         ({"n_walks": 0}, "`n_walks` is 0"),
         ({"displacement": 0.0}, "`displacement` is 0"),

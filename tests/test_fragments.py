@@ -10,8 +10,8 @@ from ase import Atoms
 from ase.build import molecule
 
 from ase_sensitivity import SOAP, Sensitivity, analyze, nearest_singular, replay, scan
+from ase_sensitivity.approach.place import place
 from ase_sensitivity.approach.subject import subject
-from ase_sensitivity.approach.walk import place
 from ase_sensitivity.dataset.forces import force_loss
 from ase_sensitivity.dataset.result import ScanResult
 from ase_sensitivity.report.verdict import verdict

@@ -17,8 +17,9 @@ from ase_sensitivity import (
     replay,
 )
 from ase_sensitivity.approach.label import label
+from ase_sensitivity.approach.place import place
 from ase_sensitivity.approach.subject import STEP, aligned, difference, subject
-from ase_sensitivity.approach.walk import _add_products, place
+from ase_sensitivity.approach.walk import _add_products
 from ase_sensitivity.causes.attribution import attribute
 from ase_sensitivity.causes.cause import SPURIOUS
 from tests.conftest import CountingSOAP, SlowSOAP

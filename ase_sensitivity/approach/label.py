@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ase_sensitivity.approach.place import Place
 from ase_sensitivity.approach.subject import Subject
-from ase_sensitivity.approach.walk import Place
 from ase_sensitivity.causes.environments import Environment, sights, unseen_species
 from ase_sensitivity.causes.incompleteness import class_sums
 from ase_sensitivity.causes.symmetry import point_group

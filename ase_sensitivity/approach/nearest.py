@@ -16,8 +16,9 @@ from ase_sensitivity.approach.label import (
     held,
     label,
 )
+from ase_sensitivity.approach.place import Place, place
 from ase_sensitivity.approach.subject import Subject, subject
-from ase_sensitivity.approach.walk import ARRIVED, Place, Walk, estimate, place, walk
+from ase_sensitivity.approach.walk import ARRIVED, Walk, estimate, walk
 from ase_sensitivity.arguments import as_integer, as_number
 from ase_sensitivity.causes.cause import EXPECTED
 from ase_sensitivity.descriptors.base import Floats, Ints

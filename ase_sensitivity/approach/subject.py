@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -242,16 +242,13 @@ def difference(ahead: FeatureJacobian, behind: FeatureJacobian) -> FeatureJacobi
             np.concatenate([ahead.blocks / STEP, behind.blocks / -STEP])[order],
         )
     row, atom, displacement, blocks = fields
-    return FeatureJacobian(
+    return replace(
+        ahead,
         features=(ahead.features - behind.features) / STEP,
-        centers=ahead.centers,
         row=row,
         atom=atom,
         displacement=displacement,
         blocks=blocks,
-        n_atoms=ahead.n_atoms,
-        cutoff=ahead.cutoff,
-        center_atoms=ahead.center_atoms,
     )
 
 

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from ase import Atoms
 
 from ase_sensitivity.approach.gradient import slope
+from ase_sensitivity.approach.place import LOWEST, Place, place
 from ase_sensitivity.approach.subject import Subject, aligned, difference
 from ase_sensitivity.descriptors.base import FeatureJacobian, Floats, Ints, StackedJacobian
 from ase_sensitivity.spectrum.scopes import View
-from ase_sensitivity.spectrum.solvers import Spectrum, ratio_of, spectrum
 from ase_sensitivity.structure import shortest_distance
 
 logger = logging.getLogger(__name__)
-
-LOWEST = 3
-"""Modes that are asked for their distance: the one with the smallest singular value need not be
-the nearest to zero."""
 
 ASIDE = 1e-6
 """Displacement in Å for differences to one side, which are off by about its ratio to the distance.
@@ -39,40 +35,6 @@ from where they lead."""
 CLOSE_ENOUGH = 2e-4
 """The walk has also arrived if no step gets it any nearer and the ratio is below this, or has
 fallen to a fiftieth."""
-
-
-@dataclass(frozen=True, eq=False)
-class Place:
-    """A configuration on the walk.
-
-    Attributes
-    ----------
-    atoms
-        The points.
-    jacobian, view, found
-        The Jacobian there, what is looked at, and its spectrum, complete.
-    """
-
-    atoms: Atoms
-    jacobian: StackedJacobian
-    view: View
-    found: Spectrum
-
-    def mode_like(self, mode: Floats) -> int:
-        """Which of the lowest modes is most like another one."""
-        overlap: Floats = mode @ self.found.modes[:, : LOWEST + 1]
-        return int(np.abs(overlap).argmax())
-
-    def ratio(self, number: int) -> float:
-        """A singular value relative to the scale."""
-        return ratio_of(self.found.singular_values, self.found.scale, number)
-
-
-def place(this: Subject, atoms: Atoms) -> Place:
-    """Evaluate a configuration."""
-    jacobian = this.jacobian(atoms)
-    view = this.view(jacobian, atoms)
-    return Place(atoms, jacobian, view, spectrum(view))
 
 
 @dataclass(frozen=True, eq=False)
@@ -307,15 +269,11 @@ def _side_by_side(
     order = np.argsort(row, kind="stable")
     own, other = view.column(here), view.column(change)
     columns = np.concatenate([own, np.where(other < 0, -1, other + view.n_columns)])[order]
-    both = FeatureJacobian(
-        features=here.features,
-        centers=here.centers,
+    both = replace(
+        here,
         row=row[order],
         atom=np.concatenate([here.atom, change.atom])[order],
         displacement=np.concatenate([here.displacement, change.displacement])[order],
         blocks=np.concatenate([here.blocks, change.blocks])[order],
-        n_atoms=here.n_atoms,
-        cutoff=here.cutoff,
-        center_atoms=here.center_atoms,
     )
     return both, columns

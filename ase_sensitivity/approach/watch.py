@@ -25,17 +25,15 @@ from ase_sensitivity.approach.label import (
     label,
 )
 from ase_sensitivity.approach.nearest import cause_of, vanishing
+from ase_sensitivity.approach.place import LOWEST, Place, place
 from ase_sensitivity.approach.recall import REFRESH, Remembered
 from ase_sensitivity.approach.subject import Subject, subject
 from ase_sensitivity.approach.walk import (
     CLOSE_ENOUGH,
     EXACT,
-    LOWEST,
     Estimate,
-    Place,
     Walk,
     estimate,
-    place,
     quick_estimate,
     walk,
 )

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 
 import numpy as np
-import scipy
 from ase import Atoms
 
 from ase_sensitivity.analysis import Scope
 from ase_sensitivity.approach.nearest import NearestSingular, cause_of, nearest_singular
+from ase_sensitivity.approach.place import Place, place
 from ase_sensitivity.approach.subject import subject
-from ase_sensitivity.approach.walk import EXACT, Walk, place
-from ase_sensitivity.descriptors.base import FeatureJacobian, Floats, Ints
+from ase_sensitivity.approach.walk import EXACT, Walk
+from ase_sensitivity.descriptors.base import Floats, Ints
 from ase_sensitivity.descriptors.given import Given
 from ase_sensitivity.explore.matching import Match, best_match
-from ase_sensitivity.spectrum.canonical import canonical, multiplets
-from ase_sensitivity.spectrum.solvers import NULL_TOLERANCE
 from ase_sensitivity.structure import neighbor_pairs
 
 CONTACT = 0.7
@@ -31,45 +28,6 @@ MAX_STEPS = 60
 
 AGAIN = 6
 """How often a walk is taken up at most."""
-
-
-@dataclass(frozen=True, eq=False)
-class Place:
-    """The features at some positions, and how they change.
-
-    Attributes
-    ----------
-    positions
-        In Å, of shape (n, 3).
-    parts
-        Features and derivatives, part by part.
-    jacobian
-        All derivatives, of shape (n_features, 3 n), in 1/Å times the features' unit.
-    trivial
-        Orthonormal rigid motions of shape (3 n, n_trivial).
-    """
-
-    positions: Floats
-    parts: tuple[FeatureJacobian, ...]
-    jacobian: Floats
-    trivial: Floats
-
-    @cached_property
-    def features(self) -> Floats:
-        """All features, of shape (n_features,)."""
-        return np.concatenate([part.features.ravel() for part in self.parts])
-
-    def internal(self) -> tuple[Floats, Floats]:
-        """Singular values, ascending, and modes (3 n, any), rigid motions left out."""
-        basis = scipy.linalg.null_space(self.trivial.T)
-        reduced = scipy.linalg.qr(self.jacobian @ basis, mode="r", check_finite=False)[0]
-        reduced = reduced[: basis.shape[1]]
-        _, s, vt = np.linalg.svd(reduced, full_matrices=True)
-        values = np.zeros(basis.shape[1])
-        values[: len(s)] = s
-        values, modes = values[::-1], basis @ vt.T[:, ::-1]
-        zero = NULL_TOLERANCE * values.max(initial=0.0)
-        return values, canonical(modes, multiplets(values, zero))
 
 
 class FeatureMap:
@@ -113,9 +71,9 @@ class FeatureMap:
         self.n_evaluations = 0
         self.start = self.at(self._atoms.positions)
         self._least = min(CONTACT, 0.9 * self.closest(self.start.positions))
-        centers = np.unique(np.concatenate([part.centers for part in self.start.parts]))
+        centers = np.unique(np.concatenate([part.centers for part in self.start.jacobian.parts]))
         self.center = int(centers[0]) if len(centers) == 1 and centers[0] >= 0 else None
-        column = np.linalg.norm(self.start.jacobian.reshape(-1, len(points), 3), axis=(0, 2))
+        column = np.linalg.norm(self.start.dense.reshape(-1, len(points), 3), axis=(0, 2))
         if not column.max(initial=0.0) > 0:
             raise ValueError(
                 f"no feature of {atoms.get_chemical_formula()} depends on the positions of its "
@@ -140,8 +98,7 @@ class FeatureMap:
         moved = self.atoms(positions)
         self.n_evaluations += 1
         jacobian = self._subject.jacobian(moved)
-        view = self._subject.view(jacobian, moved)
-        return Place(moved.positions, jacobian.parts, view.dense(), view.trivial)
+        return Place(moved, jacobian, self._subject.view(jacobian, moved))
 
     @property
     def start_atoms(self) -> Atoms:
@@ -156,7 +113,9 @@ class FeatureMap:
         It starts ``here``, by default at the start, and is shorter where atoms would be in contact.
         """
         here = self.start.positions if here is None else here
-        trivial = self.start.trivial if here is self.start.positions else self.at(here).trivial
+        trivial = (
+            self.start.view.trivial if here is self.start.positions else self.at(here).view.trivial
+        )
         way = rng.normal(size=here.size)
         way -= trivial @ (trivial.T @ way)
         for _ in range(100):

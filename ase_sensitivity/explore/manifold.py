@@ -10,10 +10,11 @@ import scipy
 from ase import Atoms
 
 from ase_sensitivity.analysis import Scope
+from ase_sensitivity.approach.place import Place
 from ase_sensitivity.arguments import as_integer, as_number
 from ase_sensitivity.descriptors.base import Floats
 from ase_sensitivity.descriptors.given import Given
-from ase_sensitivity.explore.feature_map import FeatureMap, Place
+from ase_sensitivity.explore.feature_map import FeatureMap
 
 CONSTANT = 1e-8
 """Features that change less than this, relative to their norm, are the same all along a path."""
@@ -236,7 +237,7 @@ def _corrected(
     damping = 1e-4
     for _ in range(30):
         tangent = scipy.linalg.null_space(y[None])
-        pull = place.jacobian @ (modes @ tangent)
+        pull = place.dense @ (modes @ tangent)
         normal, gradient = pull.T @ pull, pull.T @ (place.features - target)
         scale = max(np.linalg.eigvalsh(normal)[-1], 1e-300)
         for _ in range(6):

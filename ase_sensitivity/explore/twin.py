@@ -9,10 +9,11 @@ import numpy as np
 from ase import Atoms
 
 from ase_sensitivity.analysis import Scope
+from ase_sensitivity.approach.place import Place
 from ase_sensitivity.arguments import as_integer, as_number
 from ase_sensitivity.descriptors.base import Floats
 from ase_sensitivity.descriptors.given import Given
-from ase_sensitivity.explore.feature_map import FeatureMap, Place
+from ase_sensitivity.explore.feature_map import FeatureMap
 
 FARTHEST_FOLD = 1.0
 """How far (Å) folds are looked for."""
@@ -255,7 +256,7 @@ def _solved(features: FeatureMap, guess: Floats) -> Place:
         x = least_squares(
             difference,
             x,
-            jac=lambda x: place(x).jacobian,
+            jac=lambda x: place(x).dense,
             ftol=ftol,
             xtol=1e-15,
             gtol=1e-15,
