@@ -336,4 +336,5 @@ def _result(view: View, found: Spectrum, *, scope: str, n_atoms: int) -> Sensiti
         n_null=found.n_null,
         center=view.center,
         method=found.method,
+        resolution=found.resolution,
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from ase_sensitivity.causes.cause import CAUSES
 from ase_sensitivity.descriptors.base import Floats, Ints
-from ase_sensitivity.spectrum.solvers import ratio_of
+from ase_sensitivity.spectrum.solvers import NULL_TOLERANCE, ratio_of
 
 NEARLY = 1e-3
 """Ratio below which the summary calls a direction nearly invisible."""
@@ -88,6 +88,9 @@ class Sensitivity:
     masking
         The names of those that have a row of features for each pair or triplet. They see nearly
         everything, whatever the others see.
+    resolution
+        Fraction of the scale below which the precision of the Jacobian does not tell a singular
+        value from zero: those in ``n_null`` may be as large, if that is above the tolerance.
     distance
         To the nearest singular configuration in Å, and
     approaching
@@ -114,6 +117,7 @@ class Sensitivity:
     unseen: tuple[str, ...] = ()
     alone: dict[str, Sensitivity] | None = None
     masking: tuple[str, ...] = ()
+    resolution: float = 0.0
     distance: float | None = None
     approaching: str | None = None
 
@@ -213,6 +217,11 @@ class Sensitivity:
                 f"{'them' if self.n_null > 1 else 'it'}, and no force along "
                 f"{'them' if self.n_null > 1 else 'it'} can be learned here."
             )
+            if self.resolution > NULL_TOLERANCE:
+                lines.append(
+                    f"Not resolved: values below {self.resolution:.2g} of the largest are not told "
+                    "from zero, as the derivatives have no more digits."
+                )
         elif self.ratio < NEARLY:
             nearly = int((self.singular_values < NEARLY * self.scale).sum())
             lines.append(

@@ -13,7 +13,7 @@ from ase_sensitivity.approach.subject import Subject
 from ase_sensitivity.descriptors.base import Floats, StackedJacobian
 from ase_sensitivity.spectrum.canonical import canonical, multiplets
 from ase_sensitivity.spectrum.scopes import View
-from ase_sensitivity.spectrum.solvers import NULL_TOLERANCE, Spectrum, ratio_of, spectrum
+from ase_sensitivity.spectrum.solvers import MARGIN, NULL_TOLERANCE, Spectrum, ratio_of, spectrum
 
 LOWEST = 3
 """Modes that are asked for their distance: the one with the smallest singular value need not be
@@ -66,7 +66,7 @@ class Place:
         values = np.zeros(basis.shape[1])
         values[: len(s)] = s
         values, modes = values[::-1], basis @ vt.T[:, ::-1]
-        zero = NULL_TOLERANCE * values.max(initial=0.0)
+        zero = max(NULL_TOLERANCE, MARGIN * self.jacobian.precision) * values.max(initial=0.0)
         return values, canonical(modes, multiplets(values, zero))
 
     def mode_like(self, mode: Floats) -> int:

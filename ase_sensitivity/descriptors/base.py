@@ -12,6 +12,8 @@ import scipy
 from ase import Atoms
 from numpy.typing import NDArray
 
+from ase_sensitivity.arguments import as_number
+from ase_sensitivity.descriptors.arrays import as_floats, as_indices
 from ase_sensitivity.structure import NeighborPairs
 
 Floats = NDArray[np.float64]
@@ -46,6 +48,9 @@ class Range:
 class FeatureJacobian:
     """Derivatives of atom-centred features, a dense block for each row and neighbour image.
 
+    Arrays may have any data type, order, stride and byte order; they are kept as contiguous arrays
+    of doubles and of integers, and ``precision`` follows.
+
     Parameters
     ----------
     features
@@ -71,9 +76,16 @@ class FeatureJacobian:
     center_atoms
         All atoms that are centres, where ``centers`` does not tell (rows of the whole structure).
     precision
-        Relative accuracy of the blocks; 1e-15 for analytic derivatives.
+        Relative accuracy of the blocks; 1e-15 for analytic derivatives, and no less than what the
+        data type of the arrays allows: 1.2e-7 for single precision.
     pairs
         All pairs of atoms within the cutoff, if they are known: nobody has to list them again.
+
+    Raises
+    ------
+    ValueError
+        If an array has another shape, is no array of real numbers or integers in the memory of the
+        host, or names a row or an atom that does not exist.
     """
 
     features: Floats
@@ -89,23 +101,42 @@ class FeatureJacobian:
     pairs: NeighborPairs | None = None
 
     def __post_init__(self) -> None:
-        n_blocks, n_rows, n_features = len(self.row), len(self.centers), self.features.shape[1]
+        found: dict[str, Any] = {}
+        precision = as_number("precision", self.precision, "positive")
+        for name in ("features", "displacement", "blocks"):
+            found[name], coarse = as_floats(name, getattr(self, name))
+            precision = max(precision, coarse)
+        if found["features"].ndim != 2:
+            raise ValueError(
+                f"`features` has shape {found['features'].shape} but must be (n_rows, n_features)"
+            )
+        n_rows, n_features = found["features"].shape
+        bounds = {
+            "centers": (-1, self.n_atoms),
+            "row": (0, n_rows),
+            "atom": (0, self.n_atoms),
+            "center_atoms": (0, self.n_atoms),
+        }
+        for name, (lowest, end) in bounds.items():
+            found[name] = as_indices(name, getattr(self, name), lowest, end)
+        n_blocks = found["row"].size
         expected = {
             "features": (n_rows, n_features),
+            "centers": (n_rows,),
+            "row": (n_blocks,),
             "atom": (n_blocks,),
             "displacement": (n_blocks, 3),
             "blocks": (n_blocks, 3, n_features),
         }
         for name, shape in expected.items():
-            if getattr(self, name).shape != shape:
-                raise ValueError(
-                    f"`{name}` has shape {getattr(self, name).shape} but must be {shape}"
-                )
-        if (self.row[1:] < self.row[:-1]).any():
+            if found[name].shape != shape:
+                raise ValueError(f"`{name}` has shape {found[name].shape} but must be {shape}")
+        if (found["row"][1:] < found["row"][:-1]).any():
             raise ValueError("`row` must be in ascending order")
-        if len(self.center_atoms) == 0:
-            known = np.unique(self.centers[self.centers >= 0])
-            object.__setattr__(self, "center_atoms", known)
+        if len(found["center_atoms"]) == 0:
+            found["center_atoms"] = np.unique(found["centers"][found["centers"] >= 0])
+        for name, value in (found | {"precision": precision}).items():
+            object.__setattr__(self, name, value)
 
     @property
     def parts(self) -> tuple[FeatureJacobian, ...]:
@@ -224,8 +255,6 @@ class FeatureJacobian:
         bounds, length = self._bounds, self.features.shape[1]
         apart = rows_with_repeated(bounds, column, len(total) // 3)
         apart |= 4.5 * np.diff(bounds) ** 2 * length > LARGE
-        if not self.blocks.flags.c_contiguous:
-            apart[:] = True
         rows = np.flatnonzero(~apart)
         squares: float = 0.0
         if len(rows):
@@ -328,9 +357,21 @@ class StreamedJacobian:
 
     @property
     def parts(self) -> Iterator[FeatureJacobian]:
-        """The Jacobian, one range of rows after the other; computed anew each time."""
+        """The Jacobian, one range of rows after the other; computed anew each time.
+
+        Raises
+        ------
+        ValueError
+            If one is less accurate than the whole is said to be.
+        """
         for start, stop in pairwise(self._bounds):
-            yield self._compute(start, stop)
+            part = self._compute(start, stop)
+            if part.precision > self.precision:
+                raise ValueError(
+                    f"`precision` is {self.precision:g} but rows {start} to {stop - 1} are good to "
+                    f"{part.precision:.2g} only; say so to StreamedJacobian"
+                )
+            yield part
 
 
 WholeJacobian = FeatureJacobian | StackedJacobian
@@ -427,5 +468,5 @@ def rows_of(descriptor: Descriptor, atoms: Atoms) -> list[Rows]:
     """
     rows: Callable[[Atoms], list[Rows]] | None = _shortcut(descriptor, "rows", "jacobian")
     if rows is not None:
-        return rows(atoms)
+        return [(as_floats("features", features)[0], centers) for features, centers in rows(atoms)]
     return [(part.features, part.centers) for part in descriptor.jacobian(atoms).parts]

@@ -488,7 +488,7 @@ class _QUIPPart:
             # are views of Fortran's memory, freed with `raw`: copy.
             present = np.array(raw.has_grad_data, dtype=bool)
             atom = np.array(raw.ii, dtype=np.intp)[present] - 1
-            blocks = np.array(raw.grad_data, dtype=float).transpose(2, 1, 0)[present]
+            blocks = np.ascontiguousarray(np.array(raw.grad_data).transpose(2, 1, 0)[present])
             displacement = np.array(raw.pos).T[present] - box.positions[center_atoms[0]]
             if whole:
                 displacement[:] = 0.0

@@ -23,6 +23,10 @@ digits: their relative error is about 1e-15 / ratio^2, 1e-7 here."""
 NULL_TOLERANCE = 1e-10
 """Singular values below this fraction of the largest are zero."""
 
+MARGIN = 10
+"""Singular values below this many times the precision of the Jacobian, relative to the largest, are
+not told from zero. Errors of single entries add up to less in the values."""
+
 CLEANED = 1e-9
 """Modes are cleaned of those whose values are above this fraction of the largest. What they hold of
 others, about 1e-8, changes no value by more than rounding does, and could not be measured."""
@@ -59,6 +63,9 @@ class Spectrum:
         Number of all singular values that are zero.
     method
         ``"gram"``, ``"krylov"`` or ``"refined"``: which route gave them.
+    resolution
+        Fraction of the scale below which the precision of the Jacobian does not tell a value from
+        zero.
     """
 
     singular_values: Floats
@@ -68,6 +75,7 @@ class Spectrum:
     n_trivial: int
     n_null: int
     method: str
+    resolution: float = 0.0
 
     @property
     def ratio(self) -> float:
@@ -103,7 +111,8 @@ def spectrum(
         Singular values below this fraction of the largest are zero, or below ten times the
         precision of the Jacobian.
     """
-    null_tolerance = max(null_tolerance, 10 * view.jacobian.precision)
+    precision = view.jacobian.precision
+    null_tolerance = max(null_tolerance, MARGIN * precision)
     n_values = 3 * view.n_columns - view.trivial.shape[1]
     wanted = n_values if k is None else min(k, n_values)
     few = wanted <= n_values // 4
@@ -114,13 +123,13 @@ def spectrum(
                 lambda k: _by_band(banded, view, k, start, null_tolerance), wanted
             )
             if found is not None:
-                return _chosen(found, wanted, 0.0)
+                return _chosen(found, wanted, 0.0, precision, banded.rounding)
     gram = view.gram()
     if gram.scale == 0:
         modes = scipy.linalg.qr(view.trivial)[0][:, view.trivial.shape[1] :]
         nothing = np.zeros(n_values)
         found = Spectrum(nothing, modes, 0.0, 0.0, view.trivial.shape[1], n_values, "gram")
-        return _chosen(found, wanted, 0.0)
+        return _chosen(found, wanted, 0.0, precision, 0.0)
     _deflate(gram.matrix, view.trivial)
     found = None
     if len(gram.matrix) > FEW and few:
@@ -131,7 +140,8 @@ def spectrum(
         if len(found.singular_values) < n_values:
             found = _by_eigh(gram, view.trivial)
         found = _refined(view, found, null_tolerance, gram.rounding)
-    return _chosen(found, wanted, max(null_tolerance * found.scale, gram.rounding))
+    zero = max(null_tolerance * found.scale, gram.rounding)
+    return _chosen(found, wanted, zero, precision, gram.rounding)
 
 
 def _whole_multiplets(by: Callable[[int], Spectrum | None], wanted: int) -> Spectrum | None:
@@ -147,8 +157,11 @@ def _whole_multiplets(by: Callable[[int], Spectrum | None], wanted: int) -> Spec
     return found
 
 
-def _chosen(found: Spectrum, wanted: int, zero: float) -> Spectrum:
+def _chosen(
+    found: Spectrum, wanted: int, zero: float, precision: float, rounding: float
+) -> Spectrum:
     """The values wanted, with modes that do not depend on rounding."""
+    relative = rounding / found.scale if found.scale > 0 else 0.0
     groups = multiplets(found.singular_values, zero)
     # Where the last one wanted is multiple, its partners have a say in what its mode is.
     used = int(np.searchsorted(groups, groups[wanted - 1], side="right")) if wanted else 0
@@ -156,6 +169,7 @@ def _chosen(found: Spectrum, wanted: int, zero: float) -> Spectrum:
         found,
         singular_values=found.singular_values[:wanted],
         modes=canonical(found.modes[:, :used], groups[:used])[:, :wanted],
+        resolution=max(MARGIN * precision, relative),
     )
 
 
