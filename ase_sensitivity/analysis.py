@@ -32,6 +32,7 @@ from ase_sensitivity.spectrum.scopes import (
     View,
     atom_ratios,
     atom_view,
+    check_images,
     environment_views,
     structure_view,
 )
@@ -261,6 +262,7 @@ def _views(
         centers = np.unique(np.concatenate([known.centers for known in jacobian.ranges]))
         if center is not None and center not in centers:
             raise ValueError(f"atom {center} ({atoms.symbols[center]}) is not a centre")
+        check_images(jacobian, atoms)
         check_points(_most_points(jacobian))
         # The others need no closer look.
         wanted = softest_environments(jacobian) if center is None else int(center)

@@ -54,7 +54,8 @@ def size_independent(
     Raises
     ------
     ValueError
-        If features belong to the whole structure, or nothing but rigid motions exists.
+        If features belong to the whole structure, periodic images are summed, or nothing but rigid
+        motions exists.
 
     Notes
     -----
@@ -107,8 +108,11 @@ def _gamma(view: View, width: float) -> float:
 
 def _environment_gram(part: FeatureJacobian, width: float) -> Floats:
     """C^T C, C the stack over rows of (1 - R_i) F_i D_i (:ref:`size`)."""
-    if (part.centers < 0).any():
-        raise ValueError("features that belong to the whole structure have no environments")
+    if not part.has_displacements:
+        raise ValueError(
+            "features of the whole structure, or a Jacobian that sums periodic images, have no "
+            "environments"
+        )
     n = 3 * part.n_atoms
     total = np.zeros((n, n))
     distance = np.linalg.norm(part.displacement, axis=1)

@@ -143,7 +143,8 @@ def _check_images(
         assert np.abs(shift - np.rint(shift)).max(initial=0.0) < 1e-6, (
             "a displacement does not lead from the centre to an image of the atom"
         )
-    if not atoms.pbc.any() or not np.isfinite(descriptor.cutoff):
+    summed = jacobian.per_image is False or not np.isfinite(descriptor.cutoff)
+    if not atoms.pbc.any() or summed:
         return
     larger = descriptor.jacobian(atoms.repeat(np.where(atoms.pbc, 2, 1)))
     for (part, chosen), big in zip(centered, larger.parts, strict=True):

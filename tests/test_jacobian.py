@@ -7,15 +7,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import molecule
+from ase.build import bulk, molecule
 
 from ase_sensitivity import (
     SOAP,
     FeatureJacobian,
+    FiniteDifferenceDescriptor,
+    Repel,
     Sensitivity,
     StackedJacobian,
     StreamedJacobian,
     analyze,
+    gradient,
+    size_independent,
+    strain_derivative,
 )
 from ase_sensitivity.descriptors.base import rows_of
 
@@ -195,3 +200,74 @@ class TestSinglePrecision:
     def test_causes(self):
         found = analyze(molecule("CH4"), Given(["C", "H"], 4.0, 4, 3), causes=True)
         assert (found.n_null, found.counts["symmetry"]) == (2, 2)
+
+
+class TestImages:
+    """Summed images are no points of an environment, and the Jacobian says so."""
+
+    @staticmethod
+    def both(atoms: Atoms) -> tuple[SOAP, FiniteDifferenceDescriptor]:
+        soap = SOAP(sorted(set(atoms.symbols)), 3.0, 2, 1)
+        return soap, FiniteDifferenceDescriptor(soap.features, cutoff=3.0)
+
+    @pytest.fixture
+    def primitive(self) -> Atoms:
+        """Every atom sees several images of the other."""
+        atoms = bulk("Si")
+        atoms.rattle(0.05, seed=0)
+        return atoms
+
+    def test_who_says_what(self, primitive: Atoms, ethanol: Atoms):
+        large = bulk("Si", cubic=True)
+        for atoms, apart in ((primitive, False), (large, True), (ethanol, True)):
+            soap, numeric = self.both(atoms)
+            assert soap.jacobian(atoms).per_image
+            assert numeric.jacobian(atoms).per_image is apart
+        endless = FiniteDifferenceDescriptor(self.both(primitive)[0].features)
+        assert not endless.jacobian(primitive).per_image
+        stacked = StackedJacobian(tuple(d.jacobian(primitive) for d in self.both(primitive)))
+        assert not stacked.per_image
+
+    @pytest.mark.parametrize("center", [0, None])
+    def test_environment_scope_is_refused(self, primitive: Atoms, center):
+        soap, numeric = self.both(primitive)
+        assert analyze(primitive, soap, scope="environment", center=center).n_null > 0
+        with pytest.raises(ValueError, match="images kept apart"):
+            analyze(primitive, numeric, scope="environment", center=center)
+        with pytest.raises(ValueError, match="images kept apart"):
+            gradient(primitive, numeric, scope="environment", center=0)
+
+    @pytest.mark.parametrize("periodic", [False, True])
+    def test_environments_with_one_image_each(self, ethanol: Atoms, periodic: bool):
+        """The same points as of the analytic descriptor: what is out of sight is none."""
+        if periodic:
+            ethanol.set_cell([6.2, 6.3, 6.4])
+            ethanol.pbc = True
+        soap, numeric = self.both(ethanol)
+        exact = analyze(ethanol, soap, scope="environment", center=8)
+        found = analyze(ethanol, numeric, scope="environment", center=8)
+        assert found.n_coordinates == exact.n_coordinates < 27
+        assert (found.n_trivial, found.n_null) == (exact.n_trivial, exact.n_null)
+        assert found.ratio == pytest.approx(exact.ratio, rel=1e-5)
+        np.testing.assert_allclose(
+            strain_derivative(numeric.jacobian(ethanol)),
+            strain_derivative(soap.jacobian(ethanol)),
+            atol=1e-9,
+        )
+
+    def test_no_strain(self, primitive: Atoms):
+        soap, numeric = self.both(primitive)
+        with pytest.raises(ValueError, match="sums periodic images"):
+            strain_derivative(numeric.jacobian(primitive))
+        exact, found = (gradient(primitive, d, index=2) for d in (soap, numeric))
+        np.testing.assert_allclose(found.positions, exact.positions, atol=1e-5)
+        assert np.isfinite(exact.strain).all()
+        assert np.isnan(found.strain).all()
+        assert Repel(0.9, 1.0).evaluate(primitive, numeric).stress is None
+        with pytest.raises(ValueError, match="no environments"):
+            size_independent(primitive, numeric)
+
+    def test_blocks_beyond_the_cutoff_are_kept_where_they_say_something(self, ethanol: Atoms):
+        lying = FiniteDifferenceDescriptor(SOAP(["C", "H", "O"], 5.0, 2, 1).features, cutoff=3.0)
+        found = lying.jacobian(ethanol)
+        assert np.linalg.norm(found.displacement, axis=1).max() > 3.0

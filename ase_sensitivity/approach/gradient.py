@@ -43,7 +43,8 @@ class Gradient:
         The atom that each point belongs to, of shape (n_points,): in structure and atom scope all
         atoms, in environment scope the centre and then every neighbour image.
     strain
-        Derivative with respect to a strain of positions and cell, symmetric, of shape (3, 3).
+        Derivative with respect to a strain of positions and cell, symmetric, of shape (3, 3); nan
+        where rows belong to the whole structure, or the Jacobian sums periodic images.
     """
 
     value: float
@@ -159,6 +160,8 @@ def square_derivatives(
 ) -> tuple[Floats, Floats]:
     """Derivatives of |J v|^2 at fixed v, each by positions (n_points, 3) and by strain (3, 3).
 
+    Those by strain are nan where the Jacobian has no displacements.
+
     Parameters
     ----------
     this, view
@@ -191,6 +194,8 @@ def square_derivatives(
         # The mode stays what it is while positions are strained.
         for w, part in zip(rows, view.jacobian.parts, strict=True):
             strain[number] -= 2 * pull(part, w).T @ this.shift(mode)
+    if not all(part.has_displacements for part in view.jacobian.parts):
+        strain[:] = np.nan
     return positions, strain
 
 

@@ -211,6 +211,7 @@ def sights(view: View, atoms: Atoms, descriptor: Descriptor, tolerance: float) -
         if part is not None and len(np.unique(part.centers)) < len(part.centers):
             # Rows of pairs or triplets: each sees its own points, and no sum is taken over them.
             resolved = _of_rows(view, part, atoms)
+            order = order if part.per_image else None  # the points are not known
         found.append(Sight(around, resolved, order))
     return found
 

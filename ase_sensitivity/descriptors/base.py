@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
 
@@ -80,6 +80,10 @@ class FeatureJacobian:
         data type of the arrays allows: 1.2e-7 for single precision.
     pairs
         All pairs of atoms within the cutoff, if they are known: nobody has to list them again.
+    per_image
+        Whether the periodic images of an atom have blocks of their own. If False they are summed in
+        one, and environment scope and derivatives by strain are refused. Without periodic images,
+        or where no row depends on two images of one atom, it is True.
 
     Raises
     ------
@@ -99,6 +103,7 @@ class FeatureJacobian:
     center_atoms: Ints = field(default_factory=lambda: np.empty(0, dtype=np.intp))
     precision: float = 1e-15
     pairs: NeighborPairs | None = None
+    per_image: bool = True
 
     def __post_init__(self) -> None:
         found: dict[str, Any] = {}
@@ -153,18 +158,20 @@ class FeatureJacobian:
         """The part that belongs to a range of rows."""
         first, last = np.searchsorted(self.row, (start, stop))
         blocks = slice(first, last)
-        return FeatureJacobian(
+        return replace(
+            self,
             features=self.features[start:stop],
             centers=self.centers[start:stop],
             row=self.row[blocks] - start,
             atom=self.atom[blocks],
             displacement=self.displacement[blocks],
             blocks=self.blocks[blocks],
-            n_atoms=self.n_atoms,
-            cutoff=self.cutoff,
-            center_atoms=self.center_atoms,
-            precision=self.precision,
         )
+
+    @property
+    def has_displacements(self) -> bool:
+        """Whether every block tells where in space the image is that it belongs to."""
+        return self.per_image and not bool((self.centers < 0).any())
 
     @property
     def center(self) -> Ints:
@@ -317,6 +324,11 @@ class StackedJacobian:
         return max(part.precision for part in self.parts)
 
     @property
+    def per_image(self) -> bool:
+        """Whether all parts keep periodic images apart."""
+        return all(part.per_image for part in self.parts)
+
+    @property
     def ranges(self) -> tuple[Range, ...]:
         """How far which centres see, of each part."""
         return tuple(entry for part in self.parts for entry in part.ranges)
@@ -334,7 +346,7 @@ class StreamedJacobian:
         ``compute(start, stop)`` gives the Jacobian of a range of rows.
     bounds
         Ascending row numbers: the ends of the ranges, the first one 0.
-    n_atoms, cutoff, center_atoms, precision, pairs
+    n_atoms, cutoff, center_atoms, precision, pairs, per_image
         As in :class:`FeatureJacobian`.
     """
 
@@ -348,11 +360,13 @@ class StreamedJacobian:
         center_atoms: Ints,
         precision: float = 1e-15,
         pairs: NeighborPairs | None = None,
+        per_image: bool = True,
     ) -> None:
         self._compute = compute
         self._bounds = tuple(bounds)
         self.n_atoms = n_atoms
         self.precision = precision
+        self.per_image = per_image
         self.ranges = (Range(cutoff, center_atoms, pairs),)
 
     @property

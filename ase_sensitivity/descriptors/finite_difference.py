@@ -11,9 +11,12 @@ from ase.geometry import complete_cell
 
 from ase_sensitivity.descriptors.base import FeatureJacobian, Floats, Ints, Rows
 from ase_sensitivity.notices import CostWarning, warn
-from ase_sensitivity.structure import CLOSEST, check_atoms, shortest_distance
+from ase_sensitivity.structure import CLOSEST, check_atoms, neighbor_pairs, shortest_distance
 
 MANY_ATOMS = 32
+
+PRECISION = 1e-10
+"""Relative accuracy of the derivatives."""
 
 
 class FiniteDifferenceDescriptor:
@@ -38,9 +41,9 @@ class FiniteDifferenceDescriptor:
 
     Notes
     -----
-    A Jacobian takes 12 calls per atom. Images of an atom move together, so environment scope is
-    refused for periodic structures. Derivatives are good to about 1e-10, so that singular values
-    below 1e-9 of the largest count as zero.
+    A Jacobian takes 12 calls per atom. Images of an atom move together, so that environment scope
+    and strain are refused where a centre sees two images of one atom. Derivatives are good to about
+    1e-10, so that singular values below 1e-9 of the largest count as zero.
 
     Examples
     --------
@@ -133,17 +136,24 @@ class FiniteDifferenceDescriptor:
             displacement[r] = moving.get_distances(
                 centers[r], np.arange(n_atoms), mic=bool(atoms.pbc.any()), vector=True
             )
+        row, atom = (index.ravel() for index in np.indices((n_rows, n_atoms)))
+        blocks = gradient.reshape(n_rows * n_atoms, 3, -1)
+        # What is out of sight has no block, as it is no point of an environment.
+        largest = np.abs(blocks).max(axis=(1, 2), initial=0.0)
+        away = np.linalg.norm(displacement, axis=2).ravel() >= self.cutoff
+        kept = ~away | (largest > PRECISION * largest.max(initial=0.0))
         jacobian = FeatureJacobian(
             features=features,
             centers=centers,
-            row=np.repeat(np.arange(n_rows), n_atoms),
-            atom=np.tile(np.arange(n_atoms), n_rows),
-            displacement=displacement.reshape(-1, 3),
-            blocks=gradient.reshape(n_rows * n_atoms, 3, -1),
+            row=row[kept],
+            atom=atom[kept],
+            displacement=displacement.reshape(-1, 3)[kept],
+            blocks=blocks[kept],
             n_atoms=n_atoms,
             cutoff=self.cutoff,
             center_atoms=np.arange(n_atoms) if (centers < 0).any() else np.unique(centers),
-            precision=1e-10,
+            precision=PRECISION,
+            per_image=_one_image_each(atoms, self.cutoff),
         )
         jacobian.check_finite()
         return jacobian
@@ -178,3 +188,14 @@ class FiniteDifferenceDescriptor:
             f"`function` gave {n_rows} rows for {n_atoms} atoms; "
             "say with `centers` which atom each belongs to"
         )
+
+
+def _one_image_each(atoms: Atoms, radius: float) -> bool:
+    """Whether no atom has two images of one atom, or one of itself, within a radius (Å)."""
+    if not atoms.pbc.any():
+        return True
+    if not math.isfinite(radius):
+        return False
+    pairs = neighbor_pairs(atoms, radius)
+    keys = pairs.first * len(atoms) + pairs.second
+    return len(np.unique(keys)) == len(keys) and not (pairs.first == pairs.second).any()

@@ -6,6 +6,8 @@ import numpy as np
 
 from ase_sensitivity.descriptors.base import FeatureJacobian, Floats
 
+NO_DISPLACEMENTS = "a Jacobian with rows of the whole structure, or that sums periodic images,"
+
 
 def strain_derivative(jacobian: FeatureJacobian) -> Floats:
     """Differentiate the features by a homogeneous strain of positions and cell.
@@ -25,10 +27,14 @@ def strain_derivative(jacobian: FeatureJacobian) -> Floats:
     Raises
     ------
     ValueError
-        If rows belong to the whole structure: their blocks have no displacements.
+        If rows belong to the whole structure, or periodic images are summed: blocks have no
+        displacements then.
     """
-    if (jacobian.centers < 0).any():
-        raise ValueError("rows of the whole structure have no displacements to strain")
+    if not jacobian.has_displacements:
+        raise ValueError(
+            f"{NO_DISPLACEMENTS} has no displacements to strain; "
+            "use a descriptor with a block for each image of an atom about each centre"
+        )
     n_rows, n_features = jacobian.features.shape
     derivative = np.zeros((n_rows, 3, 3, n_features))
     bounds = np.searchsorted(jacobian.row, np.arange(n_rows + 1))

@@ -37,8 +37,8 @@ class BiasTerm:
     forces
         In eV/Å, of shape (n_atoms, 3).
     stress
-        In eV/Å^3, of shape (6,), in ASE's order and sign; None if the cell has no volume, or rows
-        of features belong to the whole structure.
+        In eV/Å^3, of shape (6,), in ASE's order and sign; None if the cell has no volume, rows of
+        features belong to the whole structure, or the Jacobian sums periodic images.
     """
 
     energy: float
@@ -116,8 +116,8 @@ class _Bias:
         flat = -positions.ravel()
         forces = flat - view.trivial @ (view.trivial.T @ flat)
         stress = None
-        whole = any((part.centers < 0).any() for part in jacobian.parts)
-        if atoms.cell.rank == 3 and not whole:
+        strained = all(part.has_displacements for part in jacobian.parts)
+        if atoms.cell.rank == 3 and strained:
             stress = full_3x3_to_voigt_6_stress((strain + strain.T) / 2) / atoms.get_volume()
         constant = (found.n_trivial - _n_rigid(atoms)) * self._sign * self.strength
         return BiasTerm(energy + constant, forces.reshape(-1, 3), stress)

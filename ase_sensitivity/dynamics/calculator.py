@@ -175,7 +175,8 @@ class SensitivityCalculator(BaseCalculator):
         self.results = Results(results, found)
         if value is None:
             raise PropertyNotImplementedError(
-                "the bias has no stress: rows of features belong to the whole structure"
+                "the bias has no stress: rows of features belong to the whole structure, or "
+                "derivatives by periodic images are summed"
             )
         return value
 

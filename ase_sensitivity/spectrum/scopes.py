@@ -232,6 +232,7 @@ def environment_views(
     ValueError
         If the rows cannot be told apart by centre and image.
     """
+    check_images(jacobian, atoms)
     if isinstance(jacobian, StackedJacobian):
         # Rows of all parts that have the same centre belong together.
         centers = np.unique(np.concatenate([known.centers for known in jacobian.ranges]))
@@ -243,6 +244,17 @@ def environment_views(
         present = np.unique(part.centers)
         for i in (present if center is None else np.intersect1d(present, center)).tolist():
             yield _environment_view(rows_of_center(part, i), atoms, i)
+
+
+def check_images(jacobian: Jacobian, atoms: Atoms) -> None:
+    """Raise ValueError if periodic images of an atom that a centre sees are not kept apart."""
+    endless = not all(math.isfinite(known.cutoff) for known in jacobian.ranges)
+    if not jacobian.per_image or (endless and atoms.pbc.any()):
+        raise ValueError(
+            "environment scope needs periodic images kept apart, and this Jacobian sums those that "
+            'a centre sees; use scope="structure" or scope="atom", a cell in which every centre '
+            "sees each atom once, or a descriptor with a block for each image"
+        )
 
 
 def rows_of_center(part: FeatureJacobian, center: int) -> FeatureJacobian:
@@ -271,11 +283,6 @@ def _environment_view(
             raise ValueError(
                 "these features belong to the whole structure, not to centres; "
                 'use scope="structure" or scope="atom"'
-            )
-        if atoms.pbc.any() and not np.isfinite(part.cutoff):
-            raise ValueError(
-                "environment scope needs periodic images kept apart, which a Jacobian by finite "
-                'differences of a periodic structure does not; use scope="structure" or "atom"'
             )
     keys = np.concatenate([part.keys for part in parts])
     points, index = np.unique(keys, axis=0, return_index=True)
