@@ -116,7 +116,7 @@ def _environment_gram(part: FeatureJacobian, width: float) -> Floats:
     n = 3 * part.n_atoms
     total = np.zeros((n, n))
     distance = np.linalg.norm(part.displacement, axis=1)
-    inside = np.clip((distance - part.cutoff + width) / width, 0.0, 1.0)
+    inside = np.clip((distance - part.reach + width) / width, 0.0, 1.0)
     weight = (1 + np.cos(np.pi * inside)) / 2
     starts = np.searchsorted(part.row, np.arange(len(part.centers) + 1))
     done: set[int] = set()

@@ -14,6 +14,7 @@ from ase_sensitivity.descriptors.base import (
     Ints,
     WholeJacobian,
     derivatives_of_squares,
+    reach_of,
 )
 
 
@@ -143,7 +144,7 @@ def _check_images(
         assert np.abs(shift - np.rint(shift)).max(initial=0.0) < 1e-6, (
             "a displacement does not lead from the centre to an image of the atom"
         )
-    summed = jacobian.per_image is False or not np.isfinite(descriptor.cutoff)
+    summed = jacobian.per_image is False or not np.isfinite(reach_of(descriptor))
     if not atoms.pbc.any() or summed:
         return
     larger = descriptor.jacobian(atoms.repeat(np.where(atoms.pbc, 2, 1)))

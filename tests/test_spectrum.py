@@ -313,7 +313,7 @@ class TestValues:
         tube = rattled(bulk("Si", cubic=True).repeat((1, 1, 32)), 0.05)
         honest = SOAP(["Si"], 4.0, 2, 1).jacobian(tube)
         pairs = SOAP(["Si"], 2.6, 2, 1).jacobian(tube).pairs
-        view = structure_view(replace(honest, cutoff=2.6, pairs=pairs), tube)
+        view = structure_view(replace(honest, cutoff=2.6, reach=2.6, pairs=pairs), tube)
         assert BandedGram.of(structure_view(honest, tube)) is not None
         assert BandedGram.of(view) is None
 

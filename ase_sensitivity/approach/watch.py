@@ -38,7 +38,7 @@ from ase_sensitivity.approach.walk import (
     walk,
 )
 from ase_sensitivity.causes.cause import EXPECTED
-from ase_sensitivity.descriptors.base import Descriptor, Floats
+from ase_sensitivity.descriptors.base import Descriptor, Floats, reach_of
 from ase_sensitivity.sensitivity import Sensitivity
 from ase_sensitivity.spectrum.solvers import Spectrum
 from ase_sensitivity.threads import threads_for
@@ -195,7 +195,7 @@ class Watch:
             values=asked.sigma,
             n_null=found.n_null,
             center=found.center,
-            cutoff=self._descriptor.cutoff,
+            cutoff=reach_of(self._descriptor),
             atoms=atoms.copy(),
             slack=max(distance - self._within, self._within / 4) if cause is None else 0.0,
         )

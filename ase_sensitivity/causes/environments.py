@@ -21,7 +21,6 @@ from ase_sensitivity.descriptors.base import (
 )
 from ase_sensitivity.spectrum.rigid import fragments, turned
 from ase_sensitivity.spectrum.scopes import View
-from ase_sensitivity.structure import neighbor_pairs
 
 LOOSE = 0.01
 """In Å: symmetries of an environment are looked for with this tolerance at least, in the end."""
@@ -177,13 +176,14 @@ def sights(view: View, atoms: Atoms, descriptor: Descriptor, tolerance: float) -
     descriptor
         Where the Jacobian is from.
     tolerance
-        Points nearer to the cutoff than this (Å) are left out: they have no weight, and rounding
-        would decide which of several equivalent ones are inside.
+        Points nearer to the end of the reach than this (Å) are left out: they have no weight, and
+        rounding would decide which of several equivalent ones are inside.
 
     Raises
     ------
     ValueError
-        If the structure is periodic and the cutoff unknown, or an environment is too large.
+        If the structure is periodic and the cutoff or the reach unknown, or an environment is too
+        large.
     """
     ranges = view.jacobian.ranges
     streamed = isinstance(view.jacobian, StreamedJacobian)
@@ -194,9 +194,10 @@ def sights(view: View, atoms: Atoms, descriptor: Descriptor, tolerance: float) -
         parts, ranges, getattr(descriptor, "correlations", default), strict=True
     ):
         species = None if told is None else tuple(told)
-        if not np.isfinite(known.cutoff) and atoms.pbc.any():
+        if not np.isfinite(known.reach) and atoms.pbc.any():
             raise ValueError(
-                "causes in a periodic structure need a descriptor whose cutoff is finite"
+                "causes in a periodic structure need a descriptor whose cutoff is finite, and "
+                "whose reach is"
             )
         around = _of_centers(view, atoms, known, tolerance)
         for environment in around:
@@ -244,14 +245,25 @@ def _column_of(view: View, n_atoms: int) -> Ints:
     return column
 
 
+def _fragment_of(atoms: Atoms, known: Range) -> Ints:
+    """Which fragment each atom belongs to: those of others are within reach, but never heard."""
+    label = np.zeros(len(atoms), dtype=np.intp)
+    if known.reach > known.cutoff:
+        for number, piece in enumerate(fragments(atoms, [known])):
+            label[piece.atoms] = number
+    return label
+
+
 def _of_centers(view: View, atoms: Atoms, known: Range, tolerance: float) -> list[Environment]:
     """The environment of each centre, all species included."""
-    cutoff = known.cutoff - tolerance
+    radius = known.reach - tolerance
+    label = _fragment_of(atoms, known)
     if view.displacements is not None:
         distance = np.linalg.norm(view.displacements, axis=1)
         if view.center is None or view.center not in known.centers:
             return []
-        inside = np.flatnonzero((distance < cutoff) & (distance > 1e-9))
+        heard = label[view.atoms] == label[view.center]
+        inside = np.flatnonzero((distance < radius) & (distance > 1e-9) & heard)
         return [
             Environment(
                 numbers=atoms.numbers[view.atoms[inside]],
@@ -261,11 +273,11 @@ def _of_centers(view: View, atoms: Atoms, known: Range, tolerance: float) -> lis
             )
         ]
     column = _column_of(view, len(atoms))
-    if np.isfinite(cutoff):
-        pairs = known.pairs or neighbor_pairs(atoms, known.cutoff)
+    if np.isfinite(radius):
+        pairs = known.within_reach(atoms)
         first, second = pairs.first, pairs.second
         vectors = atoms.positions[second] - atoms.positions[first] + pairs.shift @ atoms.cell.array
-        inside = np.linalg.norm(vectors, axis=1) < cutoff
+        inside = (np.linalg.norm(vectors, axis=1) < radius) & (label[first] == label[second])
         first, second, vectors = first[inside], second[inside], vectors[inside]
     else:
         first, second = np.nonzero(~np.eye(len(atoms), dtype=bool))

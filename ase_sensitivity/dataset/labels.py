@@ -11,7 +11,7 @@ from ase_sensitivity.dataset.overlay import BEYOND, SAME, overlay
 from ase_sensitivity.dataset.pairs import Conflict, Pair, Place
 from ase_sensitivity.dataset.surroundings import Points, Surroundings
 from ase_sensitivity.dataset.whole_overlay import whole_overlay, whole_radius
-from ase_sensitivity.descriptors.base import Floats
+from ase_sensitivity.descriptors.base import Floats, reach_of
 
 
 def energy_difference(around: Surroundings, i: int, j: int) -> float | None:
@@ -73,7 +73,7 @@ def force_conflicts(
         first, second = around.force(i), around.force(j)
         if first is None or second is None or (pair.force_difference or 0.0) <= tolerance:
             continue
-        radius = 2 * around.descriptor.cutoff
+        radius = 2 * reach_of(around.descriptor)
         a, b = (around.points(k, radius + BEYOND) for k in (i, j))
         difference = _least_difference(a, b, radius, first, second)
         if difference is not None and difference > tolerance:

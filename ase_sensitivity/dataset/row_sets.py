@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 from ase import Atoms
 
-from ase_sensitivity.descriptors.base import Descriptor, Floats, Ints, rows_of
+from ase_sensitivity.descriptors.base import Descriptor, Floats, Ints, reach_of, rows_of
 
 Shape = tuple[tuple[int, int], ...]
 """Number of rows and of features in each, for each part of the descriptor."""
@@ -79,7 +79,7 @@ def row_sets(descriptor: Descriptor, atoms: Atoms) -> tuple[Ints, list[RowSet]]:
         raise ValueError("the descriptor gave features that are not finite")
     owners = [own for _, own in rows]
     centers = np.unique(np.concatenate(owners))
-    endless = bool(atoms.pbc.any()) and not np.isfinite(descriptor.cutoff)
+    endless = bool(atoms.pbc.any()) and not np.isfinite(reach_of(descriptor))
     if len(centers) == 0 or centers[0] < 0 or endless:
         centers = np.array([-1])
         owners = [np.full(len(own), -1) for own in owners]

@@ -11,7 +11,7 @@ from ase_sensitivity.dataset.overlay import APART, Overlay, misses, overlay
 from ase_sensitivity.dataset.pairs import Pair
 from ase_sensitivity.dataset.surroundings import Surroundings
 from ase_sensitivity.dataset.whole_overlay import whole_overlay
-from ase_sensitivity.descriptors.base import Floats, Ints
+from ase_sensitivity.descriptors.base import Floats, Ints, reach_of
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Search:
         self.copies: list[tuple[int, int]] = []
         self.stopped = False
         self._parent = list(range(len(around)))
-        cutoff = around.descriptor.cutoff
+        cutoff = reach_of(around.descriptor)
         weightless = min(cutoff * np.sqrt(epsilon / delta), cutoff / 2)
         self.reach: tuple[float, float] = (np.inf, np.inf)
         if np.isfinite(cutoff):

@@ -8,7 +8,7 @@ import numpy as np
 
 from ase_sensitivity.dataset.overlay import APART, BEYOND, Overlay, nearest_of, overlay
 from ase_sensitivity.dataset.surroundings import Surroundings
-from ase_sensitivity.descriptors.base import Floats, Ints
+from ase_sensitivity.descriptors.base import Floats, Ints, reach_of
 
 FAR = 10.0
 """Å up to which periodic structures are compared about an atom if the cutoff says nothing."""
@@ -16,8 +16,8 @@ FAR = 10.0
 
 def whole_radius(around: Surroundings) -> float:
     """Up to where, in Å, what is about an atom of periodic structures is compared."""
-    cutoff = around.descriptor.cutoff
-    return 2 * cutoff if np.isfinite(cutoff) else FAR
+    reach = reach_of(around.descriptor)
+    return 2 * reach if np.isfinite(reach) else FAR
 
 
 def whole_overlay(around: Surroundings, a: int, b: int) -> tuple[Overlay, Ints]:

@@ -13,7 +13,7 @@ from ase_sensitivity.dataset.labels import energy_difference
 from ase_sensitivity.dataset.overlay import BEYOND, nearest_of
 from ase_sensitivity.dataset.pairs import Pair
 from ase_sensitivity.dataset.surroundings import Surroundings
-from ase_sensitivity.descriptors.base import Ints
+from ase_sensitivity.descriptors.base import Ints, reach_of
 
 FIRSTS = 20
 """Different structures with the same environments that every further one is compared with."""
@@ -163,7 +163,7 @@ def _matched(around: Surroundings, a: Ints, b: Ints, classes: Ints) -> Pair:
     kinds, counts = np.unique(classes[a], return_counts=True)
     kind = kinds[counts.argmin()]
     i, partners = int(a[classes[a] == kind][0]), b[classes[b] == kind]
-    radius = 2 * around.descriptor.cutoff
+    radius = 2 * reach_of(around.descriptor)
     candidates = (around.points(j, radius + BEYOND) for j in partners.tolist())
     mine = around.points(i, radius + BEYOND)
     index, (miss, _) = nearest_of(mine, candidates, radius, radius + BEYOND)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -12,9 +13,9 @@ import scipy
 from ase import Atoms
 from numpy.typing import NDArray
 
-from ase_sensitivity.arguments import as_number
+from ase_sensitivity.arguments import as_number, is_number
 from ase_sensitivity.descriptors.arrays import as_floats, as_indices
-from ase_sensitivity.structure import NeighborPairs
+from ase_sensitivity.structure import NeighborPairs, neighbor_pairs
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -27,7 +28,7 @@ class Range:
     Attributes
     ----------
     cutoff
-        In Å; infinite if unknown.
+        In Å, up to which an atom hears another one directly; infinite if unknown.
     centers
         The atoms that are centres, of shape (n_centers,).
     pairs
@@ -36,12 +37,30 @@ class Range:
         Whether a row belongs to the whole structure. It may combine what different centres see
         before it becomes invariant, as QUIP's ``average=T`` does: a fragment turned against the
         others changes it then, and only all of them turned alike do not.
+    reach
+        In Å, up to which an atom can matter to a centre: the cutoff, or where messages are passed
+        on, the cutoff times the number of hops.
     """
 
     cutoff: float
     centers: Ints
     pairs: NeighborPairs | None = None
     whole: bool = False
+    reach: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reach", max(self.cutoff, self.reach))
+
+    @property
+    def n_hops(self) -> int:
+        """How many times a message may be passed on, if both cutoff and reach are known."""
+        return max(1, math.ceil(self.reach / self.cutoff - 1e-9))
+
+    def within_reach(self, atoms: Atoms) -> NeighborPairs:
+        """Atoms (first) and what could matter to them; the reach has to be finite."""
+        if self.pairs is not None and self.reach == self.cutoff:
+            return self.pairs
+        return neighbor_pairs(atoms, self.reach)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +91,8 @@ class FeatureJacobian:
     n_atoms
         Number of atoms of the structure.
     cutoff
-        Radius in Å beyond which nothing is seen; infinite if unknown.
+        Radius in Å within which an atom is heard directly; infinite if unknown. Fragments are
+        atoms that no path of such neighbours connects.
     center_atoms
         All atoms that are centres, where ``centers`` does not tell (rows of the whole structure).
     precision
@@ -84,6 +104,10 @@ class FeatureJacobian:
         Whether the periodic images of an atom have blocks of their own. If False they are summed in
         one, and environment scope and derivatives by strain are refused. Without periodic images,
         or where no row depends on two images of one atom, it is True.
+    reach
+        Radius in Å beyond which nothing matters to a row: no less than the cutoff, which it is by
+        default. A descriptor that passes messages on has the cutoff of one hop, and the reach of
+        all. Symmetries of environments are those of all atoms within it.
 
     Raises
     ------
@@ -104,6 +128,7 @@ class FeatureJacobian:
     precision: float = 1e-15
     pairs: NeighborPairs | None = None
     per_image: bool = True
+    reach: float = 0.0
 
     def __post_init__(self) -> None:
         found: dict[str, Any] = {}
@@ -140,7 +165,9 @@ class FeatureJacobian:
             raise ValueError("`row` must be in ascending order")
         if len(found["center_atoms"]) == 0:
             found["center_atoms"] = np.unique(found["centers"][found["centers"] >= 0])
-        for name, value in (found | {"precision": precision}).items():
+        found["precision"] = precision
+        found["reach"] = _as_reach(self.reach, self.cutoff)
+        for name, value in found.items():
             object.__setattr__(self, name, value)
 
     @property
@@ -152,7 +179,7 @@ class FeatureJacobian:
     def ranges(self) -> tuple[Range, ...]:
         """How far which centres see."""
         whole = bool((self.centers < 0).any())
-        return (Range(self.cutoff, self.center_atoms, self.pairs, whole),)
+        return (Range(self.cutoff, self.center_atoms, self.pairs, whole, self.reach),)
 
     def of_rows(self, start: int, stop: int) -> FeatureJacobian:
         """The part that belongs to a range of rows."""
@@ -346,7 +373,7 @@ class StreamedJacobian:
         ``compute(start, stop)`` gives the Jacobian of a range of rows.
     bounds
         Ascending row numbers: the ends of the ranges, the first one 0.
-    n_atoms, cutoff, center_atoms, precision, pairs, per_image
+    n_atoms, cutoff, center_atoms, precision, pairs, per_image, reach
         As in :class:`FeatureJacobian`.
     """
 
@@ -361,13 +388,14 @@ class StreamedJacobian:
         precision: float = 1e-15,
         pairs: NeighborPairs | None = None,
         per_image: bool = True,
+        reach: float = 0.0,
     ) -> None:
         self._compute = compute
         self._bounds = tuple(bounds)
         self.n_atoms = n_atoms
         self.precision = precision
         self.per_image = per_image
-        self.ranges = (Range(cutoff, center_atoms, pairs),)
+        self.ranges = (Range(cutoff, center_atoms, pairs, reach=_as_reach(reach, cutoff)),)
 
     @property
     def parts(self) -> Iterator[FeatureJacobian]:
@@ -388,6 +416,12 @@ class StreamedJacobian:
             yield part
 
 
+def _as_reach(reach: float, cutoff: float) -> float:
+    if not (is_number(reach) and reach >= 0):
+        raise ValueError(f"`reach` is {reach!r} but must be a number of Å, the cutoff or more")
+    return max(float(reach), float(cutoff))
+
+
 WholeJacobian = FeatureJacobian | StackedJacobian
 Jacobian = WholeJacobian | StreamedJacobian
 
@@ -403,7 +437,7 @@ class Descriptor(Protocol):
 
     @property
     def cutoff(self) -> float:
-        """Radius in Å beyond which nothing is seen."""
+        """Radius in Å beyond which nothing is heard directly."""
         ...
 
     @property
@@ -418,6 +452,23 @@ class Descriptor(Protocol):
     def jacobian(self, atoms: Atoms) -> WholeJacobian:
         """Derivatives of the features with respect to the atoms' positions."""
         ...
+
+
+@runtime_checkable
+class Reaches(Protocol):
+    """A descriptor that sees farther than its cutoff, because messages are passed on."""
+
+    @property
+    def reach(self) -> float:
+        """Radius in Å beyond which nothing matters to a row of features."""
+        ...
+
+
+def reach_of(descriptor: Descriptor) -> float:
+    """Radius in Å beyond which nothing matters to a row: the cutoff, unless a descriptor says."""
+    if isinstance(descriptor, Reaches):
+        return max(descriptor.reach, descriptor.cutoff)
+    return descriptor.cutoff
 
 
 def jacobian_of(descriptor: Descriptor, atoms: Atoms) -> Jacobian:

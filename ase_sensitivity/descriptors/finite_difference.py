@@ -27,8 +27,11 @@ class FiniteDifferenceDescriptor:
     function
         ``function(atoms)`` returns features of shape (n_rows, n_features).
     cutoff
-        Radius in Å beyond which a row does not depend on an atom. Infinite by default: the whole
+        Radius in Å beyond which an atom is not heard directly. Infinite by default: the whole
         structure is then one fragment.
+    reach
+        Radius in Å beyond which a row does not depend on an atom, where it is more than the cutoff:
+        for messages that are passed on twice, two times the cutoff.
     centers
         Atom at the centre of each row. By default row i belongs to atom i, and a single row of a
         structure with several atoms to the whole structure.
@@ -65,22 +68,27 @@ class FiniteDifferenceDescriptor:
         species: Sequence[str] | None = None,
         body_order: int | None = None,
         step: float = 1e-3,
+        reach: float | None = None,
     ) -> None:
         if not callable(function):
             raise TypeError(f"`function` must be callable, not {type(function).__name__}")
         if not cutoff > 0:
             raise ValueError(f"`cutoff` is {cutoff} but must be positive")
+        if reach is not None and not reach >= cutoff:
+            raise ValueError(f"`reach` is {reach} but must be no less than `cutoff`, {cutoff}")
         if not 0 < step < 0.1:
             raise ValueError(f"`step` is {step} but must be between 0 and 0.1 Å")
         self.function = function
         self.cutoff = float(cutoff)
+        self.reach = self.cutoff if reach is None else float(reach)
         self.centers = None if centers is None else tuple(int(i) for i in centers)
         self.species = None if species is None else tuple(species)
         self.body_order = body_order
         self.step = float(step)
 
     def __repr__(self) -> str:
-        return f"FiniteDifferenceDescriptor({self.function!r}, cutoff={self.cutoff:g})"
+        reach = "" if self.reach == self.cutoff else f", reach={self.reach:g}"
+        return f"FiniteDifferenceDescriptor({self.function!r}, cutoff={self.cutoff:g}{reach})"
 
     def features(self, atoms: Atoms) -> Floats:
         """Features of shape (n_rows, n_features).
@@ -140,7 +148,7 @@ class FiniteDifferenceDescriptor:
         blocks = gradient.reshape(n_rows * n_atoms, 3, -1)
         # What is out of sight has no block, as it is no point of an environment.
         largest = np.abs(blocks).max(axis=(1, 2), initial=0.0)
-        away = np.linalg.norm(displacement, axis=2).ravel() >= self.cutoff
+        away = np.linalg.norm(displacement, axis=2).ravel() >= self.reach
         kept = ~away | (largest > PRECISION * largest.max(initial=0.0))
         jacobian = FeatureJacobian(
             features=features,
@@ -151,9 +159,10 @@ class FiniteDifferenceDescriptor:
             blocks=blocks[kept],
             n_atoms=n_atoms,
             cutoff=self.cutoff,
+            reach=self.reach,
             center_atoms=np.arange(n_atoms) if (centers < 0).any() else np.unique(centers),
             precision=PRECISION,
-            per_image=_one_image_each(atoms, self.cutoff),
+            per_image=_one_image_each(atoms, self.reach),
         )
         jacobian.check_finite()
         return jacobian

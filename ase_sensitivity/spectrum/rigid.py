@@ -61,9 +61,9 @@ def turned(points: Floats) -> Floats:
 def fragments(atoms: Atoms, ranges: Iterable[Range]) -> list[Fragment]:
     """Connected components of the graph of centres and their neighbours.
 
-    Two atoms are neighbours if one is within the cutoff of the other and is a centre, whether or
-    not the descriptor tells their species apart: an atom that a centre should see and does not is
-    not a fragment but a blind spot.
+    Two atoms are neighbours if one is within the cutoff of the other and is a centre, or hands on
+    messages to one, whether or not the descriptor tells their species apart: an atom that a centre
+    should see and does not is not a fragment but a blind spot.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def fragments(atoms: Atoms, ranges: Iterable[Range]) -> list[Fragment]:
     """
     from ase_sensitivity.spectrum.paths import connect  # loads numba
 
-    pairs = links(atoms, ranges)
+    pairs = _together([_heard(atoms, part) for part in ranges])
     first, second, shift = pairs.first, pairs.second, pairs.shift
     root, offset = connect(first, second, shift, len(atoms))
     cycles = offset[first] + shift - offset[second]
@@ -159,8 +159,11 @@ def _joint_generators(pieces: Sequence[Fragment], n_atoms: int) -> Floats:
 
 
 def links(atoms: Atoms, ranges: Iterable[Range]) -> NeighborPairs:
-    """Centres and what each of them could see."""
-    edges = [_edges(atoms, part) for part in ranges]
+    """Centres and what each of them could see, directly or not."""
+    return _together([_seen(atoms, part) for part in ranges])
+
+
+def _together(edges: Sequence[NeighborPairs]) -> NeighborPairs:
     if len(edges) == 1:
         return edges[0]
     return NeighborPairs(
@@ -170,16 +173,38 @@ def links(atoms: Atoms, ranges: Iterable[Range]) -> NeighborPairs:
     )
 
 
-def _edges(atoms: Atoms, part: Range) -> NeighborPairs:
-    if np.isfinite(part.cutoff):
-        pairs = part.pairs or neighbor_pairs(atoms, part.cutoff)
-        if len(part.centers) == len(atoms):
-            return pairs
-        is_center = np.isin(pairs.first, part.centers)
-        return NeighborPairs(
-            pairs.first[is_center], pairs.second[is_center], pairs.shift[is_center]
-        )
-    # Nothing is known of the range: everything is connected, across every periodic boundary.
+def _seen(atoms: Atoms, part: Range) -> NeighborPairs:
+    """Centres and what is within reach of each of them."""
+    if not np.isfinite(part.reach):
+        return _everything(atoms)
+    return _of(part.within_reach(atoms), part.centers, len(atoms))
+
+
+def _heard(atoms: Atoms, part: Range) -> NeighborPairs:
+    """Atoms and what they hear directly, if they are centres or pass it on to one."""
+    if not np.isfinite(part.cutoff):
+        return _everything(atoms)
+    pairs = part.pairs or neighbor_pairs(atoms, part.cutoff)
+    listening = part.centers
+    hops = part.n_hops if np.isfinite(part.reach) else len(atoms)
+    for _ in range(hops - 1):
+        found = np.union1d(listening, _of(pairs, listening, len(atoms)).second)
+        if len(found) == len(listening):
+            break
+        listening = found
+    return _of(pairs, listening, len(atoms))
+
+
+def _of(pairs: NeighborPairs, centers: Ints, n_atoms: int) -> NeighborPairs:
+    """The pairs whose first atom is a centre."""
+    if len(centers) == n_atoms:
+        return pairs
+    chosen = np.isin(pairs.first, centers)
+    return NeighborPairs(pairs.first[chosen], pairs.second[chosen], pairs.shift[chosen])
+
+
+def _everything(atoms: Atoms) -> NeighborPairs:
+    """Nothing is known of the range: everything is connected, across every periodic boundary."""
     others = np.arange(len(atoms))
     axes = np.eye(3, dtype=np.intp)[atoms.pbc]
     return NeighborPairs(

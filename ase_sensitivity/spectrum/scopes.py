@@ -248,7 +248,7 @@ def environment_views(
 
 def check_images(jacobian: Jacobian, atoms: Atoms) -> None:
     """Raise ValueError if periodic images of an atom that a centre sees are not kept apart."""
-    endless = not all(math.isfinite(known.cutoff) for known in jacobian.ranges)
+    endless = not all(math.isfinite(known.reach) for known in jacobian.ranges)
     if not jacobian.per_image or (endless and atoms.pbc.any()):
         raise ValueError(
             "environment scope needs periodic images kept apart, and this Jacobian sums those that "
