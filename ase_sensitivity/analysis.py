@@ -262,10 +262,10 @@ def _views(
         centers = np.unique(np.concatenate([known.centers for known in jacobian.ranges]))
         if center is not None and center not in centers:
             raise ValueError(f"atom {center} ({atoms.symbols[center]}) is not a centre")
-        check_images(jacobian, atoms)
+        blocks = check_images(jacobian, atoms)
         check_points(_most_points(jacobian))
         # The others need no closer look.
-        wanted = softest_environments(jacobian) if center is None else int(center)
+        wanted = softest_environments(blocks) if center is None else int(center)
         yield from environment_views(jacobian, atoms, wanted)
     elif center is not None:
         yield atom_view(jacobian, int(center))

@@ -82,7 +82,7 @@ def _gamma(view: View, width: float) -> float:
     gram = view.gram().matrix
     n_coordinates = len(gram)
     change = sum(
-        (_environment_gram(part, width) for part in view.jacobian.parts),
+        (_environment_gram(part, width) for part in view.parts),
         np.zeros((n_coordinates, n_coordinates)),
     )
     t = view.trivial

@@ -7,15 +7,27 @@ from ase import Atoms
 from scipy.spatial.distance import cdist
 from scipy.stats import special_ortho_group
 
+from ase_sensitivity.descriptors.arrays import as_floats
 from ase_sensitivity.descriptors.base import (
+    BlockJacobian,
     Descriptor,
     FeatureJacobian,
     Floats,
     Ints,
+    Jacobian,
+    StackedJacobian,
     WholeJacobian,
     derivatives_of_squares,
+    in_blocks,
     reach_of,
 )
+from ase_sensitivity.spectrum.scopes import structure_view
+
+LOST = 100
+"""Rounding relative to the largest number may be this many times the precision."""
+
+WEIGHTS = {-2: 1 / 12, -1: -8 / 12, 1: 8 / 12, 2: -1 / 12}
+"""Of features after so many steps, in a derivative by five points."""
 
 
 def check_descriptor(
@@ -37,7 +49,8 @@ def check_descriptor(
         A structure without symmetry whose atoms are not exactly at the cutoff from each other, with
         any boundary conditions.
     tolerance
-        Allowed error of invariances and sums, relative to the largest feature or derivative.
+        Allowed error of invariances, sums and products, relative to the largest feature or
+        derivative; more where the precision of the Jacobian or of the features is less.
     step
         Displacement in Å for five-point finite differences.
     differentiable
@@ -51,14 +64,96 @@ def check_descriptor(
         Saying which part of the contract does not hold, and by how much.
     """
     assert isinstance(descriptor, Descriptor), f"{descriptor!r} lacks a member of Descriptor"
-    features, jacobian = descriptor.features(atoms), descriptor.jacobian(atoms)
+    features, coarse = as_floats("features", descriptor.features(atoms))
     assert np.isfinite(features).all(), "features are not finite"
-    _agree("jacobian() and features() give different features", jacobian.features, features)
+    jacobian = descriptor.jacobian(atoms)
+    assert isinstance(jacobian, Jacobian), f"{jacobian!r} lacks a member of Jacobian"
+    _check_facts(jacobian, atoms)
+    # Fewer digits allow less, and differences over larger steps lose fewer of them.
+    rounding = LOST * max(jacobian.precision, coarse)
+    tolerance, differentiable = max(tolerance, rounding), max(differentiable, LOST * rounding)
+    step = max(step, coarse**0.2)
+    if not isinstance(jacobian, FeatureJacobian | StackedJacobian):
+        _check_products(jacobian, atoms, tolerance, seed)
+        _check_along(descriptor, atoms, jacobian, step, differentiable, seed)
+        return
+    what = "jacobian() and features() give different features"
+    _agree(what, jacobian.features, features, max(1e-12, rounding))
     _check_invariance(descriptor, atoms, jacobian, tolerance, seed)
     _check_sums(jacobian, tolerance)
+    _check_reach(jacobian, tolerance)
     _check_images(descriptor, atoms, jacobian, tolerance)
     _check_derivatives(descriptor, atoms, jacobian, step, differentiable)
+    _check_products(jacobian, atoms, tolerance, seed)
     _check_squares(descriptor, atoms, step, differentiable, seed)
+
+
+def _check_facts(jacobian: Jacobian, atoms: Atoms) -> None:
+    assert jacobian.n_atoms == len(atoms), f"n_atoms is {jacobian.n_atoms}, not {len(atoms)}"
+    assert 0 < jacobian.precision < 1, f"precision is {jacobian.precision}"
+    assert jacobian.per_image in (True, False), f"per_image is {jacobian.per_image!r}"
+    for known in jacobian.ranges:
+        assert 0 < known.cutoff <= known.reach, f"cutoff {known.cutoff}, reach {known.reach}"
+
+
+def _check_products(jacobian: Jacobian, atoms: Atoms, tolerance: float, seed: int) -> None:
+    """The three products are those of one matrix, in doubles, and fragments move unseen."""
+    rng = np.random.default_rng(seed)
+    n = len(atoms)
+    v = rng.normal(size=(3, n, 3))
+    changes, gram = jacobian.apply(v), jacobian.gram()
+    assert np.abs(changes).max(initial=0.0) > 0, "all derivatives are zero"
+    w = rng.normal(size=changes.shape)
+    forces = jacobian.adjoint(w)
+    for product in (changes, gram, forces):
+        assert product.dtype == np.float64, f"a product is of {product.dtype}, not of doubles"
+    assert forces.shape == v.shape, f"adjoint() gives {forces.shape}, not {v.shape}"
+    assert gram.shape == (3 * n, 3 * n), f"gram() gives {gram.shape}, not {(3 * n, 3 * n)}"
+    norms = np.linalg.norm(changes, axis=1)[:, None] * np.linalg.norm(w, axis=1)
+    error = np.abs(changes @ w.T - np.einsum("iax,jax->ij", v, forces)) / norms
+    assert error.max() <= tolerance, f"adjoint() is not that of apply(): {error.max():.1e} relative"
+    flat = v.reshape(3, -1)
+    _agree("gram() is not J^T J of apply()", flat @ gram @ flat.T, changes @ changes.T, tolerance)
+    some = rng.permutation(n)[: (n + 1) // 2]
+    where = (3 * some[:, None] + np.arange(3)).ravel()
+    _agree("gram() of some atoms", jacobian.gram(some), gram[np.ix_(where, where)], tolerance)
+    trivial = structure_view(jacobian, atoms).trivial.T.reshape(-1, n, 3)
+    seen = np.abs(jacobian.apply(trivial)).max(initial=0.0) / np.abs(changes).max()
+    assert seen <= tolerance, (
+        f"a rigid motion of a fragment changes features by {seen:.1e} relative: "
+        "does the descriptor hear farther than its cutoff?"
+    )
+
+
+def _check_along(
+    descriptor: Descriptor,
+    atoms: Atoms,
+    jacobian: Jacobian,
+    step: float,
+    tolerance: float,
+    seed: int,
+) -> None:
+    """Differences of the features along a displacement are what apply() gives."""
+    direction = np.random.default_rng(seed).normal(size=(len(atoms), 3))
+    direction /= np.linalg.norm(direction)
+    moving = atoms.copy()
+    moving.set_constraint()
+    numeric: Floats | float = 0.0
+    for steps, weight in WEIGHTS.items():
+        moving.positions = atoms.positions + steps * step * direction
+        features = as_floats("features", descriptor.features(moving))[0]
+        numeric = numeric + weight * features.ravel() / step
+    found = jacobian.apply(direction[None])[0]
+    _agree("apply() and differences of features()", found, np.asarray(numeric), tolerance)
+
+
+def _check_reach(jacobian: BlockJacobian, tolerance: float) -> None:
+    for part in jacobian.parts:
+        outside = np.linalg.norm(part.displacement, axis=1) > part.reach
+        largest = np.abs(part.blocks[outside]).max(initial=0.0)
+        assert largest <= tolerance * np.abs(part.blocks).max(initial=0.0), (
+            f"features depend on atoms beyond the reach of {part.reach:g} Å"
+        )
 
 
 def _agree(what: str, found: Floats, expected: Floats, tolerance: float = 1e-12) -> None:
@@ -102,7 +197,7 @@ def _same_rows(
     order: Ints | None = None,
 ) -> None:
     """Compare the rows of each centre as sets: pairs and triplets come in any order."""
-    for part, other in zip(jacobian.parts, descriptor.jacobian(changed).parts, strict=True):
+    for part, other in zip(jacobian.parts, _blocks(descriptor, changed).parts, strict=True):
         scale = np.abs(part.features).max(initial=0.0)
         centers = other.centers
         if order is not None:
@@ -147,7 +242,7 @@ def _check_images(
     summed = jacobian.per_image is False or not np.isfinite(reach_of(descriptor))
     if not atoms.pbc.any() or summed:
         return
-    larger = descriptor.jacobian(atoms.repeat(np.where(atoms.pbc, 2, 1)))
+    larger = _blocks(descriptor, atoms.repeat(np.where(atoms.pbc, 2, 1)))
     for (part, chosen), big in zip(centered, larger.parts, strict=True):
         if not chosen.any():
             continue
@@ -173,13 +268,12 @@ def _check_derivatives(
     assert min(scales) > 0, "all derivatives are zero"
     moving = atoms.copy()
     moving.set_constraint()
-    weights = {-2: 1 / 12, -1: -8 / 12, 1: 8 / 12, 2: -1 / 12}
     for a in range(len(atoms)):
         for k in range(3):
             numeric = [np.zeros_like(gradient[:, a, k]) for gradient in analytic]
-            for steps, weight in weights.items():
+            for steps, weight in WEIGHTS.items():
                 moving.positions[a, k] = atoms.positions[a, k] + steps * step
-                for total, part in zip(numeric, descriptor.jacobian(moving).parts, strict=True):
+                for total, part in zip(numeric, _blocks(descriptor, moving).parts, strict=True):
                     assert total.shape == part.features.shape, "rows appear or vanish: at a cutoff?"
                     total += weight * part.features / step
             moving.positions[a, k] = atoms.positions[a, k]
@@ -222,7 +316,7 @@ def _check_squares(
         moved.set_cell(atoms.cell.array @ matrix.T)
         moved.positions = atoms.positions @ matrix.T + size * displacement
         total = np.zeros(len(modes))
-        for part in descriptor.jacobian(moved).parts:
+        for part in _blocks(descriptor, moved).parts:
             change = np.einsum("raxf,max->mrf", _by_atom(part), modes)
             total += (change**2).sum(axis=(1, 2))
         return total
@@ -244,6 +338,10 @@ def _check_squares(
         assert error <= tolerance * scale, (
             f"derivatives_of_squares() by {name} is off by {error / scale:.1e} relative"
         )
+
+
+def _blocks(descriptor: Descriptor, atoms: Atoms) -> BlockJacobian:
+    return in_blocks(descriptor.jacobian(atoms), "this check")
 
 
 def _by_atom(part: FeatureJacobian) -> Floats:

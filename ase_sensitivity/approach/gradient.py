@@ -11,10 +11,7 @@ from ase_sensitivity.analysis import Scope
 from ase_sensitivity.approach.subject import (
     STEP,
     Subject,
-    along,
     check_rows,
-    pull,
-    pull_of_blocks,
     subject,
 )
 from ase_sensitivity.arguments import as_integer, as_number
@@ -183,18 +180,19 @@ def square_derivatives(
     if quick is not None:
         return quick
     for number, mode in enumerate(modes):
-        rows = [along(part, view.column(part), mode) for part in view.jacobian.parts]
+        shift = this.shift(mode)[None]
+        rows = [part.changes(shift) for part in view.parts]
         for sign in (1, -1):
             moved = this.jacobian(this.displaced(this.start, sign * step * mode))
-            for w, part, before in zip(rows, moved.parts, view.jacobian.parts, strict=True):
+            for w, part, before in zip(rows, moved.parts, view.parts, strict=True):
                 check_rows(part, before)
-                forces = sign / step * pull_of_blocks(part, w)
+                forces = sign / step * part.forces(w)[0]
                 np.add.at(positions[number], part.atom, forces)
                 strain[number] += forces.T @ part.displacement
         # The mode stays what it is while positions are strained.
-        for w, part in zip(rows, view.jacobian.parts, strict=True):
-            strain[number] -= 2 * pull(part, w).T @ this.shift(mode)
-    if not all(part.has_displacements for part in view.jacobian.parts):
+        for w, part in zip(rows, view.parts, strict=True):
+            strain[number] -= 2 * part.adjoint(w.reshape(1, -1))[0].T @ shift[0]
+    if not all(part.has_displacements for part in view.parts):
         strain[:] = np.nan
     return positions, strain
 
@@ -215,8 +213,8 @@ def slope(this: Subject, view: View, mode: Floats, ahead: StackedJacobian) -> Fl
         If rows appear or vanish with the step.
     """
     total = np.zeros((len(this.start), 3))
-    for after, before in zip(ahead.parts, view.jacobian.parts, strict=True):
+    for after, before in zip(ahead.parts, view.parts, strict=True):
         check_rows(after, before)
-        rows = along(before, view.column(before), mode)
-        total += (pull(after, rows) - pull(before, rows)) / STEP
+        rows = before.apply(this.shift(mode)[None])
+        total += (after.adjoint(rows) - before.adjoint(rows))[0] / STEP
     return total[this.moving]

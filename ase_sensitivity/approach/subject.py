@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 from ase import Atoms
@@ -17,6 +16,7 @@ from ase_sensitivity.descriptors.base import (
     Ints,
     StackedJacobian,
     derivatives_of_squares,
+    in_blocks,
     restricted,
 )
 from ase_sensitivity.descriptors.components import components, weighed, weights
@@ -69,8 +69,8 @@ class Subject:
 
     def jacobian(self, atoms: Atoms) -> StackedJacobian:
         """The rows that belong to the subject, at other positions of its points."""
-        whole = self.descriptor.jacobian(atoms).parts
-        parts: Sequence[FeatureJacobian] = weighed(whole, self.weights)
+        whole = in_blocks(self.descriptor.jacobian(atoms), "a gradient or a walk")
+        parts: Sequence[FeatureJacobian] = weighed(tuple(whole.parts), self.weights)
         if self.scope == "environment":
             parts = [rows_of_center(part, 0) for part in parts]
         return StackedJacobian(tuple(parts))
@@ -181,42 +181,10 @@ def subject(
     return Subject(cluster, seen, scope, 0, points, np.arange(len(points)), factors)
 
 
-def along(part: FeatureJacobian, column: Ints, mode: Floats) -> Floats:
-    """J v of shape (n_rows, n_features), for a displacement of the columns (3 n_columns,)."""
-    padded = np.concatenate([mode.reshape(-1, 3), np.zeros((1, 3))])  # column -1 stays
-    moved = padded[column].ravel()
-    change = np.zeros_like(part.features)
-    for row, blocks, matrix in _rows(part):
-        change[row] = moved[3 * blocks.start : 3 * blocks.stop] @ matrix
-    return change
-
-
-def pull(part: FeatureJacobian, rows: Floats) -> Floats:
-    """The transposed of J on all atoms: J^T w of shape (n_atoms, 3), w (n_rows, n_features)."""
-    total = np.zeros((part.n_atoms, 3))
-    np.add.at(total, part.atom, pull_of_blocks(part, rows))
-    return total
-
-
-def pull_of_blocks(part: FeatureJacobian, rows: Floats) -> Floats:
-    """What each block adds to :func:`pull`, of shape (n_blocks, 3)."""
-    pulled = np.empty((len(part.row), 3))
-    for row, blocks, matrix in _rows(part):
-        pulled[blocks] = (matrix @ rows[row]).reshape(-1, 3)
-    return pulled
-
-
 def check_rows(moved: FeatureJacobian, before: FeatureJacobian) -> None:
     """Raise ValueError if rows appear or vanish with a displacement."""
     if not np.array_equal(moved.centers, before.centers):
         raise ValueError("rows of features appear or vanish with the displacement")
-
-
-def _rows(part: FeatureJacobian) -> Iterator[tuple[int, slice, Floats]]:
-    """Each row of features, its blocks, and those as a matrix (3 n_blocks, n_features)."""
-    bounds = np.searchsorted(part.row, np.arange(len(part.features) + 1)).tolist()
-    for row, (start, stop) in enumerate(pairwise(bounds)):
-        yield row, slice(start, stop), part.blocks[start:stop].reshape(3 * (stop - start), -1)
 
 
 def difference(ahead: FeatureJacobian, behind: FeatureJacobian) -> FeatureJacobian:

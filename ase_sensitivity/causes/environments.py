@@ -17,7 +17,7 @@ from ase_sensitivity.descriptors.base import (
     Floats,
     Ints,
     Range,
-    StreamedJacobian,
+    StackedJacobian,
 )
 from ase_sensitivity.spectrum.rigid import fragments, turned
 from ase_sensitivity.spectrum.scopes import View
@@ -186,8 +186,9 @@ def sights(view: View, atoms: Atoms, descriptor: Descriptor, tolerance: float) -
         large.
     """
     ranges = view.jacobian.ranges
-    streamed = isinstance(view.jacobian, StreamedJacobian)
-    parts = [None] * len(ranges) if streamed else list(view.jacobian.parts)
+    parts: list[FeatureJacobian | None] = [None] * len(ranges)
+    if isinstance(view.jacobian, FeatureJacobian | StackedJacobian):
+        parts = list(view.jacobian.parts)
     default = [(descriptor.body_order, descriptor.species)] * len(ranges)
     found = []
     for part, known, (order, told) in zip(

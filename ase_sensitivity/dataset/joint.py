@@ -19,6 +19,7 @@ from ase_sensitivity.descriptors.base import (
     Ints,
     StackedJacobian,
     WholeJacobian,
+    in_blocks,
     restricted,
 )
 from ase_sensitivity.descriptors.components import weighed, weights
@@ -86,7 +87,7 @@ def jointly_lost(frames: Sequence[Bounded], descriptor: Descriptor, epsilon: flo
     n_atoms = int(starts[-1])
     numbers = np.concatenate([frame.atoms.numbers for frame in frames])
     descriptor = restricted(descriptor, Atoms(numbers, np.zeros((n_atoms, 3))))
-    each = [descriptor.jacobian(frame.atoms) for frame in frames]
+    each = [in_blocks(descriptor.jacobian(frame.atoms), "a joint bound") for frame in frames]
     parts = [
         _side_by_side(same, numbers, starts, epsilon)
         for same in zip(*(jacobian.parts for jacobian in each), strict=True)

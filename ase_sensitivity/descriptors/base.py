@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import scipy
@@ -63,8 +63,144 @@ class Range:
         return neighbor_pairs(atoms, self.reach)
 
 
+@runtime_checkable
+class Jacobian(Protocol):
+    """What the stages need of a Jacobian J: three products and a few facts.
+
+    Features stand in one vector: those of one row after the other, part by part. A class that has
+    the products without ever forming a block, by automatic differentiation, is looked at in
+    structure and atom scope; environments, gradients and walks need a :class:`BlockJacobian`.
+    """
+
+    @property
+    def features(self) -> Floats:
+        """The features, of any shape: their norm tells how large rounding can be."""
+        ...
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms of the structure."""
+        ...
+
+    @property
+    def precision(self) -> float:
+        """Relative accuracy of the products, which every tolerance follows."""
+        ...
+
+    @property
+    def per_image(self) -> bool:
+        """Whether periodic images of an atom are kept apart."""
+        ...
+
+    @property
+    def ranges(self) -> tuple[Range, ...]:
+        """Which centres there are, whom they hear directly and how far they see."""
+        ...
+
+    def gram(self, atoms: Ints | None = None) -> Floats:
+        """J^T J over the coordinates of n atoms, by default all: of shape (3 n, 3 n)."""
+        ...
+
+    def apply(self, displacements: Floats) -> Floats:
+        """J v for displacements of shape (m, n_atoms, 3): of shape (m, all features)."""
+        ...
+
+    def adjoint(self, weights: Floats) -> Floats:
+        """J^T w for weights of shape (m, all features): of shape (m, n_atoms, 3)."""
+        ...
+
+
+class BlockJacobian:
+    """A Jacobian that consists of blocks, part by part, and has its products from them."""
+
+    if TYPE_CHECKING:  # fields of some subclasses, for which a property has no room
+
+        @property
+        def features(self) -> Floats:
+            """The features."""
+
+        @property
+        def n_atoms(self) -> int:
+            """Number of atoms of the structure."""
+
+        @property
+        def precision(self) -> float:
+            """Relative accuracy of the blocks."""
+
+        @property
+        def per_image(self) -> bool:
+            """Whether periodic images of an atom are kept apart."""
+
+        @property
+        def ranges(self) -> tuple[Range, ...]:
+            """How far which centres see."""
+
+        @property
+        def parts(self) -> Iterable[FeatureJacobian]:
+            """The Jacobian as a sequence of Jacobians of uniform feature length."""
+
+    def gram(self, atoms: Ints | None = None) -> Floats:
+        """J^T J over the coordinates of n atoms, by default all: of shape (3 n, 3 n)."""
+        from ase_sensitivity.descriptors.accumulate import mirror  # loads numba
+
+        column_of, n = np.arange(self.n_atoms), self.n_atoms
+        if atoms is not None:
+            chosen = as_indices("atoms", atoms, 0, self.n_atoms)
+            n = len(chosen)
+            column_of = np.full(self.n_atoms, -1)
+            column_of[chosen] = np.arange(n)
+        total = np.zeros((3 * n, 3 * n))
+        for part in self.parts:
+            part.add_gram(column_of[part.atom], total)
+        mirror(total)
+        return total
+
+    def apply(self, displacements: Floats) -> Floats:
+        """J v for displacements of shape (m, n_atoms, 3): of shape (m, all features).
+
+        Raises
+        ------
+        ValueError
+            If the displacements have another shape.
+        """
+        moved = as_floats("displacements", displacements)[0]
+        if moved.ndim != 3 or moved.shape[1:] != (self.n_atoms, 3):
+            raise ValueError(
+                f"`displacements` has shape {moved.shape} but must be (any, {self.n_atoms}, 3)"
+            )
+        return np.concatenate(
+            [part.changes(moved).reshape(len(moved), part.features.size) for part in self.parts],
+            axis=1,
+        )
+
+    def adjoint(self, weights: Floats) -> Floats:
+        """J^T w for weights of shape (m, all features): of shape (m, n_atoms, 3).
+
+        Raises
+        ------
+        ValueError
+            If there is another number of weights than of features.
+        """
+        given = as_floats("weights", weights)[0]
+        if given.ndim != 2:
+            raise ValueError(f"`weights` has shape {given.shape} but must be (any, all features)")
+        total = np.zeros((self.n_atoms, len(given), 3))
+        start = 0
+        for part in self.parts:
+            stop = start + part.features.size
+            if stop <= given.shape[1]:
+                own = given[:, start:stop].reshape(len(given), *part.features.shape)
+                np.add.at(total, part.atom, part.forces(own).swapaxes(0, 1))
+            start = stop
+        if start != given.shape[1]:
+            raise ValueError(
+                f"`weights` has {given.shape[1]} columns but there are {start} features"
+            )
+        return total.swapaxes(0, 1)
+
+
 @dataclass(frozen=True, eq=False)
-class FeatureJacobian:
+class FeatureJacobian(BlockJacobian):
     """Derivatives of atom-centred features, a dense block for each row and neighbour image.
 
     Arrays may have any data type, order, stride and byte order; they are kept as contiguous arrays
@@ -269,6 +405,28 @@ class FeatureJacobian:
         """First block of each row, of shape (n_rows + 1,)."""
         return np.searchsorted(self.row, np.arange(len(self.features) + 1))
 
+    def _matrices(self) -> Iterator[tuple[int, slice, Floats]]:
+        """Each row of features, its blocks, and those as a matrix (3 n_blocks, n_features)."""
+        for row, (start, stop) in enumerate(pairwise(self._bounds.tolist())):
+            matrix = self.blocks[start:stop].reshape(3 * (stop - start), -1)
+            yield row, slice(start, stop), matrix
+
+    def changes(self, displacements: Floats) -> Floats:
+        """J v of shape (m, n_rows, n_features), for displacements of shape (m, n_atoms, 3)."""
+        m = len(displacements)
+        found = np.empty((m, *self.features.shape))
+        for row, own, matrix in self._matrices():
+            found[:, row] = displacements[:, self.atom[own]].reshape(m, len(matrix)) @ matrix
+        return found
+
+    def forces(self, weights: Floats) -> Floats:
+        """What each block adds to J^T w, (m, n_blocks, 3), for w of (m, n_rows, n_features)."""
+        m = len(weights)
+        found = np.empty((m, len(self.row), 3))
+        for row, own, matrix in self._matrices():
+            found[:, own] = (weights[:, row] @ matrix.T).reshape(m, -1, 3)
+        return found
+
     def add_gram(self, column: Ints, total: Floats) -> float:
         """Add J^T J, row by row of features, and return the sum of the squares of all blocks.
 
@@ -326,7 +484,7 @@ class FeatureJacobian:
 
 
 @dataclass(frozen=True, eq=False)
-class StackedJacobian:
+class StackedJacobian(BlockJacobian):
     """Jacobians of several descriptors of one structure, seen together as one map.
 
     Their feature vectors differ in length and their rows need not have the same centres, so they
@@ -364,7 +522,7 @@ class StackedJacobian:
         return f"StackedJacobian({list(self.parts)!r})"
 
 
-class StreamedJacobian:
+class StreamedJacobian(BlockJacobian):
     """A Jacobian that never is in memory as a whole: some rows at a time, computed when asked for.
 
     Parameters
@@ -376,6 +534,11 @@ class StreamedJacobian:
     n_atoms, cutoff, center_atoms, precision, pairs, per_image, reach
         As in :class:`FeatureJacobian`.
     """
+
+    n_atoms: int
+    precision: float
+    per_image: bool
+    ranges: tuple[Range, ...]
 
     def __init__(
         self,
@@ -396,6 +559,11 @@ class StreamedJacobian:
         self.precision = precision
         self.per_image = per_image
         self.ranges = (Range(cutoff, center_atoms, pairs, reach=_as_reach(reach, cutoff)),)
+
+    @property
+    def features(self) -> Floats:
+        """All features, computed anew each time."""
+        return np.concatenate([part.features for part in self.parts])
 
     @property
     def parts(self) -> Iterator[FeatureJacobian]:
@@ -423,7 +591,16 @@ def _as_reach(reach: float, cutoff: float) -> float:
 
 
 WholeJacobian = FeatureJacobian | StackedJacobian
-Jacobian = WholeJacobian | StreamedJacobian
+
+
+def in_blocks(jacobian: Jacobian, what: str) -> BlockJacobian:
+    """The Jacobian; ValueError if it has products only, which do not suffice for ``what``."""
+    if isinstance(jacobian, BlockJacobian):
+        return jacobian
+    raise ValueError(
+        f"{what} needs the blocks of a Jacobian, and {type(jacobian).__name__} has products only; "
+        "return a FeatureJacobian"
+    )
 
 
 @runtime_checkable
@@ -449,7 +626,7 @@ class Descriptor(Protocol):
         """Features of shape (n_rows, n_features)."""
         ...
 
-    def jacobian(self, atoms: Atoms) -> WholeJacobian:
+    def jacobian(self, atoms: Atoms) -> Jacobian:
         """Derivatives of the features with respect to the atoms' positions."""
         ...
 
@@ -534,4 +711,5 @@ def rows_of(descriptor: Descriptor, atoms: Atoms) -> list[Rows]:
     rows: Callable[[Atoms], list[Rows]] | None = _shortcut(descriptor, "rows", "jacobian")
     if rows is not None:
         return [(as_floats("features", features)[0], centers) for features, centers in rows(atoms)]
-    return [(part.features, part.centers) for part in descriptor.jacobian(atoms).parts]
+    whole = in_blocks(descriptor.jacobian(atoms), "a comparison of features")
+    return [(part.features, part.centers) for part in whole.parts]

@@ -14,7 +14,6 @@ from ase_sensitivity.descriptors.base import (
     Floats,
     Jacobian,
     StackedJacobian,
-    StreamedJacobian,
 )
 
 CONSTANT = 1e-10
@@ -39,7 +38,7 @@ class Component:
     descriptor: Descriptor
     parts: tuple[int, ...]
 
-    def jacobian(self, whole: Jacobian) -> FeatureJacobian | StackedJacobian | StreamedJacobian:
+    def jacobian(self, whole: Jacobian) -> Jacobian:
         """Its own parts of the Jacobian of all."""
         if not isinstance(whole, StackedJacobian):
             return whole
@@ -55,7 +54,7 @@ def components(descriptor: Descriptor) -> Sequence[Component]:
 
 def has_free_rows(jacobian: Jacobian) -> bool:
     """Whether centres have several rows of features: one for each pair or triplet."""
-    if isinstance(jacobian, StreamedJacobian):
+    if not isinstance(jacobian, FeatureJacobian | StackedJacobian):
         return False
     return any(len(np.unique(part.centers)) < len(part.centers) for part in jacobian.parts)
 

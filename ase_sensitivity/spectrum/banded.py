@@ -9,7 +9,7 @@ import numpy as np
 import scipy
 from numpy.lib.stride_tricks import as_strided
 
-from ase_sensitivity.descriptors.base import Floats, Ints
+from ase_sensitivity.descriptors.base import BlockJacobian, Floats, Ints
 from ase_sensitivity.spectrum.scopes import Sums, View
 from ase_sensitivity.structure import NeighborPairs
 
@@ -46,7 +46,7 @@ class BandedGram:
     @classmethod
     def of(cls, view: View) -> BandedGram | None:
         """Accumulate G of a view in a band; None if that would be no narrow one."""
-        if view.links is None:
+        if view.links is None or not isinstance(view.jacobian, BlockJacobian):
             return None
         n = view.n_columns
         place, reach = _places(view.links(), view.atoms)

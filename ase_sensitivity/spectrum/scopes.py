@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from ase import Atoms
 
 from ase_sensitivity.descriptors.base import (
+    BlockJacobian,
     FeatureJacobian,
     Floats,
     Ints,
     Jacobian,
     StackedJacobian,
+    in_blocks,
 )
 from ase_sensitivity.spectrum.rigid import Fragment, fragments, links, trivial_modes
 from ase_sensitivity.structure import NeighborPairs
@@ -76,6 +79,27 @@ class Sums:
 
 
 @dataclass(frozen=True, eq=False)
+class Factor:
+    """A map of modes; what those of a view give, one below the other, is J times them but rotated.
+
+    Attributes
+    ----------
+    n_rows
+        How many numbers it gives for a mode.
+    times
+        Takes modes (3 n_columns, m) to results (n_rows, m).
+    """
+
+    n_rows: int
+    times: Callable[[Floats], Floats]
+
+
+def _times(columns: Ints, factor: Floats, modes: Floats) -> Floats:
+    """A factor (any, 3 n) of n columns times modes of all columns (3 n_columns, m)."""
+    return factor @ modes[(3 * columns[:, None] + np.arange(3)).ravel()]
+
+
+@dataclass(frozen=True, eq=False)
 class View:
     """A part of a Jacobian whose singular values are wanted.
 
@@ -111,6 +135,11 @@ class View:
     whole: Floats | None = None
 
     @property
+    def parts(self) -> Iterable[FeatureJacobian]:
+        """Those of the Jacobian; ValueError if it has products only."""
+        return in_blocks(self.jacobian, "this").parts
+
+    @property
     def n_columns(self) -> int:
         """Number of points that move."""
         return len(self.atoms)
@@ -125,22 +154,46 @@ class View:
         from ase_sensitivity.descriptors.accumulate import mirror  # loads numba
 
         n = self.n_columns
-        total = np.zeros((3 * n, 3 * n))
         sums = Sums()
+        if not isinstance(self.jacobian, BlockJacobian):
+            total = self.jacobian.gram(self.atoms)
+            sums.squares = float(total.trace())
+            sums.features = n * float((self.jacobian.features**2).sum())
+            if not math.isfinite(sums.squares):
+                raise ValueError("the descriptor gave derivatives that are not finite")
+            return Gram(total, sums.scale(n), sums.rounding(n, self.jacobian.precision))
+        total = np.zeros((3 * n, 3 * n))
         for part in self.jacobian.parts:
             column = self.column(part)
             sums.add(part, column, part.add_gram(column, total))
         mirror(total)
         return Gram(total, sums.scale(n), sums.rounding(n, self.jacobian.precision))
 
-    def r_factors(self) -> list[tuple[Ints, Floats]]:
-        """Columns (m,) and R factor (any, 3 m) of every row."""
+    def factors(self) -> list[Factor]:
+        """J as a sequence of maps.
+
+        Of blocks, an R factor for every row: it costs less than the row where that has more
+        features than coordinates, and the refinement of small values takes many products.
+        """
+        if not isinstance(self.jacobian, BlockJacobian):
+            still = np.zeros((3 * self.n_columns, 1))
+            return [Factor(len(self._applied(still)), self._applied)]
         return [
-            factor for part in self.jacobian.parts for factor in part.r_factors(self.column(part))
+            Factor(len(factor), partial(_times, columns, factor))
+            for part in self.jacobian.parts
+            for columns, factor in part.r_factors(self.column(part))
         ]
+
+    def _applied(self, modes: Floats) -> Floats:
+        """J times modes (3 n_columns, m), of shape (all features, m)."""
+        moved = np.zeros((modes.shape[1], self.jacobian.n_atoms, 3))
+        moved[:, self.atoms] = modes.T.reshape(-1, self.n_columns, 3)
+        return self.jacobian.apply(moved).T
 
     def dense(self) -> Floats:
         """J itself, of shape (all features, 3 n_columns). For small cases and tests."""
+        if not isinstance(self.jacobian, BlockJacobian):
+            return self._applied(np.eye(3 * self.n_columns))
         parts = self.jacobian.parts
         return np.concatenate([part.dense(self.column(part), self.n_columns) for part in parts])
 
@@ -194,6 +247,9 @@ def atom_ratios(jacobian: Jacobian) -> Floats:
     from ase_sensitivity.descriptors.accumulate import sum_blocks  # loads numba
 
     squares, scales = np.zeros((jacobian.n_atoms, 3, 3)), np.zeros(jacobian.n_atoms)
+    if not isinstance(jacobian, BlockJacobian):
+        squares = np.array([jacobian.gram(np.array([n])) for n in range(jacobian.n_atoms)])
+        return _least_ratios(squares, scales)
     for part in jacobian.parts:
         # Images of an atom in a row move together.
         key = part.row * part.n_atoms + part.atom
@@ -206,7 +262,12 @@ def atom_ratios(jacobian: Jacobian) -> Floats:
             blocks, atom = summed.reshape(-1, *blocks.shape[1:]), pairs % part.n_atoms
         np.add.at(squares, atom, np.matmul(blocks, blocks.transpose(0, 2, 1)))
         np.add.at(scales, part.atom, CANCELLED**2 * own / 3)
-    if not np.isfinite(scales).all():
+    return _least_ratios(squares, scales)
+
+
+def _least_ratios(squares: Floats, scales: Floats) -> Floats:
+    """Roots of ratios of eigenvalues of matrices (n, 3, 3), the largest no less than a scale."""
+    if not (np.isfinite(scales).all() and np.isfinite(squares).all()):
         raise ValueError("the descriptor gave derivatives that are not finite")
     values = np.linalg.eigvalsh(squares).clip(0.0)
     largest = np.maximum(values[:, -1], scales)
@@ -232,7 +293,7 @@ def environment_views(
     ValueError
         If the rows cannot be told apart by centre and image.
     """
-    check_images(jacobian, atoms)
+    blocks = check_images(jacobian, atoms)
     if isinstance(jacobian, StackedJacobian):
         # Rows of all parts that have the same centre belong together.
         centers = np.unique(np.concatenate([known.centers for known in jacobian.ranges]))
@@ -240,14 +301,15 @@ def environment_views(
             pieces = tuple(rows_of_center(part, i) for part in jacobian.parts)
             yield _environment_view(StackedJacobian(pieces), atoms, i)
         return
-    for part in jacobian.parts:
+    for part in blocks.parts:
         present = np.unique(part.centers)
         for i in (present if center is None else np.intersect1d(present, center)).tolist():
             yield _environment_view(rows_of_center(part, i), atoms, i)
 
 
-def check_images(jacobian: Jacobian, atoms: Atoms) -> None:
-    """Raise ValueError if periodic images of an atom that a centre sees are not kept apart."""
+def check_images(jacobian: Jacobian, atoms: Atoms) -> BlockJacobian:
+    """The Jacobian; ValueError if images of an atom that a centre sees are not kept apart."""
+    blocks = in_blocks(jacobian, "environment scope")
     endless = not all(math.isfinite(known.reach) for known in jacobian.ranges)
     if not jacobian.per_image or (endless and atoms.pbc.any()):
         raise ValueError(
@@ -255,6 +317,7 @@ def check_images(jacobian: Jacobian, atoms: Atoms) -> None:
             'a centre sees; use scope="structure" or scope="atom", a cell in which every centre '
             "sees each atom once, or a descriptor with a block for each image"
         )
+    return blocks
 
 
 def rows_of_center(part: FeatureJacobian, center: int) -> FeatureJacobian:

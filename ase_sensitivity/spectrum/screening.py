@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from ase_sensitivity.descriptors.base import FeatureJacobian, Floats, Ints, Jacobian
+from ase_sensitivity.descriptors.base import BlockJacobian, FeatureJacobian, Floats, Ints
 from ase_sensitivity.spectrum.rigid import DEPENDENT, turned
 
 STACK = 2**24
 """Bytes of Gram matrices at a time."""
 
 
-def softest_environments(jacobian: Jacobian) -> Ints | None:
+def softest_environments(jacobian: BlockJacobian) -> Ints | None:
     """Centres whose sigma_min / sigma_max may be the smallest of all in environment scope.
 
     One Gram matrix gives the square of the ratio up to rounding. Whoever is within that of the

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import scipy
 
-from ase_sensitivity.descriptors.base import Floats, Ints
+from ase_sensitivity.descriptors.base import Floats
 from ase_sensitivity.spectrum.banded import SHIFT, BandedGram
 from ase_sensitivity.spectrum.canonical import canonical, multiplets
 from ase_sensitivity.spectrum.krylov import largest_eigenpairs
-from ase_sensitivity.spectrum.scopes import Gram, View
+from ase_sensitivity.spectrum.scopes import Factor, Gram, View
 
 GRAM_LIMIT = 1e-4
 """Of the singular values of one Gram matrix, those below this fraction of its largest have lost
@@ -321,8 +321,8 @@ def _worth_inverting(top: float, shift: float) -> float:
 
 def _refined(view: View, first: Spectrum, null_tolerance: float, rounding: float) -> Spectrum:
     """All singular values, down to 1e-15 of the largest."""
-    factors = view.r_factors()
-    if sum(len(r) for _, r in factors) <= len(first.singular_values):
+    factors = view.factors()
+    if sum(factor.n_rows for factor in factors) <= len(first.singular_values):
         values, vectors = _by_svd(factors, first.modes)
     else:
         values, vectors = _level_by_level(factors, first, rounding)
@@ -334,19 +334,19 @@ def _refined(view: View, first: Spectrum, null_tolerance: float, rounding: float
     return Spectrum(values, vectors, sigma_max, scale, first.n_trivial, n_null, "refined")
 
 
-def _by_svd(factors: Sequence[tuple[Ints, Floats]], basis: Floats) -> tuple[Floats, Floats]:
+def _by_svd(factors: Sequence[Factor], basis: Floats) -> tuple[Floats, Floats]:
     """Values, ascending, and vectors of J in a basis, J of no more rows than the basis has vectors.
 
     Every row too few is a null direction.
     """
-    image = np.concatenate([r @ basis[_coordinates(columns)] for columns, r in factors])
+    image = np.concatenate([factor.times(basis) for factor in factors])
     _, values, right = scipy.linalg.svd(image, full_matrices=True, check_finite=False)
     values = np.concatenate([values, np.zeros(len(right) - len(values))])
     return values[::-1], basis @ right[::-1].T
 
 
 def _level_by_level(
-    factors: Sequence[tuple[Ints, Floats]], first: Spectrum, rounding: float
+    factors: Sequence[Factor], first: Spectrum, rounding: float
 ) -> tuple[Floats, Floats]:
     """Values, ascending, and vectors, by Gram matrices of ever smaller parts.
 
@@ -381,16 +381,10 @@ def _level_by_level(
     return values, vectors
 
 
-def _cross(factors: Sequence[tuple[Ints, Floats]], left: Floats, right: Floats) -> Floats:
+def _cross(factors: Sequence[Factor], left: Floats, right: Floats) -> Floats:
     """(J left)^T (J right), row by row of features."""
     total = np.zeros((left.shape[1], right.shape[1]))
-    for columns, r in factors:
-        where = _coordinates(columns)
-        product = r @ right[where]
-        total += (product if left is right else r @ left[where]).T @ product
+    for factor in factors:
+        product = factor.times(right)
+        total += (product if left is right else factor.times(left)).T @ product
     return total
-
-
-def _coordinates(columns: Ints) -> Ints:
-    """Those of atoms."""
-    return (3 * columns[:, None] + np.arange(3)).ravel()
