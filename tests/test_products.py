@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,7 +21,16 @@ from ase_sensitivity import (
     find_pairs,
     gradient,
 )
-from ase_sensitivity.descriptors.base import BlockJacobian, Jacobian, Range
+from ase_sensitivity.descriptors.base import (
+    BlockJacobian,
+    DerivesSquares,
+    HasRows,
+    Jacobian,
+    Range,
+    Restricts,
+    Streams,
+    rows_of,
+)
 from ase_sensitivity.spectrum.scopes import structure_view
 from ase_sensitivity.spectrum.solvers import spectrum
 from ase_sensitivity.testing import check_descriptor
@@ -254,3 +264,81 @@ def test_stacked_features_are_in_one_vector():
     v = np.random.default_rng(0).normal(size=(2, 3, 3))
     both = StackedJacobian((part, part)).apply(v)
     np.testing.assert_array_equal(both, np.tile(part.apply(v), 2))
+
+
+class Rescaled:
+    """A mixin that changes the Jacobian of whatever it is mixed into."""
+
+    def jacobian(self, atoms: Atoms) -> FeatureJacobian:
+        found = super().jacobian(atoms)
+        return replace(found, features=2 * found.features, blocks=2 * found.blocks)
+
+    def features(self, atoms: Atoms) -> np.ndarray:
+        return 2 * super().features(atoms)
+
+
+class TestShortcuts:
+    """They are those of their own Jacobian only, which nobody has to look for in parents."""
+
+    def test_declared(self):
+        soap = SOAP(["H", "O"], 3.0, 2, 2)
+        numeric = FiniteDifferenceDescriptor(two_hops)
+        for kind in (Streams, HasRows, Restricts, DerivesSquares):
+            assert isinstance(soap, kind)
+            assert not isinstance(Automatic(), kind)
+        assert isinstance(numeric, HasRows)
+        assert not isinstance(numeric, Streams)
+
+    @pytest.mark.parametrize("changed", ["by the class", "by a mixin"])
+    def test_of_a_changed_jacobian(self, changed: str):
+        atoms = rattled(molecule("H2O"), 0.1, 0)
+        if changed == "by a mixin":
+
+            class Doubled(Rescaled, SOAP):
+                pass
+
+        else:
+
+            class Doubled(SOAP):
+                def jacobian(self, atoms):
+                    found = super().jacobian(atoms)
+                    return replace(found, features=2 * found.features, blocks=2 * found.blocks)
+
+                def features(self, atoms):
+                    return 2 * super().features(atoms)
+
+        once, twice = (kind(["H", "O"], 3.0, 3, 3) for kind in (SOAP, Doubled))
+        for kind in (Streams, HasRows, Restricts, DerivesSquares):
+            assert not isinstance(twice, kind)
+        ((rows, _),) = rows_of(twice, atoms)
+        np.testing.assert_array_equal(rows, 2 * once.features(atoms))
+        assert analyze(atoms, twice).sigma_max == pytest.approx(2 * analyze(atoms, once).sigma_max)
+        slopes = [gradient(atoms, d).positions for d in (once, twice)]
+        np.testing.assert_allclose(slopes[1], 2 * slopes[0], atol=1e-5)
+        check_descriptor(twice, atoms)
+
+    def test_what_it_defines_itself_is_used(self):
+        class Own(SOAP):
+            def jacobian(self, atoms):
+                return super().jacobian(atoms)
+
+            def rows(self, atoms):
+                return super().rows(atoms)
+
+        class Child(Own):
+            pass
+
+        for kind in (Own, Child):
+            soap = kind(["H", "O"], 3.0, 2, 2)
+            assert isinstance(soap, HasRows)
+            assert not isinstance(soap, Streams)
+
+    def test_of_the_others(self):
+        class Numeric(Rescaled, FiniteDifferenceDescriptor):
+            pass
+
+        class Quip(Rescaled, QUIPDescriptor):
+            pass
+
+        assert Numeric.rows is Quip.rows is Quip.stream is None
+        assert Quip(SOAP_STRING, species=["H", "O"]).features(molecule("H2O")).shape[0] == 3

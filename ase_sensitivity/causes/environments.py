@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from ase_sensitivity.causes.clusters import clusters
 from ase_sensitivity.descriptors.base import (
+    Correlates,
     Descriptor,
     FeatureJacobian,
     Floats,
     Ints,
+    KnowsElements,
     Range,
     StackedJacobian,
 )
@@ -156,7 +158,9 @@ def unseen_species(atoms: Atoms, descriptor: Descriptor, ranges: Sequence[Range]
     ranges
         Of the Jacobian of ``atoms``.
     """
-    elements = getattr(descriptor, "elements", descriptor.species)
+    elements: Collection[str] | None = descriptor.species
+    if isinstance(descriptor, KnowsElements):
+        elements = descriptor.elements
     unseen = set() if elements is None else set(atoms.symbols) - set(elements)
     if unseen:
         centers = np.unique(np.concatenate([known.centers for known in ranges]))
@@ -189,11 +193,12 @@ def sights(view: View, atoms: Atoms, descriptor: Descriptor, tolerance: float) -
     parts: list[FeatureJacobian | None] = [None] * len(ranges)
     if isinstance(view.jacobian, FeatureJacobian | StackedJacobian):
         parts = list(view.jacobian.parts)
-    default = [(descriptor.body_order, descriptor.species)] * len(ranges)
+    correlations: Sequence[tuple[int | None, Sequence[str] | None]]
+    correlations = [(descriptor.body_order, descriptor.species)] * len(ranges)
+    if isinstance(descriptor, Correlates):
+        correlations = descriptor.correlations
     found = []
-    for part, known, (order, told) in zip(
-        parts, ranges, getattr(descriptor, "correlations", default), strict=True
-    ):
+    for part, known, (order, told) in zip(parts, ranges, correlations, strict=True):
         species = None if told is None else tuple(told)
         if not np.isfinite(known.reach) and atoms.pbc.any():
             raise ValueError(

@@ -189,5 +189,5 @@ def _of_one(member: Descriptor, settings: Settings, task: Task) -> tuple[FrameRe
 
 
 def _n_features(member: Descriptor, task: Task) -> int:
-    known: int | None = getattr(member, "n_features", None)
-    return known if known is not None else int(member.features(task.atoms).shape[1])
+    soap = _soap(member)
+    return soap.n_features if soap is not None else int(member.features(task.atoms).shape[1])

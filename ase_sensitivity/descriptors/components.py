@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -46,10 +47,29 @@ class Component:
         return own[0] if len(own) == 1 else StackedJacobian(own)
 
 
+@runtime_checkable
+class Composed(Protocol):
+    """A descriptor that is made of several ones."""
+
+    @property
+    def components(self) -> Sequence[Component]:
+        """What it is made of."""
+        ...
+
+
+@runtime_checkable
+class HasKernels(Protocol):
+    """A descriptor that knows what the kernels of a potential make of its features."""
+
+    @property
+    def kernel_weights(self) -> tuple[Floats, ...] | None:
+        """In eV, numbers or one for each feature, for each part; None if not known."""
+        ...
+
+
 def components(descriptor: Descriptor) -> Sequence[Component]:
     """The descriptors that one is made of, as its attribute ``components`` has them, or none."""
-    found: Sequence[Component] = getattr(descriptor, "components", ())
-    return found
+    return descriptor.components if isinstance(descriptor, Composed) else ()
 
 
 def has_free_rows(jacobian: Jacobian) -> bool:
@@ -84,9 +104,10 @@ def weights(descriptor: Descriptor, jacobian: Jacobian) -> tuple[Floats, ...] | 
     parts = components(descriptor)
     if len(parts) < 2 or not isinstance(jacobian, StackedJacobian):
         return None
-    known: tuple[Floats, ...] | None = getattr(descriptor, "kernel_weights", None)
-    if known is not None:
-        return known
+    if isinstance(descriptor, HasKernels):
+        known = descriptor.kernel_weights
+        if known is not None:
+            return known
     found = [np.ones(())] * len(jacobian.parts)
     for component in parts:
         own = [jacobian.parts[n] for n in component.parts]

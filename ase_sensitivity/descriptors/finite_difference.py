@@ -9,7 +9,7 @@ import numpy as np
 from ase import Atoms
 from ase.geometry import complete_cell
 
-from ase_sensitivity.descriptors.base import FeatureJacobian, Floats, Ints, Rows
+from ase_sensitivity.descriptors.base import FeatureJacobian, Floats, Ints, Rows, Shortcuts
 from ase_sensitivity.notices import CostWarning, warn
 from ase_sensitivity.structure import CLOSEST, check_atoms, neighbor_pairs, shortest_distance
 
@@ -19,7 +19,7 @@ PRECISION = 1e-10
 """Relative accuracy of the derivatives."""
 
 
-class FiniteDifferenceDescriptor:
+class FiniteDifferenceDescriptor(Shortcuts):
     """A callable as a descriptor; its Jacobian comes from central differences.
 
     Parameters

@@ -21,6 +21,7 @@ from ase_sensitivity.descriptors.base import (
     Ints,
     Jacobian,
     Rows,
+    Shortcuts,
     StackedJacobian,
     WholeJacobian,
 )
@@ -51,7 +52,7 @@ LEFT_OUT = (
 )
 
 
-class QUIPDescriptor:
+class QUIPDescriptor(Shortcuts):
     """Features and Jacobian of one or several QUIP descriptors, through quippy.
 
     Parameters
@@ -296,7 +297,7 @@ class QUIPDescriptor:
         ValueError
             If the structure is unusable or QUIP refuses it.
         """
-        return scipy.linalg.block_diag(*(features for features, _ in self.rows(atoms)))
+        return scipy.linalg.block_diag(*(features for features, _ in self._rows(atoms)))
 
     def rows(self, atoms: Atoms) -> list[Rows]:
         """Features and the atom at the centre of each row, for each string.
@@ -306,6 +307,9 @@ class QUIPDescriptor:
         ValueError
             If the structure is unusable or QUIP refuses it.
         """
+        return self._rows(atoms)
+
+    def _rows(self, atoms: Atoms) -> list[Rows]:
         return [rows for part in self._parts for rows in part.rows(atoms)]
 
     def jacobian(self, atoms: Atoms) -> WholeJacobian:

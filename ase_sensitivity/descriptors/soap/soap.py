@@ -10,7 +10,14 @@ import numpy as np
 from ase import Atoms
 
 from ase_sensitivity.arguments import as_flag, as_integer, as_number
-from ase_sensitivity.descriptors.base import FeatureJacobian, Floats, Ints, Rows, StreamedJacobian
+from ase_sensitivity.descriptors.base import (
+    FeatureJacobian,
+    Floats,
+    Ints,
+    Rows,
+    Shortcuts,
+    StreamedJacobian,
+)
 from ase_sensitivity.descriptors.quip_arguments import chemical_species
 from ase_sensitivity.descriptors.soap.basis import Basis
 from ase_sensitivity.descriptors.soap.environments import ALL_SPECIES, Environments
@@ -32,7 +39,7 @@ AT_ONCE = 16
 """Displacements that `derivatives_of_squares` keeps all pairs' changes of."""
 
 
-class SOAP:
+class SOAP(Shortcuts):
     r"""Smooth overlap of atomic positions, with analytic Jacobian.
 
     The neighbours of a centre, smeared by Gaussians, are expanded in radial functions and
@@ -289,7 +296,7 @@ class SOAP:
         TypeError, ValueError
             If the structure is unusable.
         """
-        return self.rows(atoms)[0][0]
+        return self._calculate(self._environments(atoms), gradients=False)[0]
 
     def rows(self, atoms: Atoms) -> list[Rows]:
         """Features and the atom at the centre of each row; one part.

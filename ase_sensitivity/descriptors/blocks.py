@@ -1,0 +1,410 @@
+"""Jacobians that consist of blocks, one for each row of features and neighbour image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import scipy
+
+from ase_sensitivity.arguments import as_number, is_number
+from ase_sensitivity.descriptors.arrays import as_floats, as_indices
+from ase_sensitivity.descriptors.contract import BlockJacobian, Range
+from ase_sensitivity.structure import Floats, Ints, NeighborPairs
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureJacobian(BlockJacobian):
+    """Derivatives of atom-centred features, a dense block for each row and neighbour image.
+
+    Arrays may have any data type, order, stride and byte order; they are kept as contiguous arrays
+    of doubles and of integers, and ``precision`` follows.
+
+    Parameters
+    ----------
+    features
+        Feature vectors, of shape (n_rows, n_features). Most descriptors have one row per centre;
+        pair and triplet descriptors have several rows with the same centre.
+    centers
+        Atom at the centre of each row, of shape (n_rows,); -1 for a row that belongs to the whole
+        structure, such as an average.
+    row
+        The row that each block differentiates, ascending, of shape (n_blocks,).
+    atom
+        The atom that moves, of shape (n_blocks,). An atom appears once per periodic image that the
+        row depends on; the centre itself is one of them.
+    displacement
+        From the centre to that image of the atom, in Å, of shape (n_blocks, 3); 0 for the centre
+        itself and for rows that belong to the whole structure.
+    blocks
+        d features / d position of that image, in 1/Å, of shape (n_blocks, 3, n_features).
+    n_atoms
+        Number of atoms of the structure.
+    cutoff
+        Radius in Å within which an atom is heard directly; infinite if unknown. Fragments are
+        atoms that no path of such neighbours connects.
+    center_atoms
+        All atoms that are centres, where ``centers`` does not tell (rows of the whole structure).
+    precision
+        Relative accuracy of the blocks; 1e-15 for analytic derivatives, and no less than what the
+        data type of the arrays allows: 1.2e-7 for single precision.
+    pairs
+        All pairs of atoms within the cutoff, if they are known: nobody has to list them again.
+    per_image
+        Whether the periodic images of an atom have blocks of their own. If False they are summed in
+        one, and environment scope and derivatives by strain are refused. Without periodic images,
+        or where no row depends on two images of one atom, it is True.
+    reach
+        Radius in Å beyond which nothing matters to a row: no less than the cutoff, which it is by
+        default. A descriptor that passes messages on has the cutoff of one hop, and the reach of
+        all. Symmetries of environments are those of all atoms within it.
+
+    Raises
+    ------
+    ValueError
+        If an array has another shape, is no array of real numbers or integers in the memory of the
+        host, or names a row or an atom that does not exist.
+    """
+
+    features: Floats
+    centers: Ints
+    row: Ints
+    atom: Ints
+    displacement: Floats
+    blocks: Floats
+    n_atoms: int
+    cutoff: float
+    center_atoms: Ints = field(default_factory=lambda: np.empty(0, dtype=np.intp))
+    precision: float = 1e-15
+    pairs: NeighborPairs | None = None
+    per_image: bool = True
+    reach: float = 0.0
+
+    def __post_init__(self) -> None:
+        found: dict[str, Any] = {}
+        precision = as_number("precision", self.precision, "positive")
+        for name in ("features", "displacement", "blocks"):
+            found[name], coarse = as_floats(name, getattr(self, name))
+            precision = max(precision, coarse)
+        if found["features"].ndim != 2:
+            raise ValueError(
+                f"`features` has shape {found['features'].shape} but must be (n_rows, n_features)"
+            )
+        n_rows, n_features = found["features"].shape
+        bounds = {
+            "centers": (-1, self.n_atoms),
+            "row": (0, n_rows),
+            "atom": (0, self.n_atoms),
+            "center_atoms": (0, self.n_atoms),
+        }
+        for name, (lowest, end) in bounds.items():
+            found[name] = as_indices(name, getattr(self, name), lowest, end)
+        n_blocks = found["row"].size
+        expected = {
+            "features": (n_rows, n_features),
+            "centers": (n_rows,),
+            "row": (n_blocks,),
+            "atom": (n_blocks,),
+            "displacement": (n_blocks, 3),
+            "blocks": (n_blocks, 3, n_features),
+        }
+        for name, shape in expected.items():
+            if found[name].shape != shape:
+                raise ValueError(f"`{name}` has shape {found[name].shape} but must be {shape}")
+        if (found["row"][1:] < found["row"][:-1]).any():
+            raise ValueError("`row` must be in ascending order")
+        if len(found["center_atoms"]) == 0:
+            found["center_atoms"] = np.unique(found["centers"][found["centers"] >= 0])
+        found["precision"] = precision
+        found["reach"] = _as_reach(self.reach, self.cutoff)
+        for name, value in found.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def parts(self) -> tuple[FeatureJacobian, ...]:
+        """The Jacobian as a sequence of Jacobians of uniform feature length."""
+        return (self,)
+
+    @property
+    def ranges(self) -> tuple[Range, ...]:
+        """How far which centres see."""
+        whole = bool((self.centers < 0).any())
+        return (Range(self.cutoff, self.center_atoms, self.pairs, whole, self.reach),)
+
+    def of_rows(self, start: int, stop: int) -> FeatureJacobian:
+        """The part that belongs to a range of rows."""
+        first, last = np.searchsorted(self.row, (start, stop))
+        blocks = slice(first, last)
+        return replace(
+            self,
+            features=self.features[start:stop],
+            centers=self.centers[start:stop],
+            row=self.row[blocks] - start,
+            atom=self.atom[blocks],
+            displacement=self.displacement[blocks],
+            blocks=self.blocks[blocks],
+        )
+
+    @property
+    def has_displacements(self) -> bool:
+        """Whether every block tells where in space the image is that it belongs to."""
+        return self.per_image and not bool((self.centers < 0).any())
+
+    @property
+    def center(self) -> Ints:
+        """Atom at the centre of each block's row, of shape (n_blocks,)."""
+        return self.centers[self.row]
+
+    @property
+    def keys(self) -> Ints:
+        """Atom and image of each block as integers: images are a lattice vector from each other."""
+        return np.column_stack([self.atom, np.rint(self.displacement / 1e-3)]).astype(np.intp)
+
+    def check_finite(self) -> None:
+        """Raise ValueError if a feature or a derivative is not a finite number."""
+        for name, array in (("feature", self.features), ("derivative", self.blocks)):
+            bad = ~np.isfinite(array).all(axis=tuple(range(1, array.ndim)))
+            if bad.any():
+                first = int(np.flatnonzero(bad)[0])
+                row = first if name == "feature" else int(self.row[first])
+                raise ValueError(f"the descriptor gave a {name} of row {row} that is not finite")
+
+    def row_blocks(
+        self, column: Ints, rows: Ints | None = None
+    ) -> Iterator[tuple[Ints, Floats, float | None]]:
+        """Per row of features: its columns (atoms) and the dense transposed Jacobian over them.
+
+        Parameters
+        ----------
+        column
+            The column of each block, of shape (n_blocks,); -1 leaves the block out. Blocks of a row
+            with the same column (images of one atom) are summed.
+        rows
+            The rows wanted, of shape (any,); by default all.
+
+        Yields
+        ------
+        columns
+            Distinct columns, of shape (m,).
+        block
+            Derivatives of shape (3 m, n_features).
+        square
+            Sum of the squares of all derivatives before images were summed; None if none were.
+        """
+        from ase_sensitivity.descriptors.accumulate import rows_with_repeated, sum_blocks
+
+        bounds = self._bounds
+        repeated = rows_with_repeated(bounds, column, column.max(initial=-1) + 1)
+        left_out = np.zeros(len(self.features), dtype=bool)
+        left_out[self.row[column < 0]] = True
+        for row in range(len(self.features)) if rows is None else rows.tolist():
+            start, stop = bounds[row], bounds[row + 1]
+            columns, blocks = column[start:stop], self.blocks[start:stop]
+            if left_out[row]:
+                kept = columns >= 0
+                columns, blocks = columns[kept], blocks[kept]
+            if len(columns) == 0:
+                continue
+            square = None
+            if repeated[row]:
+                square = float(np.vdot(blocks, blocks))
+                columns, where = np.unique(columns, return_inverse=True)
+                summed = np.zeros((len(columns), 3 * self.features.shape[1]))
+                sum_blocks(blocks.reshape(len(where), -1), where, summed)
+                blocks = summed
+            yield columns, blocks.reshape(3 * len(columns), -1), square
+
+    @property
+    def _bounds(self) -> Ints:
+        """First block of each row, of shape (n_rows + 1,)."""
+        return np.searchsorted(self.row, np.arange(len(self.features) + 1))
+
+    def _matrices(self) -> Iterator[tuple[int, slice, Floats]]:
+        """Each row of features, its blocks, and those as a matrix (3 n_blocks, n_features)."""
+        for row, (start, stop) in enumerate(pairwise(self._bounds.tolist())):
+            matrix = self.blocks[start:stop].reshape(3 * (stop - start), -1)
+            yield row, slice(start, stop), matrix
+
+    def changes(self, displacements: Floats) -> Floats:
+        """J v of shape (m, n_rows, n_features), for displacements of shape (m, n_atoms, 3)."""
+        m = len(displacements)
+        found = np.empty((m, *self.features.shape))
+        for row, own, matrix in self._matrices():
+            found[:, row] = displacements[:, self.atom[own]].reshape(m, len(matrix)) @ matrix
+        return found
+
+    def forces(self, weights: Floats) -> Floats:
+        """What each block adds to J^T w, (m, n_blocks, 3), for w of (m, n_rows, n_features)."""
+        m = len(weights)
+        found = np.empty((m, len(self.row), 3))
+        for row, own, matrix in self._matrices():
+            found[:, own] = (weights[:, row] @ matrix.T).reshape(m, -1, 3)
+        return found
+
+    def add_gram(self, column: Ints, total: Floats) -> float:
+        """Add J^T J, row by row of features, and return the sum of the squares of all blocks.
+
+        Parameters
+        ----------
+        column
+            As in :meth:`row_blocks`.
+        total
+            Of shape (3 n_columns, 3 n_columns). Only its lower triangle means anything afterwards.
+        """
+        from ase_sensitivity.descriptors.accumulate import (
+            LARGE,
+            add_at,
+            add_products,
+            rows_with_repeated,
+        )
+
+        bounds, length = self._bounds, self.features.shape[1]
+        apart = rows_with_repeated(bounds, column, len(total) // 3)
+        apart |= 4.5 * np.diff(bounds) ** 2 * length > LARGE
+        rows = np.flatnonzero(~apart)
+        squares: float = 0.0
+        if len(rows):
+            squares = add_products(self.blocks.reshape(-1), length, bounds, rows, column, total)
+        if len(rows) < len(apart):
+            for columns, block, square in self.row_blocks(column, np.flatnonzero(apart)):
+                product = block @ block.T
+                add_at(total, columns, product)
+                squares += float(product.trace()) if square is None else square
+        return squares
+
+    def r_factors(self, column: Ints) -> Iterator[tuple[Ints, Floats]]:
+        """Columns and R factor of every row's QR decomposition, of shape (rank bound, 3 m).
+
+        Together they have the same J^T J, without ever squaring a singular value.
+        """
+        for columns, block, _ in self.row_blocks(column):
+            r = scipy.linalg.qr(block.T, mode="r", check_finite=False)[0]
+            yield columns, r[: min(block.shape)]
+
+    def dense(self, column: Ints, n_columns: int) -> Floats:
+        """J of shape (n_rows * n_features, 3 n_columns). For small cases and tests."""
+        n_features = self.features.shape[1]
+        total = np.zeros((len(self.features), n_features, n_columns, 3))
+        for r, c, block in zip(self.row, column, self.blocks, strict=True):
+            if c >= 0:
+                total[r, :, c] += block.T
+        return total.reshape(len(self.features) * n_features, 3 * n_columns)
+
+    def __repr__(self) -> str:
+        return (
+            f"FeatureJacobian({len(self.centers)} rows of {self.features.shape[1]} features, "
+            f"{len(self.row)} blocks)"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class StackedJacobian(BlockJacobian):
+    """Jacobians of several descriptors of one structure, seen together as one map.
+
+    Their feature vectors differ in length and their rows need not have the same centres, so they
+    stay apart in ``parts``. Every method of the spectrum stage loops over ``parts``.
+    """
+
+    parts: tuple[FeatureJacobian, ...]
+
+    @property
+    def features(self) -> Floats:
+        """All features, block-diagonal: each part has its own rows and its own columns."""
+        return scipy.linalg.block_diag(*(part.features for part in self.parts))
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms of the structure."""
+        return self.parts[0].n_atoms
+
+    @property
+    def precision(self) -> float:
+        """Relative accuracy of the least accurate part."""
+        return max(part.precision for part in self.parts)
+
+    @property
+    def per_image(self) -> bool:
+        """Whether all parts keep periodic images apart."""
+        return all(part.per_image for part in self.parts)
+
+    @property
+    def ranges(self) -> tuple[Range, ...]:
+        """How far which centres see, of each part."""
+        return tuple(entry for part in self.parts for entry in part.ranges)
+
+    def __repr__(self) -> str:
+        return f"StackedJacobian({list(self.parts)!r})"
+
+
+class StreamedJacobian(BlockJacobian):
+    """A Jacobian that never is in memory as a whole: some rows at a time, computed when asked for.
+
+    Parameters
+    ----------
+    compute
+        ``compute(start, stop)`` gives the Jacobian of a range of rows.
+    bounds
+        Ascending row numbers: the ends of the ranges, the first one 0.
+    n_atoms, cutoff, center_atoms, precision, pairs, per_image, reach
+        As in :class:`FeatureJacobian`.
+    """
+
+    n_atoms: int
+    precision: float
+    per_image: bool
+    ranges: tuple[Range, ...]
+
+    def __init__(
+        self,
+        compute: Callable[[int, int], FeatureJacobian],
+        bounds: Sequence[int],
+        *,
+        n_atoms: int,
+        cutoff: float,
+        center_atoms: Ints,
+        precision: float = 1e-15,
+        pairs: NeighborPairs | None = None,
+        per_image: bool = True,
+        reach: float = 0.0,
+    ) -> None:
+        self._compute = compute
+        self._bounds = tuple(bounds)
+        self.n_atoms = n_atoms
+        self.precision = precision
+        self.per_image = per_image
+        self.ranges = (Range(cutoff, center_atoms, pairs, reach=_as_reach(reach, cutoff)),)
+
+    @property
+    def features(self) -> Floats:
+        """All features, computed anew each time."""
+        return np.concatenate([part.features for part in self.parts])
+
+    @property
+    def parts(self) -> Iterator[FeatureJacobian]:
+        """The Jacobian, one range of rows after the other; computed anew each time.
+
+        Raises
+        ------
+        ValueError
+            If one is less accurate than the whole is said to be.
+        """
+        for start, stop in pairwise(self._bounds):
+            part = self._compute(start, stop)
+            if part.precision > self.precision:
+                raise ValueError(
+                    f"`precision` is {self.precision:g} but rows {start} to {stop - 1} are good to "
+                    f"{part.precision:.2g} only; say so to StreamedJacobian"
+                )
+            yield part
+
+
+def _as_reach(reach: float, cutoff: float) -> float:
+    if not (is_number(reach) and reach >= 0):
+        raise ValueError(f"`reach` is {reach!r} but must be a number of Å, the cutoff or more")
+    return max(float(reach), float(cutoff))
+
+
+WholeJacobian = FeatureJacobian | StackedJacobian
