@@ -146,6 +146,17 @@ class TestWithoutBlocks:
             found.singular_values, exact.singular_values, atol=1e-12 * exact.scale
         )
 
+    def test_what_is_kept_is_not_changed(self):
+        """A class may hand out the same array again."""
+        atoms = molecule("CH4")
+        automatic = Automatic()
+        jacobian = automatic.jacobian(atoms)
+        kept = jacobian.gram()
+        jacobian.gram = lambda atoms=None: kept
+        before = kept.copy()
+        assert spectrum(structure_view(jacobian, atoms)).n_null == 2
+        np.testing.assert_array_equal(kept, before)
+
     def test_small_values_are_refined_by_apply(self):
         """Down to where a Gram matrix knows nothing any more."""
         atoms = molecule("C2H6")  # whose printed geometry is not quite symmetric

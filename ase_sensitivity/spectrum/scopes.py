@@ -137,7 +137,7 @@ class View:
     @property
     def parts(self) -> Iterable[FeatureJacobian]:
         """Those of the Jacobian; ValueError if it has products only."""
-        return in_blocks(self.jacobian, "this").parts
+        return in_blocks(self.jacobian, "a derivative").parts
 
     @property
     def n_columns(self) -> int:
@@ -156,7 +156,7 @@ class View:
         n = self.n_columns
         sums = Sums()
         if not isinstance(self.jacobian, BlockJacobian):
-            total = self.jacobian.gram(self.atoms)
+            total = np.array(self.jacobian.gram(self.atoms), dtype=float)  # is changed in place
             sums.squares = float(total.trace())
             sums.features = n * float((self.jacobian.features**2).sum())
             if not math.isfinite(sums.squares):
@@ -188,7 +188,7 @@ class View:
         """J times modes (3 n_columns, m), of shape (all features, m)."""
         moved = np.zeros((modes.shape[1], self.jacobian.n_atoms, 3))
         moved[:, self.atoms] = modes.T.reshape(-1, self.n_columns, 3)
-        return self.jacobian.apply(moved).T
+        return np.asarray(self.jacobian.apply(moved), dtype=float).T
 
     def dense(self) -> Floats:
         """J itself, of shape (all features, 3 n_columns). For small cases and tests."""
