@@ -22,6 +22,7 @@ from ase_sensitivity.cli.app import main
 from ase_sensitivity.dataset.result import ScanResult
 from ase_sensitivity.dataset.scan import scan
 from tests.conftest import hears_interrupts
+from tests.scanning import but_progress
 
 SOAP = "soap cutoff=3 n_max=2 l_max=1 atom_sigma=0.5"
 LARGE_SOAP = "soap cutoff=4 n_max=20 l_max=10 atom_sigma=0.5"
@@ -256,6 +257,7 @@ def test_an_interrupted_scan_goes_on(number, more):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert out == ""
+    err = but_progress(err)
     assert err.startswith("ase-sensitivity: error: interrupted: ")
     assert err.count("\n") == 1
     assert "same command" in err

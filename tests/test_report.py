@@ -433,6 +433,7 @@ def page(result, tmp_path_factory) -> Path:
     return path
 
 
+@pytest.mark.slow
 class TestBrowser:
     def test_the_worst_frame_is_shown_first(self, browser, page, result):
         opened(browser, page)
@@ -547,7 +548,6 @@ class TestBrowser:
         assert text == ("#e6e9ee" if dark else "#1d2129")
         assert complaints(browser) == []
 
-    @pytest.mark.slow
     def test_the_soft_mode_moves_if_motion_is_wanted(self, browser, page):
         opened(browser, page, 390, dark=True)  # few pixels to draw, and open already
         browser.execute_script("document.getElementById('structure').scrollIntoView()")
@@ -581,7 +581,6 @@ class TestBrowser:
         assert browser.execute_script(script) == "motion in this mode"
         assert complaints(browser) == []
 
-    @pytest.mark.slow
     def test_many_frames(self, browser, tmp_path):
         path = tmp_path / "report.html"
         write_report(made_up(100_000), path)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
-import scipy
 from ase import Atoms
 
 from ase_sensitivity.dataset.evaluation import Task
@@ -197,7 +196,7 @@ class Surroundings:
         if length not in self._axes:
             random = np.random.default_rng(0).normal(size=(length, AXES))
             axes = np.zeros((length, AXES))
-            axes[:, : min(length, AXES)] = scipy.linalg.qr(random, mode="economic")[0]
+            axes[:, : min(length, AXES)] = np.linalg.qr(random)[0]
             self._axes[length] = axes
         return self._axes[length]
 

@@ -209,6 +209,12 @@ class QUIPDescriptor(Shortcuts):
         return max(part.cutoff for part in self._parts)
 
     @property
+    def reach(self) -> float:
+        """Radius in Å beyond which nothing matters to a row: clusters are chains of atoms."""
+        parts = self._parts
+        return max(part.reach if isinstance(part, _QUIPPart) else part.cutoff for part in parts)
+
+    @property
     def body_order(self) -> int:
         """The largest body order of the strings."""
         return max(arguments.body_order for arguments in self._arguments)
@@ -415,6 +421,9 @@ class _QUIPPart:
             self._quip = Descriptor(str(self.arguments))
             self.cutoff = float(self._quip.cutoff())
             self.n_features = int(self._quip.dimensions())
+        # A chain of atoms, each within the cutoff of the next: the first need not hear the last.
+        links = arguments.body_order - 1 if arguments.kind == "distance_Nb" else 1
+        self.reach = links * self.cutoff
         if self.n_features < 1:
             raise ValueError(f"{str(self.arguments)!r} has no features")
 
@@ -461,6 +470,7 @@ class _QUIPPart:
             blocks=np.concatenate([row["blocks"] for row in rows]),
             n_atoms=len(atoms),
             cutoff=self.cutoff,
+            reach=self.reach,
             center_atoms=center_atoms,
             pairs=pairs,
         )
@@ -523,6 +533,7 @@ class _QUIPPart:
             blocks=np.empty((0, 3, self.n_features)),
             n_atoms=n_atoms,
             cutoff=self.cutoff,
+            reach=self.reach,
         )
 
 

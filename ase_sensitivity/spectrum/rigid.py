@@ -80,7 +80,7 @@ def fragments(atoms: Atoms, ranges: Iterable[Range]) -> list[Fragment]:
     cycles = offset[first] + shift - offset[second]
     around = cycles.any(axis=1)
     cycles, root_of_cycle = cycles[around], root[first[around]]
-    cell = atoms.cell.array
+    cell = np.where(atoms.pbc[:, None], atoms.cell.array, 0.0)  # what else it says has no meaning
     unfolded = atoms.positions + offset @ cell
     found = []
     for label in np.unique(root):
