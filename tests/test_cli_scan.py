@@ -232,7 +232,7 @@ def test_a_dask_cluster_finds_the_same(data):
     ("number", "more"),
     [
         (signal.SIGINT, []),
-        (signal.SIGTERM, []),
+        pytest.param(signal.SIGTERM, [], marks=pytest.mark.slow),
         pytest.param(signal.SIGINT, ["--workers", "2"], marks=pytest.mark.slow),
     ],
 )

@@ -106,7 +106,12 @@ def test_nothing_is_obeyed(case) -> None:
             assert letter not in shown
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437", "utf-8"])
+ENCODINGS = ["latin-1", "cp437", "utf-8"]
+
+
+@pytest.mark.parametrize(
+    "encoding", ["ascii", *(pytest.param(name, marks=pytest.mark.slow) for name in ENCODINGS)]
+)
 def test_any_terminal_gets_its_summary(encoding: str) -> None:
     arguments = ["scan", "data.xyz", *GOOD, "--forces-key", "reference"]
     done = subprocess.run(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from ase.io import read
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -20,18 +21,21 @@ def run(name: str, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_twins(tmp_path):
     said = run("twins.py", "line", "--write", str(tmp_path / "twins.xyz"))
     assert "has the same features" in said
     assert len(read(tmp_path / "twins.xyz", ":")) == 2
 
 
+@pytest.mark.slow
 def test_singular_methane(tmp_path):
     settings = ("--starts", "4", "--walks", "2", "--write", str(tmp_path / "singular.xyz"))
     assert "singular by incompleteness from" in run("singular_methane.py", *settings)
     assert read(tmp_path / "singular.xyz", 0).info["cause"] == "incompleteness"
 
 
+@pytest.mark.slow
 def test_manifolds_and_the_plot_of_the_docs(tmp_path):
     said = run("manifolds.py", "--length", "0.1", "--plot", str(tmp_path / "manifolds.svg"))
     assert [line.split(":")[1].split(";")[0].strip() for line in said.splitlines()] == [

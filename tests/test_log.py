@@ -211,6 +211,7 @@ class TestWhileItRuns:
                 observer()
             assert read_log(log).step.tolist() == [*before, 7], size
 
+    @pytest.mark.slow
     def test_cut_anywhere_frames_can_be_continued(self, still, tmp_path):
         path = tmp_path / "frames.xyz"
         settings = {"trajectory": path, "on_singular": "record"}

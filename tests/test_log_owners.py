@@ -101,6 +101,7 @@ dyn.play(observer, 3)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", FILES)
 def test_another_process_is_refused_until_this_one_ends(file: str) -> None:
     with subprocess.Popen(

@@ -70,6 +70,7 @@ def test_processes_give_the_same_table(two: Executor, soap: SOAP, tmp_path: Path
         assert np.allclose(one.modes, other.modes, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_dead_worker_is_told_and_the_scan_resumed(soap: SOAP, tmp_path: Path) -> None:
     structures, fuse = water(24), tmp_path / "fuse"
     fuse.touch()

@@ -119,9 +119,10 @@ def stored(results: Path) -> int:
     return len(ScanResult.read(results)) if results.exists() else 0
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
-def test_killed_at_random_times(kills: int, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_killed_at_random_times(tmp_path: Path) -> None:
     """SIGKILL at any time, from before the database is there to the middle of a transaction."""
+    kills = 20
     results, n_frames = tmp_path / "results.db", 80 * kills
     random.seed(kills)
     sizes = [0]
