@@ -19,11 +19,10 @@ from ase_sensitivity.descriptors.base import (
     Floats,
     Ints,
     Jacobian,
-    StackedJacobian,
     jacobian_of,
     restricted,
 )
-from ase_sensitivity.descriptors.components import components, has_free_rows, weighed, weights
+from ase_sensitivity.descriptors.components import balanced, components, has_free_rows
 from ase_sensitivity.descriptors.given import Given, as_descriptor, species_in
 from ase_sensitivity.notices import ConstraintWarning, warn
 from ase_sensitivity.sensitivity import Sensitivity
@@ -152,10 +151,7 @@ def analyze(
         own = part.jacobian(jacobian)
         if look.has_center(own):
             alone[part.name] = look.at(own, part.descriptor)
-    factors = weights(seen, jacobian)
-    joint = jacobian
-    if factors is not None and isinstance(jacobian, StackedJacobian):
-        joint = StackedJacobian(weighed(jacobian.parts, factors))
+    joint = balanced(seen, jacobian)
     free = [part.name for part in parts if has_free_rows(part.jacobian(jacobian))]
     return replace(look.at(joint, seen, previous), alone=alone or None, masking=tuple(free))
 

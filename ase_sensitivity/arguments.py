@@ -1,8 +1,9 @@
-"""Arguments that are numbers or flags: a clear error for everything else."""
+"""Arguments that are numbers, flags or files: a clear error for everything else."""
 
 from __future__ import annotations
 
 import math
+import os
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -61,3 +62,9 @@ def as_flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"`{name}` is {value!r} but must be True or False")
     return bool(value)
+
+
+def check_exists(path: str | os.PathLike[str]) -> None:
+    """Raise FileNotFoundError if there is no such file."""
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"there is no file {path}")

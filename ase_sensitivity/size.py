@@ -16,6 +16,7 @@ from ase_sensitivity.spectrum.krylov import largest_eigenpairs
 from ase_sensitivity.spectrum.rigid import turned
 from ase_sensitivity.spectrum.scopes import View
 from ase_sensitivity.spectrum.solvers import spectrum
+from ase_sensitivity.structure import coordinates_of
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def _environment_gram(part: FeatureJacobian, width: float) -> Floats:
     distance = np.linalg.norm(part.displacement, axis=1)
     inside = np.clip((distance - part.reach + width) / width, 0.0, 1.0)
     weight = (1 + np.cos(np.pi * inside)) / 2
-    starts = np.searchsorted(part.row, np.arange(len(part.centers) + 1))
+    starts = part.bounds
     done: set[int] = set()
     for row, center in enumerate(part.centers.tolist()):
         chosen = np.arange(starts[row], starts[row + 1])
@@ -136,6 +137,6 @@ def _environment_gram(part: FeatureJacobian, width: float) -> Floats:
         relative[:, where[-1]] -= f
         wide = np.kron(relative, np.eye(3))
         wide -= basis @ (basis.T @ wide)
-        index = (3 * columns[:, None] + np.arange(3)).ravel()
+        index = coordinates_of(columns)
         total[np.ix_(index, index)] += wide.T @ wide
     return total

@@ -255,6 +255,12 @@ def neighbor_pairs(atoms: Atoms, cutoff: float) -> NeighborPairs:
     return NeighborPairs(first.astype(np.intp), second.astype(np.intp), shift)
 
 
+def coordinates_of(atoms: Ints) -> Ints:
+    """Numbers of the coordinates x, y, z of atoms, of shape (3 n_atoms,)."""
+    found: Ints = (3 * atoms[:, None] + np.arange(3)).ravel()
+    return found
+
+
 def shortest_distance(atoms: Atoms, cutoff: float = 3.0) -> float:
     """The shortest distance between two atoms or their images in Å; infinite beyond ``cutoff``.
 

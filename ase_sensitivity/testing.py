@@ -22,6 +22,7 @@ from ase_sensitivity.descriptors.base import (
     reach_of,
 )
 from ase_sensitivity.spectrum.scopes import structure_view
+from ase_sensitivity.structure import coordinates_of
 
 LOST = 100
 """Rounding relative to the largest number may be this many times the precision."""
@@ -115,7 +116,7 @@ def _check_products(jacobian: Jacobian, atoms: Atoms, tolerance: float, seed: in
     flat = v.reshape(3, -1)
     _agree("gram() is not J^T J of apply()", flat @ gram @ flat.T, changes @ changes.T, tolerance)
     some = rng.permutation(n)[: (n + 1) // 2]
-    where = (3 * some[:, None] + np.arange(3)).ravel()
+    where = coordinates_of(some)
     _agree("gram() of some atoms", jacobian.gram(some), gram[np.ix_(where, where)], tolerance)
     trivial = structure_view(jacobian, atoms).trivial.T.reshape(-1, n, 3)
     seen = np.abs(jacobian.apply(trivial)).max(initial=0.0) / np.abs(changes).max()

@@ -13,7 +13,14 @@ from ase_sensitivity.approach.subject import Subject
 from ase_sensitivity.descriptors.base import Floats, StackedJacobian
 from ase_sensitivity.spectrum.canonical import canonical, multiplets
 from ase_sensitivity.spectrum.scopes import View
-from ase_sensitivity.spectrum.solvers import MARGIN, NULL_TOLERANCE, Spectrum, ratio_of, spectrum
+from ase_sensitivity.spectrum.solvers import (
+    MARGIN,
+    NULL_TOLERANCE,
+    Spectrum,
+    by_svd,
+    ratio_of,
+    spectrum,
+)
 
 LOWEST = 3
 """Modes that are asked for their distance: the one with the smallest singular value need not be
@@ -60,12 +67,7 @@ class Place:
     def internal(self) -> tuple[Floats, Floats]:
         """Singular values, ascending, and modes (3 n, any), rigid motions left out."""
         basis = scipy.linalg.null_space(self.view.trivial.T)
-        reduced = scipy.linalg.qr(self.dense @ basis, mode="r", check_finite=False)[0]
-        reduced = reduced[: basis.shape[1]]
-        _, s, vt = np.linalg.svd(reduced, full_matrices=True)
-        values = np.zeros(basis.shape[1])
-        values[: len(s)] = s
-        values, modes = values[::-1], basis @ vt.T[:, ::-1]
+        values, modes = by_svd(self.dense @ basis, basis)
         zero = max(NULL_TOLERANCE, MARGIN * self.jacobian.precision) * values.max(initial=0.0)
         return values, canonical(modes, multiplets(values, zero))
 

@@ -14,7 +14,7 @@ from ase_sensitivity.approach.place import LOWEST, Place, place
 from ase_sensitivity.approach.subject import Subject, aligned, difference
 from ase_sensitivity.descriptors.base import FeatureJacobian, Floats, Ints, StackedJacobian
 from ase_sensitivity.spectrum.scopes import View
-from ase_sensitivity.structure import shortest_distance
+from ase_sensitivity.structure import coordinates_of, shortest_distance
 
 logger = logging.getLogger(__name__)
 
@@ -244,7 +244,7 @@ def _add_products(
         column = view.column(here)
         rows = zip(here.row_blocks(column), change.row_blocks(column), strict=True)
         for (columns, j, _), (_, h, _) in rows:
-            where = (3 * columns[:, None] + np.arange(3)).ravel()
+            where = coordinates_of(columns)
             cross[np.ix_(where, where)] += j @ h.T
             square[np.ix_(where, where)] += h @ h.T
         return

@@ -307,7 +307,7 @@ def _of_centers(view: View, atoms: Atoms, known: Range, tolerance: float) -> lis
 def _of_rows(view: View, part: FeatureJacobian, atoms: Atoms) -> list[Environment]:
     """The points that each row of features depends on."""
     columns = view.column(part)
-    bounds = np.searchsorted(part.row, np.arange(len(part.centers) + 1))
+    bounds = part.bounds
     distance = np.linalg.norm(part.displacement, axis=1)
     found = []
     for row in range(len(part.centers)):

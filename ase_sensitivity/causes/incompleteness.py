@@ -11,6 +11,7 @@ import scipy
 from ase_sensitivity.causes.clusters import clusters
 from ase_sensitivity.causes.environments import Environment
 from ase_sensitivity.descriptors.base import Floats, Ints
+from ase_sensitivity.structure import coordinates_of
 
 MAX_TUPLES = 300_000
 """Tuples of neighbours that are listed at most: 547 neighbours at nu = 2, 66 at nu = 3."""
@@ -88,7 +89,7 @@ def class_sums(environment: Environment, nu: int, tolerance: float) -> scipy.spa
             points.append(i)
             data.append((unit[j] - cosine[:, None] * unit[i]) / distance[i, None])
     row = np.repeat(np.concatenate(rows), 3)
-    column = (3 * np.concatenate(points)[:, None] + np.arange(3)).ravel()
+    column = coordinates_of(np.concatenate(points))
     shape = (width * (int(label.max()) + 1), 3 * n_points)
     return scipy.sparse.coo_array(
         (np.concatenate(data).ravel(), (row, column)), shape=shape

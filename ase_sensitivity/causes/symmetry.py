@@ -10,6 +10,7 @@ import scipy
 
 from ase_sensitivity.causes.clusters import clusters
 from ase_sensitivity.descriptors.base import Floats, Ints
+from ase_sensitivity.structure import coordinates_of
 
 TOLERANCE = 1e-5
 """An operation maps every point of an environment to within this distance (Å) of another one.
@@ -90,7 +91,7 @@ class PointGroup:
         ).toarray()
         found = []
         for label in range(n_orbits):
-            index = (3 * np.flatnonzero(orbit == label)[:, None] + np.arange(3)).ravel()
+            index = coordinates_of(np.flatnonzero(orbit == label))
             basis = _range(average[np.ix_(index, index)])
             wide = np.zeros((3 * n, basis.shape[1]))
             wide[index] = basis

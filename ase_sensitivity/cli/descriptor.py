@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ase_sensitivity.arguments import check_exists
 from ase_sensitivity.descriptors.base import Descriptor
-from ase_sensitivity.descriptors.given import check_exists, of_strings, species_in
+from ase_sensitivity.descriptors.given import of_strings, species_in
 from ase_sensitivity.descriptors.quip import QUIPDescriptor
 from ase_sensitivity.descriptors.quip_arguments import chemical_species
 from ase_sensitivity.descriptors.soap.soap import SOAP

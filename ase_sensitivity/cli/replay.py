@@ -10,6 +10,7 @@ import typer
 from ase_sensitivity.approach.budget import BUDGET
 from ase_sensitivity.cli import options
 from ase_sensitivity.cli.output import Interrupted, remark, say, to_json
+from ase_sensitivity.plain_text import many
 
 if TYPE_CHECKING:
     from ase_sensitivity.dynamics.log import SensitivityLog
@@ -155,10 +156,9 @@ def statistics(log: SensitivityLog) -> dict[str, Any]:
 
 def summary(found: dict[str, Any]) -> str:
     """The statistics in words."""
-    n_frames = found["n_frames"]
     failed = f", {found['n_failed']} failed" if found["n_failed"] else ""
     lines = [
-        f"{n_frames} frame{'' if n_frames == 1 else 's'}, {found['n_singular']} of them in a "
+        f"{many(found['n_frames'], 'frame')}, {found['n_singular']} of them in a "
         f"singular state{failed}."
     ]
     if found["smallest"] is not None:

@@ -18,11 +18,10 @@ from ase_sensitivity.descriptors.base import (
     Floats,
     Ints,
     StackedJacobian,
-    WholeJacobian,
     in_blocks,
     restricted,
 )
-from ase_sensitivity.descriptors.components import weighed, weights
+from ase_sensitivity.descriptors.components import balanced
 from ase_sensitivity.spectrum.scopes import View, structure_view
 from ase_sensitivity.spectrum.solvers import spectrum
 
@@ -92,10 +91,7 @@ def jointly_lost(frames: Sequence[Bounded], descriptor: Descriptor, epsilon: flo
         _side_by_side(same, numbers, starts, epsilon)
         for same in zip(*(jacobian.parts for jacobian in each), strict=True)
     ]
-    joint: WholeJacobian = StackedJacobian(tuple(parts)) if len(parts) > 1 else parts[0]
-    factors = weights(descriptor, joint)
-    if factors is not None:
-        joint = StackedJacobian(weighed(parts, factors))
+    joint = balanced(descriptor, StackedJacobian(tuple(parts)) if len(parts) > 1 else parts[0])
     trivial = [
         structure_view(jacobian, frame.atoms).trivial
         for jacobian, frame in zip(each, frames, strict=True)

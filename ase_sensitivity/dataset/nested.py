@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import numpy as np
 from ase import Atoms
 
 from ase_sensitivity.descriptors.base import FeatureJacobian, Floats
@@ -78,6 +77,6 @@ def lower(soap: SOAP, jacobian: FeatureJacobian, l_max: int) -> GivenJacobian:
     if soap.normalise:
         from ase_sensitivity.descriptors.soap.basis import normalised
 
-        starts = np.searchsorted(part.row, np.arange(len(part.centers) + 1))
+        starts = part.bounds
         normalised(part.features, part.blocks, starts)
     return GivenJacobian(soap, part)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from ase_sensitivity.arguments import check_exists
 from ase_sensitivity.dataset.files import from_the_front, length_of, read_file, read_rows
 from ase_sensitivity.dataset.lammps import check_type_map, has_types_for_elements
 from ase_sensitivity.descriptors.given import as_descriptor, no_species, species_in
@@ -73,8 +74,8 @@ def check_frames(frames: Frames) -> None:
                 raise TypeError(f"`frames` has {item!r}, which is neither an ase.Atoms nor a file")
             if isinstance(item, str | Path):
                 name, _ = split_name(item)
-                if "://" not in name and not os.path.exists(name):
-                    raise FileNotFoundError(f"there is no file {name}")
+                if "://" not in name:
+                    check_exists(name)
 
 
 def split_name(path: str | Path, otherwise: str = ":") -> tuple[str, slice | str]:

@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ase_sensitivity.arguments import check_exists
 from ase_sensitivity.dataset.forces import THRESHOLDS
 from ase_sensitivity.dataset.record import COLUMNS, TEXT, WHOLE, FrameRecord, rows_alone
 from ase_sensitivity.dataset.records import Store
 from ase_sensitivity.dataset.store import DatabaseStore
 from ase_sensitivity.dataset.summary import Summary
 from ase_sensitivity.descriptors.base import Floats
+from ase_sensitivity.plain_text import many
 
 ROWS = 4096
 """Rows that are turned into Parquet at a time."""
@@ -65,8 +67,8 @@ class ScanResult:
         """
         if not isinstance(name, str | os.PathLike):
             raise TypeError(f"`name` is {name!r} but must be a path or the URL of a database")
-        if "://" not in str(name) and not Path(name).exists():
-            raise FileNotFoundError(f"there is no file {name}")
+        if "://" not in str(name):
+            check_exists(name)
         return cls(DatabaseStore(name))
 
     def __len__(self) -> int:
@@ -187,8 +189,8 @@ class ScanResult:
         """What the database holds besides, a line if it holds something."""
         if not self.n_besides:
             return []
-        frames = "1 frame" if self.n_besides == 1 else f"{self.n_besides} frames"
-        return [f"The database holds {frames} besides, which this is not about."]
+        held = many(self.n_besides, "frame")
+        return [f"The database holds {held} besides, which this is not about."]
 
     @property
     def irreducible_alone(self) -> dict[str, float | None]:

@@ -39,6 +39,8 @@ class Search:
     """
 
     def __init__(self, around: Surroundings, epsilon: float, delta: float, max_pairs: int) -> None:
+        from scipy.cluster.hierarchy import DisjointSet  # loads much
+
         self.around = around
         self.epsilon = epsilon
         self.delta = delta
@@ -48,7 +50,7 @@ class Search:
         self.duplicates: list[Pair] = []
         self.copies: list[tuple[int, int]] = []
         self.stopped = False
-        self._parent = list(range(len(around)))
+        self._same = DisjointSet(range(len(around)))
         cutoff = reach_of(around.descriptor)
         weightless = min(cutoff * np.sqrt(epsilon / delta), cutoff / 2)
         self.reach: tuple[float, float] = (np.inf, np.inf)
@@ -77,7 +79,8 @@ class Search:
             if not first:
                 others = others[self.copy_of[others] >= 0]
             others, distances = self._near(i, others)
-            self._join(i, others)
+            for j in others.tolist():
+                self._same.merge(i, j)
             if self.stopped:  # what has the same features is still wanted, but no match
                 identical[others[distances <= IDENTICAL * self.epsilon]] = True
                 continue
@@ -108,17 +111,10 @@ class Search:
     @property
     def seen_as(self) -> Ints:
         """Environments that are linked by the same features have the same number, shape (n,)."""
-        return np.array([self._root(i) for i in range(len(self.around))], dtype=np.intp)
-
-    def _root(self, i: int) -> int:
-        while self._parent[i] != i:
-            self._parent[i] = i = self._parent[self._parent[i]]
-        return i
-
-    def _join(self, i: int, others: Ints) -> None:
-        for j in others.tolist():
-            one, other = self._root(i), self._root(j)
-            self._parent[max(one, other)] = min(one, other)
+        found = np.empty(len(self.around), dtype=np.intp)
+        for alike in self._same.subsets():
+            found[list(alike)] = min(alike)
+        return found
 
     def _near(self, i: int, others: Ints) -> tuple[Ints, Floats]:
         """Those whose full features are the same, in order, and how far they are."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from ase_sensitivity.causes.cause import CAUSES, NULL_CAUSES, SPURIOUS
 from ase_sensitivity.dataset.record import causes_of, is_analyzed, is_blind, rows_alone
+from ase_sensitivity.plain_text import many
 from ase_sensitivity.sensitivity import NEARLY, not_among, said_of_pairs
 
 NET_FORCE = 1e-3
@@ -95,7 +96,7 @@ class Summary:
     def add(self, row: Mapping[str, Any]) -> None:
         """Count a row in."""
         self.n_frames += 1
-        where = f"{row['source']}@{row['index']}"
+        where = _of(row)
         if row["error"] is not None:
             self.n_failed += 1
             self.errors[row["error"]] += 1
@@ -182,9 +183,9 @@ class Summary:
 
     def summary(self) -> str:
         """What was found, in words."""
-        lines = [f"{_frames(self.n_frames)}, {self.n_failed} with an error."]
+        lines = [f"{many(self.n_frames, 'frame')}, {self.n_failed} with an error."]
         lines += [
-            f"{_frames(number)} where {not_among(unseen.split(', '))}."
+            f"{many(number, 'frame')} where {not_among(unseen.split(', '))}."
             for unseen, number in self.unseen.most_common()
         ]
         lines += self.findings()
@@ -195,8 +196,8 @@ class Summary:
             )
         if self.n_net:
             lines.append(
-                f"{_frames(self.n_net)} with a net force above {NET_FORCE:g} eV/Å, which no model "
-                "can have and which is not counted above: check the data."
+                f"{many(self.n_net, 'frame')} with a net force above {NET_FORCE:g} eV/Å, which no "
+                "model can have and which is not counted above: check the data."
             )
         return "\n".join([*lines, *self.notes()])
 
@@ -216,7 +217,7 @@ class Summary:
         if worst := self.worst.get("ratio"):
             lines.append(f"Smallest sigma_min / sigma_max: {worst['ratio']:.2e}, in {_of(worst)}.")
         lines += [
-            f"{_frames(self.causes[cause])} because of {cause}: {CAUSES[cause].text}."
+            f"{many(self.causes[cause], 'frame')} because of {cause}: {CAUSES[cause].text}."
             for cause in NULL_CAUSES
             if self.causes[cause]
         ]
@@ -247,10 +248,6 @@ class Summary:
         for name, own in self.alone.items():
             lines += [f"{name} alone:", *(f"  {line}" for line in own.findings())]
         return lines
-
-
-def _frames(number: int) -> str:
-    return f"{number} frame" if number == 1 else f"{number} frames"
 
 
 def _of(row: Mapping[str, Any]) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
+from ase_sensitivity.plain_text import many
+
 INTEGER = re.compile(r"[+-]?\d+")
 
 
@@ -58,7 +60,7 @@ def fault_of_rows(rows: Sequence[str], line: int, columns: Sequence[tuple[str, s
     for number, row in enumerate(rows, line):
         words = row.split()
         if len(words) < len(columns):
-            return f"line {number} has {_columns(len(words))}, not {len(columns)}"
+            return f"line {number} has {many(len(words), 'column')}, not {len(columns)}"
         for (name, kind), word in zip(columns, words, strict=False):
             if name == "species" and not is_symbol(word):
                 return (
@@ -73,8 +75,7 @@ def fault_of_rows(rows: Sequence[str], line: int, columns: Sequence[tuple[str, s
 
 def lines_missing(begin: int, missing: int) -> str:
     """What is wrong with a frame that begins in a line and lacks so many lines at its end."""
-    lines = "1 line" if missing == 1 else f"{missing} lines"
-    return f"the frame that begins in line {begin} ends {lines} too early"
+    return f"the frame that begins in line {begin} ends {many(missing, 'line')} too early"
 
 
 def is_symbol(word: str) -> bool:
@@ -101,10 +102,6 @@ def _hint(word: str) -> str:
             if symbol in atomic_numbers:
                 return f"; write {symbol} if that is meant, labels are not read"
     return "; write symbols such as H or Si"
-
-
-def _columns(number: int) -> str:
-    return "1 column" if number == 1 else f"{number} columns"
 
 
 def _is_number(word: str) -> bool:

@@ -94,13 +94,13 @@ class FeatureJacobian(BlockJacobian):
                 f"`features` has shape {found['features'].shape} but must be (n_rows, n_features)"
             )
         n_rows, n_features = found["features"].shape
-        bounds = {
+        limits = {
             "centers": (-1, self.n_atoms),
             "row": (0, n_rows),
             "atom": (0, self.n_atoms),
             "center_atoms": (0, self.n_atoms),
         }
-        for name, (lowest, end) in bounds.items():
+        for name, (lowest, end) in limits.items():
             found[name] = as_indices(name, getattr(self, name), lowest, end)
         n_blocks = found["row"].size
         expected = {
@@ -196,7 +196,7 @@ class FeatureJacobian(BlockJacobian):
         """
         from ase_sensitivity.descriptors.accumulate import rows_with_repeated, sum_blocks
 
-        bounds = self._bounds
+        bounds = self.bounds
         repeated = rows_with_repeated(bounds, column, column.max(initial=-1) + 1)
         left_out = np.zeros(len(self.features), dtype=bool)
         left_out[self.row[column < 0]] = True
@@ -218,13 +218,13 @@ class FeatureJacobian(BlockJacobian):
             yield columns, blocks.reshape(3 * len(columns), -1), square
 
     @property
-    def _bounds(self) -> Ints:
+    def bounds(self) -> Ints:
         """First block of each row, of shape (n_rows + 1,)."""
         return np.searchsorted(self.row, np.arange(len(self.features) + 1))
 
     def _matrices(self) -> Iterator[tuple[int, slice, Floats]]:
         """Each row of features, its blocks, and those as a matrix (3 n_blocks, n_features)."""
-        for row, (start, stop) in enumerate(pairwise(self._bounds.tolist())):
+        for row, (start, stop) in enumerate(pairwise(self.bounds.tolist())):
             matrix = self.blocks[start:stop].reshape(3 * (stop - start), -1)
             yield row, slice(start, stop), matrix
 
@@ -261,7 +261,7 @@ class FeatureJacobian(BlockJacobian):
             rows_with_repeated,
         )
 
-        bounds, length = self._bounds, self.features.shape[1]
+        bounds, length = self.bounds, self.features.shape[1]
         apart = rows_with_repeated(bounds, column, len(total) // 3)
         apart |= 4.5 * np.diff(bounds) ** 2 * length > LARGE
         rows = np.flatnonzero(~apart)

@@ -124,6 +124,14 @@ def _size(arrays: Iterable[Floats]) -> float:
     return math.sqrt(sum(float(np.vdot(array, array)) for array in arrays))
 
 
+def balanced(descriptor: Descriptor, jacobian: Jacobian) -> Jacobian:
+    """The Jacobian with its parts multiplied by their :func:`weights`, if there are any."""
+    factors = weights(descriptor, jacobian)
+    if factors is None or not isinstance(jacobian, StackedJacobian):
+        return jacobian
+    return StackedJacobian(weighed(jacobian.parts, factors))
+
+
 def weighed(
     parts: Sequence[FeatureJacobian], factors: Sequence[Floats] | None
 ) -> tuple[FeatureJacobian, ...]:

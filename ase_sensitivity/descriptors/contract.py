@@ -106,30 +106,16 @@ class Jacobian(Protocol):
         ...
 
 
-class BlockJacobian:
+if TYPE_CHECKING:
+    _Contract = Jacobian
+else:
+    _Contract = object  # its properties would leave no room for the fields of some subclasses
+
+
+class BlockJacobian(_Contract):
     """A Jacobian that consists of blocks, part by part, and has its products from them."""
 
-    if TYPE_CHECKING:  # fields of some subclasses, for which a property has no room
-
-        @property
-        def features(self) -> Floats:
-            """The features."""
-
-        @property
-        def n_atoms(self) -> int:
-            """Number of atoms of the structure."""
-
-        @property
-        def precision(self) -> float:
-            """Relative accuracy of the blocks."""
-
-        @property
-        def per_image(self) -> bool:
-            """Whether periodic images of an atom are kept apart."""
-
-        @property
-        def ranges(self) -> tuple[Range, ...]:
-            """How far which centres see."""
+    if TYPE_CHECKING:
 
         @property
         def parts(self) -> Iterable[FeatureJacobian]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from ase import Atoms
@@ -79,12 +78,6 @@ def check_is_no_file(text: str) -> None:
         )
     if name.endswith(".toml"):
         raise ValueError(f"{name} is a TOML file, which only the command line reads; give a string")
-
-
-def check_exists(path: str | Path) -> None:
-    """Raise FileNotFoundError if there is no such file."""
-    if not Path(path).exists():
-        raise FileNotFoundError(f"there is no file {path}")
 
 
 def with_any_basis(text: str) -> str:

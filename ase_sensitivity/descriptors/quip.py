@@ -15,6 +15,7 @@ import numpy as np
 import scipy
 from ase import Atoms
 
+from ase_sensitivity.arguments import check_exists
 from ase_sensitivity.descriptors.base import (
     FeatureJacobian,
     Floats,
@@ -143,8 +144,7 @@ class QUIPDescriptor(Shortcuts):
         -----
         The file's ``gap_version`` decides on some conventions of soap and distance_Nb, as in QUIP.
         """
-        if not Path(path).exists():
-            raise FileNotFoundError(f"there is no file {path}")
+        check_exists(path)
         try:
             root = ElementTree.parse(path).getroot()
         except ElementTree.ParseError as error:

@@ -6,8 +6,6 @@ import numpy as np
 
 from ase_sensitivity.descriptors.base import FeatureJacobian, Floats
 
-NO_DISPLACEMENTS = "a Jacobian with rows of the whole structure, or that sums periodic images,"
-
 
 def strain_derivative(jacobian: FeatureJacobian) -> Floats:
     """Differentiate the features by a homogeneous strain of positions and cell.
@@ -32,12 +30,13 @@ def strain_derivative(jacobian: FeatureJacobian) -> Floats:
     """
     if not jacobian.has_displacements:
         raise ValueError(
-            f"{NO_DISPLACEMENTS} has no displacements to strain; "
+            "a Jacobian with rows of the whole structure, or that sums periodic images, has no "
+            "displacements to strain; "
             "use a descriptor with a block for each image of an atom about each centre"
         )
     n_rows, n_features = jacobian.features.shape
     derivative = np.zeros((n_rows, 3, 3, n_features))
-    bounds = np.searchsorted(jacobian.row, np.arange(n_rows + 1))
+    bounds = jacobian.bounds
     for row in range(n_rows):
         part = slice(bounds[row], bounds[row + 1])
         blocks = jacobian.blocks[part]

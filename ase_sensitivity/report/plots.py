@@ -13,9 +13,8 @@ from ase_sensitivity.sensitivity import NEARLY
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ase_sensitivity.causes.cause import CAUSES, NULL_CAUSES
     from ase_sensitivity.dataset.record import FrameRecord
-from ase_sensitivity.dataset.result import ScanResult
+    from ase_sensitivity.dataset.result import ScanResult
 
 RATIO = r"$\sigma_\mathrm{min} / \sigma_\mathrm{max}$"
 

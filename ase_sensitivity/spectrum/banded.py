@@ -11,7 +11,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from ase_sensitivity.descriptors.base import BlockJacobian, Floats, Ints
 from ase_sensitivity.spectrum.scopes import Sums, View
-from ase_sensitivity.structure import NeighborPairs
+from ase_sensitivity.structure import NeighborPairs, coordinates_of
 
 WORTHWHILE = 8
 """How many times the bandwidth the matrix has to be large for the band to pay (measured: sparse
@@ -70,7 +70,7 @@ class BandedGram:
                 return None  # a descriptor that sees farther than it says
             sums.add(part, column, part.add_gram(column, square))
         order = np.empty(3 * n, dtype=np.intp)
-        order[(3 * place[:, None] + np.arange(3)).ravel()] = np.arange(3 * n)
+        order[coordinates_of(place)] = np.arange(3 * n)
         band = np.asfortranarray(lines.T[: width + 1])
         scale, rounding = sums.scale(n), sums.rounding(n, view.jacobian.precision)
         return cls(band, order, view.trivial[order], scale, rounding)

@@ -20,7 +20,7 @@ from ase_sensitivity.descriptors.base import (
     in_blocks,
 )
 from ase_sensitivity.spectrum.rigid import Fragment, fragments, links, trivial_modes
-from ase_sensitivity.structure import NeighborPairs
+from ase_sensitivity.structure import NeighborPairs, coordinates_of
 
 CANCELLED = 0.1
 """The largest singular value is a measure of what is small if it is above this fraction of what is
@@ -96,7 +96,7 @@ class Factor:
 
 def _times(columns: Ints, factor: Floats, modes: Floats) -> Floats:
     """A factor (any, 3 n) of n columns times modes of all columns (3 n_columns, m)."""
-    return factor @ modes[(3 * columns[:, None] + np.arange(3)).ravel()]
+    return factor @ modes[coordinates_of(columns)]
 
 
 @dataclass(frozen=True, eq=False)

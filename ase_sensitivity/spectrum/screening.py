@@ -56,7 +56,7 @@ def bounds_of(part: FeatureJacobian) -> tuple[Floats, Floats] | None:
         return None
     from ase_sensitivity.descriptors.accumulate import stacked_products  # loads numba
 
-    starts = np.searchsorted(part.row, np.arange(n_rows + 1))
+    starts = part.bounds
     flat = part.blocks.reshape(-1)
     low, high = np.full((2, n_rows), np.inf)
     count = np.diff(starts)

@@ -323,7 +323,8 @@ def _refined(view: View, first: Spectrum, null_tolerance: float, rounding: float
     """All singular values, down to 1e-15 of the largest."""
     factors = view.factors()
     if sum(factor.n_rows for factor in factors) <= len(first.singular_values):
-        values, vectors = _by_svd(factors, first.modes)
+        image = np.concatenate([factor.times(first.modes) for factor in factors])
+        values, vectors = by_svd(image, first.modes)
     else:
         values, vectors = _level_by_level(factors, first, rounding)
     if values[-1] <= rounding:
@@ -334,12 +335,13 @@ def _refined(view: View, first: Spectrum, null_tolerance: float, rounding: float
     return Spectrum(values, vectors, sigma_max, scale, first.n_trivial, n_null, "refined")
 
 
-def _by_svd(factors: Sequence[Factor], basis: Floats) -> tuple[Floats, Floats]:
-    """Values, ascending, and vectors of J in a basis, J of no more rows than the basis has vectors.
+def by_svd(image: Floats, basis: Floats) -> tuple[Floats, Floats]:
+    """All singular values, ascending, and vectors (n, m) of J in a basis (n, m), from J times it.
 
     Every row too few is a null direction.
     """
-    image = np.concatenate([factor.times(basis) for factor in factors])
+    if len(image) > image.shape[1]:
+        image = scipy.linalg.qr(image, mode="r", check_finite=False)[0][: image.shape[1]]
     _, values, right = scipy.linalg.svd(image, full_matrices=True, check_finite=False)
     values = np.concatenate([values, np.zeros(len(right) - len(values))])
     return values[::-1], basis @ right[::-1].T
