@@ -10,21 +10,15 @@ from typing import Literal
 import numpy as np
 from ase import Atoms
 
-from ase_sensitivity.arguments import as_flag, as_number
 from ase_sensitivity.causes.attribution import attribute, near_limit
 from ase_sensitivity.causes.environments import unseen_species
-from ase_sensitivity.causes.symmetry import TOLERANCE
-from ase_sensitivity.descriptors.base import (
-    Descriptor,
-    Floats,
-    Ints,
-    Jacobian,
-    jacobian_of,
-    restricted,
-)
+from ase_sensitivity.descriptors.base import Descriptor, jacobian_of, restricted
 from ase_sensitivity.descriptors.components import balanced, components, has_free_rows
 from ase_sensitivity.descriptors.given import Given, as_descriptor, species_in
-from ase_sensitivity.notices import ConstraintWarning, warn
+from ase_sensitivity.errors import ConstraintWarning, warn
+from ase_sensitivity.geometry.structure import check_atoms, check_points
+from ase_sensitivity.geometry.symmetry import TOLERANCE
+from ase_sensitivity.jacobian.contract import Jacobian
 from ase_sensitivity.sensitivity import Sensitivity
 from ase_sensitivity.spectrum.scopes import (
     SCOPES,
@@ -37,7 +31,8 @@ from ase_sensitivity.spectrum.scopes import (
 )
 from ase_sensitivity.spectrum.screening import softest_environments
 from ase_sensitivity.spectrum.solvers import NULL_TOLERANCE, Spectrum, spectrum
-from ase_sensitivity.structure import check_atoms, check_points
+from ase_sensitivity.types import Floats, Ints
+from ase_sensitivity.validation import as_flag, as_number
 
 logger = logging.getLogger(__name__)
 

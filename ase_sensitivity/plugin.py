@@ -12,7 +12,7 @@ try:
     __ase_plugins__.add(
         CalculatorPlugin(
             "sensitivity",
-            implementation="ase_sensitivity.dynamics.calculator.SensitivityCalculator",
+            implementation="ase_sensitivity.md.calculator.SensitivityCalculator",
         )
     )
 except Exception:  # ASE calls its plugins experimental: with others there is nothing to register

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ase_sensitivity.causes.cause import CAUSES
-from ase_sensitivity.descriptors.base import Floats, Ints
 from ase_sensitivity.spectrum.solvers import NULL_TOLERANCE, ratio_of
+from ase_sensitivity.types import Floats, Ints
 
 NEARLY = 1e-3
 """Ratio below which the summary calls a direction nearly invisible."""

@@ -7,22 +7,14 @@ from ase import Atoms
 from scipy.spatial.distance import cdist
 from scipy.stats import special_ortho_group
 
-from ase_sensitivity.descriptors.arrays import as_floats
-from ase_sensitivity.descriptors.base import (
-    BlockJacobian,
-    Descriptor,
-    FeatureJacobian,
-    Floats,
-    Ints,
-    Jacobian,
-    StackedJacobian,
-    WholeJacobian,
-    derivatives_of_squares,
-    in_blocks,
-    reach_of,
-)
+from ase_sensitivity.descriptors.base import Descriptor, derivatives_of_squares, reach_of
+from ase_sensitivity.geometry.structure import coordinates_of
+from ase_sensitivity.jacobian.arrays import as_floats
+from ase_sensitivity.jacobian.blocks import FeatureJacobian
+from ase_sensitivity.jacobian.contract import BlockJacobian, Jacobian, in_blocks
+from ase_sensitivity.jacobian.stacked import StackedJacobian, WholeJacobian
 from ase_sensitivity.spectrum.scopes import structure_view
-from ase_sensitivity.structure import coordinates_of
+from ase_sensitivity.types import Floats, Ints
 
 LOST = 100
 """Rounding relative to the largest number may be this many times the precision."""

@@ -12,7 +12,7 @@ from ase import Atoms
 from ase.build import molecule
 
 from ase_sensitivity import SOAP, SensitivityObserver, analyze
-from ase_sensitivity.approach import watch as rule
+from ase_sensitivity.singular import monitor as rule
 from benchmarks.frames import aluminium_complex, glycine, zinc_complex
 from benchmarks.tables import markdown
 from benchmarks.timing import paired

@@ -8,7 +8,7 @@ import numpy as np
 
 from ase_sensitivity import SOAP
 from ase_sensitivity.descriptors.soap.environments import Environments
-from ase_sensitivity.spectrum.rigid import fragments
+from ase_sensitivity.geometry.fragments import fragments
 from ase_sensitivity.spectrum.scopes import structure_view
 from ase_sensitivity.spectrum.solvers import spectrum
 from benchmarks.cases import BASIS, CUTOFF, silicon

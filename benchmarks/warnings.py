@@ -14,7 +14,7 @@ import numpy as np
 from ase import Atoms
 
 from ase_sensitivity import SOAP, analyze
-from ase_sensitivity.approach.watch import Watch
+from ase_sensitivity.singular.monitor import Watch
 from benchmarks.frames import MOLECULES, SYSTEMS, frames
 from benchmarks.planted import KINDS, Planted, planted
 from benchmarks.tables import markdown

@@ -10,8 +10,8 @@ from ase.neighborlist import neighbor_list
 from scipy.stats import special_ortho_group
 
 from ase_sensitivity import SOAP, QUIPDescriptor, analyze
-from ase_sensitivity.dynamics import bias as module
-from ase_sensitivity.dynamics.bias import Attract, Repel
+from ase_sensitivity.md import bias as module
+from ase_sensitivity.md.bias import Attract, Repel
 from tests.conftest import CountingSOAP, SlowSOAP
 from tests.structures import BOUNDARIES, periodic, rattled
 

@@ -16,9 +16,9 @@ from ase_sensitivity import (
     read_log,
     replay,
 )
-from ase_sensitivity.approach.budget import Budget
-from ase_sensitivity.approach.recall import REFRESH
-from ase_sensitivity.approach.watch import Watch
+from ase_sensitivity.singular.budget import Budget
+from ase_sensitivity.singular.monitor import Watch
+from ase_sensitivity.singular.recall import REFRESH
 from tests.conftest import SlowSOAP, Still, Told, ammonia, ours
 from tests.test_diagnosis import near_s1
 

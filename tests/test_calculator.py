@@ -30,8 +30,8 @@ from ase.optimize import BFGS, FIRE
 from ase.phonons import Phonons
 
 from ase_sensitivity import SOAP, QUIPDescriptor, SensitivityObserver, analyze
-from ase_sensitivity.dynamics.bias import Attract, Repel
-from ase_sensitivity.dynamics.calculator import SensitivityCalculator
+from ase_sensitivity.md.bias import Attract, Repel
+from ase_sensitivity.md.calculator import SensitivityCalculator
 from tests.conftest import CountingSOAP, Still, Told, warm
 from tests.structures import rattled
 from tests.test_diagnosis import near_s1

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ase_sensitivity import SOAP, analyze, singularity_distance
-from ase_sensitivity.explore.matching import best_match
-from ase_sensitivity.spectrum.canonical import canonical, multiplets
+from ase_sensitivity.geometry.matching import best_match
+from ase_sensitivity.linalg.canonical import canonical, multiplets
 from tests.structures import rattled
 
 SIZES = st.lists(st.integers(1, 5), min_size=1, max_size=6)

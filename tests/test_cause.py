@@ -9,7 +9,7 @@ import pytest
 
 import ase_sensitivity
 from ase_sensitivity.causes.cause import CAUSES, EXPECTED, HARMLESS, NULL_CAUSES, SPURIOUS
-from ase_sensitivity.dynamics.actions import actions_by_cause
+from ase_sensitivity.md.actions import actions_by_cause
 
 PACKAGE = Path(ase_sensitivity.__file__).parent
 

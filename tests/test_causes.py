@@ -17,18 +17,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from ase_sensitivity import (
-    FiniteDifferenceDescriptor,
-    QUIPDescriptor,
-    Sensitivity,
-    analyze,
-)
+from ase_sensitivity import FiniteDifferenceDescriptor, QUIPDescriptor, Sensitivity, analyze
 from ase_sensitivity.causes.attribution import _majority, attribute, predicted_nulls
-from ase_sensitivity.causes.clusters import clusters
 from ase_sensitivity.causes.environments import Environment
 from ase_sensitivity.causes.incompleteness import class_sums, resolved_rank
-from ase_sensitivity.causes.symmetry import point_group
-from ase_sensitivity.descriptors.base import StreamedJacobian
+from ase_sensitivity.geometry.clusters import clusters
+from ase_sensitivity.geometry.symmetry import point_group
+from ase_sensitivity.jacobian.streamed import StreamedJacobian
 from ase_sensitivity.spectrum.scopes import environment_views, structure_view
 from ase_sensitivity.spectrum.solvers import spectrum
 from tests.structures import (

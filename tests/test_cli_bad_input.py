@@ -327,7 +327,7 @@ def test_options_are_checked_before_the_files_are_read(arguments, capsys, monkey
     def reading(*_, **__):
         raise AssertionError
 
-    monkeypatch.setattr("ase_sensitivity.dataset.reading.read_frames", reading)
+    monkeypatch.setattr("ase_sensitivity.io.reading.read_frames", reading)
     assert main([*arguments, "data.xyz", "-d", SOAP]) == 2
     assert_one_line(capsys.readouterr().err, [arguments[-1]])
 
@@ -336,7 +336,7 @@ def test_interrupted_while_species_are_looked_up(capsys, monkeypatch):
     def reading(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ase_sensitivity.dataset.reading.read_frames", reading)
+    monkeypatch.setattr("ase_sensitivity.io.reading.read_frames", reading)
     assert main(["scan", "data.xyz", "-d", SOAP]) == 130
     assert_one_line(capsys.readouterr().err, ["interrupted: nothing is computed yet"])
     assert not Path("results.db").exists()

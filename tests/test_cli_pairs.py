@@ -11,7 +11,7 @@ from ase.io import write
 
 from ase_sensitivity import SOAP, find_pairs
 from ase_sensitivity.cli.app import main
-from ase_sensitivity.dataset.pairs import PAIR_COLUMNS
+from ase_sensitivity.dataset.pairs.result import PAIR_COLUMNS
 from tests.structures import around_carbon
 
 THREE = [(1, 0, 0.5), (-1, 0, 0.5), (0.72, 0.54, -0.7)]

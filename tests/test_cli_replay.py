@@ -111,7 +111,7 @@ class TestReplay:
         def interrupted(*_: object, **__: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("ase_sensitivity.dynamics.replay.replay", interrupted)
+        monkeypatch.setattr("ase_sensitivity.md.replay.replay", interrupted)
         assert main(["replay", "run.traj", *GIVEN, "-o", "log"]) == 130
         assert capsys.readouterr().err.endswith("interrupted: the frames so far are in log\n")
 

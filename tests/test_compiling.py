@@ -19,8 +19,8 @@ from ase.io import write
 from numba.core.caching import IndexDataCacheFile
 
 import ase_sensitivity
-from ase_sensitivity import compiling
-from ase_sensitivity.notices import CostWarning
+from ase_sensitivity.compiled import njit as compiling
+from ase_sensitivity.errors import CostWarning
 
 DOUBLE = """
 from ase_sensitivity.compiling import njit

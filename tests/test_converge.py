@@ -10,9 +10,9 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 from ase_sensitivity import SOAP, FeatureJacobian, QUIPDescriptor
-from ase_sensitivity.dataset.bases import Convergence
-from ase_sensitivity.dataset.converge import converge
-from ase_sensitivity.dataset.nested import lower
+from ase_sensitivity.dataset.basis.converge import converge
+from ase_sensitivity.dataset.basis.nested import lower
+from ase_sensitivity.dataset.basis.result import Convergence
 from tests.structures import GENERIC, S1, SHARED, TD, around_carbon, isolated, periodic, rattled
 
 FAMILIES = {

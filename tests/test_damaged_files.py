@@ -15,8 +15,8 @@ from ase.io import write
 
 from ase_sensitivity import SOAP, ReadingWarning, converge, find_pairs, replay, scan
 from ase_sensitivity.cli.app import main
-from ase_sensitivity.dataset.reading import count_frames, read_frames
-from ase_sensitivity.dataset.usable import last_frame
+from ase_sensitivity.io.reading import count_frames, read_frames
+from ase_sensitivity.io.usable import last_frame
 from tests.structures import rattled
 
 SOAP_TEXT = "soap cutoff=3 n_max=2 l_max=1 atom_sigma=0.5"

@@ -22,10 +22,10 @@ from ase_sensitivity import (
     nearest_singular,
     read_log,
 )
-from ase_sensitivity.approach.diagnosis import Diagnosis
-from ase_sensitivity.approach.label import as_far
-from ase_sensitivity.approach.recall import Remembered
-from ase_sensitivity.approach.watch import Watch
+from ase_sensitivity.singular.classification import as_far
+from ase_sensitivity.singular.diagnosis import Diagnosis
+from ase_sensitivity.singular.monitor import Watch
+from ase_sensitivity.singular.recall import Remembered
 from tests.conftest import CountingEMT, CountingSOAP, SlowSOAP, Still, ours
 from tests.structures import rattled
 from tests.test_nearest import AMMONIA, S1, T, environment, on_carbon, pyramid

@@ -10,11 +10,11 @@ from ase import Atoms
 from ase.build import molecule
 
 from ase_sensitivity import SOAP, Sensitivity, analyze, nearest_singular, replay, scan
-from ase_sensitivity.approach.place import place
-from ase_sensitivity.approach.subject import subject
 from ase_sensitivity.dataset.forces import force_loss
 from ase_sensitivity.dataset.result import ScanResult
 from ase_sensitivity.report.verdict import verdict
+from ase_sensitivity.singular.point import place
+from ase_sensitivity.singular.system import subject
 from tests.structures import rattled
 
 CARBON = [(0, 0, 0), (1.1, 0.2, -0.9), (-0.8, 1.0, -0.7), (-0.3, -1.2, -1.0)]

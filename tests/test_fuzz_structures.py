@@ -24,7 +24,7 @@ from ase_sensitivity import (
     replay,
     scan,
 )
-from ase_sensitivity.dataset.reading import read_frames
+from ase_sensitivity.io.reading import read_frames
 from tests import fuzzing
 
 N_INPUTS = 6000

@@ -10,9 +10,9 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from ase_sensitivity import SOAP, QUIPDescriptor, analyze, gradient
-from ase_sensitivity.approach.subject import subject
 from ase_sensitivity.descriptors.base import rows_of
 from ase_sensitivity.descriptors.soap.soap import AT_ONCE
+from ase_sensitivity.singular.system import subject
 from ase_sensitivity.spectrum.solvers import spectrum
 from ase_sensitivity.testing import check_descriptor
 from tests.conftest import SlowSOAP

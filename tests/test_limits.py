@@ -9,7 +9,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 
-from ase_sensitivity import SOAP, FiniteDifferenceDescriptor, QUIPDescriptor, analyze, structure
+from ase_sensitivity import SOAP, FiniteDifferenceDescriptor, QUIPDescriptor, analyze
 from ase_sensitivity.descriptors.soap.radial import (
     RadialTable,
     _quadrature,
@@ -17,7 +17,9 @@ from ase_sensitivity.descriptors.soap.radial import (
     projected_gaussians,
     scaled_bessel,
 )
-from ase_sensitivity.structure import check_points, neighbor_pairs, shortest_distance
+from ase_sensitivity.geometry import structure
+from ase_sensitivity.geometry.neighbors import neighbor_pairs, shortest_distance
+from ase_sensitivity.geometry.structure import check_points
 
 water = SOAP(["H", "O"], 4.0, 3, 2)
 

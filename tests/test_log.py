@@ -19,7 +19,7 @@ import pytest
 from ase.io.extxyz import XYZError
 
 from ase_sensitivity import EvaluationWarning, SensitivityObserver, analyze, read_log
-from ase_sensitivity.dynamics.log import columns, line
+from ase_sensitivity.md.log import columns, line
 from tests.conftest import Still, Told, ammonia, ours
 
 FULL = Path("/dev/full")

@@ -16,12 +16,12 @@ from ase_sensitivity import (
     nearest_singular,
     replay,
 )
-from ase_sensitivity.approach.label import label
-from ase_sensitivity.approach.place import place
-from ase_sensitivity.approach.subject import STEP, aligned, difference, subject
-from ase_sensitivity.approach.walk import _add_products
 from ase_sensitivity.causes.attribution import attribute
 from ase_sensitivity.causes.cause import SPURIOUS
+from ase_sensitivity.singular.classification import label
+from ase_sensitivity.singular.point import place
+from ase_sensitivity.singular.system import STEP, aligned, difference, subject
+from ase_sensitivity.singular.walk import _add_products
 from tests.conftest import CountingSOAP, SlowSOAP
 from tests.structures import rattled
 

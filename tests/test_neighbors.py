@@ -14,10 +14,10 @@ from scipy.spatial.transform import Rotation
 from scipy.stats import special_ortho_group
 
 from ase_sensitivity import SOAP, FiniteDifferenceDescriptor, QUIPDescriptor
-from ase_sensitivity.dataset.neighbors import find_pairs
-from ase_sensitivity.dataset.pairs import PairResult, Place
+from ase_sensitivity.dataset.pairs.find import find_pairs
+from ase_sensitivity.dataset.pairs.result import PairResult, Place
 from ase_sensitivity.descriptors.base import rows_of
-from ase_sensitivity.explore.matching import best_match
+from ase_sensitivity.geometry.matching import best_match
 from tests.structures import around_carbon, isolated, rattled
 
 THREE = [(1, 0, 0.5), (-1, 0, 0.5), (0.72, 0.54, -0.7)]

@@ -16,7 +16,7 @@ from ase.io import write
 from ase_sensitivity import SOAP
 from ase_sensitivity.causes.cause import NULL_CAUSES, SPURIOUS
 from ase_sensitivity.cli.app import main
-from ase_sensitivity.dataset.converge import converge
+from ase_sensitivity.dataset.basis.converge import converge
 from ase_sensitivity.dataset.result import ScanResult
 from ase_sensitivity.dataset.summary import LARGE_LOSS, NET_FORCE
 from ase_sensitivity.report.verdict import verdict

@@ -9,9 +9,9 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from scipy.stats import special_ortho_group
 
 from ase_sensitivity import SOAP, QUIPDescriptor, find_pairs, scan
-from ase_sensitivity.dataset import bounds
-from ase_sensitivity.dataset.joint import bounded, equal_features, jointly_lost
-from ase_sensitivity.dataset.pairs import Place
+from ase_sensitivity.dataset.pairs import bounds
+from ase_sensitivity.dataset.pairs.joint import bounded, equal_features, jointly_lost
+from ase_sensitivity.dataset.pairs.result import Place
 from tests.structures import around_carbon, rattled
 
 THREE = [(1, 0, 0.5), (-1, 0, 0.5), (0.72, 0.54, -0.7)]

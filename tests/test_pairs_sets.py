@@ -13,8 +13,8 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import special_ortho_group
 
 from ase_sensitivity import SOAP, FiniteDifferenceDescriptor, QUIPDescriptor, find_pairs
-from ase_sensitivity.dataset.pairs import Place
-from ase_sensitivity.dataset.row_sets import row_sets
+from ase_sensitivity.dataset.pairs.result import Place
+from ase_sensitivity.dataset.pairs.row_sets import row_sets
 from tests.structures import around_carbon, rattled
 
 THREE = [(1, 0, 0.5), (-1, 0, 0.5), (0.72, 0.54, -0.7)]

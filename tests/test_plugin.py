@@ -13,7 +13,7 @@ import pytest
 from ase.calculators.calculator import external_calculators, get_calculator_class
 
 from ase_sensitivity import plugin
-from ase_sensitivity.dynamics.calculator import SensitivityCalculator
+from ase_sensitivity.md.calculator import SensitivityCalculator
 
 pytest.importorskip("ase._4.plugins.plugin", reason="ASE has plugins as of 3.29")
 

@@ -21,16 +21,9 @@ from ase_sensitivity import (
     find_pairs,
     gradient,
 )
-from ase_sensitivity.descriptors.base import (
-    BlockJacobian,
-    DerivesSquares,
-    HasRows,
-    Jacobian,
-    Range,
-    Restricts,
-    Streams,
-    rows_of,
-)
+from ase_sensitivity.descriptors.base import DerivesSquares, HasRows, Restricts, Streams, rows_of
+from ase_sensitivity.geometry.ranges import Range
+from ase_sensitivity.jacobian.contract import BlockJacobian, Jacobian
 from ase_sensitivity.spectrum.scopes import structure_view
 from ase_sensitivity.spectrum.solvers import spectrum
 from ase_sensitivity.testing import check_descriptor

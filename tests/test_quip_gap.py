@@ -125,7 +125,7 @@ def test_conventions_of_a_version(tmp_path):
 
 
 def test_compact_clusters_of_a_version():
-    from ase_sensitivity.descriptors.quip_arguments import QUIPArguments
+    from ase_sensitivity.descriptors.quip.arguments import QUIPArguments
 
     words = QUIPArguments.parse("distance_Nb order=2 cutoff=3")
     assert words.of_gap(1686220958) == words

@@ -15,8 +15,9 @@ from ase.build import bulk
 from ase.io import write
 
 from ase_sensitivity import QUIPDescriptor
-from ase_sensitivity.descriptors import quip, quip_probe
-from ase_sensitivity.descriptors.quip_arguments import QUIPArguments
+from ase_sensitivity.descriptors.quip import probe as quip_probe
+from ase_sensitivity.descriptors.quip import quip
+from ase_sensitivity.descriptors.quip.arguments import QUIPArguments
 
 TURBO = {
     "l_max": "2",

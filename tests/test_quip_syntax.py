@@ -8,7 +8,7 @@ from ase import Atoms
 from ase.build import bulk
 
 from ase_sensitivity import QUIPDescriptor
-from ase_sensitivity.descriptors import quip
+from ase_sensitivity.descriptors.quip import quip
 from tests.quip_strings import STRINGS
 from tests.structures import rattled
 

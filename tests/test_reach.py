@@ -10,17 +10,12 @@ from ase import Atoms
 from ase.build import molecule
 from scipy.spatial.distance import cdist
 
-from ase_sensitivity import (
-    SOAP,
-    FiniteDifferenceDescriptor,
-    StreamedJacobian,
-    analyze,
-    find_pairs,
-)
+from ase_sensitivity import SOAP, FiniteDifferenceDescriptor, StreamedJacobian, analyze, find_pairs
 from ase_sensitivity.causes.attribution import predicted_nulls
 from ase_sensitivity.causes.environments import sights
-from ase_sensitivity.descriptors.base import Range, reach_of
-from ase_sensitivity.spectrum.rigid import fragments, links
+from ase_sensitivity.descriptors.base import reach_of
+from ase_sensitivity.geometry.fragments import fragments, links
+from ase_sensitivity.geometry.ranges import Range
 from ase_sensitivity.spectrum.scopes import structure_view
 from ase_sensitivity.testing import check_descriptor
 

@@ -14,11 +14,11 @@ from ase.db import connect
 from ase.io import write
 
 from ase_sensitivity import SOAP, ReadingWarning, replay
-from ase_sensitivity.dataset.neighbors import find_pairs
-from ase_sensitivity.dataset.reading import count_frames, read_frames
+from ase_sensitivity.dataset.pairs.find import find_pairs
 from ase_sensitivity.dataset.result import ScanResult
 from ase_sensitivity.dataset.scan import scan
-from ase_sensitivity.dataset.usable import last_frame, usable_frames
+from ase_sensitivity.io.reading import count_frames, read_frames
+from ase_sensitivity.io.usable import last_frame, usable_frames
 from tests.structures import rattled
 
 

@@ -8,11 +8,12 @@ from ase import Atoms
 from ase.build import molecule
 
 from ase_sensitivity import SOAP, QUIPDescriptor, analyze
+from ase_sensitivity.dataset.evaluation import SCAN_NULL_TOLERANCE
 from ase_sensitivity.dataset.forces import THRESHOLDS, force_loss
 from ase_sensitivity.dataset.record import row_of
-from ase_sensitivity.dataset.references import unit_factors
-from ase_sensitivity.dataset.scan import SCAN_NULL_TOLERANCE, scan
+from ase_sensitivity.dataset.scan import scan
 from ase_sensitivity.dataset.summary import Summary
+from ase_sensitivity.io.references import unit_factors
 from tests.structures import BOUNDARIES, SHARED, isolated, periodic, rattled, wire
 
 CARBON = SHARED / "carbon_reduced_100.xyz"

@@ -23,11 +23,11 @@ from ase_sensitivity import (
     replay,
     scan,
 )
-from ase_sensitivity.approach.subject import subject
 from ase_sensitivity.cli.app import main
 from ase_sensitivity.descriptors.components import weighed, weights
-from ase_sensitivity.dynamics.bias import Repel
+from ase_sensitivity.md.bias import Repel
 from ase_sensitivity.report.verdict import verdict
+from ase_sensitivity.singular.system import subject
 from tests.structures import SHARED, rattled
 
 PAIRS = "distance_2b cutoff=4 Z1=6 Z2=6"

@@ -7,12 +7,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 
-from ase_sensitivity import (
-    QUIPDescriptor,
-    SizeIndependent,
-    analyze,
-    size_independent,
-)
+from ase_sensitivity import QUIPDescriptor, SizeIndependent, analyze, size_independent
 from tests.structures import rattled
 
 SPECIES = ["C", "H", "O"]

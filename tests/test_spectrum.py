@@ -26,10 +26,11 @@ from ase_sensitivity import (
     Sensitivity,
     analyze,
 )
+from ase_sensitivity.geometry.fragments import fragments
+from ase_sensitivity.geometry.paths import connect
+from ase_sensitivity.linalg.krylov import POWERS, largest_eigenpairs
 from ase_sensitivity.spectrum.banded import BandedGram
-from ase_sensitivity.spectrum.krylov import POWERS, largest_eigenpairs
-from ase_sensitivity.spectrum.paths import connect
-from ase_sensitivity.spectrum.rigid import fragments, trivial_modes
+from ase_sensitivity.spectrum.rigid import trivial_modes
 from ase_sensitivity.spectrum.scopes import View, environment_views, structure_view
 from ase_sensitivity.spectrum.screening import bounds_of, softest_environments
 from ase_sensitivity.spectrum.solvers import spectrum

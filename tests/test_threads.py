@@ -7,8 +7,8 @@ from ase.build import bulk
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from ase_sensitivity import analyze
-from ase_sensitivity.approach.watch import Watch
-from ase_sensitivity.threads import SMALL, threads_for
+from ase_sensitivity.linalg.threads import SMALL, threads_for
+from ase_sensitivity.singular.monitor import Watch
 from tests.conftest import CountingSOAP
 
 

@@ -8,7 +8,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from ase_sensitivity import SOAP, analyze
-from ase_sensitivity.approach.watch import Watch
+from ase_sensitivity.singular.monitor import Watch
 from tests.structures import GENERIC, S1, S2, S3, around_carbon
 
 WITHIN = 0.1

@@ -13,11 +13,12 @@ from ase import Atoms
 from ase_sensitivity.causes.cause import NULL_CAUSES
 from ase_sensitivity.causes.environments import Sight, sights, unseen_species
 from ase_sensitivity.causes.incompleteness import class_sums
-from ase_sensitivity.causes.symmetry import TOLERANCE, point_group
-from ase_sensitivity.descriptors.base import Descriptor, Floats, Ints
-from ase_sensitivity.spectrum.canonical import canonical
+from ase_sensitivity.descriptors.base import Descriptor
+from ase_sensitivity.geometry.symmetry import TOLERANCE, point_group
+from ase_sensitivity.linalg.canonical import canonical
 from ase_sensitivity.spectrum.scopes import CANCELLED, View
 from ase_sensitivity.spectrum.solvers import Spectrum
+from ase_sensitivity.types import Floats, Ints
 
 STEEPNESS = 10.0
 """A geometry that is singular up to a tolerance t (Å) has singular values below about

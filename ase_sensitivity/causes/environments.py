@@ -10,19 +10,15 @@ from ase import Atoms
 from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
-from ase_sensitivity.causes.clusters import clusters
-from ase_sensitivity.descriptors.base import (
-    Correlates,
-    Descriptor,
-    FeatureJacobian,
-    Floats,
-    Ints,
-    KnowsElements,
-    Range,
-    StackedJacobian,
-)
-from ase_sensitivity.spectrum.rigid import fragments, turned
+from ase_sensitivity.descriptors.base import Correlates, Descriptor, KnowsElements
+from ase_sensitivity.geometry.clusters import clusters
+from ase_sensitivity.geometry.fragments import fragments
+from ase_sensitivity.geometry.ranges import Range
+from ase_sensitivity.geometry.rotations import turned
+from ase_sensitivity.jacobian.blocks import FeatureJacobian
+from ase_sensitivity.jacobian.stacked import StackedJacobian
 from ase_sensitivity.spectrum.scopes import View
+from ase_sensitivity.types import Floats, Ints
 
 LOOSE = 0.01
 """In Å: symmetries of an environment are looked for with this tolerance at least, in the end."""

@@ -8,10 +8,10 @@ from itertools import combinations
 import numpy as np
 import scipy
 
-from ase_sensitivity.causes.clusters import clusters
 from ase_sensitivity.causes.environments import Environment
-from ase_sensitivity.descriptors.base import Floats, Ints
-from ase_sensitivity.structure import coordinates_of
+from ase_sensitivity.geometry.clusters import clusters
+from ase_sensitivity.geometry.structure import coordinates_of
+from ase_sensitivity.types import Floats, Ints
 
 MAX_TUPLES = 300_000
 """Tuples of neighbours that are listed at most: 547 neighbours at nu = 2, 66 at nu = 3."""

@@ -40,8 +40,8 @@ def analyze(
     """Tell what the descriptor sees least in a structure, and why."""
     from ase_sensitivity.analysis import analyze as analyze_structure
     from ase_sensitivity.cli.descriptor import descriptor_of
-    from ase_sensitivity.dataset.references import forces_like
-    from ase_sensitivity.dataset.usable import last_frame, selects, usable_frames
+    from ase_sensitivity.io.references import forces_like
+    from ase_sensitivity.io.usable import last_frame, selects, usable_frames
 
     types = options.type_symbols(type_map)
     if selects(file):

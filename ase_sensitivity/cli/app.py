@@ -26,7 +26,7 @@ from ase_sensitivity.cli.pairs import pairs
 from ase_sensitivity.cli.replay import replay
 from ase_sensitivity.cli.report import report
 from ase_sensitivity.cli.scan import scan
-from ase_sensitivity.notices import SensitivityWarning
+from ase_sensitivity.errors import SensitivityWarning
 from ase_sensitivity.plain_text import printable
 
 logger = logging.getLogger(__name__)

@@ -10,10 +10,10 @@ import typer
 
 from ase_sensitivity.cli import options
 from ase_sensitivity.cli.output import remark, say, to_json
-from ase_sensitivity.dataset.joint_bound import SHOWN
+from ase_sensitivity.dataset.pairs.joint_bound import SHOWN
 
 if TYPE_CHECKING:
-    from ase_sensitivity.dataset.pairs import PairResult
+    from ase_sensitivity.dataset.pairs.result import PairResult
 
 FAILED = 1
 FORCES = ("irreducible", "joint", "slope", "net-force")
@@ -159,7 +159,7 @@ def check(
         )
     checks = _of_scan(values, given | {"failed": max_failed, "unseen": max_unseen})
     if given.keys() & {*PAIRS}:
-        from ase_sensitivity.dataset.neighbors import find_pairs
+        from ase_sensitivity.dataset.pairs.find import find_pairs
 
         pairs = find_pairs(list(files), seen, bound="joint" in given, **labels)
         checks += _of_pairs(pairs, given)

@@ -59,9 +59,9 @@ def converge(
     The descriptor's own n_max and l_max, which may be left out, do not matter.
     """
     from ase_sensitivity.cli.scan import chosen
-    from ase_sensitivity.dataset.converge import converge as sweep
-    from ase_sensitivity.dataset.reading import count_frames
+    from ase_sensitivity.dataset.basis.converge import converge as sweep
     from ase_sensitivity.descriptors.given import with_any_basis
+    from ase_sensitivity.io.reading import count_frames
     from ase_sensitivity.progress import progress
 
     tried: dict[str, Any] = {"n_max": levels("--n-max", n_max), "l_max": levels("--l-max", l_max)}

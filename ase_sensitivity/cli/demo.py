@@ -16,11 +16,11 @@ from rich.console import Console
 from rich.table import Table
 
 from ase_sensitivity.causes.cause import HARMLESS
-from ase_sensitivity.descriptors.base import Floats, Ints
 from ase_sensitivity.descriptors.soap.soap import SOAP
-from ase_sensitivity.dynamics.log import SensitivityLog, read_log
-from ase_sensitivity.dynamics.observer import SensitivityObserver
+from ase_sensitivity.md.log import SensitivityLog, read_log
+from ase_sensitivity.md.observer import SensitivityObserver
 from ase_sensitivity.progress import progress
+from ase_sensitivity.types import Floats, Ints
 
 TEMPERATURE = 2000.0  # K
 START_HEIGHT = 0.15  # Å of N above the plane of the hydrogen atoms

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ase_sensitivity.arguments import check_exists
 from ase_sensitivity.descriptors.base import Descriptor
 from ase_sensitivity.descriptors.given import of_strings, species_in
-from ase_sensitivity.descriptors.quip import QUIPDescriptor
-from ase_sensitivity.descriptors.quip_arguments import chemical_species
+from ase_sensitivity.descriptors.quip.arguments import chemical_species
+from ase_sensitivity.descriptors.quip.quip import QUIPDescriptor
 from ase_sensitivity.descriptors.soap.soap import SOAP
+from ase_sensitivity.validation import check_exists
 
 if TYPE_CHECKING:
     from ase import Atoms

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ase_sensitivity.dataset.references import unit_factors
+from ase_sensitivity.io.references import unit_factors
 from ase_sensitivity.spectrum.scopes import SCOPES
 
 
@@ -30,7 +30,7 @@ def type_symbols(text: str | None) -> tuple[str, ...] | None:
     ValueError
         If they are none.
     """
-    from ase_sensitivity.dataset.lammps import check_type_map  # loads ASE
+    from ase_sensitivity.io.lammps import check_type_map  # loads ASE
 
     if text is None:
         return None

@@ -13,7 +13,7 @@ from ase_sensitivity.cli import options
 from ase_sensitivity.cli.output import Interrupted, remark, say, to_json
 
 if TYPE_CHECKING:
-    from ase_sensitivity.dataset.pairs import PairResult
+    from ase_sensitivity.dataset.pairs.result import PairResult
 
 
 def pairs(
@@ -70,7 +70,7 @@ def pairs(
     With reference forces, also what force error that makes unavoidable.
     """
     from ase_sensitivity.cli.scan import chosen
-    from ase_sensitivity.dataset.neighbors import find_pairs
+    from ase_sensitivity.dataset.pairs.find import find_pairs
 
     if output is not None:
         _check_place(output)
@@ -114,7 +114,7 @@ def _two_bars(
     files: list[str], shown: bool
 ) -> Iterator[tuple[Callable[[int], None], Callable[[int, int], None]]]:
     """What to call with the number of frames read, and with those of pairs bounded and of all."""
-    from ase_sensitivity.dataset.reading import count_frames
+    from ase_sensitivity.io.reading import count_frames
     from ase_sensitivity.progress import progress
 
     with ExitStack() as shows:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 import typer
 
-from ase_sensitivity.approach.budget import BUDGET
 from ase_sensitivity.cli import options
 from ase_sensitivity.cli.output import Interrupted, remark, say, to_json
 from ase_sensitivity.plain_text import many
+from ase_sensitivity.singular.budget import BUDGET
 
 if TYPE_CHECKING:
-    from ase_sensitivity.dynamics.log import SensitivityLog
+    from ase_sensitivity.md.log import SensitivityLog
 
 
 def _ratio_or_auto(text: str | None) -> float | Literal["auto"] | None:
@@ -94,7 +94,7 @@ def replay(
     The files follow on each other: they are one run.
     """
     from ase_sensitivity.cli.scan import chosen
-    from ase_sensitivity.dynamics.replay import replay as replay_frames
+    from ase_sensitivity.md.replay import replay as replay_frames
 
     if json and logfile == "-":
         raise ValueError("--json and --logfile - both want the standard output")

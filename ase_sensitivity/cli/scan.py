@@ -116,8 +116,8 @@ def scan(
 
 def forces_keys(files: Sequence[str], type_map: Sequence[str] | None) -> list[str]:
     """Arrays of the first frames that look like forces, which ASE does not take for results."""
-    from ase_sensitivity.dataset.reading import read_frames
-    from ase_sensitivity.dataset.references import forces_like
+    from ase_sensitivity.io.reading import read_frames
+    from ase_sensitivity.io.references import forces_like
 
     for frame in islice(read_frames(files, type_map=type_map), FIRST):
         if frame.atoms is not None and (found := forces_like(frame.atoms)):
@@ -154,7 +154,7 @@ def chosen(
         After SIGINT, while the files are read for their species.
     """
     from ase_sensitivity.cli.descriptor import descriptor_of
-    from ase_sensitivity.dataset.reading import check_frames, read_frames
+    from ase_sensitivity.io.reading import check_frames, read_frames
 
     check_frames(files)
 
@@ -194,8 +194,8 @@ def run(
         After SIGINT or SIGTERM, with what is done in the store.
     """
     from ase_sensitivity.cli.parallel import executor
-    from ase_sensitivity.dataset.reading import count_frames
     from ase_sensitivity.dataset.scan import scan as scan_frames
+    from ase_sensitivity.io.reading import count_frames
     from ase_sensitivity.progress import progress
 
     try:

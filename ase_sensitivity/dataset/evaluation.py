@@ -12,15 +12,20 @@ import numpy as np
 from ase import Atoms
 
 from ase_sensitivity.analysis import Scope, analyze
-from ase_sensitivity.approach.nearest import singularity_distance
 from ase_sensitivity.causes.cause import HARMLESS, NULL_CAUSES
 from ase_sensitivity.dataset.forces import ForceLoss, force_loss
 from ase_sensitivity.dataset.record import FrameRecord, row_of, text_alone
-from ase_sensitivity.descriptors.base import Descriptor, Floats
+from ase_sensitivity.descriptors.base import Descriptor
+from ase_sensitivity.io.references import Task
 from ase_sensitivity.plain_text import reason
 from ase_sensitivity.sensitivity import Sensitivity
+from ase_sensitivity.singular.nearest import singularity_distance
 
 logger = logging.getLogger(__name__)
+
+
+SCAN_NULL_TOLERANCE = 1e-9
+"""Singular values below this fraction of the largest are zero (:ref:`fits`)."""
 
 
 @dataclass(frozen=True)
@@ -33,32 +38,6 @@ class Settings:
     distance: bool
     null_tolerance: float
     tolerance: float
-
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """A frame, and what is known of it.
-
-    Attributes
-    ----------
-    source, index
-        Where it is from.
-    atoms
-        The structure, without atoms if it could not be read.
-    energy
-        In eV, or None.
-    forces
-        In eV/Å of shape (n_atoms, 3), or None.
-    error
-        What is wrong with it already, or None.
-    """
-
-    source: str
-    index: int
-    atoms: Atoms
-    energy: float | None = None
-    forces: Floats | None = None
-    error: str | None = None
 
 
 def evaluate(

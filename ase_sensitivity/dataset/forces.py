@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
-from ase_sensitivity.descriptors.base import Floats
+from ase_sensitivity.geometry.fragments import Fragment
 from ase_sensitivity.sensitivity import Sensitivity
-from ase_sensitivity.spectrum.rigid import Fragment, trivial_modes
+from ase_sensitivity.spectrum.rigid import trivial_modes
+from ase_sensitivity.types import Floats
 
 THRESHOLDS = np.logspace(-10, 0, 41)
 """Values of sigma / sigma_max at which the curve is known, of shape (41,)."""

@@ -11,7 +11,7 @@ import numpy as np
 from ase import Atoms
 
 from ase_sensitivity.causes.cause import NULL_CAUSES
-from ase_sensitivity.descriptors.base import Floats
+from ase_sensitivity.types import Floats
 
 COLUMNS = (
     "source",

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ase_sensitivity.arguments import check_exists
 from ase_sensitivity.dataset.forces import THRESHOLDS
 from ase_sensitivity.dataset.record import COLUMNS, TEXT, WHOLE, FrameRecord, rows_alone
 from ase_sensitivity.dataset.records import Store
 from ase_sensitivity.dataset.store import DatabaseStore
 from ase_sensitivity.dataset.summary import Summary
-from ase_sensitivity.descriptors.base import Floats
 from ase_sensitivity.plain_text import many
+from ase_sensitivity.types import Floats
+from ase_sensitivity.validation import check_exists
 
 ROWS = 4096
 """Rows that are turned into Parquet at a time."""

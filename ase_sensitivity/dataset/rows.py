@@ -13,7 +13,7 @@ from ase import Atoms
 from ase_sensitivity.causes.cause import NULL_CAUSES
 from ase_sensitivity.dataset.forces import THRESHOLDS
 from ase_sensitivity.dataset.record import COLUMNS, OF_ATOMS, TEXT, WHOLE, FrameRecord
-from ase_sensitivity.descriptors.base import Floats
+from ase_sensitivity.types import Floats
 
 COME_TOGETHER = {
     "ratio": ("sigma_min", "sigma_max", "n_null", "n_atoms"),

@@ -17,24 +17,22 @@ from ase import Atoms
 
 import ase_sensitivity
 from ase_sensitivity.analysis import Scope, check_arguments
-from ase_sensitivity.causes.symmetry import TOLERANCE
-from ase_sensitivity.dataset.evaluation import Settings, Task, evaluate
+from ase_sensitivity.dataset.evaluation import SCAN_NULL_TOLERANCE, Settings, evaluate
 from ase_sensitivity.dataset.executors import LostCluster, Watched
-from ase_sensitivity.dataset.reading import Frames, check_frames, given_for, read_frames
 from ase_sensitivity.dataset.record import FrameRecord
 from ase_sensitivity.dataset.records import MemoryStore, Part, Store
-from ase_sensitivity.dataset.references import tasks_of, unit_factors
 from ase_sensitivity.dataset.result import ScanResult
 from ase_sensitivity.dataset.rows import digest
 from ase_sensitivity.dataset.store import DatabaseStore, Digests
 from ase_sensitivity.descriptors.base import Descriptor
-from ase_sensitivity.descriptors.given import Given
+from ase_sensitivity.descriptors.given import Given, given_for
+from ase_sensitivity.geometry.symmetry import TOLERANCE
+from ase_sensitivity.io.reading import Frames, check_frames, read_frames
+from ase_sensitivity.io.references import Task, tasks_of, unit_factors
 from ase_sensitivity.plain_text import reason
 
 logger = logging.getLogger(__name__)
 
-SCAN_NULL_TOLERANCE = 1e-9
-"""Singular values below this fraction of the largest are zero (:ref:`fits`)."""
 
 SECONDS = 0.5
 """How long a chunk should take, and how often the store is written to."""

@@ -7,43 +7,9 @@ from typing import Any, Protocol, runtime_checkable
 
 from ase import Atoms
 
-from ase_sensitivity.descriptors.arrays import as_floats
-from ase_sensitivity.descriptors.blocks import (
-    FeatureJacobian,
-    StackedJacobian,
-    StreamedJacobian,
-    WholeJacobian,
-)
-from ase_sensitivity.descriptors.contract import BlockJacobian, Jacobian, Range, in_blocks
-from ase_sensitivity.structure import Floats, Ints
-
-__all__ = [
-    "BlockJacobian",
-    "Correlates",
-    "DerivesSquares",
-    "Descriptor",
-    "FeatureJacobian",
-    "Floats",
-    "HasRows",
-    "Ints",
-    "Jacobian",
-    "KnowsElements",
-    "Range",
-    "Reaches",
-    "Restricts",
-    "Rows",
-    "Shortcuts",
-    "StackedJacobian",
-    "StreamedJacobian",
-    "Streams",
-    "WholeJacobian",
-    "derivatives_of_squares",
-    "in_blocks",
-    "jacobian_of",
-    "reach_of",
-    "restricted",
-    "rows_of",
-]
+from ase_sensitivity.jacobian.arrays import as_floats
+from ase_sensitivity.jacobian.contract import Jacobian, in_blocks
+from ase_sensitivity.types import Floats, Ints
 
 Rows = tuple[Floats, Ints]
 """Features of shape (n_rows, n_features), and the atom at the centre of each row, (n_rows,)."""

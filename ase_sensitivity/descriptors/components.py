@@ -9,13 +9,11 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from ase_sensitivity.descriptors.base import (
-    Descriptor,
-    FeatureJacobian,
-    Floats,
-    Jacobian,
-    StackedJacobian,
-)
+from ase_sensitivity.descriptors.base import Descriptor
+from ase_sensitivity.jacobian.blocks import FeatureJacobian
+from ase_sensitivity.jacobian.contract import Jacobian
+from ase_sensitivity.jacobian.stacked import StackedJacobian
+from ase_sensitivity.types import Floats
 
 CONSTANT = 1e-10
 """Features that change by less than this fraction per Å are constant, and the rest is rounding."""

@@ -9,9 +9,12 @@ import numpy as np
 from ase import Atoms
 from ase.geometry import complete_cell
 
-from ase_sensitivity.descriptors.base import FeatureJacobian, Floats, Ints, Rows, Shortcuts
-from ase_sensitivity.notices import CostWarning, warn
-from ase_sensitivity.structure import CLOSEST, check_atoms, neighbor_pairs, shortest_distance
+from ase_sensitivity.descriptors.base import Rows, Shortcuts
+from ase_sensitivity.errors import CostWarning, warn
+from ase_sensitivity.geometry.neighbors import neighbor_pairs, shortest_distance
+from ase_sensitivity.geometry.structure import CLOSEST, check_atoms
+from ase_sensitivity.jacobian.blocks import FeatureJacobian
+from ase_sensitivity.types import Floats, Ints
 
 MANY_ATOMS = 32
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ase_sensitivity.causes.cause import CAUSES, NULL_CAUSES, SPURIOUS
-from ase_sensitivity.descriptors.base import Floats, Ints
 from ase_sensitivity.sensitivity import NEARLY
+from ase_sensitivity.types import Floats, Ints
 
 if TYPE_CHECKING:
     from ase_sensitivity.dataset.record import FrameRecord

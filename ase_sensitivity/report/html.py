@@ -11,10 +11,10 @@ from importlib import resources
 from pathlib import Path
 
 import ase_sensitivity
-from ase_sensitivity.arguments import as_number
 from ase_sensitivity.dataset.result import ScanResult, check_result
 from ase_sensitivity.report.contents import contents
 from ase_sensitivity.report.verdict import verdict
+from ase_sensitivity.validation import as_number
 
 logger = logging.getLogger(__name__)
 

@@ -9,9 +9,11 @@ import numpy as np
 import scipy
 from numpy.lib.stride_tricks import as_strided
 
-from ase_sensitivity.descriptors.base import BlockJacobian, Floats, Ints
+from ase_sensitivity.geometry.neighbors import NeighborPairs
+from ase_sensitivity.geometry.structure import coordinates_of
+from ase_sensitivity.jacobian.contract import BlockJacobian
 from ase_sensitivity.spectrum.scopes import Sums, View
-from ase_sensitivity.structure import NeighborPairs, coordinates_of
+from ase_sensitivity.types import Floats, Ints
 
 WORTHWHILE = 8
 """How many times the bandwidth the matrix has to be large for the band to pay (measured: sparse

@@ -10,17 +10,14 @@ from functools import partial
 import numpy as np
 from ase import Atoms
 
-from ase_sensitivity.descriptors.base import (
-    BlockJacobian,
-    FeatureJacobian,
-    Floats,
-    Ints,
-    Jacobian,
-    StackedJacobian,
-    in_blocks,
-)
-from ase_sensitivity.spectrum.rigid import Fragment, fragments, links, trivial_modes
-from ase_sensitivity.structure import NeighborPairs, coordinates_of
+from ase_sensitivity.geometry.fragments import Fragment, fragments, links
+from ase_sensitivity.geometry.neighbors import NeighborPairs
+from ase_sensitivity.geometry.structure import coordinates_of
+from ase_sensitivity.jacobian.blocks import FeatureJacobian
+from ase_sensitivity.jacobian.contract import BlockJacobian, Jacobian, in_blocks
+from ase_sensitivity.jacobian.stacked import StackedJacobian
+from ase_sensitivity.spectrum.rigid import trivial_modes
+from ase_sensitivity.types import Floats, Ints
 
 CANCELLED = 0.1
 """The largest singular value is a measure of what is small if it is above this fraction of what is
@@ -151,7 +148,7 @@ class View:
 
     def gram(self) -> Gram:
         """J^T J, and what its singular values are compared with."""
-        from ase_sensitivity.descriptors.accumulate import mirror  # loads numba
+        from ase_sensitivity.jacobian.accumulate import mirror  # loads numba
 
         n = self.n_columns
         sums = Sums()
@@ -244,7 +241,7 @@ def atom_ratios(jacobian: Jacobian) -> Floats:
 
     The cost is linear in the number of atoms, and so is the memory.
     """
-    from ase_sensitivity.descriptors.accumulate import sum_blocks  # loads numba
+    from ase_sensitivity.jacobian.accumulate import sum_blocks  # loads numba
 
     squares, scales = np.zeros((jacobian.n_atoms, 3, 3)), np.zeros(jacobian.n_atoms)
     if not isinstance(jacobian, BlockJacobian):

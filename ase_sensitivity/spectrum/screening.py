@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ase_sensitivity.descriptors.base import BlockJacobian, FeatureJacobian, Floats, Ints
-from ase_sensitivity.spectrum.rigid import DEPENDENT, turned
+from ase_sensitivity.geometry.rotations import turned
+from ase_sensitivity.jacobian.blocks import FeatureJacobian
+from ase_sensitivity.jacobian.contract import BlockJacobian
+from ase_sensitivity.spectrum.rigid import DEPENDENT
+from ase_sensitivity.types import Floats, Ints
 
 STACK = 2**24
 """Bytes of Gram matrices at a time."""
@@ -54,7 +57,7 @@ def bounds_of(part: FeatureJacobian) -> tuple[Floats, Floats] | None:
     order = np.lexsort(key.T)
     if (part.centers < 0).any() or (np.diff(key[order], axis=0) == 0).all(axis=1).any():
         return None
-    from ase_sensitivity.descriptors.accumulate import stacked_products  # loads numba
+    from ase_sensitivity.jacobian.accumulate import stacked_products  # loads numba
 
     starts = part.bounds
     flat = part.blocks.reshape(-1)

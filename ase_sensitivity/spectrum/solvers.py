@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import scipy
 
-from ase_sensitivity.descriptors.base import Floats
+from ase_sensitivity.linalg.canonical import canonical, multiplets
+from ase_sensitivity.linalg.krylov import largest_eigenpairs
 from ase_sensitivity.spectrum.banded import SHIFT, BandedGram
-from ase_sensitivity.spectrum.canonical import canonical, multiplets
-from ase_sensitivity.spectrum.krylov import largest_eigenpairs
 from ase_sensitivity.spectrum.scopes import Factor, Gram, View
+from ase_sensitivity.types import Floats
 
 GRAM_LIMIT = 1e-4
 """Of the singular values of one Gram matrix, those below this fraction of its largest have lost

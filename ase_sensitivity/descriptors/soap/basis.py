@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ase_sensitivity.descriptors.base import Floats
 from ase_sensitivity.descriptors.soap.harmonics import Harmonics
 from ase_sensitivity.descriptors.soap.radial import DEGREE, RadialTable
+from ase_sensitivity.types import Floats
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from ase_sensitivity.descriptors.base import Floats, Ints
 from ase_sensitivity.descriptors.soap import density
 from ase_sensitivity.descriptors.soap.basis import Basis, normalised
 from ase_sensitivity.descriptors.soap.environments import Environments
 from ase_sensitivity.descriptors.soap.harmonics import Harmonics
+from ase_sensitivity.types import Floats, Ints
 
 MAX_ORDER = 16
 """The highest ``l_max``: Wigner symbols take half a minute there, and four times that at 20."""

@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
-from ase_sensitivity.compiling import njit
-from ase_sensitivity.descriptors.base import Floats
+from ase_sensitivity.compiled.njit import njit
+from ase_sensitivity.compiled.simd import fma, load, mul, scatter, splat, store, sub
 from ase_sensitivity.descriptors.soap.basis import Basis
-from ase_sensitivity.descriptors.soap.simd import fma, load, mul, scatter, splat, store, sub
+from ase_sensitivity.types import Floats
 
 # Nothing here may depend on how the centres are shared among threads, hence no fast-math: it would
 # let the compiler reorder sums.

@@ -10,8 +10,10 @@ import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers
 
-from ase_sensitivity.descriptors.base import FeatureJacobian, Floats, Ints
-from ase_sensitivity.structure import NeighborPairs, check_atoms, neighbor_pairs
+from ase_sensitivity.geometry.neighbors import NeighborPairs, neighbor_pairs
+from ase_sensitivity.geometry.structure import check_atoms
+from ase_sensitivity.jacobian.blocks import FeatureJacobian
+from ase_sensitivity.types import Floats, Ints
 
 ALL_SPECIES = -2
 """Stands for the species of a centre that contributes to every species' density."""
@@ -59,7 +61,8 @@ class Environments:
         Raises
         ------
         TypeError, ValueError
-            If the structure is unusable; see :func:`ase_sensitivity.structure.check_atoms`.
+            If the structure is unusable;
+            see :func:`ase_sensitivity.geometry.structure.check_atoms`.
         """
         check_atoms(atoms)
         index = np.full(119, -1, dtype=np.intp)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ase_sensitivity.descriptors.base import Floats, Ints
+from ase_sensitivity.types import Floats, Ints
 
 WIDTH = 4
 """Values of l that stand side by side; the number of doubles the kernels treat at a time."""

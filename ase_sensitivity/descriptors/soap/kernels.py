@@ -11,10 +11,10 @@ import math
 
 import numpy as np
 
-from ase_sensitivity.compiling import njit
-from ase_sensitivity.descriptors.base import Floats
+from ase_sensitivity.compiled.njit import njit
+from ase_sensitivity.compiled.simd import fma, load, mul, splat, store, sub, total
 from ase_sensitivity.descriptors.soap.density import INNER, OPTIONS, expand
-from ase_sensitivity.descriptors.soap.simd import fma, load, mul, splat, store, sub, total
+from ase_sensitivity.types import Floats
 
 
 @njit(**INNER)

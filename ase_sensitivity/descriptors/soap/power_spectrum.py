@@ -11,11 +11,11 @@ from typing import Any
 import numba
 import numpy as np
 
-from ase_sensitivity.descriptors.base import Floats, Ints
 from ase_sensitivity.descriptors.soap import kernels, squares
 from ase_sensitivity.descriptors.soap.basis import Basis
 from ase_sensitivity.descriptors.soap.density import scratch
 from ase_sensitivity.descriptors.soap.environments import Environments
+from ase_sensitivity.types import Floats, Ints
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ase.data import chemical_symbols
 
-from ase_sensitivity.descriptors.quip_arguments import QUIPArguments, real_number
+from ase_sensitivity.descriptors.quip.arguments import QUIPArguments, real_number
 
 REALS = ("cutoff", "cutoff_transition_width", "atom_sigma", "central_weight")
 INTEGERS = ("n_max", "l_max")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.polynomial import chebyshev
 
-from ase_sensitivity.descriptors.base import Floats
+from ase_sensitivity.types import Floats
 
 NARROWEST = 1e-3
 """The smallest ``atom_sigma`` in units of ``cutoff``: a table takes some seconds there."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ase_sensitivity.descriptors.base import Floats
 from ase_sensitivity.descriptors.soap.basis import Basis, normalised
 from ase_sensitivity.descriptors.soap.environments import ALL_SPECIES, Environments
+from ase_sensitivity.types import Floats
 
 
 def radial_spectrum(

@@ -9,21 +9,17 @@ from typing import Any, Literal
 import numpy as np
 from ase import Atoms
 
-from ase_sensitivity.arguments import as_flag, as_integer, as_number
-from ase_sensitivity.descriptors.base import (
-    FeatureJacobian,
-    Floats,
-    Ints,
-    Rows,
-    Shortcuts,
-    StreamedJacobian,
-)
-from ase_sensitivity.descriptors.quip_arguments import chemical_species
+from ase_sensitivity.descriptors.base import Rows, Shortcuts
+from ase_sensitivity.descriptors.quip.arguments import chemical_species
 from ase_sensitivity.descriptors.soap.basis import Basis
 from ase_sensitivity.descriptors.soap.environments import ALL_SPECIES, Environments
 from ase_sensitivity.descriptors.soap.quip_string import soap_arguments
 from ase_sensitivity.descriptors.soap.radial import check_table
-from ase_sensitivity.structure import CLOSEST, FARTHEST, check_fits, check_memory
+from ase_sensitivity.geometry.structure import CLOSEST, FARTHEST, check_fits, check_memory
+from ase_sensitivity.jacobian.blocks import FeatureJacobian
+from ase_sensitivity.jacobian.streamed import StreamedJacobian
+from ase_sensitivity.types import Floats, Ints
+from ase_sensitivity.validation import as_flag, as_integer, as_number
 
 KEPT = 2**23
 """Bytes of derivatives that `stream` gives as a whole: what looks twice does not compute twice."""

@@ -1,0 +1,74 @@
+"""numba's `njit`, with its cache on disk wherever there is a place for one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numba
+from numba.core.caching import FunctionCache
+
+from ase_sensitivity.errors import CostWarning, warn
+
+logger = logging.getLogger(__name__)
+
+UNKEPT = (
+    "compiled loops cannot be kept on disk, so that every process spends some 10 s on them; "
+    "set NUMBA_CACHE_DIR to a folder that can be written"
+)
+
+
+class _Cache(FunctionCache):
+    """A cache that is renewed where it is damaged, and gives up where it cannot be written."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception as error:  # a damaged file raises anything
+            logger.info("a compiled function could not be read: %r", error)
+            self._attempt(self.flush)
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        self._attempt(lambda: super(_Cache, self).save_overload(sig, data))
+
+    def _attempt(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except OSError as error:
+            self.disable()
+            _tell(error)
+
+
+def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """As numba's, with ``cache=True`` where the package or the user has a writable folder."""
+
+    def compiled(function: Callable[..., Any]) -> Any:
+        dispatcher = numba.njit(**options)(function)
+        try:
+            dispatcher._cache = _Cache(function)
+        except RuntimeError as error:  # numba found no folder
+            _tell(error)
+        return dispatcher
+
+    return compiled
+
+
+def tell_if_unkept() -> None:
+    """Say so where compiled loops cannot be kept, before others compile them."""
+    try:
+        _Cache(tell_if_unkept)
+    except RuntimeError as error:
+        _tell(error)
+
+
+def _tell(error: Exception) -> None:
+    logger.info("no cache of compiled functions: %s", error)
+    _warn_once()
+
+
+@cache
+def _warn_once() -> None:
+    warn(UNKEPT, CostWarning)

@@ -1,0 +1,1 @@
+"""How large a basis has to be for a data set."""

@@ -1,0 +1,118 @@
+"""The features of an environment: rows in no order, made comparable number by number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from ase import Atoms
+
+from ase_sensitivity.descriptors.base import Descriptor, reach_of, rows_of
+from ase_sensitivity.types import Floats, Ints
+
+Shape = tuple[tuple[int, int], ...]
+"""Number of rows and of features in each, for each part of the descriptor."""
+
+
+@dataclass(frozen=True, eq=False)
+class RowSet:
+    """All rows of features that an environment has.
+
+    Attributes
+    ----------
+    shape
+        Only those of the same shape are compared.
+    vector
+        Never farther from that of another environment than the rows are when each is matched with
+        one of the other. First come the features of parts that have one row, then, for each part
+        with several, the rows' projections on one direction in ascending order.
+    n_single
+        How many numbers come from parts with one row, or rows of one feature: they are all there is
+        to compare.
+    several
+        Rows of several features each, of the other parts, each of shape (n_rows, n_features).
+    """
+
+    shape: Shape
+    vector: Floats
+    n_single: int
+    several: tuple[Floats, ...]
+
+    @property
+    def norm(self) -> float:
+        """Norm of all features."""
+        squares = [np.vdot(part, part) for part in (self.vector[: self.n_single], *self.several)]
+        return float(np.sqrt(sum(squares)))
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes."""
+        return self.vector.nbytes + sum(part.nbytes for part in self.several)
+
+    def distance(self, other: RowSet) -> float:
+        """To another one of the same shape, in the best match of their rows."""
+        from scipy.optimize import linear_sum_assignment  # loads much
+        from scipy.spatial.distance import cdist
+
+        single = self.vector[: self.n_single] - other.vector[: self.n_single]
+        square = float(single @ single)
+        for mine, theirs in zip(self.several, other.several, strict=True):
+            costs = cdist(mine, theirs, "sqeuclidean")
+            square += float(costs[linear_sum_assignment(costs)].sum())
+        return float(np.sqrt(square))
+
+
+def row_sets(descriptor: Descriptor, atoms: Atoms) -> tuple[Ints, list[RowSet]]:
+    """Centres, ascending, and the features of each.
+
+    The one centre is -1, the structure as a whole, if some rows belong to it, if nothing has any
+    row, or if environments have no end because the structure is periodic and the cutoff infinite.
+
+    Raises
+    ------
+    ValueError
+        If features are not finite.
+    """
+    rows = rows_of(descriptor, atoms)
+    if not all(np.isfinite(features).all() for features, _ in rows):
+        raise ValueError("the descriptor gave features that are not finite")
+    owners = [own for _, own in rows]
+    centers = np.unique(np.concatenate(owners))
+    endless = bool(atoms.pbc.any()) and not np.isfinite(reach_of(descriptor))
+    if len(centers) == 0 or centers[0] < 0 or endless:
+        centers = np.array([-1])
+        owners = [np.full(len(own), -1) for own in owners]
+    orders = [np.argsort(own, kind="stable") for own in owners]
+    bounds = [
+        np.searchsorted(own[order], [*centers, centers[-1] + 1]).tolist()
+        for own, order in zip(owners, orders, strict=True)
+    ]
+    blocks = [features[order] for (features, _), order in zip(rows, orders, strict=True)]
+    return centers, [
+        _row_set([block[b[k] : b[k + 1]] for block, b in zip(blocks, bounds, strict=True)])
+        for k in range(len(centers))
+    ]
+
+
+def _row_set(parts: Sequence[Floats]) -> RowSet:
+    single, projected, several = [], [], []
+    for part in parts:
+        if len(part) <= 1:
+            single.append(part.ravel())
+        elif part.shape[1] == 1:
+            single.append(np.sort(part[:, 0]))
+        else:
+            projected.append(np.sort(part @ _direction(part.shape[1])))
+            several.append(part)
+    shape = tuple((len(part), part.shape[1]) for part in parts)
+    n_single = sum(map(len, single))
+    return RowSet(shape, np.concatenate([*single, *projected]), n_single, tuple(several))
+
+
+@cache
+def _direction(length: int) -> Floats:
+    """A direction of its own for each number of features, of length one."""
+    found = np.random.default_rng(length).normal(size=length)
+    return found / np.linalg.norm(found)

@@ -1,0 +1,241 @@
+"""All environments of a set of structures, in little memory: features on few axes, and points."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from ase_sensitivity.dataset.pairs.result import Place
+from ase_sensitivity.dataset.pairs.row_sets import RowSet, row_sets
+from ase_sensitivity.descriptors.base import Descriptor
+from ase_sensitivity.geometry.neighbors import neighbor_pairs
+from ase_sensitivity.io.references import Task
+from ase_sensitivity.plain_text import reason
+from ase_sensitivity.types import Floats, Ints
+
+logger = logging.getLogger(__name__)
+
+AXES = 16
+"""Directions in feature space that are kept of every environment. A projection shortens distances,
+so whoever is near is near there as well."""
+
+KEPT = 2**28
+"""Bytes of full features that are kept; others are computed again when needed."""
+
+LISTED = 256
+"""Structures whose neighbour lists are kept."""
+
+Points = tuple[Ints, Floats]
+"""Atomic numbers of shape (n,) and displacements from the centre in Å, of shape (n, 3)."""
+
+
+class Surroundings:
+    """The environments of a descriptor's centres in many structures.
+
+    Parameters
+    ----------
+    tasks
+        Structures with their labels; read once.
+    descriptor
+        Of the features: with any rows, of centres or of the structure as a whole.
+    limit
+        Environments kept at most, chosen at random from all of them; None keeps all.
+    progress
+        Called with the number of structures read so far.
+
+    Attributes
+    ----------
+    structures
+        Those that have environments here, by their number in the input.
+    structure, center, number
+        Of each environment the number of its structure, the atom at its centre (-1: the structure
+        as a whole) and that atom's atomic number (0); each of shape (n,).
+    kind
+        Environments with other numbers of rows have another kind, of shape (n,); those without any
+        are told apart by what the structure is made of.
+    errors
+        Where environments or labels could not be had, and why.
+    projected
+        Features on a few orthonormal axes, of shape (n, at most 16).
+    norm
+        Norm of the full features, of shape (n,).
+    n_frames, n_seen
+        Structures read and environments in them.
+
+    Raises
+    ------
+    ValueError
+        If nothing is left to compare.
+    """
+
+    def __init__(
+        self,
+        tasks: Iterable[Task],
+        descriptor: Descriptor,
+        limit: int | None = None,
+        progress: Callable[[int], object] | None = None,
+    ) -> None:
+        self.descriptor = descriptor
+        self.structures: dict[int, Task] = {}
+        self.errors: list[tuple[Place, str]] = []
+        self.n_frames = self.n_seen = 0
+        self._axes: dict[int, Floats] = {}
+        self._kinds: dict[Any, int] = {}
+        self._features: OrderedDict[int, tuple[Ints, list[RowSet]]] = OrderedDict()
+        self._bytes = 0
+        self._points: OrderedDict[tuple[int, float], list[Points]] = OrderedDict()
+        rng = np.random.default_rng(0)
+        parts: list[tuple[Any, ...]] = []
+        n_kept = 0
+        for task in tasks:
+            number = self.n_frames
+            self.n_frames += 1
+            try:
+                centers, features = self._read(number, task)
+            except Exception as error:  # one structure must not stop the others
+                logger.info("%s@%d failed", task.source, task.index, exc_info=True)
+                self._failed(task, reason(error))
+                continue
+            if task.error is not None:
+                self._failed(task, task.error)
+            atomic = np.where(centers >= 0, self.structures[number].atoms.numbers[centers], 0)
+            norm = np.array([one.norm for one in features])
+            kind = np.array([self._kind_of(one, task.atoms) for one in features])
+            projected = np.array([one.vector @ self._axes_of(len(one.vector)) for one in features])
+            lot = rng.random(len(centers))
+            own = np.full(len(centers), number)
+            parts.append((own, centers, atomic, kind, projected, norm, lot))
+            self.n_seen += len(centers)
+            n_kept += len(centers)
+            if limit is not None and n_kept > 2 * limit:
+                parts, n_kept = [self._drawn(parts, limit)], limit
+            if progress is not None:
+                progress(self.n_frames)
+        if not parts:
+            why = f": {self.errors[0][1]}" if self.errors else ""
+            raise ValueError(f"`frames` has no structure to compare{why}")
+        columns = self._drawn(parts, self.n_seen if limit is None else limit)
+        self.structure, self.center, self.number, self.kind, self.projected, self.norm, _ = columns
+        if not any(rows for shape, *_ in self._kinds for rows, _ in shape):
+            raise ValueError(f"no atom is a centre of {descriptor!r}; check its species")
+
+    def __len__(self) -> int:
+        return len(self.structure)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all environments were kept."""
+        return len(self) == self.n_seen
+
+    def features(self, environment: int) -> RowSet:
+        """All features of an environment."""
+        number = int(self.structure[environment])
+        if number in self._features:
+            self._features.move_to_end(number)
+        else:
+            self._keep(number, *row_sets(self.descriptor, self.structures[number].atoms))
+        centers, features = self._features[number]
+        return features[int(np.searchsorted(centers, self.center[environment]))]
+
+    def points(self, environment: int, radius: float) -> Points:
+        """The points within ``radius`` (Å) of the centre of an environment, nearest first.
+
+        Of the structure as a whole, all points about its centroid.
+        """
+        number, center = int(self.structure[environment]), int(self.center[environment])
+        if center >= 0:
+            return self.points_about(number, center, radius)
+        atoms = self.structures[number].atoms
+        return atoms.numbers, atoms.positions - atoms.positions.mean(axis=0)
+
+    def points_about(self, structure: int, atom: int, radius: float) -> Points:
+        """The points within ``radius`` (Å) of an atom of a structure, nearest first."""
+        key = (structure, radius)
+        if key not in self._points:
+            self._points[key] = _points(self.structures[structure].atoms, radius)
+            if len(self._points) > LISTED:
+                self._points.popitem(last=False)
+        return self._points[key][atom]
+
+    def place(self, environment: int) -> Place:
+        """Where an environment is."""
+        structure = self.structures[int(self.structure[environment])]
+        center = int(self.center[environment])
+        return Place(structure.index, None if center < 0 else center, structure.source)
+
+    def force(self, environment: int) -> Floats | None:
+        """The reference force on the centre in eV/Å, of shape (3,)."""
+        forces = self.structures[int(self.structure[environment])].forces
+        center = int(self.center[environment])
+        return None if forces is None or center < 0 else forces[center]
+
+    def _read(self, number: int, task: Task) -> tuple[Ints, list[RowSet]]:
+        """Centres and features of a structure, which is put among the others."""
+        if len(task.atoms) == 0:
+            raise ValueError(task.error or "the frame has no atoms")
+        centers, features = row_sets(self.descriptor, task.atoms)
+        self.structures[number] = task
+        self._keep(number, centers, features)
+        return centers, features
+
+    def _failed(self, task: Task, why: str) -> None:
+        self.errors.append((Place(task.index, None, task.source), why))
+
+    def _kind_of(self, features: RowSet, atoms: Atoms) -> int:
+        made_of: tuple[Any, ...] = ()
+        if len(features.vector) == 0:
+            made_of = tuple(np.sort(atoms.numbers).tolist())
+        return self._kinds.setdefault((features.shape, made_of), len(self._kinds))
+
+    def _axes_of(self, length: int) -> Floats:
+        """Orthonormal axes of shape (length, 16), some of them zero if there is no room."""
+        if length not in self._axes:
+            random = np.random.default_rng(0).normal(size=(length, AXES))
+            axes = np.zeros((length, AXES))
+            axes[:, : min(length, AXES)] = np.linalg.qr(random)[0]
+            self._axes[length] = axes
+        return self._axes[length]
+
+    def _keep(self, number: int, centers: Ints, features: list[RowSet]) -> None:
+        self._features[number] = centers, features
+        self._bytes += sum(one.nbytes for one in features)
+        while self._bytes > KEPT and len(self._features) > 1:
+            gone = self._features.popitem(last=False)[1][1]
+            self._bytes -= sum(one.nbytes for one in gone)
+
+    def _drawn(self, parts: list[tuple[Any, ...]], limit: int) -> tuple[Any, ...]:
+        """The environments with the smallest lots, which is a fair choice at any time."""
+        columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+        chosen = np.sort(np.argsort(columns[-1], kind="stable")[:limit])
+        if len(chosen) < len(columns[0]):
+            columns = [column[chosen] for column in columns]
+            kept = set(columns[0].tolist())
+            self.structures = {n: one for n, one in self.structures.items() if n in kept}
+        return tuple(columns)
+
+
+def _points(atoms: Atoms, radius: float) -> list[Points]:
+    """The points about every atom."""
+    if np.isfinite(radius):
+        pairs = neighbor_pairs(atoms, radius)
+        first, second = pairs.first, pairs.second
+        vectors = atoms.positions[second] - atoms.positions[first] + pairs.shift @ atoms.cell.array
+    elif atoms.pbc.any():
+        raise ValueError(
+            "environments of periodic structures need a descriptor whose cutoff is finite"
+        )
+    else:
+        first, second = np.nonzero(~np.eye(len(atoms), dtype=bool))
+        vectors = atoms.positions[second] - atoms.positions[first]
+    order = np.lexsort((np.linalg.norm(vectors, axis=1), first))
+    bounds = np.searchsorted(first[order], np.arange(len(atoms) + 1))
+    numbers, vectors = atoms.numbers[second[order]], vectors[order]
+    return [
+        (numbers[bounds[i] : bounds[i + 1]], vectors[bounds[i] : bounds[i + 1]])
+        for i in range(len(atoms))
+    ]

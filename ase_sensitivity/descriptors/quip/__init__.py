@@ -1,0 +1,1 @@
+"""QUIP's descriptors."""

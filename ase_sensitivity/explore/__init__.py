@@ -1,1 +1,0 @@
-"""Looking for configurations: singular ones, twins with the same features, and soft manifolds."""

@@ -1,0 +1,1 @@
+"""Structures as points in space: neighbours, fragments, symmetry, best match."""

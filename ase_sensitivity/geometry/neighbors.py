@@ -1,0 +1,191 @@
+"""Neighbours of atoms within a cutoff, in cells of any shape and period."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.geometry import complete_cell
+from numpy.typing import NDArray
+
+from ase_sensitivity.geometry.structure import CLOSEST, check_fits
+from ase_sensitivity.types import Floats, Ints
+
+SMALL = 60
+"""Atoms of a molecule small enough to look at all of its pairs."""
+
+
+MAX_BINS = 3e7
+"""Boxes that a search for neighbours divides the cell into: 1 GB of memory, and a few seconds."""
+
+
+MAX_NEIGHBORS = 1e5
+"""Images within the cutoff of one atom. The sphere of a cutoff holds a few thousand atoms."""
+
+
+PAIR = 160
+"""Bytes that a pair takes: in the search, in the list kept and as a vector."""
+
+
+SAFE_PAIRS = 1e7
+"""Pairs that any machine can list (1.6 GB); whether there are more is not worth a look below."""
+
+
+SAMPLE = 32
+"""Atoms whose neighbours are counted to tell how many pairs there are."""
+
+
+@dataclass(frozen=True, eq=False)
+class NeighborPairs:
+    """Ordered pairs of a centre and a neighbour image within a cutoff, self-images included.
+
+    Attributes
+    ----------
+    first, second
+        Atom indices of shape (n_pairs,).
+    shift
+        Lattice vectors to add to the second atom, of shape (n_pairs, 3).
+    """
+
+    first: Ints
+    second: Ints
+    shift: Ints
+
+
+def neighbor_pairs(atoms: Atoms, cutoff: float) -> NeighborPairs:
+    """All ordered pairs within ``cutoff`` (Å), sorted by the first atom.
+
+    Raises
+    ------
+    ValueError
+        If two atoms are closer than :data:`CLOSEST`, or the list would not fit into memory.
+    """
+    if len(atoms) <= SMALL and not atoms.pbc.any():
+        # Searching in bins takes longer than all of the rest for a small molecule.
+        squares = ((atoms.positions - atoms.positions[:, None]) ** 2).sum(axis=2)
+        squares.flat[:: len(atoms) + 1] = np.inf
+        if squares.min() > CLOSEST**2:
+            first, second = np.nonzero(squares < cutoff**2)
+            return NeighborPairs(first, second, np.zeros((len(first), 3), dtype=np.intp))
+    (first, second, distance, shift), moved = _listed("ijdS", atoms, cutoff)
+    if len(distance) and distance.min() < CLOSEST:
+        pair = int(distance.argmin())
+        i, j = int(first[pair]), int(second[pair])
+        raise ValueError(
+            f"atoms {i} and {j} are {distance[pair]:.2g} Å apart, on top of each other"
+        )
+    # The box holds wrapped atoms; the shifts are those of the atoms as given.
+    shift = shift.astype(np.intp)
+    if moved.any():
+        shift += moved[second] - moved[first]
+    return NeighborPairs(first.astype(np.intp), second.astype(np.intp), shift)
+
+
+def shortest_distance(atoms: Atoms, cutoff: float = 3.0) -> float:
+    """The shortest distance between two atoms or their images in Å; infinite beyond ``cutoff``.
+
+    Raises
+    ------
+    ValueError
+        If the cell is too large or too small to search.
+    """
+    if not atoms.pbc.any():
+        from scipy.spatial.distance import pdist  # loads much
+
+        return float(pdist(atoms.positions).min(initial=np.inf))
+    return float(_listed("d", atoms, cutoff)[0].min(initial=np.inf))
+
+
+def boxed(atoms: Atoms, cutoff: float) -> Atoms:
+    """A bare copy with a regular cell: non-periodic directions get a vector that spans the atoms.
+
+    Neighbour searches divide space along the cell vectors, so a missing, tiny or huge vector along
+    a direction that is not periodic costs memory or fails although it has no meaning, and so does
+    emptiness between the atoms: gaps beyond ``cutoff`` (Å) are made shorter. Atoms are wrapped
+    along periodic directions; the search could lose far ones otherwise.
+    """
+    cell, positions, _ = _box(atoms, cutoff)
+    return Atoms(atoms.numbers, positions, cell=cell, pbc=atoms.pbc)
+
+
+def _box(atoms: Atoms, cutoff: float) -> tuple[Floats, Floats, Ints]:
+    """Cell and positions of :func:`boxed`, and by which lattice vectors the atoms were moved."""
+    free = ~atoms.pbc
+    cell: Floats = atoms.cell.array
+    if free.any():
+        cell = complete_cell(np.where(free[:, None], 0.0, cell))
+        cell[free] /= np.linalg.norm(cell[free], axis=1)[:, None]
+    positions = atoms.positions
+    fractional = positions @ np.linalg.inv(cell)
+    if free.any():
+        closer = _gaps_closed(fractional[:, free], cutoff + 1.0)
+        positions = positions + (closer - fractional[:, free]) @ cell[free]
+        cell[free] *= np.clip(np.ptp(closer, axis=0) + 1.0, 1.0, 1e3)[:, None]
+        fractional[:, free] = 0.0
+    moved = -np.floor(fractional)
+    return cell, positions + moved @ cell, moved.astype(np.intp)
+
+
+def _gaps_closed(coordinates: Floats, gap: float) -> Floats:
+    """Coordinates (n, m) of which none is farther from the next than ``gap``."""
+    closer = coordinates.copy()
+    for own in closer.T:
+        order = own.argsort()
+        own[order[1:]] -= np.cumsum((np.diff(own[order]) - gap).clip(0.0))
+    return closer
+
+
+def _check_size(cell: Floats, pbc: NDArray[np.bool_], positions: Floats, cutoff: float) -> None:
+    """Raise ValueError if neighbours within ``cutoff`` are more than a machine can list."""
+    n_atoms = len(positions)
+    volume = abs(np.linalg.det(cell))
+    if volume / min(cutoff + 1.0, 50.0) ** 3 > MAX_BINS:
+        raise ValueError(
+            f"the cell has a volume of {volume:.3g} Å^3, too large to search for neighbours within "
+            f"{cutoff:g} Å; make the vacuum smaller, or set `pbc = False` along it"
+        )
+    # Images of the cell within the cutoff: its heights are 1 / the norms of the reciprocal vectors.
+    per_height = np.linalg.norm(np.linalg.inv(cell), axis=0)
+    per_atom = n_atoms * float(np.where(pbc, 2 * cutoff * per_height + 1, 1.0).prod())
+    if per_atom > MAX_NEIGHBORS and per_atom > 50 * n_atoms:
+        raise ValueError(
+            f"a cutoff of {cutoff:g} Å in this cell gives every atom up to {per_atom:.1e} "
+            "neighbours; reduce the cutoff, or check the cell"
+        )
+    if n_atoms * per_atom > SAFE_PAIRS:
+        n_pairs = _estimated_pairs(cell, pbc, positions, cutoff, per_height)
+        check_fits(
+            n_pairs * PAIR,
+            f"a list of about {n_pairs:.1e} pairs of neighbours within {cutoff:g} Å",
+            "reduce the cutoff, or check the cell",
+        )
+
+
+def _estimated_pairs(
+    cell: Floats, pbc: NDArray[np.bool_], positions: Floats, cutoff: float, per_height: Floats
+) -> float:
+    """Pairs within ``cutoff``, from the neighbours of some atoms."""
+    from scipy.spatial import KDTree  # loads much
+
+    reach = np.where(pbc, np.ceil(cutoff * per_height), 0.0)
+    shape = tuple((2 * reach + 1).astype(int).tolist())
+    shifts = (np.indices(shape).reshape(3, -1).T - reach) @ cell
+    chosen = np.unique(np.linspace(0, len(positions) - 1, SAMPLE).astype(int))
+    centers = (positions[chosen, None] + shifts).reshape(-1, 3)
+    counts = KDTree(positions).query_ball_point(centers, cutoff, return_length=True)
+    return len(positions) * (float(np.sum(counts)) / len(chosen) - 1)
+
+
+def _listed(quantities: str, atoms: Atoms, cutoff: float) -> tuple[Any, Ints]:
+    """What matscipy tells of all pairs, and by which lattice vectors it had the atoms moved."""
+    # Here, as it loads much, and for ASE to list the package as a plugin where it is broken.
+    from matscipy.neighbours import neighbour_list
+
+    cell, positions, moved = _box(atoms, cutoff)
+    _check_size(cell, atoms.pbc, positions, cutoff)
+    found = neighbour_list(
+        quantities, cutoff=float(cutoff), positions=positions, cell=cell, pbc=atoms.pbc
+    )
+    return found, moved

@@ -1,0 +1,113 @@
+"""What has to hold of a structure before anything is computed."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+from ase import Atoms
+
+from ase_sensitivity.types import Floats, Ints
+
+CLOSEST = 0.01
+"""Atoms nearer than this (Å) sit on top of each other; no potential is meant for that."""
+
+FARTHEST = 1e9
+"""Coordinates (Å) beyond this are rounded to more than 1e-7 Å: symmetry could not be told."""
+
+
+MAX_POINTS = 1000
+"""Points that move independently in environment scope: 10 s and 0.3 GB for every centre."""
+
+SHARE = 0.8
+"""Of this machine's memory, what one array may take."""
+
+
+def check_atoms(atoms: Atoms) -> None:
+    """Raise if ``atoms`` is no structure with finite positions and a usable cell.
+
+    Raises
+    ------
+    TypeError
+        If ``atoms`` is not an :class:`ase.Atoms`.
+    ValueError
+        If it is empty, or positions, atomic numbers or the cell make no sense.
+    """
+    if not isinstance(atoms, Atoms):
+        raise TypeError(f"`atoms` must be an ase.Atoms, not {type(atoms).__name__}")
+    if len(atoms) == 0:
+        raise ValueError("`atoms` has no atoms")
+    near = (np.abs(atoms.positions) <= FARTHEST).all(axis=1)
+    if not near.all():
+        bad = int(np.flatnonzero(~near)[0])
+        position = atoms.positions[bad]
+        what = f"more than {FARTHEST:g} Å away" if np.isfinite(position).all() else "not finite"
+        raise ValueError(f"the position of atom {bad} is {position}, {what}; correct or remove it")
+    numbers = atoms.numbers
+    if numbers.min() < 0 or numbers.max() > 118:
+        bad = int(np.flatnonzero((numbers < 0) | (numbers > 118))[0])
+        raise ValueError(f"atom {bad} has atomic number {numbers[bad]}, not one of 0 to 118")
+    cell = atoms.cell.array
+    if not np.isfinite(cell).all():
+        raise ValueError(
+            f"the cell {cell.tolist()} is not finite; set `atoms.cell`, to zeros along directions "
+            "without period"
+        )
+    if atoms.pbc.any():
+        _check_periodic(cell[atoms.pbc])
+
+
+def _check_periodic(vectors: Floats) -> None:
+    """Raise ValueError if lattice vectors of shape (m, 3) span no lattice."""
+    if np.abs(vectors).max() > FARTHEST:
+        raise ValueError(
+            f"a periodic cell vector of {vectors.tolist()} is longer than {FARTHEST:g} Å; set "
+            "`atoms.cell`, or `atoms.pbc = False` along it"
+        )
+    lengths = np.linalg.norm(vectors, axis=1)
+    if 0 < lengths.min() < CLOSEST:
+        raise ValueError(
+            f"a periodic cell vector of {vectors.tolist()} is {lengths.min():.2g} Å long: atoms "
+            "and their images are on top of each other; set `atoms.cell`"
+        )
+    # Their volume over the product of their lengths: no determinant, which rounding may turn.
+    if lengths.min() == 0 or np.linalg.svd(vectors / lengths[:, None])[1].prod() < 1e-6:
+        raise ValueError(
+            f"the periodic cell vectors {vectors.tolist()} are zero or linearly dependent; "
+            "set `atoms.cell`, or `atoms.pbc = False` for an isolated structure"
+        )
+
+
+def check_fits(n_bytes: float, what: str, remedy: str) -> None:
+    """Raise ValueError if an array does not fit into this machine's memory."""
+    if not hasattr(os, "sysconf"):
+        return
+    present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if n_bytes > SHARE * present:
+        raise ValueError(
+            f"{what} needs {n_bytes / 1e9:.1f} GB, more than this machine has; {remedy}"
+        )
+
+
+def check_memory(n_blocks: int, n_features: int, copies: int = 1) -> None:
+    """Raise ValueError if a Jacobian of so many blocks does not fit into this machine's memory."""
+    check_fits(
+        copies * n_blocks * 3 * n_features * 8.0,
+        f"the Jacobian has {n_blocks} blocks of 3 x {n_features} numbers and",
+        "reduce the cutoff or the basis",
+    )
+
+
+def check_points(n_points: int) -> None:
+    """Raise ValueError if an environment has too many points for its matrices."""
+    if n_points > MAX_POINTS:
+        raise ValueError(
+            f"an environment has {n_points} points that move independently, more than the limit "
+            f'of {MAX_POINTS}; reduce the cutoff, check the cell, or use scope="structure"'
+        )
+
+
+def coordinates_of(atoms: Ints) -> Ints:
+    """Numbers of the coordinates x, y, z of atoms, of shape (3 n_atoms,)."""
+    found: Ints = (3 * atoms[:, None] + np.arange(3)).ravel()
+    return found

@@ -1,0 +1,258 @@
+"""Reference energies and forces of frames, in eV and Å, whatever they are called there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ase import Atoms, units
+
+from ase_sensitivity.io.reading import Frame
+from ase_sensitivity.plain_text import reason
+from ase_sensitivity.types import Floats
+
+ENERGIES = {
+    "ev": 1.0,
+    "mev": 1e-3,
+    "kcal/mol": units.kcal / units.mol,
+    "kj/mol": units.kJ / units.mol,
+    "ha": units.Hartree,
+    "hartree": units.Hartree,
+    "ry": units.Rydberg,
+}
+
+LENGTHS = {"å": 1.0, "a": 1.0, "ang": 1.0, "angstrom": 1.0, "nm": units.nm, "bohr": units.Bohr}
+
+
+FORCES = re.compile(r"forces?\b|forces?_|^f$|^grad", re.IGNORECASE)
+"""What names of arrays with forces, or their negatives, are like."""
+
+LOOKED_AT = 100
+"""A key that none of the first so many frames has is misspelled."""
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A frame, and what is known of it.
+
+    Attributes
+    ----------
+    source, index
+        Where it is from.
+    atoms
+        The structure, without atoms if it could not be read.
+    energy
+        In eV, or None.
+    forces
+        In eV/Å of shape (n_atoms, 3), or None.
+    error
+        What is wrong with it already, or None.
+    """
+
+    source: str
+    index: int
+    atoms: Atoms
+    energy: float | None = None
+    forces: Floats | None = None
+    error: str | None = None
+
+
+class MissingReference(ValueError):  # noqa: N818 (a property of the data)
+    """A frame lacks the energy or the forces that were asked for."""
+
+
+def unit_factors(text: str) -> tuple[float, float]:
+    """Factors that turn energies into eV and forces into eV/Å.
+
+    Parameters
+    ----------
+    text
+        Unit of the energies, "eV", "meV", "kcal/mol", "kJ/mol", "Ha" or "Ry", when lengths are in
+        Å; or of the forces, such as "Ha/Bohr" or "kJ/mol/nm".
+
+    Raises
+    ------
+    ValueError
+        If it is something else.
+    """
+    energy, length = str(text).strip().lower(), "å"
+    if energy not in ENERGIES and "/" in energy:
+        energy, length = energy.rsplit("/", 1)
+    if energy not in ENERGIES or length not in LENGTHS:
+        raise ValueError(
+            f"`units` is {text!r} but must be eV, meV, kcal/mol, kJ/mol, Ha or Ry, or one of them "
+            "per length, such as Ha/Bohr or kJ/mol/nm"
+        )
+    return ENERGIES[energy], ENERGIES[energy] / LENGTHS[length]
+
+
+def tasks_of(
+    frames: Iterator[Frame],
+    forces_key: str | None,
+    energy_key: str | None,
+    factors: tuple[float, float],
+    *,
+    strict: bool,
+) -> Iterator[Task]:
+    """Frames with their references.
+
+    Parameters
+    ----------
+    frames
+        The frames.
+    forces_key, energy_key
+        As in :func:`~ase_sensitivity.dataset.scan.scan`.
+    factors
+        Those of :func:`unit_factors`.
+    strict
+        Whether some of the first frames have to have what the keys name: a key that none has is
+        misspelled. Other frames without it are given with an error, but not single atoms, which
+        have no forces.
+
+    Raises
+    ------
+    ValueError
+        If none has.
+    """
+    keys = {"energy": energy_key, "forces": forces_key}
+    wanted = {name for name, key in keys.items() if strict and key is not None}
+    waiting: list[Task] = []
+    missing: MissingReference | None = None
+    for frame in frames:
+        task, found, lacking = _with_references(frame, keys, factors)
+        wanted -= found
+        missing = missing or next((lacking[name] for name in wanted if name in lacking), None)
+        if wanted:
+            waiting.append(task)
+            if missing is not None and len(waiting) >= LOOKED_AT:
+                break
+        else:
+            yield from waiting
+            waiting = []
+            yield task
+    if wanted and missing is not None:
+        raise missing
+    yield from waiting
+
+
+def _with_references(
+    frame: Frame, keys: Mapping[str, str | None], factors: tuple[float, float]
+) -> tuple[Task, set[str], dict[str, MissingReference]]:
+    """A frame, which references it has, and what is said of those that it lacks."""
+    if frame.atoms is None:
+        return Task(frame.source, frame.index, Atoms(), error=frame.error), set(), {}
+    errors, lacking, there = [], {}, set(keys)
+    values: dict[str, Any] = dict.fromkeys(keys)
+    for name, read, factor in zip(keys, (_energy, _forces), factors, strict=True):
+        try:
+            values[name] = read(frame.atoms, keys[name], factor)
+        except MissingReference as error:
+            there.discard(name)
+            if len(frame.atoms) > 1 or name == "energy":
+                lacking[name] = MissingReference(f"{frame.source}@{frame.index}: {error}")
+                errors.append(reason(error))
+        except Exception as error:  # one frame must not stop the others
+            errors.append(reason(error))
+    task = Task(
+        frame.source,
+        frame.index,
+        _bare(frame.atoms, **values),
+        **values,
+        error="; ".join(dict.fromkeys(errors)) or None,
+    )
+    return task, there, lacking
+
+
+def _bare(atoms: Atoms, energy: float | None, forces: Floats | None) -> Atoms:
+    """Species, positions, cell and references: what is worth sending and storing."""
+    bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    known = {"energy": energy, "forces": forces}
+    known = {name: value for name, value in known.items() if value is not None}
+    if known:
+        from ase.calculators.singlepoint import SinglePointCalculator  # loads much
+
+        bare.calc = SinglePointCalculator(bare, **known)
+    return bare
+
+
+def _reference(atoms: Atoms, name: str, key: str | None, listed: Mapping[str, Any]) -> Any:
+    """What the calculator has under ``name``, or the frame under ``key``; None if neither is named.
+
+    Raises
+    ------
+    MissingReference
+        If there is a key, and nothing of that name.
+    """
+    cached = cached_results(atoms)
+    if key is None:
+        return cached.get(name)
+    there = {name: cached[name]} if name in cached else {}
+    there |= listed
+    if key not in there:
+        known = ", ".join(map(str, there)) or "nothing at all"
+        similar = [str(other) for other, value in there.items() if _looks_like(name, other, value)]
+        hint = f"; did you mean {' or '.join(map(repr, similar))}?" if similar else ""
+        raise MissingReference(f"there is no {name} entry {key!r}; the frame has: {known}{hint}")
+    return there[key]
+
+
+def _looks_like(name: str, other: Any, value: Any) -> bool:
+    """Whether an entry of a frame may be the forces, or the energy, by its shape and its name."""
+    if name == "energy":
+        return "energy" in str(other).lower() and np.ndim(value) == 0
+    known = ("positions", "momenta", "velocities", "initial_magmoms")
+    return np.ndim(value) == 2 and np.shape(value)[1] == 3 and other not in known
+
+
+def forces_like(atoms: Atoms) -> list[str]:
+    """Names of the arrays that are forces by name and shape, if ASE knows of none."""
+    if "forces" in cached_results(atoms):
+        return []
+    return [
+        name
+        for name, array in atoms.arrays.items()
+        if _looks_like("forces", name, array) and FORCES.search(name)
+    ]
+
+
+def _energy(atoms: Atoms, key: str | None, factor: float) -> float | None:
+    value = _reference(atoms, "energy", key, atoms.info)
+    if value is None:
+        return None
+    try:
+        energy = factor * float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"the energy is {value!r}, not a number") from None
+    if not np.isfinite(energy):
+        raise ValueError(f"the energy is {value}, not finite")
+    return energy
+
+
+def _forces(atoms: Atoms, key: str | None, factor: float) -> Floats | None:
+    value = _reference(atoms, "forces", key, atoms.arrays)
+    if value is None:
+        return None
+    try:
+        forces = factor * np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError("the forces are not numbers") from None
+    if forces.shape != (len(atoms), 3):
+        raise ValueError(f"the forces have shape {forces.shape}, not {(len(atoms), 3)}")
+    finite = np.isfinite(forces).all(axis=1)
+    if not finite.all():
+        bad = int(np.flatnonzero(~finite)[0])
+        raise ValueError(f"the force on atom {bad} is {forces[bad]}, not finite")
+    return forces
+
+
+def cached_results(atoms: Atoms) -> dict[str, Any]:
+    """Energy and forces that the calculator has already, without a call that could compute."""
+    calculator = atoms.calc
+    results = getattr(calculator, "results", None)
+    check_state = getattr(calculator, "check_state", None)
+    if not isinstance(results, dict) or check_state is None or check_state(atoms):
+        return {}
+    return {name: results[name] for name in ("energy", "forces") if name in results}

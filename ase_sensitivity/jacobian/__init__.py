@@ -1,0 +1,1 @@
+"""The contract of a Jacobian, and Jacobians that consist of blocks."""

@@ -1,0 +1,163 @@
+"""Compiled loops of the Gram matrix: add small products at scattered places of a large one."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ase_sensitivity.compiled.njit import njit
+from ase_sensitivity.compiled.simd import fma, load, splat
+from ase_sensitivity.compiled.simd import total as lanes
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+
+OPTIONS = {"nogil": True, "error_model": "numpy"}
+INNER = OPTIONS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
+TILE = 4
+"""Blocks that are held in the first cache, each with `PANEL` features at a time."""
+
+PANEL = 512
+
+LARGE = 3e7
+"""Multiplications for the product of one row above which a library does it as fast, or faster."""
+
+
+@njit(**OPTIONS)
+def add_products(flat, length, bounds, rows, column, total):
+    """Add J^T J of some rows to the lower triangle of ``total``, and return its trace.
+
+    Rows of some ten thousand numbers are too small for a library to be at its best; those of
+    millions are not (see :data:`LARGE`).
+
+    Parameters
+    ----------
+    flat
+        Blocks of shape (n_blocks, 3, length), flat.
+    length
+        Number of features.
+    bounds
+        First block of each row, of shape (n_rows + 1,).
+    rows
+        The rows to add, of shape (any,).
+    column
+        The column of each block, of shape (n_blocks,), negative to leave it out; no row may have
+        two blocks of one column.
+    total
+        Of shape (3 n_columns, 3 n_columns).
+    """
+    trace = 0.0
+    for row in rows:
+        first, last = bounds[row], bounds[row + 1]
+        for begin in range(0, length, PANEL):
+            end = min(begin + PANEL, length)
+            for tile in range(first, last, TILE):
+                for i in range(tile, last):
+                    for j in range(tile, min(tile + TILE, i + 1)):
+                        if column[i] >= 0 and column[j] >= 0:
+                            p, q = (i, j) if column[i] >= column[j] else (j, i)
+                            trace += _add_product(
+                                flat,
+                                3 * p * length,
+                                3 * q * length,
+                                length,
+                                begin,
+                                end,
+                                total,
+                                3 * column[p],
+                                3 * column[q],
+                            )
+    return trace
+
+
+@njit(**INNER)
+def _add_product(flat, p, q, length, begin, end, total, row, column):
+    """Add the product of the blocks at p and q over some features; its trace if they are one."""
+    s00, s01, s02 = splat(0.0), splat(0.0), splat(0.0)
+    s10, s11, s12 = splat(0.0), splat(0.0), splat(0.0)
+    s20, s21, s22 = splat(0.0), splat(0.0), splat(0.0)
+    whole = end - (end - begin) % 4
+    for k in range(begin, whole, 4):
+        x0, x1, x2 = load(flat, p + k), load(flat, p + length + k), load(flat, p + 2 * length + k)
+        y = load(flat, q + k)
+        s00, s10, s20 = fma(x0, y, s00), fma(x1, y, s10), fma(x2, y, s20)
+        y = load(flat, q + length + k)
+        s01, s11, s21 = fma(x0, y, s01), fma(x1, y, s11), fma(x2, y, s21)
+        y = load(flat, q + 2 * length + k)
+        s02, s12, s22 = fma(x0, y, s02), fma(x1, y, s12), fma(x2, y, s22)
+    total[row, column] += lanes(s00)
+    total[row, column + 1] += lanes(s01)
+    total[row, column + 2] += lanes(s02)
+    total[row + 1, column] += lanes(s10)
+    total[row + 1, column + 1] += lanes(s11)
+    total[row + 1, column + 2] += lanes(s12)
+    total[row + 2, column] += lanes(s20)
+    total[row + 2, column + 1] += lanes(s21)
+    total[row + 2, column + 2] += lanes(s22)
+    trace = lanes(s00) + lanes(s11) + lanes(s22)
+    for k in range(whole, end):
+        for a in range(3):
+            x = flat[p + a * length + k]
+            for b in range(3):
+                total[row + a, column + b] += x * flat[q + b * length + k]
+            trace += x * flat[q + a * length + k]
+    return trace if p == q else 0.0
+
+
+@njit(**OPTIONS)
+def stacked_products(flat, length, bounds, rows, grams):
+    """Put J^T J of each of some rows, every block a column, in the lower triangle of ``grams``."""
+    for k in range(len(rows)):
+        first = bounds[rows[k]]
+        count = bounds[rows[k] + 1] - first
+        own = flat[3 * length * first : 3 * length * (first + count)]
+        add_products(
+            own, length, np.array([0, count]), np.zeros(1, np.intp), np.arange(count), grams[k]
+        )
+
+
+@njit(**OPTIONS)
+def add_at(total: Floats, columns: Ints, product: Floats) -> None:
+    """Add ``product`` (3 m, 3 m) to what belongs to m points in ``total``, below its diagonal."""
+    for i in range(len(columns)):
+        for a in range(3):
+            row, source = total[3 * columns[i] + a], product[3 * i + a]
+            for j in range(len(columns)):
+                if columns[j] <= columns[i]:
+                    to = 3 * columns[j]
+                    row[to] += source[3 * j]
+                    row[to + 1] += source[3 * j + 1]
+                    row[to + 2] += source[3 * j + 2]
+
+
+@njit(**OPTIONS)
+def mirror(total):
+    """Copy the lower triangle of a square matrix to the upper one."""
+    n = len(total)
+    for tile in range(0, n, 16):
+        for i in range(tile, n):
+            for j in range(tile, min(tile + 16, i)):
+                total[j, i] = total[i, j]
+
+
+@njit(**OPTIONS)
+def rows_with_repeated(bounds, column, n_columns):
+    """Whether a row has several blocks of one column, of shape (n_rows,)."""
+    repeated = np.zeros(len(bounds) - 1, dtype=np.bool_)
+    seen = np.full(n_columns, -1)
+    for row in range(len(repeated)):
+        for k in range(bounds[row], bounds[row + 1]):
+            if column[k] >= 0:
+                repeated[row] |= seen[column[k]] == row
+                seen[column[k]] = row
+    return repeated
+
+
+@njit(**OPTIONS)
+def sum_blocks(blocks: Floats, where: Ints, summed: Floats) -> None:
+    """Add block i, flat, to row ``where[i]`` of ``summed`` (m, any)."""
+    for i in range(len(blocks)):
+        row, block = summed[where[i]], blocks[i]
+        for k in range(len(block)):
+            row[k] += block[k]

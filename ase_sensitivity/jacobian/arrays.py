@@ -1,0 +1,69 @@
+"""Arrays of any kind, from anybody's descriptor, as the one kind that compiled loops read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ase_sensitivity.types import Floats, Ints
+
+
+def _as_array(name: str, values: ArrayLike, kinds: str, wanted: str) -> NDArray[Any]:
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:  # on a device, with a graph, ragged
+        raise ValueError(
+            f"`{name}` is a {type(values).__name__} that NumPy does not read ({error}); "
+            "give an array in the memory of the host, detached from any graph"
+        ) from error
+    if array.dtype.kind not in kinds and array.size:
+        raise ValueError(f"`{name}` has the data type {array.dtype} but must have {wanted}")
+    return array
+
+
+def as_floats(name: str, values: ArrayLike) -> tuple[Floats, float]:
+    """An array of doubles, contiguous and in the byte order of the machine, and its precision.
+
+    Parameters
+    ----------
+    name
+        What to call it in errors.
+    values
+        Real numbers of any data type, order, stride and byte order. An array that is as it should
+        be is not copied.
+
+    Returns
+    -------
+    array
+        The same numbers.
+    precision
+        Their relative precision where they had fewer digits than a double, such as 1.2e-7 for
+        single precision; otherwise 0.
+
+    Raises
+    ------
+    ValueError
+        If they are no real numbers, or not in the memory of the host.
+    """
+    array = _as_array(name, values, "fiu", "real numbers")
+    coarse = array.dtype.kind == "f" and array.dtype.itemsize < 8
+    precision = float(np.finfo(array.dtype).eps) if coarse else 0.0
+    return np.asarray(array, dtype=np.float64, order="C"), precision
+
+
+def as_indices(name: str, values: ArrayLike, lowest: int, end: int) -> Ints:
+    """A contiguous array of integers from ``lowest`` up to but not including ``end``.
+
+    Raises
+    ------
+    ValueError
+        If they are no integers, or one is out of range: a compiled loop would read what is not
+        there.
+    """
+    array = _as_array(name, values, "iu", "integers")
+    if array.size and not lowest <= int(array.min()) <= int(array.max()) < end:
+        worst = int(array.max()) if int(array.min()) >= lowest else int(array.min())
+        raise ValueError(f"`{name}` has {worst} but must be from {lowest} to {end - 1}")
+    return np.asarray(array, dtype=np.intp, order="C")

@@ -1,0 +1,147 @@
+"""What the stages need of a Jacobian: three products and a few facts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
+
+from ase_sensitivity.geometry.ranges import Range
+from ase_sensitivity.jacobian.arrays import as_floats, as_indices
+from ase_sensitivity.types import Floats, Ints
+
+if TYPE_CHECKING:
+    from ase_sensitivity.jacobian.blocks import FeatureJacobian
+
+
+@runtime_checkable
+class Jacobian(Protocol):
+    """What the stages need of a Jacobian J: three products and a few facts.
+
+    Features stand in one vector: those of one row after the other, part by part. A class that has
+    the products without ever forming a block, by automatic differentiation, is looked at in
+    structure and atom scope; environments, gradients and walks need a :class:`BlockJacobian`.
+    """
+
+    @property
+    def features(self) -> Floats:
+        """The features, of any shape: their norm tells how large rounding can be."""
+        ...
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms of the structure."""
+        ...
+
+    @property
+    def precision(self) -> float:
+        """Relative accuracy of the products, which every tolerance follows."""
+        ...
+
+    @property
+    def per_image(self) -> bool:
+        """Whether periodic images of an atom are kept apart."""
+        ...
+
+    @property
+    def ranges(self) -> tuple[Range, ...]:
+        """Which centres there are, whom they hear directly and how far they see."""
+        ...
+
+    def gram(self, atoms: Ints | None = None) -> Floats:
+        """J^T J over the coordinates of n atoms, by default all: of shape (3 n, 3 n)."""
+        ...
+
+    def apply(self, displacements: Floats) -> Floats:
+        """J v for displacements of shape (m, n_atoms, 3): of shape (m, all features)."""
+        ...
+
+    def adjoint(self, weights: Floats) -> Floats:
+        """J^T w for weights of shape (m, all features): of shape (m, n_atoms, 3)."""
+        ...
+
+
+if TYPE_CHECKING:
+    _Contract = Jacobian
+else:
+    _Contract = object  # its properties would leave no room for the fields of some subclasses
+
+
+class BlockJacobian(_Contract):
+    """A Jacobian that consists of blocks, part by part, and has its products from them."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def parts(self) -> Iterable[FeatureJacobian]:
+            """The Jacobian as a sequence of Jacobians of uniform feature length."""
+
+    def gram(self, atoms: Ints | None = None) -> Floats:
+        """J^T J over the coordinates of n atoms, by default all: of shape (3 n, 3 n)."""
+        from ase_sensitivity.jacobian.accumulate import mirror  # loads numba
+
+        column_of, n = np.arange(self.n_atoms), self.n_atoms
+        if atoms is not None:
+            chosen = as_indices("atoms", atoms, 0, self.n_atoms)
+            n = len(chosen)
+            column_of = np.full(self.n_atoms, -1)
+            column_of[chosen] = np.arange(n)
+        total = np.zeros((3 * n, 3 * n))
+        for part in self.parts:
+            part.add_gram(column_of[part.atom], total)
+        mirror(total)
+        return total
+
+    def apply(self, displacements: Floats) -> Floats:
+        """J v for displacements of shape (m, n_atoms, 3): of shape (m, all features).
+
+        Raises
+        ------
+        ValueError
+            If the displacements have another shape.
+        """
+        moved = as_floats("displacements", displacements)[0]
+        if moved.ndim != 3 or moved.shape[1:] != (self.n_atoms, 3):
+            raise ValueError(
+                f"`displacements` has shape {moved.shape} but must be (any, {self.n_atoms}, 3)"
+            )
+        return np.concatenate(
+            [part.changes(moved).reshape(len(moved), part.features.size) for part in self.parts],
+            axis=1,
+        )
+
+    def adjoint(self, weights: Floats) -> Floats:
+        """J^T w for weights of shape (m, all features): of shape (m, n_atoms, 3).
+
+        Raises
+        ------
+        ValueError
+            If there is another number of weights than of features.
+        """
+        given = as_floats("weights", weights)[0]
+        if given.ndim != 2:
+            raise ValueError(f"`weights` has shape {given.shape} but must be (any, all features)")
+        total = np.zeros((self.n_atoms, len(given), 3))
+        start = 0
+        for part in self.parts:
+            stop = start + part.features.size
+            if stop <= given.shape[1]:
+                own = given[:, start:stop].reshape(len(given), *part.features.shape)
+                np.add.at(total, part.atom, part.forces(own).swapaxes(0, 1))
+            start = stop
+        if start != given.shape[1]:
+            raise ValueError(
+                f"`weights` has {given.shape[1]} columns but there are {start} features"
+            )
+        return total.swapaxes(0, 1)
+
+
+def in_blocks(jacobian: Jacobian, what: str) -> BlockJacobian:
+    """The Jacobian; ValueError if it has products only, which do not suffice for ``what``."""
+    if isinstance(jacobian, BlockJacobian):
+        return jacobian
+    raise ValueError(
+        f"{what} needs the blocks of a Jacobian, and {type(jacobian).__name__} has products only; "
+        "return a FeatureJacobian"
+    )

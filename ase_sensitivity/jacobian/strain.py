@@ -1,0 +1,46 @@
+"""How features answer to a strain of the structure, from the blocks of their Jacobian."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ase_sensitivity.jacobian.blocks import FeatureJacobian
+from ase_sensitivity.types import Floats
+
+
+def strain_derivative(jacobian: FeatureJacobian) -> Floats:
+    """Differentiate the features by a homogeneous strain of positions and cell.
+
+    Parameters
+    ----------
+    jacobian
+        Of a descriptor whose rows have a centre; see :class:`FeatureJacobian`.
+
+    Returns
+    -------
+    derivative
+        d features / d strain[a, b] of shape (n_rows, 3, 3, n_features), in the features' unit,
+        where positions and cell vectors r become r + strain @ r. Symmetric in a and b because
+        features do not change with rotations.
+
+    Raises
+    ------
+    ValueError
+        If rows belong to the whole structure, or periodic images are summed: blocks have no
+        displacements then.
+    """
+    if not jacobian.has_displacements:
+        raise ValueError(
+            "a Jacobian with rows of the whole structure, or that sums periodic images, has no "
+            "displacements to strain; "
+            "use a descriptor with a block for each image of an atom about each centre"
+        )
+    n_rows, n_features = jacobian.features.shape
+    derivative = np.zeros((n_rows, 3, 3, n_features))
+    bounds = jacobian.bounds
+    for row in range(n_rows):
+        part = slice(bounds[row], bounds[row + 1])
+        blocks = jacobian.blocks[part]
+        product = jacobian.displacement[part].T @ blocks.reshape(len(blocks), -1)
+        derivative[row] = product.reshape(3, 3, n_features).transpose(1, 0, 2)
+    return derivative

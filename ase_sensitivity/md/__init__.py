@@ -1,0 +1,1 @@
+"""During a run: observer, log, calculator, bias."""

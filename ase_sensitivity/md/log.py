@@ -1,0 +1,196 @@
+"""The log of a monitored run: written line by line, read back as arrays at any time."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ase_sensitivity.sensitivity import Sensitivity
+
+logger = logging.getLogger(__name__)
+
+STATES = ("ok", "below", "singular", "calibrating", "failed")
+
+
+def check_is_log(file: object) -> None:
+    """Raise ValueError if ``file`` is a path to something else than a log, which would be lost."""
+    if file == "-" or not isinstance(file, str | os.PathLike) or not os.path.isfile(file):
+        return
+    with open(file, encoding="utf-8", errors="replace") as stream:
+        words = stream.readline().split()
+    if words and not words[0].startswith("#") and words[0] != "Step" and _parse(words) is None:
+        raise ValueError(f"`logfile` is {str(file)!r}, which is not a log; use another name")
+
+
+@dataclass(frozen=True, eq=False)
+class SensitivityLog:
+    """A log as arrays, one entry per call of the observer.
+
+    Attributes
+    ----------
+    step
+        Step of the run, of shape (n,).
+    time
+        In fs, of shape (n,); nan where the run has no time.
+    sigma
+        The k smallest non-trivial singular values, of shape (n, k); nan where there are fewer, the
+        evaluation failed, or a part of the log was written with a smaller k.
+    sigma_max, ratio
+        The largest singular value and sigma_1 / sigma_max, of shape (n,).
+    n_null
+        Number of non-trivial singular values that are zero, of shape (n,); -1 for a failure.
+    worst_atom
+        The atom that moves most in the softest mode, of shape (n,); -1 for a failure.
+    distance
+        To the nearest singular configuration in Å, of shape (n,); nan where it was not looked for.
+    arrival
+        Time in fs until it is reached at the present velocities, of shape (n,); nan where it
+        moves away or is not known.
+    cause
+        Of that configuration, of shape (n,); ``"-"`` where none is known.
+    state
+        ``"ok"``, ``"below"`` (the threshold, but not long enough), ``"singular"``,
+        ``"calibrating"`` or ``"failed"``, of shape (n,).
+    """
+
+    step: NDArray[np.int64]
+    time: NDArray[np.float64]
+    sigma: NDArray[np.float64]
+    sigma_max: NDArray[np.float64]
+    ratio: NDArray[np.float64]
+    n_null: NDArray[np.int64]
+    worst_atom: NDArray[np.int64]
+    distance: NDArray[np.float64]
+    arrival: NDArray[np.float64]
+    cause: NDArray[np.str_]
+    state: NDArray[np.str_]
+
+    def __repr__(self) -> str:
+        return f"SensitivityLog({len(self)} calls, smallest ratio {self._smallest():.3g})"
+
+    def _smallest(self) -> float:
+        known = self.ratio[np.isfinite(self.ratio)]
+        return float(known.min()) if len(known) else float("nan")
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+
+def columns(k: int) -> str:
+    """Column names with their units."""
+    sigma = "".join(f" {f'sigma_{i + 1}[1/A]':>13}" for i in range(k))
+    return (
+        f"{'Step':>9} {'Time[fs]':>12}{sigma} {'sigma_max':>12} {'ratio':>11} "
+        f"{'n_null':>6} {'worst_atom':>10} {'distance[A]':>11} {'arrival[fs]':>11} {'cause':>14} "
+        "state\n"
+    )
+
+
+def line(
+    step: int,
+    time: float,
+    k: int,
+    found: Sensitivity | None,
+    state: str,
+    arrival: float = float("nan"),
+) -> str:
+    """One line of the log; ``found`` is None if the evaluation failed."""
+    sigma = np.full(k, np.nan)
+    sigma_max, ratio, n_null, worst = np.nan, np.nan, -1, -1
+    distance, cause = np.nan, None
+    if found is not None:
+        sigma[: len(found.singular_values)] = found.singular_values[:k]
+        sigma_max, ratio = found.sigma_max, found.ratio
+        n_null, worst = found.n_null, found.worst_atom
+        distance, cause = np.nan if found.distance is None else found.distance, found.approaching
+    values = "".join(f" {value:13.6e}" for value in sigma)
+    return (
+        f"{step:9d} {time:12.4f}{values} {sigma_max:12.6e} {ratio:11.5e} "
+        f"{n_null:6d} {worst:10d} {distance:11.4e} {arrival:11.4e} {cause or '-':>14} {state}\n"
+    )
+
+
+def read_log(file: str | Path | Iterable[str]) -> SensitivityLog:
+    """Read a log, also of a run that goes on or was killed in the middle of a line.
+
+    Parameters
+    ----------
+    file
+        A path, or the lines of a log.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it holds no line of a log and is not empty.
+    """
+    if isinstance(file, str | os.PathLike):
+        with open(file, encoding="utf-8", errors="replace", newline="") as stream:
+            lines = list(stream)
+    elif isinstance(file, Iterable):
+        lines = list(file)
+    else:
+        raise TypeError(f"`file` is {file!r} but must be a path or the lines of a log")
+    rows: list[tuple[Any, ...]] = []
+    skipped = 0
+    for text in lines:
+        words = text.split()
+        if not words or words[0].startswith("#") or words[0] == "Step":
+            continue
+        row = _parse(words) if text.endswith("\n") else None
+        if row is None:
+            skipped += 1
+            continue
+        rows.append(row)
+    if skipped:
+        logger.info("%d incomplete or foreign lines were skipped", skipped)
+    if not rows and skipped > 1:
+        raise ValueError(f"{file} is not a log of SensitivityObserver")
+    step, time, sigma, sigma_max, ratio, n_null, worst, distance, arrival, cause, state = (
+        zip(*rows, strict=True) if rows else ((),) * 11
+    )
+    width = max((len(values) for values in sigma), default=0)
+    return SensitivityLog(
+        step=np.array(step, dtype=np.int64),
+        time=np.array(time, dtype=float),
+        sigma=np.array(
+            [values + [np.nan] * (width - len(values)) for values in sigma], dtype=float
+        ).reshape(len(rows), width),
+        sigma_max=np.array(sigma_max, dtype=float),
+        ratio=np.array(ratio, dtype=float),
+        n_null=np.array(n_null, dtype=np.int64),
+        worst_atom=np.array(worst, dtype=np.int64),
+        distance=np.array(distance, dtype=float),
+        arrival=np.array(arrival, dtype=float),
+        cause=np.array(cause, dtype=str),
+        state=np.array(state, dtype=str),
+    )
+
+
+def _parse(words: list[str]) -> tuple[Any, ...] | None:
+    if len(words) < 11 or words[-1] not in STATES:
+        return None
+    try:
+        return (
+            int(words[0]),
+            float(words[1]),
+            [float(word) for word in words[2:-8]],
+            float(words[-8]),
+            float(words[-7]),
+            int(words[-6]),
+            int(words[-5]),
+            float(words[-4]),
+            float(words[-3]),
+            words[-2],
+            words[-1],
+        )
+    except ValueError:
+        return None

@@ -1,0 +1,1 @@
+"""Singular configurations: how near one is, of which kind, and where others are."""

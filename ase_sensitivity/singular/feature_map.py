@@ -1,0 +1,220 @@
+"""The features of a structure as a function of its positions alone, with contacts guarded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from ase import Atoms
+
+from ase_sensitivity.analysis import Scope
+from ase_sensitivity.descriptors.given import Given
+from ase_sensitivity.geometry.matching import Match, best_match
+from ase_sensitivity.geometry.neighbors import neighbor_pairs
+from ase_sensitivity.singular.nearest import NearestSingular, cause_of, nearest_singular
+from ase_sensitivity.singular.point import Place, place
+from ase_sensitivity.singular.system import subject
+from ase_sensitivity.singular.walk import EXACT, Walk
+from ase_sensitivity.types import Floats, Ints
+
+CONTACT = 0.7
+"""Two atoms nearer than this (Å) are nothing that a structure has."""
+
+SINGULAR = 1e-5
+"""The largest ratio of a configuration that is called singular."""
+
+MAX_STEPS = 60
+"""The most steps of a walk."""
+
+AGAIN = 6
+"""How often a walk is taken up at most."""
+
+
+class FeatureMap:
+    """Features and their derivatives at any positions of the points of a subject.
+
+    Parameters
+    ----------
+    atoms
+        The structure; its constraints play no part.
+    descriptor
+        The descriptor.
+    scope
+        ``"structure"`` or ``"environment"``.
+    center
+        The centre of the environment; by default that with the smallest sigma_min / sigma_max.
+
+    Attributes
+    ----------
+    center
+        The only centre of all features, None if there are several.
+    seen
+        Points that the features depend on, of shape (m,).
+    start
+        The subject as it was given: the structure, or in environment scope the centre and then its
+        neighbours as a cluster.
+    n_evaluations
+        Number of Jacobians so far.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument makes no sense, or no feature depends on the positions.
+    """
+
+    def __init__(self, atoms: Atoms, descriptor: Given, scope: Scope, center: int | None) -> None:
+        if scope == "atom":
+            raise ValueError('`scope` is "atom" but must be "structure" or "environment"')
+        self._subject = subject(atoms, descriptor, scope, center)
+        points = self._subject.start
+        self._atoms = Atoms(points.numbers, points.positions, cell=points.cell, pbc=points.pbc)
+        self.n_evaluations = 0
+        self.start = self.at(self._atoms.positions)
+        self._least = min(CONTACT, 0.9 * self.closest(self.start.positions))
+        centers = np.unique(np.concatenate([part.centers for part in self.start.jacobian.parts]))
+        self.center = int(centers[0]) if len(centers) == 1 and centers[0] >= 0 else None
+        column = np.linalg.norm(self.start.dense.reshape(-1, len(points), 3), axis=(0, 2))
+        if not column.max(initial=0.0) > 0:
+            raise ValueError(
+                f"no feature of {atoms.get_chemical_formula()} depends on the positions of its "
+                f"atoms; check the species and the cutoff of {descriptor!r}"
+            )
+        self.seen: Ints = np.flatnonzero(column > 1e-12 * column.max())
+
+    def atoms(self, positions: Floats) -> Atoms:
+        """The points at positions of shape (n, 3), without calculator or constraints."""
+        moved = self._atoms.copy()
+        moved.positions = positions
+        return moved
+
+    def at(self, positions: Floats) -> Place:
+        """Features and derivatives at positions of shape (n, 3).
+
+        Raises
+        ------
+        ValueError
+            If atoms sit on top of each other.
+        """
+        moved = self.atoms(positions)
+        self.n_evaluations += 1
+        jacobian = self._subject.jacobian(moved)
+        return Place(moved, jacobian, self._subject.view(jacobian, moved))
+
+    @property
+    def start_atoms(self) -> Atoms:
+        """The subject as it was given."""
+        return self.atoms(self.start.positions)
+
+    def displaced(
+        self, rng: np.random.Generator, length: float, here: Floats | None = None
+    ) -> Floats:
+        """Positions after a random displacement of a length in Å, without rigid motions.
+
+        It starts ``here``, by default at the start, and is shorter where atoms would be in contact.
+        """
+        here = self.start.positions if here is None else here
+        trivial = (
+            self.start.view.trivial if here is self.start.positions else self.at(here).view.trivial
+        )
+        way = rng.normal(size=here.size)
+        way -= trivial @ (trivial.T @ way)
+        for _ in range(100):
+            moved = here + (length / np.linalg.norm(way) * way).reshape(-1, 3)
+            if self.allowed(moved):
+                return moved
+            length *= 0.9
+        return here
+
+    def redirected(self, rng: np.random.Generator) -> Floats:
+        """The start with some points in other directions from the centre, or the centroid."""
+        movable = self.seen[self.seen != self.center] if self.center is not None else self.seen
+        relative = self._from_origin(self.start.positions)
+        origin = self.start.positions - relative
+        for _ in range(1000):
+            guess = relative.copy()
+            chosen = rng.choice(movable, rng.integers(1, len(movable) + 1), replace=False)
+            way = rng.normal(size=(len(chosen), 3))
+            way /= np.linalg.norm(way, axis=1)[:, None]
+            guess[chosen] = np.linalg.norm(relative[chosen], axis=1)[:, None] * way
+            if self.allowed(origin + guess):
+                return origin + guess
+        return self.displaced(rng, 0.5)
+
+    def walk(self, positions: Floats, max_distance: float) -> tuple[Floats, NearestSingular]:
+        """Walk to a singular configuration: its positions, of shape (n, 3), and what was found.
+
+        A walk that ends early is taken up again from there: it is drawn back to where it starts.
+        """
+        this = self._subject
+        center = 0 if this.scope == "environment" else None
+        end, last = positions, np.inf
+        for _ in range(AGAIN):
+            found = nearest_singular(
+                self.atoms(end),
+                this.descriptor,
+                scope=this.scope,
+                center=center,
+                max_distance=max_distance,
+                max_steps=MAX_STEPS,
+                closest=CONTACT,
+                arrived=EXACT,
+            )
+            self.n_evaluations += found.n_jacobians
+            end = end.copy()
+            end[found.points] = found.atoms.positions
+            if found.ratio < EXACT or not found.ratio < 0.5 * last:
+                break
+            last = found.ratio
+        distance = float(np.linalg.norm(end - positions))
+        if found.ratio > SINGULAR or distance > max_distance:
+            return end, replace(found, found=False, cause=None, distance=distance)
+        return end, replace(found, found=True, cause=self._cause(found), distance=distance)
+
+    def _cause(self, found: NearestSingular) -> str:
+        """The cause at the end of a walk, whatever the walk started from."""
+        this = self._subject
+        center = 0 if this.scope == "environment" else None
+        there = subject(found.atoms, this.descriptor, this.scope, center)
+        self.n_evaluations += 1
+        end = place(there, there.start)
+        return cause_of(there, end, Walk(end, 0, 0.0, True, found.message, 0, 1))
+
+    def allowed(self, positions: Floats) -> bool:
+        """No two atoms are nearer than :data:`CONTACT`, or 0.9 times the nearest at the start."""
+        return self.closest(positions) >= self._least
+
+    def closest(self, positions: Floats) -> float:
+        """The shortest distance between two atoms in Å; infinite if none is below 2 Å."""
+        try:
+            pairs = neighbor_pairs(self.atoms(positions), 2.0)
+        except ValueError:  # on top of each other
+            return 0.0
+        vectors = positions[pairs.second] - positions[pairs.first]
+        vectors = vectors + pairs.shift @ self._atoms.cell.array
+        return float(np.linalg.norm(vectors, axis=1).min(initial=np.inf))
+
+    def match(self, a: Floats, b: Floats) -> Match:
+        """How far two structures are apart: see :func:`best_match`.
+
+        Only atoms that the features depend on count. They are looked at from the centre, or from
+        their centroid. In periodic structures atoms keep their names, and only the translation is
+        free.
+        """
+        chosen = self.seen[self.seen != self.center] if self.center is not None else self.seen
+        a, b = self._from_origin(a)[chosen], self._from_origin(b)[chosen]
+        numbers = self._atoms.numbers[chosen]
+        if not self._atoms.pbc.any():
+            return best_match(numbers, a, numbers, b)
+        distance = np.linalg.norm(b - a, axis=1)
+        return Match(
+            rmsd=float(np.sqrt((distance**2).mean())),
+            maximum=float(distance.max()),
+            rotation=np.eye(3),
+            permutation=np.arange(len(chosen)),
+            exact=False,
+        )
+
+    def _from_origin(self, positions: Floats) -> Floats:
+        if self.center is not None:
+            return positions - positions[self.center]
+        return positions - positions[self.seen].mean(axis=0)

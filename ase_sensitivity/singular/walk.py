@@ -1,0 +1,282 @@
+"""The walk to the nearest singular configuration (:doc:`/approach`)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from ase import Atoms
+
+from ase_sensitivity.geometry.neighbors import shortest_distance
+from ase_sensitivity.geometry.structure import coordinates_of
+from ase_sensitivity.jacobian.blocks import FeatureJacobian
+from ase_sensitivity.jacobian.stacked import StackedJacobian
+from ase_sensitivity.singular.gradient import slope
+from ase_sensitivity.singular.point import LOWEST, Place, place
+from ase_sensitivity.singular.system import Subject, aligned, difference
+from ase_sensitivity.spectrum.scopes import View
+from ase_sensitivity.types import Floats, Ints
+
+logger = logging.getLogger(__name__)
+
+ASIDE = 1e-6
+"""Displacement in Å for differences to one side, which are off by about its ratio to the distance.
+"""
+
+MAX_STEP = 0.2
+"""The longest step in Å."""
+
+ARRIVED = 1e-5
+"""A configuration is singular where the ratio is below this."""
+
+EXACT = 1e-8
+"""The ratio that walks go on to where the cause has to be told: at larger ones they may be too far
+from where they lead."""
+
+CLOSE_ENOUGH = 2e-4
+"""The walk has also arrived if no step gets it any nearer and the ratio is below this, or has
+fallen to a fiftieth."""
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """Distances to first order.
+
+    Attributes
+    ----------
+    distances
+        To where each of the lowest modes becomes singular, in Å, of shape (m,): zero if the first
+        one is.
+    slopes
+        Derivatives of their singular values, of shape (m, n_columns, 3), per Å; none if the first
+        mode is singular.
+    n_jacobians
+        Number of Jacobians that this took.
+    """
+
+    distances: Floats
+    slopes: Floats
+    n_jacobians: int = 0
+
+    @property
+    def singular(self) -> bool:
+        """Whether the first mode is singular, or there is none: nothing was estimated."""
+        return len(self.slopes) == 0
+
+    @property
+    def nearest(self) -> int:
+        """Which mode has the smallest distance."""
+        return 0 if self.singular else int(self.distances.argmin())
+
+    @classmethod
+    def of(cls, sigma: Floats, slopes: Floats, n_jacobians: int = 0) -> Estimate:
+        """From singular values (m,) and their derivatives (m, n_columns, 3)."""
+        steepness = np.linalg.norm(slopes.reshape(len(sigma), -1), axis=1)
+        return cls(sigma / np.maximum(steepness, 1e-300), slopes, n_jacobians)
+
+
+def estimate(this: Subject, here: Place, lowest: int = LOWEST) -> Estimate:
+    """Estimate the distance of the lowest modes, by as little as the descriptor needs for it."""
+    found = here.found
+    if found.n_null or len(found.singular_values) == 0:
+        return Estimate(np.zeros(min(1, found.n_null)), np.empty((0, here.view.n_columns, 3)))
+    modes, sigma = found.modes.T[:lowest], found.singular_values[:lowest]
+    known = quick_estimate(this, here.atoms, modes, sigma)
+    if known is not None:
+        return known
+    slopes = [slope(this, here.view, mode, this.ahead(here.atoms, mode)) for mode in modes]
+    return Estimate.of(sigma, np.array(slopes) / sigma[:, None, None], len(slopes))
+
+
+def quick_estimate(this: Subject, atoms: Atoms, modes: Floats, sigma: Floats) -> Estimate | None:
+    """Estimate the distance of modes (m, 3 n_columns) with values (m,), none of them zero.
+
+    None if the descriptor cannot do it without Jacobians.
+    """
+    derivatives = this.quick_derivatives(atoms, modes, ASIDE, both_sides=False)
+    if derivatives is None:
+        return None
+    return Estimate.of(sigma, derivatives[0][:, this.moving] / (2 * sigma[:, None, None]))
+
+
+@dataclass(frozen=True, eq=False)
+class Walk:
+    """Where a walk ended.
+
+    Attributes
+    ----------
+    end
+        The last configuration.
+    number
+        Which mode was followed, counted from the smallest singular value at the end.
+    distance
+        From the start in Å.
+    arrived
+        Whether the end is singular.
+    message
+        Why the walk ended.
+    n_steps, n_jacobians
+        Numbers of accepted steps and of Jacobians.
+    """
+
+    end: Place
+    number: int
+    distance: float
+    arrived: bool
+    message: str
+    n_steps: int
+    n_jacobians: int
+
+    @property
+    def mode(self) -> Floats:
+        """The mode that was followed, of shape (3 n_columns,)."""
+        return self.end.found.modes[:, self.number]
+
+
+def walk(
+    this: Subject,
+    start: Place,
+    number: int,
+    *,
+    max_distance: float = 0.5,
+    max_steps: int = 25,
+    closest: float = 0.7,
+    arrived: float = ARRIVED,
+    go_on: Callable[[], bool] = lambda: True,
+) -> Walk:
+    """Follow a mode to where its singular value vanishes, by Levenberg-Marquardt steps.
+
+    Parameters
+    ----------
+    this
+        What is moved.
+    start
+        Where to start from.
+    number
+        The mode to follow, counted from the smallest singular value.
+    max_distance
+        Give up beyond this, in Å.
+    max_steps
+        Give up after so many steps.
+    closest
+        Give up when two atoms come closer than this, in Å, or than 0.9 times the shortest distance
+        of the start.
+    arrived
+        The ratio to go on to.
+    go_on
+        Whether there is time for another step.
+    """
+    at, damping, n_steps, n_jacobians = start, 1e-2, 0, 0
+    first = start.ratio(number)
+    closest = min(closest, 0.9 * shortest_distance(start.atoms))
+
+    def ended(message: str) -> Walk:
+        ratio = at.ratio(number)
+        there = ratio < max(CLOSE_ENOUGH, first / 50, arrived)
+        distance = float(np.linalg.norm(at.atoms.positions - start.atoms.positions))
+        return Walk(at, number, distance, there, message, n_steps, n_jacobians)
+
+    while at.ratio(number) > arrived:
+        if n_steps == max_steps:
+            return ended(f"not there after {max_steps} steps")
+        if not go_on():
+            return ended("there was no time for another step")
+        ahead = this.ahead(at.atoms, at.found.modes[:, number])
+        n_jacobians += 1
+        normal, downhill = _normal_equations(this, at, number, ahead)
+        values, vectors = np.linalg.eigh(normal)
+        # Damped towards the start: along what stays singular the walk slides back to its foot.
+        back = (start.atoms.positions - at.atoms.positions)[at.view.atoms].ravel()
+        back = vectors.T @ _without(at.view.trivial, back)
+        for _ in range(6):
+            penalty = max(damping, 1e-14) * values[-1]
+            inverse = 1 / (values.clip(0.0) + penalty)
+            step = vectors @ (inverse * (penalty * back - vectors.T @ downhill))
+            step = _without(at.view.trivial, step)
+            step *= min(1.0, MAX_STEP / max(float(np.linalg.norm(step)), 1e-12))
+            moved = this.displaced(at.atoms, step)
+            if shortest_distance(moved) < closest:
+                if damping > 1e2:
+                    return ended("atoms come too close to each other")
+                damping *= 4
+                continue
+            if np.linalg.norm(moved.positions - start.atoms.positions) > max_distance:
+                return ended(f"nothing singular within {max_distance:g} Å on this way")
+            trial = place(this, moved)
+            n_jacobians += 1
+            followed = trial.mode_like(at.found.modes[:, number])
+            if trial.ratio(followed) < 0.9 * at.ratio(number):
+                at, number, damping = trial, followed, max(damping / 4, 1e-8)
+                n_steps += 1
+                break
+            damping *= 4
+        else:
+            return ended("no step makes the singular value smaller")
+    return ended("a singular configuration")
+
+
+def _normal_equations(
+    this: Subject, at: Place, number: int, ahead: StackedJacobian
+) -> tuple[Floats, Floats]:
+    """M^T M and M^T u sigma, with M = (1 - U_r U_r^T) H (1 - T T^T).
+
+    U_r are all left singular vectors but u, T the trivial modes, H the derivative of J along v.
+    """
+    found, t, n = at.found, at.view.trivial, 3 * at.view.n_columns
+    cross, square = np.zeros((n, n)), np.zeros((n, n))
+    for here, after in zip(at.jacobian.parts, ahead.parts, strict=True):
+        _add_products(here, difference(after, here), at.view, cross, square)
+    sigma = found.singular_values
+    rest = sigma > 1e-8 * found.scale
+    rest[number] = False
+    held = (found.modes[:, rest].T @ cross) / sigma[rest, None]
+    normal = square - held.T @ held
+    downhill = slope(this, at.view, found.modes[:, number], ahead).ravel()
+    return _without(t, _without(t, normal).T), _without(t, downhill)
+
+
+def _add_products(
+    here: FeatureJacobian, change: FeatureJacobian, view: View, cross: Floats, square: Floats
+) -> None:
+    """Add J^T H to ``cross`` and H^T H to ``square``."""
+    from ase_sensitivity.jacobian.accumulate import mirror  # loads numba
+
+    if aligned(here, change):
+        column = view.column(here)
+        rows = zip(here.row_blocks(column), change.row_blocks(column), strict=True)
+        for (columns, j, _), (_, h, _) in rows:
+            where = coordinates_of(columns)
+            cross[np.ix_(where, where)] += j @ h.T
+            square[np.ix_(where, where)] += h @ h.T
+        return
+    n = len(cross)
+    total = np.zeros((2 * n, 2 * n))
+    both, columns = _side_by_side(here, change, view)
+    both.add_gram(columns, total)
+    mirror(total)
+    cross += total[:n, n:]
+    square += total[n:, n:]
+
+
+def _without(t: Floats, x: Floats) -> Floats:
+    return x - t @ (t.T @ x)
+
+
+def _side_by_side(
+    here: FeatureJacobian, change: FeatureJacobian, view: View
+) -> tuple[FeatureJacobian, Ints]:
+    """J and its derivative as one Jacobian of twice as many columns."""
+    row = np.concatenate([here.row, change.row])
+    order = np.argsort(row, kind="stable")
+    own, other = view.column(here), view.column(change)
+    columns = np.concatenate([own, np.where(other < 0, -1, other + view.n_columns)])[order]
+    both = replace(
+        here,
+        row=row[order],
+        atom=np.concatenate([here.atom, change.atom])[order],
+        displacement=np.concatenate([here.displacement, change.displacement])[order],
+        blocks=np.concatenate([here.blocks, change.blocks])[order],
+    )
+    return both, columns
