@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from ase import Atoms
@@ -21,7 +20,6 @@ from ase_sensitivity.geometry.symmetry import TOLERANCE
 from ase_sensitivity.jacobian.contract import Jacobian
 from ase_sensitivity.sensitivity import Sensitivity
 from ase_sensitivity.spectrum.scopes import (
-    SCOPES,
     View,
     atom_ratios,
     atom_view,
@@ -31,12 +29,10 @@ from ase_sensitivity.spectrum.scopes import (
 )
 from ase_sensitivity.spectrum.screening import softest_environments
 from ase_sensitivity.spectrum.solvers import NULL_TOLERANCE, Spectrum, spectrum
-from ase_sensitivity.types import Floats, Ints
+from ase_sensitivity.types import SCOPES, Floats, Ints, Scope
 from ase_sensitivity.validation import as_flag, as_number
 
 logger = logging.getLogger(__name__)
-
-Scope = Literal["structure", "environment", "atom"]
 
 
 def analyze(
@@ -64,11 +60,11 @@ def analyze(
         (``"soap cutoff=5 n_max=8 l_max=6 atom_sigma=0.5"``), or several, for the species in the
         structure.
     scope
-        ``"structure"``: all centres against the coordinates of all atoms. ``"environment"``: one
-        centre against itself and every neighbour image as an independent point.
-        ``"atom"``: all centres against the coordinates of one atom, the others frozen.
+        ``"structure"``: all centers against the coordinates of all atoms. ``"environment"``: one
+        center against itself and every neighbor image as an independent point.
+        ``"atom"``: all centers against the coordinates of one atom, the others frozen.
     center
-        The centre or atom to look at in the last two scopes; by default all, and the one with the
+        The center or atom to look at in the last two scopes; by default all, and the one with the
         smallest ratio is reported.
     k
         Number of singular values and modes to return; None for all.
@@ -98,7 +94,7 @@ def analyze(
     TypeError
         If ``atoms`` or ``descriptor`` is something else.
     ValueError
-        If an argument is out of range, the structure is unusable or has no centre; with ``causes``
+        If an argument is out of range, the structure is unusable or has no center; with ``causes``
         also if environments are too large for the body order of the descriptor.
 
     Examples
@@ -137,7 +133,7 @@ def analyze(
         )
     if not any(len(known.centers) for known in jacobian.ranges):
         raise ValueError(
-            f"no atom of {atoms.get_chemical_formula()} is a centre of {given!r}; check its species"
+            f"no atom of {atoms.get_chemical_formula()} is a center of {given!r}; check its species"
         )
     look = _Look(atoms, scope, center, fixed, k, null_tolerance, causes, tolerance)
     parts = components(seen)
@@ -165,7 +161,7 @@ class _Look:
     tolerance: float
 
     def has_center(self, jacobian: Jacobian) -> bool:
-        """Whether a Jacobian has the centre that is asked for, or any."""
+        """Whether a Jacobian has the center that is asked for, or any."""
         centers = np.concatenate([known.centers for known in jacobian.ranges])
         if self.scope == "environment" and self.center is not None:
             return self.center in centers
@@ -228,7 +224,9 @@ def check_arguments(
 
 def fixed_atoms(atoms: Atoms) -> Ints:
     """Atoms held by FixAtoms; a warning for other constraints."""
-    from ase.constraints import FixAtoms  # loads half of SciPy, and few need it
+    if not atoms.constraints:
+        return np.empty(0, dtype=np.intp)
+    from ase.constraints import FixAtoms  # loads half of SciPy, as whoever made them has done
 
     fixed: list[int] = []
     for constraint in atoms.constraints:
@@ -252,7 +250,7 @@ def _views(
     elif scope == "environment":
         centers = np.unique(np.concatenate([known.centers for known in jacobian.ranges]))
         if center is not None and center not in centers:
-            raise ValueError(f"atom {center} ({atoms.symbols[center]}) is not a centre")
+            raise ValueError(f"atom {center} ({atoms.symbols[center]}) is not a center")
         blocks = check_images(jacobian, atoms)
         check_points(_most_points(jacobian))
         # The others need no closer look.
@@ -267,7 +265,7 @@ def _views(
 
 
 def _most_points(jacobian: Jacobian) -> int:
-    """The largest number of neighbours that a centre has, as far as it is known; and itself."""
+    """The largest number of neighbors that a center has, as far as it is known; and itself."""
     lists = [known.pairs for known in jacobian.ranges if known.pairs is not None]
     return 1 + max((int(np.bincount(pairs.first).max(initial=0)) for pairs in lists), default=0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import warnings
@@ -9,16 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ase
+import lazy_loader
 import scipy
 from ase import Atoms
 
 if TYPE_CHECKING:
     from ase_sensitivity.sensitivity import Sensitivity
 
-# SciPy's optimizers stand between ASE and the observer. The separator keeps apart a user's folder
+# SciPy's optimizers stand between ASE and the observer, and the lazy loader between the first use
+# of a name and what it loads. The separator keeps apart a user's folder
 # whose name only begins like one of these.
 _INSIDE = tuple(
-    str(Path(file).parent) + os.sep for file in (__file__, ase.__file__, scipy.__file__)
+    str(Path(file).parent) + os.sep
+    for file in (__file__, ase.__file__, scipy.__file__, lazy_loader.__file__, importlib.__file__)
 )
 _IMPORTING = "<frozen importlib"  # frames that Python's warnings do not count
 

@@ -8,6 +8,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from threading import Event, Thread
 
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
 FIRST, LONGEST = 10.0, 300.0
 """Seconds to the first line where there is no terminal, and the most between two; each wait is
 twice the one before."""
@@ -32,8 +46,6 @@ def progress(
     shown
         False for a function that does nothing.
     """
-    from rich.console import Console
-
     if not shown:
         yield lambda done: None
         return
@@ -45,19 +57,6 @@ def progress(
 
 @contextmanager
 def _bar(console: object, what: str, total: Total, unit: str) -> Iterator[Callable[[int], None]]:
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        SpinnerColumn,
-        Task,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-    from rich.text import Text
-
     class Rate(TextColumn):
         def render(self, task: Task) -> Text:
             return Text("" if task.speed is None else f"{task.speed:.1f} {unit}/s")

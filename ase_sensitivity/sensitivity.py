@@ -45,11 +45,11 @@ class Sensitivity:
         features.
     modes
         Their displacements, normalised, of shape (k, n_points, 3). In structure and atom scope the
-        points are the atoms; in environment scope the centre and its neighbour images.
+        points are the atoms; in environment scope the center and its neighbor images.
     atoms
         The atom that each point belongs to, of shape (n_points,).
     displacements
-        From the centre to each point in Å, of shape (n_points, 3), in environment scope, else None.
+        From the center to each point in Å, of shape (n_points, 3), in environment scope, else None.
     sigma_max
         The largest singular value.
     scale
@@ -63,7 +63,7 @@ class Sensitivity:
         Non-trivial singular values that are zero; ``n_trivial + n_null`` is what a full singular
         value decomposition shows as zero.
     center
-        The centre (environment scope) or atom (atom scope) whose ratio is smallest, else None.
+        The center (environment scope) or atom (atom scope) whose ratio is smallest, else None.
     method
         ``"gram"``, ``"krylov"`` or ``"refined"``: how the values were computed.
     counts
@@ -78,10 +78,10 @@ class Sensitivity:
         Directions that are invisible but for small errors of the geometry. None unless asked for.
     n_apart
         How many of the rigid motions set aside move fragments against each other (structure scope):
-        parts of the structure that no centre sees together. Forces between them cannot be learned,
+        parts of the structure that no center sees together. Forces between them cannot be learned,
         and ``counts`` has these motions among those of cause "fragment".
     unseen
-        Elements of the structure that are not among the species of the descriptor, and no centres.
+        Elements of the structure that are not among the species of the descriptor, and no centers.
     alone
         The results for each of several descriptors by itself, by name; None if there is only one.
         Together they are weighed.
@@ -140,7 +140,7 @@ class Sensitivity:
     def mode_of_atoms(self, n_atoms: int, index: int = 0) -> Floats:
         """One mode as displacements of the atoms of the structure, of shape (n_atoms, 3).
 
-        In environment scope an atom shows the displacement of its image nearest to the centre; the
+        In environment scope an atom shows the displacement of its image nearest to the center; the
         images move independently there.
         """
         mode = np.zeros((n_atoms, 3))
@@ -193,7 +193,7 @@ class Sensitivity:
         if self.n_apart:
             lines.append(
                 f"{self.n_apart} of these move{'s' if self.n_apart == 1 else ''} parts against "
-                "each other that no centre sees together: no force between them can be learned."
+                "each other that no center sees together: no force between them can be learned."
             )
         if len(self.singular_values) == 0:
             lines.append("Nothing else can move: there is nothing to resolve.")

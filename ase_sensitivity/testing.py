@@ -7,7 +7,7 @@ from ase import Atoms
 from scipy.spatial.distance import cdist
 from scipy.stats import special_ortho_group
 
-from ase_sensitivity.descriptors.base import Descriptor, derivatives_of_squares, reach_of
+from ase_sensitivity.descriptors.base import Descriptor, reach_of, squared_jvp_gradient
 from ase_sensitivity.geometry.structure import coordinates_of
 from ase_sensitivity.jacobian.arrays import as_floats
 from ase_sensitivity.jacobian.blocks import FeatureJacobian
@@ -166,10 +166,10 @@ def _check_invariance(
 
     rotation = special_ortho_group.rvs(3, random_state=rng)
     for name, matrix in (("rotation", rotation), ("reflection", -rotation)):
-        turned = atoms.copy()
-        turned.set_cell(atoms.cell.array @ matrix.T)
-        turned.positions = atoms.positions @ matrix.T
-        _same_rows(descriptor, turned, jacobian, name, tolerance)
+        rotation_generators = atoms.copy()
+        rotation_generators.set_cell(atoms.cell.array @ matrix.T)
+        rotation_generators.positions = atoms.positions @ matrix.T
+        _same_rows(descriptor, rotation_generators, jacobian, name, tolerance)
 
     if atoms.pbc.any():
         outside = atoms.copy()
@@ -189,13 +189,13 @@ def _same_rows(
     tolerance: float,
     order: Ints | None = None,
 ) -> None:
-    """Compare the rows of each centre as sets: pairs and triplets come in any order."""
+    """Compare the rows of each center as sets: pairs and triplets come in any order."""
     for part, other in zip(jacobian.parts, _blocks(descriptor, changed).parts, strict=True):
         scale = np.abs(part.features).max(initial=0.0)
         centers = other.centers
         if order is not None:
             centers = np.where(centers >= 0, order[centers], -1)
-        assert sorted(centers) == sorted(part.centers), f"{what} changes the centres"
+        assert sorted(centers) == sorted(part.centers), f"{what} changes the centers"
         for center in np.unique(centers):
             distance = cdist(
                 part.features[part.centers == center],
@@ -205,7 +205,7 @@ def _same_rows(
             error = max(distance.min(axis=0).max(), distance.min(axis=1).max())
             assert error <= tolerance * scale, (
                 f"features are not invariant under {what}: {error / scale:.1e} relative "
-                f"at centre {center}"
+                f"at center {center}"
             )
 
 
@@ -230,7 +230,7 @@ def _check_images(
         cell = np.where(atoms.pbc[:, None], atoms.cell.array, np.eye(3))
         shift = offset @ np.linalg.inv(atoms.cell.complete() if atoms.pbc.any() else cell)
         assert np.abs(shift - np.rint(shift)).max(initial=0.0) < 1e-6, (
-            "a displacement does not lead from the centre to an image of the atom"
+            "a displacement does not lead from the center to an image of the atom"
         )
     summed = jacobian.per_image is False or not np.isfinite(reach_of(descriptor))
     if not atoms.pbc.any() or summed:
@@ -242,7 +242,7 @@ def _check_images(
         center = int(part.center[chosen][0])
         own, others = part.center == center, big.center == center
         assert own.sum() == others.sum(), (
-            f"centre {center} depends on {own.sum()} images, in a repeated cell on {others.sum()}"
+            f"center {center} depends on {own.sum()} images, in a repeated cell on {others.sum()}"
         )
         keys = np.column_stack([part.displacement, part.blocks.reshape(len(part.row), -1)])[own]
         wanted = np.column_stack([big.displacement, big.blocks.reshape(len(big.row), -1)])[others]
@@ -289,18 +289,18 @@ def _check_squares(
     modes /= np.linalg.norm(modes[0])
     shift /= np.linalg.norm(shift)
     strain /= np.abs(atoms.positions).max() * np.linalg.norm(strain)
-    found = derivatives_of_squares(descriptor, atoms, modes, 1e-5)
-    aside = derivatives_of_squares(descriptor, atoms, modes, 1e-6, both_sides=False)
+    found = squared_jvp_gradient(descriptor, atoms, modes, 1e-5)
+    aside = squared_jvp_gradient(descriptor, atoms, modes, 1e-6, central_difference=False)
     if found is None or aside is None:
         return
     alone = [
-        derivatives_of_squares(descriptor, atoms, modes, 1e-5, center=n) for n in range(len(atoms))
+        squared_jvp_gradient(descriptor, atoms, modes, 1e-5, center=n) for n in range(len(atoms))
     ]
     for number, part in enumerate(found):
         # Those to one side are off by a few times the step.
-        _agree("derivatives_of_squares() to one side", aside[number], part, 1e2 * tolerance)
+        _agree("squared_jvp_gradient() to one side", aside[number], part, 1e2 * tolerance)
         total = sum(one[number] for one in alone if one is not None)
-        _agree("derivatives_of_squares() of all centers together", np.asarray(total), part, 1e-9)
+        _agree("squared_jvp_gradient() of all centers together", np.asarray(total), part, 1e-9)
 
     def squares(size: float, deformation: Floats, displacement: Floats) -> Floats:
         moved = atoms.copy()
@@ -329,7 +329,7 @@ def _check_squares(
         assert scale > 0, f"the derivatives of |J v|^2 by {name} are zero"
         error = np.abs(analytic - numeric).max()
         assert error <= tolerance * scale, (
-            f"derivatives_of_squares() by {name} is off by {error / scale:.1e} relative"
+            f"squared_jvp_gradient() by {name} is off by {error / scale:.1e} relative"
         )
 
 

@@ -1,9 +1,14 @@
-"""Arrays as all of the package exchanges them."""
+"""Types that all of the package exchanges."""
 
 from __future__ import annotations
+
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
+
+Scope = Literal["structure", "environment", "atom"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)

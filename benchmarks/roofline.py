@@ -52,11 +52,11 @@ def measure() -> list[dict[str, Any]]:
     kernel_bound = n_pairs * FLOPS_PER_PAIR / rate + jacobian.blocks.nbytes / (memory / 2)
     gram_bound = gram_flops / rate + jacobian.blocks.nbytes / (memory / 2)
     stages = {
-        "neighbours and environments": neighbors,
+        "neighbors and environments": neighbors,
         "features (radial, harmonics, density, power spectrum)": features - neighbors,
         "contraction and output of blocks": whole - features,
         "Jacobian and Gram matrix, in pieces": both,
-        "graph of neighbours, rigid motions": graph,
+        "graph of neighbors, rigid motions": graph,
         "singular values": total - both,
         f"bound: kernel ({rate / 1e9:.0f} Gflop/s, {memory / 1e9:.0f} GB/s)": kernel_bound,
         "bound: Gram matrix": gram_bound,

@@ -14,7 +14,7 @@ import numpy as np
 from ase import Atoms
 
 from ase_sensitivity import SOAP, analyze
-from ase_sensitivity.singular.monitor import Watch
+from ase_sensitivity.singular.monitor import Monitor
 from benchmarks.frames import MOLECULES, SYSTEMS, frames
 from benchmarks.planted import KINDS, Planted, planted
 from benchmarks.tables import markdown
@@ -27,21 +27,21 @@ AWAY, STEPS = 0.6, 30
 
 
 def soap_of(system: str, atoms: Atoms) -> SOAP:
-    """All atoms as centres, with a basis of the usual size."""
+    """All atoms as centers, with a basis of the usual size."""
     cutoff = 4.5 if system in MOLECULES else 4.0
     return SOAP(sorted(set(atoms.get_chemical_symbols())), cutoff, 8, 6)
 
 
 def look(images: Iterable[Atoms], soap: Any, *, one_run: bool) -> list[dict[str, Any]]:
     """Diagnose images, as frames of one run or each for itself."""
-    watch = Watch(soap, scope="structure", within=WITHIN)
+    watch = Monitor(soap, scope="structure", within=WITHIN)
     found = []
     for number, atoms in enumerate(images):
         if not one_run:
-            watch = Watch(soap, scope="structure", within=WITHIN)
+            watch = Monitor(soap, scope="structure", within=WITHIN)
         sensitivity = analyze(atoms, soap, k=3)
         begin = time.perf_counter()
-        diagnosis = watch.look(atoms, sensitivity)
+        diagnosis = watch.diagnose(atoms, sensitivity)
         found.append(
             {
                 "frame": number,

@@ -44,7 +44,7 @@ class Sample:
     features, jacobian
         Of shape (n_centers, n_features) and (n_centers, n_features, 3 n_atoms).
     species
-        Index of each centre's species, of shape (n_centers,).
+        Index of each center's species, of shape (n_centers,).
     counts
         Number of atoms of each species: a constant energy for each is fitted as well.
     energy, forces
@@ -75,7 +75,7 @@ USUAL = int(np.abs(np.log10(THRESHOLDS) + 9).argmin())
 LEAST = 1e-3
 """Bounds of frames below this (eV/Å) are as good as none."""
 
-# A model is a sum over centres of functions of their features. For features of shape
+# A model is a sum over centers of functions of their features. For features of shape
 # (n_centers, n_features) it gives the functions' values, of shape (n_centers, m), and slopes, of
 # shape (n_centers, n_features, m).
 Functions = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]

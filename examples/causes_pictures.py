@@ -138,7 +138,7 @@ def symmetry() -> Figure:
     return figure
 
 
-def turned(angle: float) -> Atoms:
+def rotated(angle: float) -> Atoms:
     """Four hydrogen atoms about carbon, two turned about the axis between the other two."""
     c, s = np.cos(angle), np.sin(angle)
     hydrogens = [(1, 0, 0.5), (-1, 0, 0.5), (0.9 * c, 0.9 * s, -0.7), (-1.2 * s, 1.2 * c, 0.3)]
@@ -154,12 +154,12 @@ def incompleteness() -> Figure:
     upper, lower = figure.subfigures(2, 1, height_ratios=(1, 0.85))
     panels = upper.subplots(1, 3)
     for axes, sign, near in ((panels[0], 1, 2), (panels[2], -1, 1)):
-        drawing = Drawing(axes, turned(sign * angle), bonds, view, "C1234")
+        drawing = Drawing(axes, rotated(sign * angle), bonds, view, "C1234")
         drawing.distance(1, 3, (0.42, -0.02))
         drawing.distance(4, near, (-0.42 * sign, 0.12))
         axes.set_title(f"turned by {'+−'[sign < 0]}{angle}", fontsize="medium")
-    drawing = Drawing(panels[1], turned(0), bonds, view, "C1234")
-    mode = analyze(turned(0), carbon).modes[0]
+    drawing = Drawing(panels[1], rotated(0), bonds, view, "C1234")
+    mode = analyze(rotated(0), carbon).modes[0]
     # As 3 and 4 are turned, against 1 and 2.
     drawing.arrows(0.8 * (mode - mode[0]) * np.sign(mode[3, 1]))
     panels[1].set_title("singular", fontsize="medium")
@@ -171,8 +171,8 @@ def incompleteness() -> Figure:
         (carbon, HIDDEN, "SOAP on carbon", (0, 0.79)),
         (SOAP(["C", "H"], **basis), SEEN, "SOAP on all atoms", (-0.21, 0.92)),
     ):
-        here = soap.features(turned(angle))
-        changes = np.array([np.linalg.norm(soap.features(turned(a)) - here) for a in angles])
+        here = soap.features(rotated(angle))
+        changes = np.array([np.linalg.norm(soap.features(rotated(a)) - here) for a in angles])
         axes.plot(angles, changes / changes.max(), color=color, lw=2)
         axes.text(*where, label, color=color, ha="center")
     axes.plot([-angle, angle], [0, 0], "o", color=HIDDEN)

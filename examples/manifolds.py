@@ -1,8 +1,8 @@
 """How the features change along three paths, against random displacements of the same length.
 
-With body order 2 and one centre, angles are free: the features do not change at all. Near a
+With body order 2 and one center, angles are free: the features do not change at all. Near a
 singular configuration of the power spectrum they hardly change over a good part of an Å. In
-methanol, with all atoms as centres, the softest direction is only soft.
+methanol, with all atoms as centers, the softest direction is only soft.
 """
 
 import argparse

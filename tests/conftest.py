@@ -92,7 +92,7 @@ class CountingSOAP(SOAP):
     """Counts the Jacobians that it gives."""
 
     n_calls = 0
-    derivatives_of_squares = SOAP.derivatives_of_squares  # of this Jacobian, too
+    squared_jvp_gradient = SOAP.squared_jvp_gradient  # of this Jacobian, too
 
     def jacobian(self, atoms):
         self.n_calls += 1
@@ -102,7 +102,7 @@ class CountingSOAP(SOAP):
 class SlowSOAP(CountingSOAP):
     """Has to give one for everything."""
 
-    derivatives_of_squares = None
+    squared_jvp_gradient = None
 
 
 class Still:

@@ -21,7 +21,7 @@ REFERENCE_SOAP = (
     "n_species={n_species} species_Z={species_Z} normalise=F central_weight=0"
 )
 
-# docs/theory: neighbours of a carbon atom at the origin, in Å.
+# docs/theory: neighbors of a carbon atom at the origin, in Å.
 TD = 1.09 / np.sqrt(3) * np.array([(1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1)])
 S1 = [(1, 0, 0.5), (-1, 0, 0.5), (0.9, 0, -0.7), (0, 1.2, 0.3)]
 S2 = [(1, 0, 0.5), (-1, 0, 0.5), (0.6, 0.8, -0.5), (0, 0, 1.2)]

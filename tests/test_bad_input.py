@@ -200,7 +200,7 @@ RUNS = {
     "flat cell": (cell([[5, 0, 0], [0, 5, 0], [5, 5, 0]]), soap, "linearly dependent"),
     "nan cell": (cell([[NAN, 0, 0], [0, 5, 0], [0, 0, 5]]), soap, "cell"),
     "tiny cell": (cell(np.eye(3) * 0.01), soap, "cell"),
-    "no centre": (molecule("CO2"), soap, "no atom of CO2 is a centre"),
+    "no center": (molecule("CO2"), soap, "no atom of CO2 is a center"),
     "other atoms": (ammonia(), WrongShape(), "3 atoms, not of 4"),
     "nan derivative": (ammonia(), NotANumber(), "not finite"),
     "no Jacobian": (ammonia(), NoJacobian(), "ndarray"),

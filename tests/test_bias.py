@@ -127,10 +127,10 @@ def test_invariance(name):
     other = atoms[order]
     other.set_cell(other.cell.array @ rotation.T)
     other.positions = other.positions @ rotation.T + (0.3, -0.2, 5)
-    turned = BIAS.evaluate(other, descriptor)
-    assert turned.energy == pytest.approx(term.energy, rel=1e-11)
+    rotated = BIAS.evaluate(other, descriptor)
+    assert rotated.energy == pytest.approx(term.energy, rel=1e-11)
     largest = np.abs(term.forces).max()
-    np.testing.assert_allclose(turned.forces, term.forces[order] @ rotation.T, atol=1e-6 * largest)
+    np.testing.assert_allclose(rotated.forces, term.forces[order] @ rotation.T, atol=1e-6 * largest)
     np.testing.assert_allclose(term.forces.sum(axis=0), 0, atol=1e-12 * largest)
     if not atoms.pbc.any():
         torque = np.cross(atoms.positions, term.forces).sum(axis=0)
@@ -217,7 +217,7 @@ def test_forces_jump_at_the_transition_unless_it_is_smooth(smooth):
 
 
 def test_blind_crystal():
-    """Every atom of perfect copper is a centre of inversion: nothing is seen, nothing is pulled."""
+    """Every atom of perfect copper is a center of inversion: nothing is seen, nothing is pulled."""
     term = Repel(0.1, 2.0).evaluate(bulk("Cu", cubic=True), soap("Cu"))
     assert term.energy == 9 * 2.0
     np.testing.assert_array_equal(term.forces, 0)

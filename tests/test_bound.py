@@ -83,7 +83,7 @@ def test_no_model_gets_below_the_bound(example: ModuleType, basis: tuple[int, in
 
 
 def test_a_model_reaches_the_bound(example: ModuleType) -> None:
-    """One frame, functions of their own for each centre, no regularisation.
+    """One frame, functions of their own for each center, no regularisation.
 
     It does so with slopes of any size: what counts as null says what a model may use.
     """

@@ -17,7 +17,7 @@ from ase_sensitivity import (
     replay,
 )
 from ase_sensitivity.singular.budget import Budget
-from ase_sensitivity.singular.monitor import Watch
+from ase_sensitivity.singular.monitor import Monitor
 from ase_sensitivity.singular.recall import REFRESH
 from tests.conftest import SlowSOAP, Still, Told, ammonia, ours
 from tests.test_diagnosis import near_s1
@@ -36,14 +36,14 @@ def look(slow):
     def look(watch, atoms):
         found = analyze(atoms, slow, k=3)
         before = slow.n_calls
-        return watch.look(atoms, found), slow.n_calls - before
+        return watch.diagnose(atoms, found), slow.n_calls - before
 
     return look
 
 
-def watch_of(slow, seconds) -> Watch:
+def watch_of(slow, seconds) -> Monitor:
     budget = Budget(seconds, clock=lambda: float(slow.n_calls))
-    return Watch(slow, scope="structure", within=0.1, budget=budget)
+    return Monitor(slow, scope="structure", within=0.1, budget=budget)
 
 
 def test_without_a_budget_the_cause_is_found(slow, look):

@@ -289,7 +289,7 @@ class TestClassSums:
     def test_too_large(self):
         points = np.random.default_rng(0).normal(size=(100, 3))
         assert class_sums(about_origin(points), 2, TOLERANCE).shape[1] == 300
-        with pytest.raises(ValueError, match="100 neighbours have 1000000 tuples"):
+        with pytest.raises(ValueError, match="100 neighbors have 1000000 tuples"):
             class_sums(about_origin(points), 3, TOLERANCE)
 
 
@@ -441,7 +441,7 @@ class TestFamilies:
         seed=st.integers(0, 99),
     )
     def test_s1(self, half, r, a, ra, c, rc, seed):
-        """A in the plane of B, B' and the centre; C in the plane across it."""
+        """A in the plane of B, B' and the center; C in the plane across it."""
         b = [spherical(r, half, phi) for phi in (0, np.pi)]
         points = [*b, spherical(ra, a, 0), spherical(rc, c, np.pi / 2)]
         # Nearer coincidences than this would be degeneracies of their own.
@@ -469,7 +469,7 @@ class TestFamilies:
         seed=st.integers(0, 99),
     )
     def test_s3(self, theta, r, gaps, rc, seed):
-        """C on the axis of a scalene ring of three like neighbours."""
+        """C on the axis of a scalene ring of three like neighbors."""
         assume(abs(rc - r) > 0.05)
         sides = sorted(gaps)
         assume(min(np.diff(sides)) > 0.1)
@@ -546,7 +546,7 @@ class TestTruncationFormula:
     @pytest.mark.parametrize("n", [3, 4, 5, 6])
     @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
     def test_one_shell(self, n, seed):
-        """rank = min(l_max, 2n - 3) + min(l_max + 1, n) for n like neighbours in one shell."""
+        """rank = min(l_max, 2n - 3) + min(l_max + 1, n) for n like neighbors in one shell."""
         rng = np.random.default_rng(seed)
         while True:
             points = rng.normal(size=(n, 3))
@@ -601,7 +601,7 @@ class TestStructures:
 
     @pytest.mark.slow
     def test_environments_of_g2(self):
-        """Every centre: the infinite basis is predicted, and 12 and 10 are nearly infinite."""
+        """Every center: the infinite basis is predicted, and 12 and 10 are nearly infinite."""
         for name in g2.names:
             atoms = molecule(name)
             if len(atoms) < 3:
@@ -660,7 +660,7 @@ class TestStructures:
             assert left == found["incompleteness"] == found["truncation"] == 0
 
     def test_neighbors_at_the_cutoff(self):
-        """Rounding decides which of six equivalent neighbours are inside."""
+        """Rounding decides which of six equivalent neighbors are inside."""
         copper = bulk("Cu", cubic=True)
         found, left = unexplained(copper, soap(copper, copper.cell[0, 0]))
         assert (found, left) == (counts(symmetry=9), 0)
@@ -691,7 +691,7 @@ class Streaming:
 
 class TestCauses:
     def test_halves_out_of_sight_are_fragments(self):
-        """No centre of hydrogen peroxide sees more than a bond angle: the torsion is free."""
+        """No center of hydrogen peroxide sees more than a bond angle: the torsion is free."""
         atoms = molecule("H2O2")
         found = analyze(atoms, soap(atoms, 1.6, 8, 6), causes=True)
         assert (found.n_trivial, found.n_null) == (6, 1)

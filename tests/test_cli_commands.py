@@ -152,7 +152,7 @@ class TestDescriptor:
 class TestCheck:
     @pytest.fixture
     def singular(self) -> str:
-        """THEORY: a carbon that sees four generic neighbours; l_max 5 resolves them, 4 does not."""
+        """THEORY: a carbon that sees four generic neighbors; l_max 5 resolves them, 4 does not."""
         frame = around_carbon(GENERIC)
         frame.arrays["reference"] = np.random.default_rng(0).normal(size=(5, 3))
         ase.io.write("singular.xyz", [frame])
@@ -217,7 +217,7 @@ class TestCheck:
 
 class TestConverge:
     def test_theory(self, capsys):
-        """THEORY: with n_max 8, l_max 5 is the first that resolves four generic neighbours."""
+        """THEORY: with n_max 8, l_max 5 is the first that resolves four generic neighbors."""
         ase.io.write("generic.xyz", around_carbon(GENERIC))
         arguments = ["converge", "generic.xyz", "-d", CENTERED.format(1), "--n-max", "8"]
         assert main([*arguments, "--l-max", "1-6", "--json"]) == 0

@@ -42,7 +42,7 @@ WITH_SPECIES = {
     "soap R_mix": SOAP_STRING + " R_mix=T K=2",
     "soap coupling": SOAP_STRING + " coupling=F",
     "soap diagonal_radial": SOAP_STRING + " diagonal_radial=T",
-    "soap centres": "soap cutoff=3.2 n_max=3 l_max=2 atom_sigma=0.5 n_Z=1 Z=1",
+    "soap centers": "soap cutoff=3.2 n_max=3 l_max=2 atom_sigma=0.5 n_Z=1 Z=1",
 }
 AS_THEY_ARE = {
     "soap_turbo": TURBO,
@@ -72,7 +72,7 @@ OURS = {
     "SOAP gto": SOAP(SPECIES, 3.2, 3, 2, radial_basis="gto"),
     "SOAP nu = 1": SOAP(SPECIES, 3.2, 3, 2, body_order=2),
     "SOAP nu = 3": SOAP(SPECIES, 3.2, 2, 2, body_order=4),
-    "SOAP centres": SOAP(SPECIES, 3.2, 3, 2, centers=["H"]),
+    "SOAP centers": SOAP(SPECIES, 3.2, 3, 2, centers=["H"]),
 }
 
 
@@ -109,11 +109,11 @@ def test_contract_of_concatenation():
 
 
 def test_contract_of_two_of_ours():
-    strings = [SOAP_STRING, WITH_SPECIES["soap centres"]]
+    strings = [SOAP_STRING, WITH_SPECIES["soap centers"]]
     check_descriptor(QUIPDescriptor(strings, species=SPECIES), periodic())
     both = QUIPDescriptor([*strings, AS_THEY_ARE["distance_2b"]], species=SPECIES)
     modes = np.zeros((1, len(periodic()), 3))
-    assert both.derivatives_of_squares(periodic(), modes, 1e-4) is None
+    assert both.squared_jvp_gradient(periodic(), modes, 1e-4) is None
 
 
 def test_contract_of_a_function():
@@ -180,9 +180,9 @@ class TestQUIP:
         assert QUIPDescriptor(SOAP_STRING, species=["C", "H"]).specification == (
             SOAP_STRING + " n_species=2 species_Z={6 1} n_Z=2 Z={6 1}",
         )
-        given = QUIPDescriptor(WITH_SPECIES["soap centres"], species=["C", "H"])
+        given = QUIPDescriptor(WITH_SPECIES["soap centers"], species=["C", "H"])
         assert given.specification == (
-            WITH_SPECIES["soap centres"] + " n_species=2 species_Z={6 1}",
+            WITH_SPECIES["soap centers"] + " n_species=2 species_Z={6 1}",
         )
         assert given.species == ("C", "H")
         assert set(given.jacobian(isolated()).centers) == {2, 3, 4, 5} - {1}
@@ -240,7 +240,7 @@ class TestQUIP:
     def test_no_center_in_the_structure(self):
         descriptor = QUIPDescriptor(SOAP_STRING, species=["Si"])
         assert descriptor.features(isolated()).shape == (0, 19)
-        with pytest.raises(ValueError, match="no atom of CH4O is a centre"):
+        with pytest.raises(ValueError, match="no atom of CH4O is a center"):
             analyze(isolated(), descriptor)
 
     def test_touches_neither_atoms_nor_calculator(self):

@@ -24,7 +24,7 @@ from ase_sensitivity import (
 )
 from ase_sensitivity.singular.classification import as_far
 from ase_sensitivity.singular.diagnosis import Diagnosis
-from ase_sensitivity.singular.monitor import Watch
+from ase_sensitivity.singular.monitor import Monitor
 from ase_sensitivity.singular.recall import Remembered
 from tests.conftest import CountingEMT, CountingSOAP, SlowSOAP, Still, ours
 from tests.structures import rattled
@@ -110,7 +110,7 @@ def test_estimates_without_jacobians(settings, quickly, slowly):
 
 
 def test_a_crystal_without_any_derivative():
-    """All blocks cancel where every atom is a centre of inversion."""
+    """All blocks cancel where every atom is a center of inversion."""
     observer = observed(bulk("Cu", cubic=True), SOAP(["Cu"], cutoff=4.0, n_max=4, l_max=4))
     assert observer.error is None
     assert observer.diagnosis.cause == "symmetry"
@@ -122,8 +122,8 @@ def test_a_crystal_without_any_derivative():
 def test_what_is_looked_at_closely(height, cause):
     """Whatever is estimated within 1.25 times the distance that matters (0.1 Å)."""
     atoms = pyramid("NH3", height)
-    watch = Watch(AMMONIA, scope="structure", within=0.1, suspicious=0.5)
-    found = watch.look(atoms, analyze(atoms, AMMONIA, k=3))
+    watch = Monitor(AMMONIA, scope="structure", within=0.1, suspicious=0.5)
+    found = watch.diagnose(atoms, analyze(atoms, AMMONIA, k=3))
     assert found.distance == pytest.approx(height * np.sqrt(3) / 2, rel=0.1)
     assert found.cause == cause
     assert (found.how == "estimate") == (cause is None)
@@ -135,20 +135,20 @@ def test_what_is_looked_at_closely(height, cause):
 def test_modes_that_need_no_walk(share, cause):
     """Half of the mode has to be held by symmetry, nine tenths to call it that."""
     mode = np.sqrt([[share], [1 - share], [0]])
-    held, other, nothing = np.eye(3)[:, :1], np.eye(3)[:, 1:2], np.eye(3)[:, 2:]
-    assert Watch._harmless(mode, 0.05, lambda _: held, lambda: nothing) == cause
-    assert Watch._harmless(mode, 0.05, lambda _: nothing, lambda: nothing) is None
+    projected_weight, other, nothing = np.eye(3)[:, :1], np.eye(3)[:, 1:2], np.eye(3)[:, 2:]
+    assert Monitor._harmless(mode, 0.05, lambda _: projected_weight, lambda: nothing) == cause
+    assert Monitor._harmless(mode, 0.05, lambda _: nothing, lambda: nothing) is None
     # What turns parts that hardly see each other is asked for next.
     expected = "fragment" if share > 0.9 else None
-    assert Watch._harmless(mode, 0.05, lambda _: nothing, lambda: held) == expected
+    assert Monitor._harmless(mode, 0.05, lambda _: nothing, lambda: projected_weight) == expected
     if share < 0.9:
-        assert Watch._harmless(mode, 0.05, lambda _: other, lambda: nothing) is None
+        assert Monitor._harmless(mode, 0.05, lambda _: other, lambda: nothing) is None
 
 
 def test_a_walk_may_be_longer_than_its_estimate():
     atoms = near_s1(0.15, seed=2)
-    watch = Watch(on_carbon(), scope="structure", within=0.1, suspicious=0.5)
-    found = watch.look(atoms, analyze(atoms, on_carbon(), k=3))
+    watch = Monitor(on_carbon(), scope="structure", within=0.1, suspicious=0.5)
+    found = watch.diagnose(atoms, analyze(atoms, on_carbon(), k=3))
     assert (found.how, found.cause) == ("walk", "symmetry")
     assert 1.25 * 0.1 < found.distance < 2 * 1.25 * 0.1
 
@@ -284,9 +284,9 @@ class TestCost:
 
     def test_a_diagnosis_is_made_anew_after_fifty_calls(self):
         atoms = pyramid("NH3", 0.03)
-        watch = Watch(AMMONIA, scope="structure", within=0.1)
+        watch = Monitor(AMMONIA, scope="structure", within=0.1)
         found = analyze(atoms, AMMONIA, k=3)
-        known = [watch.look(atoms, found).how == "known" for _ in range(60)]
+        known = [watch.diagnose(atoms, found).how == "known" for _ in range(60)]
         assert known == [False, *[True] * 50, False, *[True] * 8]
 
     def test_distances_follow_through_the_plane(self):
@@ -314,32 +314,32 @@ class TestCost:
     def test_what_is_out_of_reach_stays_so_for_a_while(self, height, known):
         """Until the atoms have moved by what was missing to the distance that matters."""
         atoms = pyramid("NH3", 0.18)
-        watch = Watch(AMMONIA, scope="structure", within=0.1, suspicious=0.5)
-        first = watch.look(atoms, analyze(atoms, AMMONIA, k=3))
+        watch = Monitor(AMMONIA, scope="structure", within=0.1, suspicious=0.5)
+        first = watch.diagnose(atoms, analyze(atoms, AMMONIA, k=3))
         assert (first.how, first.cause) == ("estimate", None)
         assert 0.15 < first.distance < 0.18
         atoms = pyramid("NH3", height)
-        found = watch.look(atoms, analyze(atoms, AMMONIA, k=3))
+        found = watch.diagnose(atoms, analyze(atoms, AMMONIA, k=3))
         assert (found.how == "known") == known
 
     def test_the_steepest_value_of_the_run_counts(self):
-        watch = Watch(AMMONIA, scope="structure", within=0.1, always=True)
+        watch = Monitor(AMMONIA, scope="structure", within=0.1, always=True)
         steepness = []
         for height in (0.3, 0.02, 0.3):
             atoms = pyramid("NH3", height)
             found = analyze(atoms, AMMONIA, k=3)
-            diagnosis = watch.look(atoms, found)
+            diagnosis = watch.diagnose(atoms, found)
             steepness.append(found.ratio / diagnosis.distance)
             assert watch._steepest >= max(steepness) * (1 - 1e-9)
         assert steepness[2] < 0.95 * max(steepness)
 
-    def test_new_neighbours_are_looked_at_anew(self):
+    def test_new_neighbors_are_looked_at_anew(self):
         atoms = pyramid("NH3", 0.03) + Atoms("He", [(0, 0, 4.5)])
         soap = SOAP(species=["N", "H", "He"], cutoff=4.0, n_max=6, l_max=4, centers=["N", "H"])
-        watch = Watch(soap, scope="structure", within=0.1)
+        watch = Monitor(soap, scope="structure", within=0.1)
 
         def look():
-            return watch.look(atoms, analyze(atoms, soap, k=3)).how
+            return watch.diagnose(atoms, analyze(atoms, soap, k=3)).how
 
         first = look()
         assert first != "known"
@@ -397,7 +397,7 @@ class TestRecall:
         return replace(self.before, singular_values=values, modes=modes, **changes)
 
     @staticmethod
-    def turned(first, second, share):
+    def rotated(first, second, share):
         """Modes of which the first holds a share of what it was, and so does the second."""
         turn = np.eye(3)
         c, s = np.sqrt(share), np.sqrt(1 - share)
@@ -476,7 +476,7 @@ def test_a_diagnosis_that_fails_costs_no_singular_values(monkeypatch, tmp_path):
     def broken(self, atoms, found):
         raise ValueError("no")
 
-    monkeypatch.setattr(Watch, "look", broken)
+    monkeypatch.setattr(Monitor, "look", broken)
     log = tmp_path / "log"
     with pytest.warns(match="distance to a singular configuration could not be found"):
         observer = observed(near_s1(0.03), on_carbon(), logfile=log)

@@ -41,7 +41,7 @@ def test_angles_are_free_at_body_order_two():
     assert path.feature_change.max() < 1e-8
     assert path.random_feature_change[1:].min() > 1e-3
     check_numbers(path, BENT, RADIAL)
-    # Distances to the centre stay while angles change.
+    # Distances to the center stay while angles change.
     radii = [frame.get_distances(0, [1, 2, 3, 4]) for frame in path.frames]
     assert np.ptp(radii, axis=0).max() < 1e-6
     angles = [[f.get_angle(i, 0, i + 1) for i in (1, 2, 3)] for f in path.frames]
@@ -73,7 +73,7 @@ def test_the_path_changes_the_features_least():
     rng = np.random.default_rng(0)
     moved = path.frames[-1].positions - atoms.positions
     norm = np.linalg.norm(CARBON.features(atoms))
-    for _ in range(20):  # neighbours on the sphere are no better
+    for _ in range(20):  # neighbors on the sphere are no better
         other = moved + 0.02 * rng.normal(size=moved.shape)
         other -= (other - moved).mean(axis=0)
         other *= np.linalg.norm(moved) / np.linalg.norm(other)

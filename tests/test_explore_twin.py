@@ -78,7 +78,7 @@ def test_says_plainly_that_none_was_found():
 
 
 def test_environment_scope_works_in_a_crystal_and_gives_clusters():
-    # Two neighbours of body order 2 at different distances: every angle is a twin.
+    # Two neighbors of body order 2 at different distances: every angle is a twin.
     wire = Atoms("CHF", [(0, 0, 0), (1.0, 0.3, 0), (-0.4, 1.2, 0.3)], cell=[20, 20, 20], pbc=True)
     blind = SOAP(["H", "F"], 3.0, 6, 0, centers=["C"], body_order=2)
     result = find_twin(wire, blind, scope="environment", center=0)

@@ -1,4 +1,4 @@
-"""Parts of a structure that no centre sees together, or hardly: before the cutoff and beyond."""
+"""Parts of a structure that no center sees together, or hardly: before the cutoff and beyond."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ase_sensitivity import SOAP, Sensitivity, analyze, nearest_singular, replay
 from ase_sensitivity.dataset.forces import force_loss
 from ase_sensitivity.dataset.result import ScanResult
 from ase_sensitivity.report.verdict import verdict
-from ase_sensitivity.singular.point import place
-from ase_sensitivity.singular.system import subject
+from ase_sensitivity.singular.point import point_at
+from ase_sensitivity.singular.system import system_of
 from tests.structures import rattled
 
 CARBON = [(0, 0, 0), (1.1, 0.2, -0.9), (-0.8, 1.0, -0.7), (-0.3, -1.2, -1.0)]
@@ -80,7 +80,7 @@ def test_connected_atoms_lose_nothing(soap: SOAP) -> None:
 def test_a_mode_between_fragments_changes_no_feature(soap: SOAP) -> None:
     atoms = leaving(5.0)
     mode = nearest_singular(atoms, soap).mode.ravel()
-    at = place(subject(atoms, soap, "structure", None), atoms)
+    at = point_at(system_of(atoms, soap, "structure", None), atoms)
     assert np.linalg.norm(at.view.dense() @ mode) < 1e-12
     assert np.linalg.norm(at.view.whole.T @ mode) < 1e-12
     assert np.linalg.norm(mode) == pytest.approx(1)

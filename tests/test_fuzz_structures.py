@@ -32,7 +32,7 @@ BATCH = 1500
 
 EXTREMES = (0.0, 1e-300, 1e-9, 0.01, 1e4, 1e9, 1e200, 1e300, np.nan, np.inf, -np.inf)
 ODD_NUMBERS = (0, 1, 118, 119, 200, -1)
-CLEAR = ("`", "atom", "cell", "cutoff", "environment", "position", "centre", "features", "motions")
+CLEAR = ("`", "atom", "cell", "cutoff", "environment", "position", "center", "features", "motions")
 
 
 @pytest.mark.slow

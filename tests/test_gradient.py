@@ -12,7 +12,7 @@ from ase.build import bulk, molecule
 from ase_sensitivity import SOAP, QUIPDescriptor, analyze, gradient
 from ase_sensitivity.descriptors.base import rows_of
 from ase_sensitivity.descriptors.soap.soap import AT_ONCE
-from ase_sensitivity.singular.system import subject
+from ase_sensitivity.singular.system import system_of
 from ase_sensitivity.spectrum.solvers import spectrum
 from ase_sensitivity.testing import check_descriptor
 from tests.conftest import SlowSOAP
@@ -125,8 +125,8 @@ def test_many_modes_are_done_a_few_at_a_time():
     atoms = rattled(bulk("Cu", cubic=True), 0.1)
     modes = np.random.default_rng(0).normal(size=(AT_ONCE + 3, 4, 3))
     soap = SOAP(species=["Cu"], cutoff=3.2, n_max=4, l_max=4)
-    found = soap.derivatives_of_squares(atoms, modes, 1e-4)
-    one_by_one = [soap.derivatives_of_squares(atoms, mode[None], 1e-4) for mode in modes]
+    found = soap.squared_jvp_gradient(atoms, modes, 1e-4)
+    one_by_one = [soap.squared_jvp_gradient(atoms, mode[None], 1e-4) for mode in modes]
     for part, alone in zip(found, zip(*one_by_one, strict=True), strict=True):
         assert np.abs(part).min() > 0
         np.testing.assert_array_equal(part, np.concatenate(alone))
@@ -134,7 +134,9 @@ def test_many_modes_are_done_a_few_at_a_time():
 
 def assert_first_gradient(atoms, descriptor):
     found = gradient(atoms, descriptor)
-    this = subject(atoms, descriptor, "structure", None)  # has the weights of several descriptors
+    system = system_of(
+        atoms, descriptor, "structure", None
+    )  # has the weights of several descriptors
     direction = np.random.default_rng(0).normal(size=(len(atoms), 3))
     strain = np.random.default_rng(1).normal(size=(3, 3)) / 3
 
@@ -144,7 +146,7 @@ def assert_first_gradient(atoms, descriptor):
         return first_value(shifted)
 
     def first_value(there):
-        return spectrum(this.view(this.jacobian(there), there)).singular_values[0]
+        return spectrum(system.view(system.jacobian(there), there)).singular_values[0]
 
     def strained(size):
         deformed = atoms.copy()
@@ -196,13 +198,13 @@ def test_shortcuts_of_a_changed_descriptor_are_not_taken():
 )
 def test_bad_displacements(modes, step, message):
     with pytest.raises(ValueError, match=message):
-        SOAP_3.derivatives_of_squares(molecule("H2O"), modes, step)
+        SOAP_3.squared_jvp_gradient(molecule("H2O"), modes, step)
 
 
 def test_displacements_of_any_type():
     modes = np.eye(9).reshape(9, 3, 3)
-    exact = SOAP_3.derivatives_of_squares(rattled(molecule("H2O")), modes)
-    found = SOAP_3.derivatives_of_squares(rattled(molecule("H2O")), modes.astype(int).tolist())
+    exact = SOAP_3.squared_jvp_gradient(rattled(molecule("H2O")), modes)
+    found = SOAP_3.squared_jvp_gradient(rattled(molecule("H2O")), modes.astype(int).tolist())
     np.testing.assert_array_equal(found[0], exact[0])
 
 

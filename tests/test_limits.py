@@ -118,7 +118,7 @@ def test_pairs_are_estimated_before_they_are_listed(atoms, monkeypatch):
     assert found == pytest.approx(expected, rel=1e-6)
     monkeypatch.setattr(structure, "SHARE", 1e-9)
     monkeypatch.setattr(structure, "SAFE_PAIRS", 0.9 * expected)
-    with pytest.raises(ValueError, match=r"pairs of neighbours within 8 Å needs .* reduce the cut"):
+    with pytest.raises(ValueError, match=r"pairs of neighbors within 8 Å needs .* reduce the cut"):
         neighbor_pairs(atoms, 8.0)
 
 

@@ -19,13 +19,13 @@ from ase_sensitivity import (
 from ase_sensitivity.causes.attribution import attribute
 from ase_sensitivity.causes.cause import SPURIOUS
 from ase_sensitivity.singular.classification import label
-from ase_sensitivity.singular.point import place
-from ase_sensitivity.singular.system import STEP, aligned, difference, subject
+from ase_sensitivity.singular.point import point_at
+from ase_sensitivity.singular.system import STEP, aligned, difference, system_of
 from ase_sensitivity.singular.walk import _add_products
 from tests.conftest import CountingSOAP, SlowSOAP
 from tests.structures import rattled
 
-# Reference environments: carbon at the origin, neighbours in Å.
+# Reference environments: carbon at the origin, neighbors in Å.
 S1 = [(1, 0, 0.5), (-1, 0, 0.5), (0.9, 0, -0.7), (0, 1.2, 0.3)]
 S2 = [(1, 0, 0.5), (-1, 0, 0.5), (0.6, 0.8, -0.5), (0, 0, 1.2)]
 S3 = [(1, 0, 0.4), (-0.6, 0.8, 0.4), (5 / 13, -12 / 13, 0.4), (0, 0, 1.2)]
@@ -195,15 +195,15 @@ def test_rows_that_vanish():
 
 @pytest.mark.parametrize("crossing", [False, True])
 def test_products_of_the_normal_equations(crossing):
-    """J^T H and H^T H of the dense matrices, where a neighbour leaves as well."""
+    """J^T H and H^T H of the dense matrices, where a neighbor leaves as well."""
     soap = SOAP(["N", "H"], cutoff=2.0, n_max=4, l_max=3)
     atoms = rattled(molecule("NH3"), 0.05)
     atoms += Atoms("H", [atoms.positions[1] + (0, 2.0 - STEP / 4 if crossing else 1.5, 0)])
-    this = subject(atoms, soap, "structure", None)
-    here = place(this, atoms)
+    system = system_of(atoms, soap, "structure", None)
+    here = point_at(system, atoms)
     mode = np.zeros((5, 3))
     mode[4, 1] = 1.0
-    (before,), (after,) = here.jacobian.parts, this.ahead(atoms, mode.ravel()).parts
+    (before,), (after,) = here.jacobian.parts, system.ahead(atoms, mode.ravel()).parts
     assert aligned(after, before) != crossing
     change = difference(after, before)
     j, h = (part.dense(here.view.column(part), 5) for part in (before, change))
@@ -216,7 +216,7 @@ def test_products_of_the_normal_equations(crossing):
 
 
 def test_near_symmetric():
-    """Next to a tetrahedral centre there are singular configurations of every kind."""
+    """Next to a tetrahedral center there are singular configurations of every kind."""
     at = rattled(molecule("CH4"), 0.03)
     found = nearest_singular(at, on_carbon())
     assert found.cause in ("symmetry", "near-symmetric")
@@ -242,35 +242,35 @@ def test_what_holds_a_null_vector():
     def seen(cutoff):
         settings = {"normalise": False, "central_weight": 0, "centers": ["C", "O"]}
         soap = SOAP(["H", "O"], cutoff, n_max=8, l_max=8, atom_sigma=0.3, **settings)
-        this = subject(atoms, soap, "structure", None)
-        return this, place(this, atoms)
+        system = system_of(atoms, soap, "structure", None)
+        return system, point_at(system, atoms)
 
-    this, here = seen(1.6)
-    found = attribute(here.view, here.found, atoms, this.descriptor)
+    system, here = seen(1.6)
+    found = attribute(here.view, here.found, atoms, system.descriptor)
     null = {cause: found.modes[:, n] for n, cause in enumerate(found.causes) if cause}
     assert sorted(null) == ["fragment", "incompleteness", "symmetry"]
-    # The torsion of hydrogen peroxide turns oxygen's neighbours, and moves one at the cutoff.
+    # The torsion of hydrogen peroxide turns oxygen's neighbors, and moves one at the cutoff.
     for cause, cutoff in (("symmetry", 1.6), ("fragment", 2.1)):
-        this, here = seen(cutoff)
+        system, here = seen(cutoff)
         good, bad = null[cause], null["incompleteness"]
         # A torsion that is not free would take a larger basis to see.
         worse = "incompleteness" if cause == "symmetry" else "truncation"
         for share, expected in ((1, cause), (0.97, cause), (0.8, worse)):
             mixed = np.sqrt(share) * good + np.sqrt(1 - share) * bad
-            assert label(this, here, mixed[:, None]) == expected
+            assert label(system, here, mixed[:, None]) == expected
         both = np.column_stack([good + bad, good - bad]) / np.sqrt(2)
-        assert label(this, here, both) in SPURIOUS
+        assert label(system, here, both) in SPURIOUS
 
 
 def test_invariance():
     at = pyramid("NH3", 0.07)
     at.rattle(0.01, seed=0)
     expected = nearest_singular(at, AMMONIA)
-    turned = at.copy()
-    turned.rotate(40, (1, 2, 3))
-    turned.positions += (3, -2, 1)
-    turned = turned[[2, 0, 3, 1]]
-    found = nearest_singular(turned, AMMONIA)
+    rotated = at.copy()
+    rotated.rotate(40, (1, 2, 3))
+    rotated.positions += (3, -2, 1)
+    rotated = rotated[[2, 0, 3, 1]]
+    found = nearest_singular(rotated, AMMONIA)
     assert found.distance == pytest.approx(expected.distance, rel=1e-3)
     assert found.cause == expected.cause
 
@@ -338,7 +338,7 @@ def test_nothing_to_move():
 
 
 def test_one_string_for_each_species_of_the_center():
-    """As in every GAP of several species: parts without rows of a centre do not see it."""
+    """As in every GAP of several species: parts without rows of a center do not see it."""
     atoms = environment([(1, 0, 0.5), (-1, 0, 0.5), (0.72, 0.54, -0.7), (-0.72, 0.96, 0.3)])
     text = "soap cutoff=3 n_max=4 l_max=4 atom_sigma=0.3 n_species=2 species_Z={6 1}"
     several = QUIPDescriptor([f"{text} Z=6", f"{text} Z=1"])

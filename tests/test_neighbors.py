@@ -29,7 +29,7 @@ CARBON_ONLY = SOAP(
 RADIAL = SOAP(["H"], 3.0, 6, 0, atom_sigma=0.3, centers=["C"], body_order=2)
 
 
-def turned(atoms: Atoms, seed: int, *, reflect: bool = False) -> Atoms:
+def rotated(atoms: Atoms, seed: int, *, reflect: bool = False) -> Atoms:
     """Rotated, reflected if asked, moved and with its atoms in another order."""
     rng = np.random.default_rng(seed)
     rotation = special_ortho_group.rvs(3, random_state=rng) * (-1 if reflect else 1)
@@ -165,8 +165,8 @@ def test_perfect_crystals_make_no_flood() -> None:
         bulk("Si"),
         cell,
         cell.repeat((2, 2, 1)),
-        turned(cell, 1),
-        turned(cell, 2, reflect=True),
+        rotated(cell, 1),
+        rotated(cell, 2, reflect=True),
     ]
     found = find_pairs(frames, SOAP(["Si"], 5.0, 4, 3))
     n = sum(map(len, frames))
@@ -177,7 +177,7 @@ def test_perfect_crystals_make_no_flood() -> None:
 
 
 def test_structures_that_differ_beyond_the_cutoff() -> None:
-    """With bonded neighbours only, no atom of a chain sees how it is twisted."""
+    """With bonded neighbors only, no atom of a chain sees how it is twisted."""
 
     def chain(twist: float) -> Atoms:
         step = np.array([np.cos(1.2), np.sin(1.2)])
@@ -195,7 +195,7 @@ def test_structures_that_differ_beyond_the_cutoff() -> None:
 
 
 def test_packings_that_only_angles_tell() -> None:
-    """Twelve neighbours at the same distance in fcc and in hcp."""
+    """Twelve neighbors at the same distance in fcc and in hcp."""
     a = 4.05 / np.sqrt(2)
     frames = [bulk("Al", a=4.05), bulk("Al", "hcp", a=a, c=a * np.sqrt(8 / 3))]
     found = find_pairs(frames, SOAP(["Al"], 3.0, 4, 0, body_order=2))
@@ -215,7 +215,7 @@ def test_atoms_at_the_cutoff_do_not_count() -> None:
 
 
 def test_what_the_descriptor_does_not_see_makes_pairs() -> None:
-    """Species that are not told apart, and centres of another species if asked."""
+    """Species that are not told apart, and centers of another species if asked."""
     other = PLUS.copy()
     other.symbols[4] = "F"
     blind = QUIPDescriptor("soap cutoff=3 n_max=4 l_max=4 atom_sigma=0.3 n_Z=1 Z=6")
@@ -312,7 +312,7 @@ def test_conflicts_in_crystals(tmp_path: Path) -> None:
     assert [row["kind"] for row in found.rows[-2:]] == ["force conflict", "energy conflict"]
 
 
-def test_forces_may_differ_for_what_neighbours_see() -> None:
+def test_forces_may_differ_for_what_neighbors_see() -> None:
     """Up to the cutoff the same, not so up to twice the cutoff: no conflict."""
     chain = [(1.1 * k, 0.3 * (k % 2), 0.1 * k**2 % 0.7) for k in range(4)]
     forces = np.zeros((4, 3))
@@ -333,7 +333,7 @@ def test_forces_of_symmetric_structures_do_not_depend_on_the_way_they_are_laid()
     for name in ("CH4", "H2", "C2H2", "H2O"):
         atoms = molecule(name)
         forces = 3.0 * (atoms.positions - atoms.positions.mean(axis=0))
-        again = turned(atoms, 5)
+        again = rotated(atoms, 5)
         copies = [
             labelled(atoms, 0.0, forces),
             labelled(again, 0.0, 3.0 * (again.positions - again.positions.mean(axis=0))),
@@ -373,7 +373,7 @@ def test_a_molecule_turned_onto_itself_has_no_conflict(name: str, matrix: np.nda
 
 
 def test_degenerate_whole_structures() -> None:
-    """With carbon as the only centre the two molecules as a whole are a pair."""
+    """With carbon as the only center the two molecules as a whole are a pair."""
     frames = [labelled(PLUS, -1.0, np.zeros((5, 3))), labelled(MINUS, -2.0, np.ones((5, 3)))]
     found = find_pairs([*frames, frames[0]], CARBON_ONLY)
     whole = [pair for pair in found.degenerate if pair.first.center is None]
@@ -393,7 +393,7 @@ def test_one_row_for_the_whole_structure() -> None:
     # Two sets of four points on a line with the same distances.
     points = {"a": (0, 1, 4, 10, 12, 17), "b": (0, 1, 8, 11, 13, 17)}
     line = [Atoms("H6", [(x, 0, 0) for x in places]) for places in points.values()]
-    found = find_pairs([*line, turned(line[0], 3)], FiniteDifferenceDescriptor(lengths))
+    found = find_pairs([*line, rotated(line[0], 3)], FiniteDifferenceDescriptor(lengths))
     assert [(pair.first, pair.second) for pair in found.degenerate] == [
         (Place(0, None), Place(1, None))
     ]
@@ -417,7 +417,7 @@ def test_rows_are_those_of_the_jacobian() -> None:
         for (features, centers), part in zip(rows, parts, strict=True):
             np.testing.assert_allclose(features, part.features, rtol=1e-12, atol=1e-15)
             np.testing.assert_array_equal(centers, part.centers)
-    assert find_pairs([atoms, turned(atoms, 1)], several).n_distinct == len(atoms)
+    assert find_pairs([atoms, rotated(atoms, 1)], several).n_distinct == len(atoms)
 
 
 def test_a_broken_structure_is_told_and_left_out() -> None:

@@ -27,14 +27,14 @@ CRYSTALS = {
     "rocksalt": bulk("NaCl", "rocksalt", a=5.6, cubic=True),
     "cesiumchloride": bulk("CsCl", "cesiumchloride", a=4.1),
 }
-"""Every atom is a centre of inversion: the whole Jacobian of the structure vanishes."""
+"""Every atom is a center of inversion: the whole Jacobian of the structure vanishes."""
 
 
 def soap_of(atoms: Atoms, n_max: int = 6, l_max: int = 4) -> SOAP:
     return SOAP(sorted(set(atoms.get_chemical_symbols())), 5.0, n_max, l_max)
 
 
-def turned(atoms: Atoms, seed: int) -> Atoms:
+def rotated(atoms: Atoms, seed: int) -> Atoms:
     """The crystal in another orientation: none of its coordinates is a round number."""
     atoms = atoms.copy()
     rotation = Rotation.random(random_state=seed).as_matrix()
@@ -87,7 +87,7 @@ class TestCentersOfInversion:
     def test_printed_coordinates(self, name, digits):
         """Errors of the coordinates below the tolerance are no force that could be learned."""
         for seed in range(3):
-            atoms = turned(CRYSTALS[name], seed)
+            atoms = rotated(CRYSTALS[name], seed)
             tolerance = 1e-5
             if digits is not None:
                 atoms.positions = atoms.positions.round(digits)
@@ -155,7 +155,7 @@ def test_the_scale_is_the_largest_value_where_nothing_cancels(atoms):
 
 
 def test_modes_are_orthonormal_among_vanishing_values():
-    """Features of one narrow Gaussian at the centre hardly depend on the neighbours."""
+    """Features of one narrow Gaussian at the center hardly depend on the neighbors."""
     for seed in range(5):
         atoms = rattled(bulk("Si", cubic=True), 0.1, seed)
         for sigma in (0.15, 0.2, 0.25, 0.3, 0.4):

@@ -98,9 +98,9 @@ def test_rotations_and_printed_digits_do_not_matter() -> None:
     frames = [with_forces(PLUS, 1), with_forces(MINUS, 2)]
     wanted = joint(frames, CARBON)
     R = special_ortho_group.rvs(3, random_state=0)
-    turned = Atoms(MINUS.numbers, np.round(MINUS.positions @ R.T + 1.0, 8))
-    turned.calc = SinglePointCalculator(turned, forces=frames[1].get_forces() @ R.T)
-    assert joint([frames[0], turned], CARBON) == pytest.approx(wanted, rel=1e-4)
+    rotated = Atoms(MINUS.numbers, np.round(MINUS.positions @ R.T + 1.0, 8))
+    rotated.calc = SinglePointCalculator(rotated, forces=frames[1].get_forces() @ R.T)
+    assert joint([frames[0], rotated], CARBON) == pytest.approx(wanted, rel=1e-4)
 
 
 def test_pairs_classes_and_the_set_are_bounded() -> None:

@@ -38,7 +38,7 @@ def labelled(atoms: Atoms, energy: float, forces: np.ndarray | None = None) -> A
 
 
 def of_equal_lengths(n: int, seed: int = 0) -> list[Atoms]:
-    """Carbon atoms with four neighbours anywhere at the same distances."""
+    """Carbon atoms with four neighbors anywhere at the same distances."""
     rng = np.random.default_rng(seed)
     frames = []
     for _ in range(n):
@@ -48,7 +48,7 @@ def of_equal_lengths(n: int, seed: int = 0) -> list[Atoms]:
     return frames
 
 
-def turned(atoms: Atoms, seed: int) -> tuple[Atoms, np.ndarray]:
+def rotated(atoms: Atoms, seed: int) -> tuple[Atoms, np.ndarray]:
     R = special_ortho_group.rvs(3, random_state=seed)
     found = atoms.copy()
     found.set_cell(atoms.cell.array @ R.T)
@@ -124,7 +124,7 @@ def test_rows_are_compared_as_sets() -> None:
 
 def test_a_gap_of_pairs_triplets_and_soap() -> None:
     """Twins that its many rows do not tell apart, and copies in another order."""
-    again = turned(PLUS, 3)[0][[0, 4, 2, 1, 3]]
+    again = rotated(PLUS, 3)[0][[0, 4, 2, 1, 3]]
     forces = np.random.default_rng(0).normal(size=(5, 3))
     frames = [
         labelled(PLUS, 0.0, forces),
@@ -142,7 +142,7 @@ def test_a_gap_of_pairs_triplets_and_soap() -> None:
 
 
 def test_atoms_that_are_no_centers_have_labels() -> None:
-    again, R = turned(PLUS, 5)
+    again, R = rotated(PLUS, 5)
     forces = np.random.default_rng(0).normal(size=(5, 3))
     soap = SOAP(["H"], 3.0, 4, 4, centers=["C"])
     frames = [labelled(PLUS, 0.0, forces), labelled(again, 0.0, forces @ R.T)]
@@ -175,7 +175,7 @@ def average(atoms: Atoms) -> np.ndarray:
 def test_any_descriptor_of_a_periodic_structure(function, bound: bool) -> None:
     """Copies and labels need no descriptor: they are told apart by their structure."""
     cell = rattled(bulk("Cu", cubic=True), 0.1)
-    again, R = turned(cell, 1)
+    again, R = rotated(cell, 1)
     other = rattled(bulk("Cu", cubic=True), 0.1, 7)
     forces = np.random.default_rng(0).normal(size=(4, 3))
     wrong = forces.copy()
@@ -202,7 +202,7 @@ def test_features_of_whole_structures_and_of_centers_at_once() -> None:
             "soap cutoff=3 n_max=3 l_max=3 atom_sigma=0.3 Z=6 n_species=1 species_Z=1 average=T",
         ]
     )
-    found = find_pairs([PLUS, MINUS, turned(PLUS, 2)[0]], both)
+    found = find_pairs([PLUS, MINUS, rotated(PLUS, 2)[0]], both)
     assert [(p.first, p.second) for p in found.degenerate] == [(Place(0, None), Place(1, None))]
     assert [(p.first, p.second) for p in found.duplicates] == [(Place(0, None), Place(2, None))]
 
@@ -211,9 +211,9 @@ def test_frames_without_any_feature_can_be_copies() -> None:
     """Nothing is no feature that they have in common."""
     water = molecule("H2O")
     soap = SOAP(["C", "H"], 3.0, 4, 4, centers=["C"])
-    frames = [PLUS, water, rattled(water, 0.2), turned(water, 1)[0], molecule("O2")]
+    frames = [PLUS, water, rattled(water, 0.2), rotated(water, 1)[0], molecule("O2")]
     found = find_pairs(frames, soap)
     assert [(p.first, p.second) for p in found.duplicates] == [(Place(1, None), Place(3, None))]
     assert found.degenerate == []
-    with pytest.raises(ValueError, match="no atom is a centre"):
+    with pytest.raises(ValueError, match="no atom is a center"):
         find_pairs([water], soap)

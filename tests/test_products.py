@@ -21,7 +21,13 @@ from ase_sensitivity import (
     find_pairs,
     gradient,
 )
-from ase_sensitivity.descriptors.base import DerivesSquares, HasRows, Restricts, Streams, rows_of
+from ase_sensitivity.descriptors.base import (
+    HasRows,
+    HasSquaredJVPGradient,
+    Restricts,
+    Streams,
+    rows_of,
+)
 from ase_sensitivity.geometry.ranges import Range
 from ase_sensitivity.jacobian.contract import BlockJacobian, Jacobian
 from ase_sensitivity.spectrum.scopes import structure_view
@@ -287,7 +293,7 @@ class TestShortcuts:
     def test_declared(self):
         soap = SOAP(["H", "O"], 3.0, 2, 2)
         numeric = FiniteDifferenceDescriptor(two_hops)
-        for kind in (Streams, HasRows, Restricts, DerivesSquares):
+        for kind in (Streams, HasRows, Restricts, HasSquaredJVPGradient):
             assert isinstance(soap, kind)
             assert not isinstance(Automatic(), kind)
         assert isinstance(numeric, HasRows)
@@ -312,7 +318,7 @@ class TestShortcuts:
                     return 2 * super().features(atoms)
 
         once, twice = (kind(["H", "O"], 3.0, 3, 3) for kind in (SOAP, Doubled))
-        for kind in (Streams, HasRows, Restricts, DerivesSquares):
+        for kind in (Streams, HasRows, Restricts, HasSquaredJVPGradient):
             assert not isinstance(twice, kind)
         ((rows, _),) = rows_of(twice, atoms)
         np.testing.assert_array_equal(rows, 2 * once.features(atoms))

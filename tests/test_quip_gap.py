@@ -101,7 +101,7 @@ def test_whatever_version_wrote_it(name, version, gap):
 
 
 def test_conventions_of_a_version(tmp_path):
-    """The weights (2l + 1)^(-1/2) and the centre in all densities, as QUIP has them."""
+    """The weights (2l + 1)^(-1/2) and the center in all densities, as QUIP has them."""
     plain = f"{SOAP} normalise=F"
 
     def features(version: str) -> np.ndarray:

@@ -158,7 +158,7 @@ BAD_STRUCTURES = {
     ),
     "nan cell": (two((1, 0, 0), cell=[3, np.nan, 3], pbc=True), "is not finite"),
     "vast cell": (two((1, 0, 0), cell=[1e6, 1e6, 1e6], pbc=True), "volume"),
-    "tiny cell": (Atoms("C", cell=[0.02, 0.02, 0.02], pbc=True), "neighbours"),
+    "tiny cell": (Atoms("C", cell=[0.02, 0.02, 0.02], pbc=True), "neighbors"),
 }
 
 

@@ -54,8 +54,8 @@ def test_as_quippy_reads_it(text):
     assert_same(QUIPDescriptor(text).features(carbide()), quippys(text, carbide()))
 
 
-def test_all_centres_of_other_elements():
-    """`Z=0` takes centres that are not among the species, whose own density is left out."""
+def test_all_centers_of_other_elements():
+    """`Z=0` takes centers that are not among the species, whose own density is left out."""
     atoms = carbide()
     atoms.symbols[0] = "Ge"
     text = f"{PLAIN} Z=0 normalise=F"

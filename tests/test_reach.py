@@ -12,7 +12,7 @@ from scipy.spatial.distance import cdist
 
 from ase_sensitivity import SOAP, FiniteDifferenceDescriptor, StreamedJacobian, analyze, find_pairs
 from ase_sensitivity.causes.attribution import predicted_nulls
-from ase_sensitivity.causes.environments import sights
+from ase_sensitivity.causes.environments import receptive_fields
 from ase_sensitivity.descriptors.base import reach_of
 from ase_sensitivity.geometry.fragments import fragments, links
 from ase_sensitivity.geometry.ranges import Range
@@ -83,10 +83,10 @@ class TestTwoHops:
         assert counts[0] > counts[1] == 0
         assert [len(fragments(atoms, part.ranges)) for part in (near, far)] == [2, 1]
 
-    def test_other_fragments_are_no_neighbours(self, apart: Atoms):
+    def test_other_fragments_are_no_neighbors(self, apart: Atoms):
         jacobian = descriptor().jacobian(apart)
         view = structure_view(jacobian, apart)
-        (sight,) = sights(view, apart, descriptor(), 1e-5)
+        (sight,) = receptive_fields(view, apart, descriptor(), 1e-5)
         assert {len(e.numbers) for e in sight.environments[:6]} == {5}
         assert {len(e.numbers) for e in sight.environments[6:]} == {3}
 
@@ -98,7 +98,7 @@ class TestHops:
         ("reach", "pieces"), [(0.0, 4), (2.1, 4), (4.2, 3), (6.3, 2), (8.4, 1), (np.inf, 1)]
     )
     def test_atoms_that_hand_on(self, reach: float, pieces: int):
-        """The centre at the end hears one more atom with every hop."""
+        """The center at the end hears one more atom with every hop."""
         known = Range(2.1, np.array([0]), reach=reach)
         assert len(fragments(self.CHAIN, [known])) == pieces
 

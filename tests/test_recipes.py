@@ -41,7 +41,7 @@ def cluster() -> Atoms:
     return Atoms("Cu5", 2.2 * np.array([(0, 0, 0), *GENERIC]))
 
 
-# Where every atom is a centre of inversion nothing is seen, and rightly so. Five features, one for
+# Where every atom is a center of inversion nothing is seen, and rightly so. Five features, one for
 # each atom of the cluster, cannot see nine directions.
 CASES = [
     pytest.param(bulk("Cu", cubic=True), 4, False, id="perfect crystal"),

@@ -23,7 +23,7 @@ needs_data = pytest.mark.skipif(not CARBON.exists(), reason="the reference data 
 
 
 def blunt() -> SOAP:
-    """Few features on few centres: much is lost."""
+    """Few features on few centers: much is lost."""
     return SOAP(["C", "H", "O"], 3.0, 1, 1, 0.4, normalise=False, centers=["C", "O"])
 
 

@@ -27,7 +27,7 @@ from ase_sensitivity.cli.app import main
 from ase_sensitivity.descriptors.components import weighed, weights
 from ase_sensitivity.md.bias import Repel
 from ase_sensitivity.report.verdict import verdict
-from ase_sensitivity.singular.system import subject
+from ase_sensitivity.singular.system import system_of
 from tests.structures import SHARED, rattled
 
 PAIRS = "distance_2b cutoff=4 Z1=6 Z2=6"
@@ -265,7 +265,7 @@ def test_approach_and_gradient_have_the_same_weights() -> None:
         atoms.positions[1, 0] -= sign * 1e-4
     numeric = (atoms.info["-1"] - atoms.info["1"]) / 2e-4
     assert forces[1, 0] == pytest.approx(numeric, rel=1e-4)
-    assert subject(atoms, several, "structure", None).weights is not None
+    assert system_of(atoms, several, "structure", None).weights is not None
 
 
 @pytest.mark.skipif(not CARBON.exists(), reason="the reference data are not here")

@@ -31,7 +31,7 @@ def test_size_independent_measures_do_not_fall_with_the_cell():
 
 
 def test_gamma_by_dense_algebra():
-    """The definition, with explicit loops over centres, neighbours and rotations."""
+    """The definition, with explicit loops over centers, neighbors and rotations."""
     atoms = rattled(molecule("CH3OH"))
     descriptor = soap(cutoff=2.0)
     jacobian = descriptor.jacobian(atoms)

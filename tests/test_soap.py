@@ -77,7 +77,7 @@ def quip_string(species, cutoff, n_max, l_max, centers=None, **options):
 
 
 def by_image(jacobian):
-    """Blocks in an order that does not depend on who lists the neighbours."""
+    """Blocks in an order that does not depend on who lists the neighbors."""
     place = np.rint(1e5 * jacobian.displacement).astype(int)
     return np.lexsort((*place.T, jacobian.atom, jacobian.row))
 
@@ -111,8 +111,8 @@ CASES = {
     "l 4": ("isolated", ["O", "C"], 4.0, 3, 4, {"atom_sigma": 0.3}),
     "l 8": ("isolated", ["C", "H"], 3.0, 2, 8, {"atom_sigma": 0.2}),
     "four species": ("four species", ["O", "N", "C", "H"], 3.5, 4, 4, {"atom_sigma": 0.4}),
-    "some centres": ("four species", ["C", "H"], 3.5, 4, 3, {"centers": ["N", "H"]}),
-    "centre unseen": ("four species", ["H"], 3.5, 4, 3, {"centers": ["C"]}),
+    "some centers": ("four species", ["C", "H"], 3.5, 4, 3, {"centers": ["N", "H"]}),
+    "center unseen": ("four species", ["H"], 3.5, 4, 3, {"centers": ["C"]}),
     "everywhere": ("isolated", ["C", "H"], 4.0, 4, 3, {"central_reference_all_species": True}),
     "not everywhere": ("isolated", ["C"], 4.0, 4, 3, {"central_reference_all_species": False,
                                                      "centers": ["C", "O"]}),
@@ -207,7 +207,7 @@ def test_radial_functions_are_exact_to_rounding(sigma):
 
 @pytest.mark.parametrize(("r", "sigma", "lost"), [(0.7, 0.5, 1e-8), (0.3, 1.0, 1e-4)])
 def test_where_quip_loses_digits_ours_are_right(r, sigma, lost):
-    """A neighbour close by, high l: QUIP's features are off and ours equal those of mpmath."""
+    """A neighbor close by, high l: QUIP's features are off and ours equal those of mpmath."""
     mpmath = pytest.importorskip("mpmath")
     cutoff, n_max, l_max = 4.0, 3, 12
     atoms = Atoms("HH", [(0, 0, 0), (0, 0, r)])
@@ -275,9 +275,9 @@ def test_blocks_of_a_row_sum_to_zero(body_order):
 def test_rotations_and_reflections_change_nothing(body_order):
     atoms = STRUCTURES["isolated"]
     soap = SOAP(["C", "H", "O"], 4.0, 3, 4, body_order=body_order)
-    turned = atoms.copy()
-    turned.positions = -Rotation.from_rotvec([0.3, 1.2, -0.4]).apply(atoms.positions)
-    np.testing.assert_allclose(soap.features(turned), soap.features(atoms), rtol=0, atol=2e-15)
+    rotated = atoms.copy()
+    rotated.positions = -Rotation.from_rotvec([0.3, 1.2, -0.4]).apply(atoms.positions)
+    np.testing.assert_allclose(soap.features(rotated), soap.features(atoms), rtol=0, atol=2e-15)
 
 
 @pytest.mark.parametrize("body_order", [2, 3, 4])
@@ -307,7 +307,7 @@ def test_same_bits_for_any_number_of_threads():
         np.testing.assert_array_equal(one.features, other.features)
     modes = np.random.default_rng(0).normal(size=(2, len(atoms), 3))
     one, two, five = (
-        SOAP(["Si"], 5.0, 4, 3, threads=n).derivatives_of_squares(atoms, modes, 1e-4)
+        SOAP(["Si"], 5.0, 4, 3, threads=n).squared_jvp_gradient(atoms, modes, 1e-4)
         for n in (1, 2, 5)
     )
     for other in (two, five):
@@ -328,7 +328,7 @@ def test_compilation_is_told(seconds, told, caplog, monkeypatch):
 
 
 def test_same_bits_in_any_company():
-    """What else is in the structure, and the order of atoms, do not matter to a centre."""
+    """What else is in the structure, and the order of atoms, do not matter to a center."""
     near, far = molecule("CH4"), molecule("H2O")
     far.positions += 50
     soap = SOAP(["C", "H", "O"], 4.0, 4, 3)
@@ -368,7 +368,7 @@ REFERENCE["B3"] = [*RING, *(RING * [1, 1, -1]), (0, 0, 1.2)]
 
 
 def internal_rank(name, body_order, n_max, l_max):
-    """Rank of the centre's Jacobian and the ratio of the smallest of the d internal values."""
+    """Rank of the center's Jacobian and the ratio of the smallest of the d internal values."""
     symbols = "CH6O" if name == "B3" else "CH4"
     atoms = Atoms(symbols, [(0, 0, 0), *REFERENCE[name]])
     species = ["H", "O"] if name == "B3" else ["H"]

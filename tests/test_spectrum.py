@@ -117,8 +117,8 @@ class TestNullCounts:
             moved = atoms.copy()
             moved.positions += size * null
             ratio = analyze(moved, descriptor, scope="environment").ratio
-            # 0.648 with the centre's coordinates among the columns, as everywhere in this scope;
-            # 0.67 with the centre held in place, which changes sigma_max and the mode's length.
+            # 0.648 with the center's coordinates among the columns, as everywhere in this scope;
+            # 0.67 with the center held in place, which changes sigma_max and the mode's length.
             assert ratio == pytest.approx(0.648 * size, rel=0.01)
 
     def test_all_centers_lift_the_null_of_s1(self):
@@ -134,7 +134,7 @@ class TestNullCounts:
 
     @pytest.mark.parametrize("scope", ["structure", "atom"])
     def test_every_block_cancels(self, scope):
-        """Each atom of fcc is a centre of inversion, and its images move with it."""
+        """Each atom of fcc is a center of inversion, and its images move with it."""
         copper = bulk("Cu", cubic=True)
         found = analyze(copper, soap(copper), scope=scope)
         assert found.n_null == found.n_coordinates - found.n_trivial
@@ -296,7 +296,7 @@ class TestValues:
             assert found.sigma_max == pytest.approx(expected.sigma_max, rel=1e-9)
 
     def test_band_without_fixed_atoms(self):
-        """Centres without coordinates of their own, images of one atom: against the square."""
+        """Centers without coordinates of their own, images of one atom: against the square."""
         tube = rattled(bulk("Si", cubic=True).repeat((1, 1, 44)), 0.05)
         view = structure_view(SOAP(["Si"], 5.0, 2, 1).jacobian(tube), tube, np.arange(5, 60, 3))
         banded, dense = BandedGram.of(view), view.gram()
@@ -552,7 +552,7 @@ class TestAnalyze:
             assert len(wanted) < len(atoms)
         assert analyze(atoms, descriptor, scope="environment").center == np.nanargmin(exact)
 
-    def test_one_neighbour_has_one_value(self):
+    def test_one_neighbor_has_one_value(self):
         """Its distance: the smallest is the largest, or nothing is seen of it at all."""
         pair = soap(Atoms("CH"), 3.0).jacobian(Atoms("CH", [(0, 0, 0), (0, 0.6, 0.9)]))
         low, high = bounds_of(pair)

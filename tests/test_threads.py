@@ -8,7 +8,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from ase_sensitivity import analyze
 from ase_sensitivity.linalg.threads import SMALL, threads_for
-from ase_sensitivity.singular.monitor import Watch
+from ase_sensitivity.singular.monitor import Monitor
 from tests.conftest import CountingSOAP
 
 
@@ -44,6 +44,6 @@ def test_a_diagnosis_of_a_small_structure_has_one():
     copper = bulk("Cu", cubic=True)
     found = analyze(copper, soap, k=3)
     seen.clear()
-    Watch(soap, scope="structure", within=0.1).look(copper, found)
+    Monitor(soap, scope="structure", within=0.1).diagnose(copper, found)
     assert seen == [{1}]
     assert n_threads() == {2}

@@ -86,7 +86,7 @@ def test_other_causes_are_not_taken_over() -> None:
     ],
 )
 def test_who_sees_what(descriptor, expected: tuple[str, ...]) -> None:
-    """An atom that is a centre is seen, and no species at all are all of them."""
+    """An atom that is a center is seen, and no species at all are all of them."""
     assert analyze(water(), descriptor).unseen == expected
 
 

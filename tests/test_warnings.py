@@ -8,7 +8,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from ase_sensitivity import SOAP, analyze
-from ase_sensitivity.singular.monitor import Watch
+from ase_sensitivity.singular.monitor import Monitor
 from tests.structures import GENERIC, S1, S2, S3, around_carbon
 
 WITHIN = 0.1
@@ -21,10 +21,10 @@ class Observed:
 
     def __init__(self, soap):
         self.soap = soap
-        self.watch = Watch(soap, scope="structure", within=WITHIN)
+        self.watch = Monitor(soap, scope="structure", within=WITHIN)
 
     def __call__(self, atoms):
-        return self.watch.look(atoms, analyze(atoms, self.soap, k=3))
+        return self.watch.diagnose(atoms, analyze(atoms, self.soap, k=3))
 
 
 def warns(diagnosis):

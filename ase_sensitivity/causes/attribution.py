@@ -11,7 +11,7 @@ import scipy
 from ase import Atoms
 
 from ase_sensitivity.causes.cause import NULL_CAUSES
-from ase_sensitivity.causes.environments import Sight, sights, unseen_species
+from ase_sensitivity.causes.environments import ReceptiveField, receptive_fields, unseen_species
 from ase_sensitivity.causes.incompleteness import class_sums
 from ase_sensitivity.descriptors.base import Descriptor
 from ase_sensitivity.geometry.symmetry import TOLERANCE, point_group
@@ -106,7 +106,7 @@ def attribute(
     causes: list[str | None] = [None] * len(found.singular_values)
     modes = found.modes
     if n_small:
-        seen = sights(view, atoms, descriptor, tolerance)
+        seen = receptive_fields(view, atoms, descriptor, tolerance)
         looser = [tolerance * 10**n for n in range(1, 8) if tolerance * 10**n < 1.01 * LOOSEST]
         unseen = unseen_species(atoms, descriptor, view.jacobian.ranges)
         predictions, rest = _predictions(seen, tolerance, looser, unseen)
@@ -128,7 +128,7 @@ def near_limit(found: Spectrum, tolerance: float) -> float:
     """Up to which singular value vectors may be near-null: zero but for errors of the geometry.
 
     Where even the largest value is within a few times of that, as in a crystal whose atoms are all
-    centres of inversion, errors of the geometry are all that there is.
+    centers of inversion, errors of the geometry are all that there is.
     """
     cancelled = found.scale > found.sigma_max
     limit = STEEPNESS * tolerance * (found.scale / CANCELLED if cancelled else found.sigma_max)
@@ -143,25 +143,25 @@ def predicted_nulls(
     Parameters
     ----------
     view, atoms, descriptor, tolerance
-        As in :func:`attribute`. Only the centres and cutoffs of the Jacobian are used.
+        As in :func:`attribute`. Only the centers and cutoffs of the Jacobian are used.
 
     Returns
     -------
     dict
         Numbers for "fragment", "symmetry" and, if the body order is known, "incompleteness".
     """
-    predictions, _ = _predictions(sights(view, atoms, descriptor, tolerance), tolerance)
+    predictions, _ = _predictions(receptive_fields(view, atoms, descriptor, tolerance), tolerance)
     everything = scipy.linalg.null_space(view.trivial.T)
     _, labels = _split(everything, predictions)
     return {cause: labels.count(cause) for cause, _, _ in predictions}
 
 
-def _harmless(seen: Sequence[Sight], tolerance: float) -> list[Prediction]:
+def _harmless(seen: Sequence[ReceptiveField], tolerance: float) -> list[Prediction]:
     """What fragments and symmetry predict."""
-    environments = [environment for sight in seen for environment in sight.environments]
+    environments = [environment for field in seen for environment in field.environments]
 
     def fragment(modes: Floats) -> Iterator[tuple[Floats, float, int]]:
-        """Change of the environments, up to rotations about their centres."""
+        """Change of the environments, up to rotations about their centers."""
         for environment in environments:
             change = environment.internal(modes, tolerance)
             yield change, float(len(change)), len(change)
@@ -178,7 +178,7 @@ def _harmless(seen: Sequence[Sight], tolerance: float) -> list[Prediction]:
 
 
 def _predictions(
-    seen: Sequence[Sight],
+    seen: Sequence[ReceptiveField],
     tolerance: float,
     looser: Sequence[float] = (),
     unseen: Sequence[str] = (),
@@ -187,17 +187,17 @@ def _predictions(
 
     def species(modes: Floats) -> Iterator[tuple[Floats, float, int]]:
         """Change of the environments without the elements that the descriptor does not know."""
-        for sight in seen:
-            for environment in sight.environments:
+        for field in seen:
+            for environment in field.environments:
                 change = environment.without(unseen).internal(modes, tolerance)
                 yield change, float(len(change)), len(change)
 
     def incompleteness(modes: Floats) -> Iterator[tuple[Floats, float, int]]:
         """Change of the sums over classes of tuples that features can tell apart."""
-        for sight in seen:
-            assert sight.body_order is not None
-            for environment in sight.resolved:
-                sums = class_sums(environment, sight.body_order - 1, tolerance)
+        for field in seen:
+            assert field.body_order is not None
+            for environment in field.resolved:
+                sums = class_sums(environment, field.body_order - 1, tolerance)
                 moved = environment.relative(modes)
                 yield sums @ moved, float((sums.data**2).sum()), len(moved)
 
@@ -205,7 +205,7 @@ def _predictions(
     cut = min(STEEPNESS * tolerance, MOST_CHANGE)
     if unseen:
         known.append(("species", cut, species))
-    if all(sight.body_order is not None and sight.symmetry_known for sight in seen):
+    if all(field.body_order is not None and field.symmetry_known for field in seen):
         return [*known, ("incompleteness", cut, incompleteness)], "truncation"
     return known, "unknown"
 

@@ -1,4 +1,4 @@
-"""The surroundings of every centre, and how displacements of a view's columns change them."""
+"""The surroundings of every center, and how displacements of a view's columns change them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ase_sensitivity.descriptors.base import Correlates, Descriptor, KnowsElemen
 from ase_sensitivity.geometry.clusters import clusters
 from ase_sensitivity.geometry.fragments import fragments
 from ase_sensitivity.geometry.ranges import Range
-from ase_sensitivity.geometry.rotations import turned
+from ase_sensitivity.geometry.rotations import rotation_generators
 from ase_sensitivity.jacobian.blocks import FeatureJacobian
 from ase_sensitivity.jacobian.stacked import StackedJacobian
 from ase_sensitivity.spectrum.scopes import View
@@ -24,31 +24,31 @@ LOOSE = 0.01
 """In Å: symmetries of an environment are looked for with this tolerance at least, in the end."""
 
 ANY_WAY = 0.1
-"""In Å: a neighbour nearer than this may be anywhere about the centre for such a symmetry."""
+"""In Å: a neighbor nearer than this may be anywhere about the center for such a symmetry."""
 
 MAX_MATCHES = 4e6
 """Pairs of points that a symmetry might put one pair on: 1 GB, and 10 s. Distances and angles tell
-most apart: there are some 10 000 in a crystal with 500 neighbours, but n^3 where n neighbours are
+most apart: there are some 10 000 in a crystal with 500 neighbors, but n^3 where n neighbors are
 too near to each other to tell."""
 
 
 @dataclass(frozen=True)
 class Environment:
-    """Points about a centre, and the columns of a view that move them.
+    """Points about a center, and the columns of a view that move them.
 
     Attributes
     ----------
     numbers
         Atomic numbers of the points, of shape (n,).
     displacements
-        From the centre to the points in Å, of shape (n, 3). Images of one atom are several points.
+        From the center to the points in Å, of shape (n, 3). Images of one atom are several points.
     columns
         The column that moves each point, of shape (n,); -1 for a point that stays in place.
     center_columns
-        The same of the centre from which each point is seen, of shape (n,). It is one centre,
+        The same of the center from which each point is seen, of shape (n,). It is one center,
         unless environments are laid on top of each other.
     about_centroid
-        The centre is no atom but the centroid of the points.
+        The center is no atom but the centroid of the points.
     """
 
     numbers: Ints
@@ -58,7 +58,7 @@ class Environment:
     about_centroid: bool = False
 
     def relative(self, modes: Floats) -> Floats:
-        """Displacements of the points relative to the centre, of shape (3 n, m).
+        """Displacements of the points relative to the center, of shape (3 n, m).
 
         Parameters
         ----------
@@ -74,9 +74,9 @@ class Environment:
         return moved.reshape(-1, modes.shape[2])
 
     def internal(self, modes: Floats, tolerance: float) -> Floats:
-        """What remains of :meth:`relative` without the rotations about the centre, (3 n, m)."""
+        """What remains of :meth:`relative` without the rotations about the center, (3 n, m)."""
         moved = self.relative(modes)
-        turns = turned(self.displacements).reshape(3, -1).T
+        turns = rotation_generators(self.displacements).reshape(3, -1).T
         u, s, _ = np.linalg.svd(turns, full_matrices=False)
         u = u[:, s > tolerance * np.sqrt(len(self.numbers))]  # not about the axis of a line
         return moved - u @ (u.T @ moved)
@@ -95,7 +95,7 @@ class Environment:
         share = np.clip(ANY_WAY / away.min(initial=np.inf), 0.04, 1.0)
         if share * shells.min(initial=n_points) * n_points**2 > MAX_MATCHES:
             raise ValueError(
-                f"an environment of {n_points} neighbours, the nearest at {distance.min():.2g} Å, "
+                f"an environment of {n_points} neighbors, the nearest at {distance.min():.2g} Å, "
                 "is too large and dense to look for its symmetries; reduce the cutoff, or check "
                 "the cell"
             )
@@ -120,7 +120,7 @@ class Environment:
 
 
 @dataclass(frozen=True)
-class Sight:
+class ReceptiveField:
     """What one part of a descriptor looks at.
 
     Attributes
@@ -128,7 +128,7 @@ class Sight:
     environments
         Those whose symmetry the features have.
     resolved
-        Those whose tuples of neighbours enter the features, with the points that the features see.
+        Those whose tuples of neighbors enter the features, with the points that the features see.
     body_order
         Nu + 1, or None.
     symmetry_known
@@ -142,7 +142,7 @@ class Sight:
 
 
 def unseen_species(atoms: Atoms, descriptor: Descriptor, ranges: Sequence[Range]) -> list[str]:
-    """Elements that the descriptor sees neither as neighbours nor as centres, sorted.
+    """Elements that the descriptor sees neither as neighbors nor as centers, sorted.
 
     Parameters
     ----------
@@ -164,7 +164,9 @@ def unseen_species(atoms: Atoms, descriptor: Descriptor, ranges: Sequence[Range]
     return sorted(unseen)
 
 
-def sights(view: View, atoms: Atoms, descriptor: Descriptor, tolerance: float) -> list[Sight]:
+def receptive_fields(
+    view: View, atoms: Atoms, descriptor: Descriptor, tolerance: float
+) -> list[ReceptiveField]:
     """What each part of the Jacobian of ``view`` looks at.
 
     Parameters
@@ -208,14 +210,16 @@ def sights(view: View, atoms: Atoms, descriptor: Descriptor, tolerance: float) -
         if part is not None and (part.centers < 0).any():
             whole = _whole(view, atoms, known)
             found.append(
-                Sight(whole or around, [_on_top(resolved)], order, symmetry_known=bool(whole))
+                ReceptiveField(
+                    whole or around, [_on_top(resolved)], order, symmetry_known=bool(whole)
+                )
             )
             continue
         if part is not None and len(np.unique(part.centers)) < len(part.centers):
             # Rows of pairs or triplets: each sees its own points, and no sum is taken over them.
             resolved = _of_rows(view, part, atoms)
             order = order if part.per_image else None  # the points are not known
-        found.append(Sight(around, resolved, order))
+        found.append(ReceptiveField(around, resolved, order))
     return found
 
 
@@ -232,7 +236,7 @@ def _whole(view: View, atoms: Atoms, known: Range) -> list[Environment]:
 
 
 def _on_top(environments: Sequence[Environment]) -> Environment:
-    """All environments about one centre: averages of QUIP are over the neighbour densities."""
+    """All environments about one center: averages of QUIP are over the neighbor densities."""
     return Environment(
         numbers=np.concatenate([environment.numbers for environment in environments]),
         displacements=np.concatenate([environment.displacements for environment in environments]),
@@ -257,7 +261,7 @@ def _fragment_of(atoms: Atoms, known: Range) -> Ints:
 
 
 def _of_centers(view: View, atoms: Atoms, known: Range, tolerance: float) -> list[Environment]:
-    """The environment of each centre, all species included."""
+    """The environment of each center, all species included."""
     radius = known.reach - tolerance
     label = _fragment_of(atoms, known)
     if view.displacements is not None:

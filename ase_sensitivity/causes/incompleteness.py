@@ -14,22 +14,22 @@ from ase_sensitivity.geometry.structure import coordinates_of
 from ase_sensitivity.types import Floats, Ints
 
 MAX_TUPLES = 300_000
-"""Tuples of neighbours that are listed at most: 547 neighbours at nu = 2, 66 at nu = 3."""
+"""Tuples of neighbors that are listed at most: 547 neighbors at nu = 2, 66 at nu = 3."""
 
 
 def class_sums(environment: Environment, nu: int, tolerance: float) -> scipy.sparse.csr_array:
-    """Rows that span what sums over nu-tuples of neighbours resolve, of shape (any, 3 n).
+    """Rows that span what sums over nu-tuples of neighbors resolve, of shape (any, 3 n).
 
     Two tuples with the same species, distances and pairwise angles are the same to every feature
-    that correlates nu neighbours. Features depend on sums over the tuples of such a class, and to
+    that correlates nu neighbors. Features depend on sums over the tuples of such a class, and to
     first order on the sum over the class of the gradients of each distance and each cosine.
 
     Parameters
     ----------
     environment
-        The centre and its n points, whose coordinates relative to the centre are the columns.
+        The center and its n points, whose coordinates relative to the center are the columns.
     nu
-        Number of neighbours correlated, the body order less one.
+        Number of neighbors correlated, the body order less one.
     tolerance
         Distances (Å) and cosines that differ by less are equal.
 
@@ -40,7 +40,7 @@ def class_sums(environment: Environment, nu: int, tolerance: float) -> scipy.spa
 
     Examples
     --------
-    Three neighbours at different distances: at nu = 1 only the distances are seen, at nu = 2 the
+    Three neighbors at different distances: at nu = 1 only the distances are seen, at nu = 2 the
     three angles as well.
 
     >>> import numpy as np
@@ -54,7 +54,7 @@ def class_sums(environment: Environment, nu: int, tolerance: float) -> scipy.spa
     n_points = len(environment.numbers)
     if n_points**nu > MAX_TUPLES:
         raise ValueError(
-            f"features that correlate {nu} of {n_points} neighbours have {n_points**nu} tuples to "
+            f"features that correlate {nu} of {n_points} neighbors have {n_points**nu} tuples to "
             f"tell apart, more than the limit of {MAX_TUPLES}; reduce the cutoff"
         )
     if n_points == 0:

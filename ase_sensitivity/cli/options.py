@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ase_sensitivity.io.references import unit_factors
-from ase_sensitivity.spectrum.scopes import SCOPES
+from ase_sensitivity.types import SCOPES
 
 
 def one_of(*words: str) -> dict[str, Any]:
@@ -43,6 +42,8 @@ def type_symbols(text: str | None) -> tuple[str, ...] | None:
 
 
 def _known_unit(text: str) -> str:
+    from ase_sensitivity.io.references import unit_factors
+
     unit_factors(text)  # before minutes of reading, not after
     return text
 

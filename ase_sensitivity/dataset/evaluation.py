@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from ase_sensitivity.analysis import Scope, analyze
+from ase_sensitivity.analysis import analyze
 from ase_sensitivity.causes.cause import HARMLESS, NULL_CAUSES
 from ase_sensitivity.dataset.forces import ForceLoss, force_loss
 from ase_sensitivity.dataset.record import FrameRecord, row_of, text_alone
@@ -20,6 +20,7 @@ from ase_sensitivity.io.references import Task
 from ase_sensitivity.plain_text import reason
 from ase_sensitivity.sensitivity import Sensitivity
 from ase_sensitivity.singular.nearest import singularity_distance
+from ase_sensitivity.types import Scope
 
 logger = logging.getLogger(__name__)
 

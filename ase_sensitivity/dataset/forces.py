@@ -33,7 +33,7 @@ class ForceLoss:
         Components that are smaller than what the forces can tell are zero.
     between_fragments
         Root mean square in eV/Å of what is lost in none of the null directions: forces between
-        parts that no centre sees together.
+        parts that no center sees together.
     curve
         Sum of the squares of what is lost to a model that uses nothing below
         :data:`THRESHOLDS` times sigma_max, in eV²/Å², of shape (41,).

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.db.core import now
+from ase.db.row import AtomsRow
 
 from ase_sensitivity.causes.cause import NULL_CAUSES
 from ase_sensitivity.dataset.forces import THRESHOLDS
@@ -35,9 +37,6 @@ def digest(atoms: Atoms) -> str:
 
 def as_row(record: FrameRecord) -> Any:
     """An ASE row with the structure, whose identity is made from source and index."""
-    from ase.db.core import now
-    from ase.db.row import AtomsRow
-
     row: Any = AtomsRow(record.atoms)
     key = f"{record.row['source']}@{record.row['index']}"
     row.unique_id = hashlib.sha256(key.encode()).hexdigest()[:32]

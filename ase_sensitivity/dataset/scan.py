@@ -16,7 +16,8 @@ from pathlib import Path
 from ase import Atoms
 
 import ase_sensitivity
-from ase_sensitivity.analysis import Scope, check_arguments
+from ase_sensitivity.analysis import check_arguments
+from ase_sensitivity.dataset.descriptor import given_for
 from ase_sensitivity.dataset.evaluation import SCAN_NULL_TOLERANCE, Settings, evaluate
 from ase_sensitivity.dataset.executors import LostCluster, Watched
 from ase_sensitivity.dataset.record import FrameRecord
@@ -25,11 +26,12 @@ from ase_sensitivity.dataset.result import ScanResult
 from ase_sensitivity.dataset.rows import digest
 from ase_sensitivity.dataset.store import DatabaseStore, Digests
 from ase_sensitivity.descriptors.base import Descriptor
-from ase_sensitivity.descriptors.given import Given, given_for
+from ase_sensitivity.descriptors.given import Given
 from ase_sensitivity.geometry.symmetry import TOLERANCE
 from ase_sensitivity.io.reading import Frames, check_frames, read_frames
 from ase_sensitivity.io.references import Task, tasks_of, unit_factors
 from ase_sensitivity.plain_text import reason
+from ase_sensitivity.types import Scope
 
 logger = logging.getLogger(__name__)
 

@@ -10,6 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ase.db import connect
+
 from ase_sensitivity.dataset.record import FrameRecord
 from ase_sensitivity.dataset.rows import as_row, data_of, digest, pairs_of, record_of, values_of
 from ase_sensitivity.plain_text import reason
@@ -258,8 +260,6 @@ class DatabaseStore:
 
 
 def _connected(name: str) -> Any:
-    from ase.db import connect  # loads much
-
     # ASE's lock file would outlive a process that is killed, and block the next one for good.
     kind = "extract_from_name" if "://" in name else "db"
     if "://" in name and find_spec("ase_db_backends") is None:

@@ -10,6 +10,12 @@ import warnings
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import connection, get_context, parent_process
 
+import numba
+import scipy.linalg  # noqa: F401  (has a BLAS of its own, to be limited as well)
+from threadpoolctl import threadpool_limits
+
+from ase_sensitivity.compiled.njit import UNKEPT, tell_if_unkept
+
 
 def processes(n_workers: int) -> ProcessPoolExecutor:
     """An executor with processes of one thread each.
@@ -26,8 +32,6 @@ def processes(n_workers: int) -> ProcessPoolExecutor:
     They are started anew, not forked, as libraries with threads require; on a script's top level
     this needs ``if __name__ == "__main__":``.
     """
-    from ase_sensitivity.compiled.njit import tell_if_unkept
-
     if not isinstance(n_workers, int) or isinstance(n_workers, bool) or n_workers < 1:
         raise ValueError(f"`n_workers` is {n_workers!r} but must be a positive integer")
     tell_if_unkept()
@@ -35,12 +39,6 @@ def processes(n_workers: int) -> ProcessPoolExecutor:
 
 
 def _begin() -> None:
-    import numba
-    import scipy.linalg  # noqa: F401 (has a BLAS of its own, to be limited as well)
-    from threadpoolctl import threadpool_limits
-
-    from ase_sensitivity.compiled.njit import UNKEPT
-
     warnings.filterwarnings("ignore", re.escape(UNKEPT))  # the parent has said so
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # The processes share the machine already.

@@ -12,16 +12,16 @@ from ase_sensitivity.jacobian.contract import Jacobian, in_blocks
 from ase_sensitivity.types import Floats, Ints
 
 Rows = tuple[Floats, Ints]
-"""Features of shape (n_rows, n_features), and the atom at the centre of each row, (n_rows,)."""
+"""Features of shape (n_rows, n_features), and the atom at the center of each row, (n_rows,)."""
 
 
 @runtime_checkable
 class Descriptor(Protocol):
-    """A map from a structure to atom-centred features, with its Jacobian."""
+    """A map from a structure to atom-centerd features, with its Jacobian."""
 
     @property
     def species(self) -> Sequence[str] | None:
-        """Chemical symbols of the neighbours that are told apart, or None if they are not."""
+        """Chemical symbols of the neighbors that are told apart, or None if they are not."""
         ...
 
     @property
@@ -31,7 +31,7 @@ class Descriptor(Protocol):
 
     @property
     def body_order(self) -> int | None:
-        """Nu + 1 for features that correlate nu neighbours with the centre; None if unknown."""
+        """Nu + 1 for features that correlate nu neighbors with the center; None if unknown."""
         ...
 
     def features(self, atoms: Atoms) -> Floats:
@@ -74,7 +74,7 @@ class HasRows(Protocol):
     """A descriptor that gives features, and whose they are, without derivatives."""
 
     def rows(self, atoms: Atoms) -> list[Rows]:
-        """Features and the atom at the centre of each row, of each part."""
+        """Features and the atom at the center of each row, of each part."""
         ...
 
 
@@ -88,19 +88,19 @@ class Restricts(Protocol):
 
 
 @runtime_checkable
-class DerivesSquares(Protocol):
+class HasSquaredJVPGradient(Protocol):
     """A descriptor that differentiates |J v|² without Jacobians."""
 
-    def derivatives_of_squares(
+    def squared_jvp_gradient(
         self,
         atoms: Atoms,
         displacements: Floats,
         step: float,
         *,
         center: int | None = None,
-        both_sides: bool = True,
+        central_difference: bool = True,
     ) -> tuple[Floats, Floats] | None:
-        """As :meth:`SOAP.derivatives_of_squares`."""
+        """As :meth:`SOAP.squared_jvp_gradient`."""
         ...
 
 
@@ -110,7 +110,7 @@ class KnowsElements(Protocol):
 
     @property
     def elements(self) -> Collection[str] | None:
-        """Elements that some feature depends on, as neighbours; None for all."""
+        """Elements that some feature depends on, as neighbors; None for all."""
         ...
 
 
@@ -124,7 +124,7 @@ class Correlates(Protocol):
         ...
 
 
-SHORTCUTS = ("stream", "rows", "restricted", "derivatives_of_squares")
+SHORTCUTS = ("stream", "rows", "restricted", "squared_jvp_gradient")
 """Methods that do what `jacobian` would do in more time."""
 
 
@@ -163,24 +163,24 @@ def restricted(descriptor: Descriptor, atoms: Atoms) -> Descriptor:
     return descriptor.restricted(atoms) if isinstance(descriptor, Restricts) else descriptor
 
 
-def derivatives_of_squares(
+def squared_jvp_gradient(
     descriptor: Descriptor,
     atoms: Atoms,
     displacements: Floats,
     step: float,
     *,
     center: int | None = None,
-    both_sides: bool = True,
+    central_difference: bool = True,
 ) -> tuple[Floats, Floats] | None:
     """Derivatives of |J v|² by positions (m, n_atoms, 3) and strain (m, 3, 3), without Jacobians.
 
     None if the descriptor has no method of this name, or that gives None. Arguments are those of
-    :meth:`SOAP.derivatives_of_squares`.
+    :meth:`SOAP.squared_jvp_gradient`.
     """
-    if not isinstance(descriptor, DerivesSquares):
+    if not isinstance(descriptor, HasSquaredJVPGradient):
         return None
-    return descriptor.derivatives_of_squares(
-        atoms, displacements, step, center=center, both_sides=both_sides
+    return descriptor.squared_jvp_gradient(
+        atoms, displacements, step, center=center, central_difference=central_difference
     )
 
 

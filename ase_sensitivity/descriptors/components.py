@@ -71,7 +71,7 @@ def components(descriptor: Descriptor) -> Sequence[Component]:
 
 
 def has_free_rows(jacobian: Jacobian) -> bool:
-    """Whether centres have several rows of features: one for each pair or triplet."""
+    """Whether centers have several rows of features: one for each pair or triplet."""
     if not isinstance(jacobian, FeatureJacobian | StackedJacobian):
         return False
     return any(len(np.unique(part.centers)) < len(part.centers) for part in jacobian.parts)
@@ -96,7 +96,7 @@ def weights(descriptor: Descriptor, jacobian: Jacobian) -> tuple[Floats, ...] | 
     -----
     docs/descriptors, several descriptors. Where the kernels are known, so is how much of the energy
     (eV) is due to a change of each feature. Otherwise the derivatives of each component are divided
-    by their root mean square over its centres, all neighbours and features of a centre summed up.
+    by their root mean square over its centers, all neighbors and features of a center summed up.
     This norm is never zero by symmetry only, as sigma_max is in a perfect crystal.
     """
     parts = components(descriptor)

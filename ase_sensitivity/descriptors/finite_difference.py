@@ -36,7 +36,7 @@ class FiniteDifferenceDescriptor(Shortcuts):
         Radius in Å beyond which a row does not depend on an atom, where it is more than the cutoff:
         for messages that are passed on twice, two times the cutoff.
     centers
-        Atom at the centre of each row. By default row i belongs to atom i, and a single row of a
+        Atom at the center of each row. By default row i belongs to atom i, and a single row of a
         structure with several atoms to the whole structure.
     species, body_order
         As in :class:`~ase_sensitivity.Descriptor`.
@@ -48,7 +48,7 @@ class FiniteDifferenceDescriptor(Shortcuts):
     Notes
     -----
     A Jacobian takes 12 calls per atom. Images of an atom move together, so that environment scope
-    and strain are refused where a centre sees two images of one atom. Derivatives are good to about
+    and strain are refused where a center sees two images of one atom. Derivatives are good to about
     1e-10, so that singular values below 1e-9 of the largest count as zero.
 
     Examples
@@ -108,7 +108,7 @@ class FiniteDifferenceDescriptor(Shortcuts):
         return self._call(atoms)
 
     def rows(self, atoms: Atoms) -> list[Rows]:
-        """Features and the atom at the centre of each row; one part."""
+        """Features and the atom at the center of each row; one part."""
         features = self.features(atoms)
         return [(features, self._centers(len(features), len(atoms)))]
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from ase import Atoms
+from ase.data import chemical_symbols
 
 from ase_sensitivity.descriptors.base import Descriptor
 from ase_sensitivity.descriptors.quip.arguments import QUIPArguments
 from ase_sensitivity.descriptors.quip.quip import QUIPDescriptor
-from ase_sensitivity.io.reading import Frames, read_frames
 
 Given = Descriptor | str | Sequence[str]
 """What public functions take for a descriptor: one, a QUIP string, or several seen together."""
@@ -100,8 +99,6 @@ def species_in(structures: Iterable[Atoms]) -> list[str]:
     ValueError
         If there are no atoms.
     """
-    from ase.data import chemical_symbols
-
     found: set[int] = set()
     for atoms in structures:
         found.update(set(atoms.numbers.tolist()))
@@ -128,17 +125,3 @@ def _complete(arguments: QUIPArguments) -> QUIPArguments | None:
     if not arguments.takes_species:
         return arguments
     return arguments.with_species(arguments.species) if arguments.species else None
-
-
-def given_for(given: Any, frames: Frames, type_map: Sequence[str] | None = None) -> Any:
-    """The descriptor that was given for these frames: of strings for their species, in a pass.
-
-    Raises
-    ------
-    ValueError
-        If strings list no species and the frames can be read only once, or not at all.
-    """
-    if isinstance(frames, str | Path | Sequence):
-        read = (frame.atoms for frame in read_frames(frames, type_map=type_map))
-        return as_descriptor(given, lambda: species_in(atoms for atoms in read if atoms))
-    return as_descriptor(given, no_species("an iterator can be read only once"))

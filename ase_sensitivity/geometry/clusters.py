@@ -8,7 +8,7 @@ from ase_sensitivity.types import Floats, Ints
 
 
 def clusters(values: Floats, tolerance: float, groups: Ints) -> Ints:
-    """Label values by single linkage: neighbours on the line within ``tolerance`` share a label.
+    """Label values by single linkage: neighbors on the line within ``tolerance`` share a label.
 
     Rounding instead would part equal values at the ends of the rounding intervals.
 

@@ -1,4 +1,4 @@
-"""Fragments: atoms that paths of neighbours connect."""
+"""Fragments: atoms that paths of neighbors connect."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ase import Atoms
 from ase_sensitivity.geometry.neighbors import NeighborPairs, neighbor_pairs
 from ase_sensitivity.geometry.paths import connect
 from ase_sensitivity.geometry.ranges import Range
-from ase_sensitivity.geometry.rotations import turned
+from ase_sensitivity.geometry.rotations import rotation_generators
 from ase_sensitivity.types import Floats, Ints
 
 
 @dataclass(frozen=True, eq=False)
 class Fragment:
-    """Atoms connected by paths of neighbours, and by nothing to the rest.
+    """Atoms connected by paths of neighbors, and by nothing to the rest.
 
     Attributes
     ----------
@@ -41,15 +41,15 @@ class Fragment:
             relative = self.positions - self.positions.mean(axis=0)
             size = np.sqrt((relative**2).sum() / len(relative)) or 1.0
             axes = np.eye(3) if len(self.axes) == 0 else self.axes / np.linalg.norm(self.axes)
-            motions += list(np.tensordot(axes, turned(relative / size), axes=1))
+            motions += list(np.tensordot(axes, rotation_generators(relative / size), axes=1))
         return np.array(motions)
 
 
 def fragments(atoms: Atoms, ranges: Iterable[Range]) -> list[Fragment]:
-    """Connected components of the graph of centres and their neighbours.
+    """Connected components of the graph of centers and their neighbors.
 
-    Two atoms are neighbours if one is within the cutoff of the other and is a centre, or hands on
-    messages to one, whether or not the descriptor tells their species apart: an atom that a centre
+    Two atoms are neighbors if one is within the cutoff of the other and is a center, or hands on
+    messages to one, whether or not the descriptor tells their species apart: an atom that a center
     should see and does not is not a fragment but a blind spot.
 
     Parameters
@@ -57,7 +57,7 @@ def fragments(atoms: Atoms, ranges: Iterable[Range]) -> list[Fragment]:
     atoms
         The structure.
     ranges
-        How far which centres see, for each part of a Jacobian.
+        How far which centers see, for each part of a Jacobian.
     """
     pairs = _together([_heard(atoms, part) for part in ranges])
     first, second, shift = pairs.first, pairs.second, pairs.shift
@@ -76,7 +76,7 @@ def fragments(atoms: Atoms, ranges: Iterable[Range]) -> list[Fragment]:
 
 
 def links(atoms: Atoms, ranges: Iterable[Range]) -> NeighborPairs:
-    """Centres and what each of them could see, directly or not."""
+    """Centers and what each of them could see, directly or not."""
     return _together([_seen(atoms, part) for part in ranges])
 
 
@@ -91,14 +91,14 @@ def _together(edges: Sequence[NeighborPairs]) -> NeighborPairs:
 
 
 def _seen(atoms: Atoms, part: Range) -> NeighborPairs:
-    """Centres and what is within reach of each of them."""
+    """Centers and what is within reach of each of them."""
     if not np.isfinite(part.reach):
         return _everything(atoms)
     return _of(part.within_reach(atoms), part.centers, len(atoms))
 
 
 def _heard(atoms: Atoms, part: Range) -> NeighborPairs:
-    """Atoms and what they hear directly, if they are centres or pass it on to one."""
+    """Atoms and what they hear directly, if they are centers or pass it on to one."""
     if not np.isfinite(part.cutoff):
         return _everything(atoms)
     pairs = part.pairs or neighbor_pairs(atoms, part.cutoff)
@@ -113,7 +113,7 @@ def _heard(atoms: Atoms, part: Range) -> NeighborPairs:
 
 
 def _of(pairs: NeighborPairs, centers: Ints, n_atoms: int) -> NeighborPairs:
-    """The pairs whose first atom is a centre."""
+    """The pairs whose first atom is a center."""
     if len(centers) == n_atoms:
         return pairs
     chosen = np.isin(pairs.first, centers)

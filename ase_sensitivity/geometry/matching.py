@@ -9,6 +9,7 @@ from itertools import permutations, product
 from math import factorial, prod
 
 import numpy as np
+import scipy
 
 from ase_sensitivity.linalg.canonical import MEETING, canonical, multiplets
 from ase_sensitivity.types import Floats, Ints
@@ -148,8 +149,6 @@ def _over_all(a: Floats, b: Floats, counts: tuple[int, ...]) -> Ints:
 
 def _over_orientations(a: Floats, b: Floats, species: Ints) -> Ints:
     """The best permutation found from many orientations."""
-    from scipy.optimize import linear_sum_assignment  # loads half of SciPy
-
     apart = species[:, None] != species
     # Lower bounds of the assignments' costs tell which orientations are worth more.
     rotations = np.concatenate([_principal(a, b), *_paired(a, b, species)])
@@ -166,7 +165,7 @@ def _over_orientations(a: Floats, b: Floats, species: Ints) -> Ints:
         for _ in range(30):
             moved_a = a @ rotation.T
             cost = np.where(apart, far, ((moved_a[:, None] - b) ** 2).sum(axis=2))
-            image = linear_sum_assignment(cost)[1]
+            image = scipy.optimize.linear_sum_assignment(cost)[1]
             if image.tobytes() in tried:
                 break
             tried.add(image.tobytes())
@@ -225,9 +224,12 @@ def _paired(a: Floats, b: Floats, species: Ints) -> list[Floats]:
         order = np.argsort(miss, kind="stable")[:room]
         order = order[np.isfinite(miss[order])]
         room -= len(order)
-        turned = _frames(v[k[order]], v[m[order]])
+        rotated = _frames(v[k[order]], v[m[order]])
         frame = _frames(u[[i]], u[[j]])[0]
-        found += [turned @ frame.T, (turned * np.array([1.0, 1.0, -1.0])) @ frame.T]
+        found += [
+            rotated @ frame.T,
+            (rotated * np.array([1.0, 1.0, -1.0])) @ frame.T,
+        ]
     return found
 
 

@@ -1,4 +1,4 @@
-"""Neighbours of atoms within a cutoff, in cells of any shape and period."""
+"""Neighbors of atoms within a cutoff, in cells of any shape and period."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from ase import Atoms
 from ase.geometry import complete_cell
+from matscipy.neighbours import neighbour_list
 from numpy.typing import NDArray
 
 from ase_sensitivity.geometry.structure import CLOSEST, check_fits
@@ -18,7 +20,7 @@ SMALL = 60
 
 
 MAX_BINS = 3e7
-"""Boxes that a search for neighbours divides the cell into: 1 GB of memory, and a few seconds."""
+"""Boxes that a search for neighbors divides the cell into: 1 GB of memory, and a few seconds."""
 
 
 MAX_NEIGHBORS = 1e5
@@ -34,12 +36,12 @@ SAFE_PAIRS = 1e7
 
 
 SAMPLE = 32
-"""Atoms whose neighbours are counted to tell how many pairs there are."""
+"""Atoms whose neighbors are counted to tell how many pairs there are."""
 
 
 @dataclass(frozen=True, eq=False)
 class NeighborPairs:
-    """Ordered pairs of a centre and a neighbour image within a cutoff, self-images included.
+    """Ordered pairs of a center and a neighbor image within a cutoff, self-images included.
 
     Attributes
     ----------
@@ -92,16 +94,14 @@ def shortest_distance(atoms: Atoms, cutoff: float = 3.0) -> float:
         If the cell is too large or too small to search.
     """
     if not atoms.pbc.any():
-        from scipy.spatial.distance import pdist  # loads much
-
-        return float(pdist(atoms.positions).min(initial=np.inf))
+        return float(scipy.spatial.distance.pdist(atoms.positions).min(initial=np.inf))
     return float(_listed("d", atoms, cutoff)[0].min(initial=np.inf))
 
 
 def boxed(atoms: Atoms, cutoff: float) -> Atoms:
     """A bare copy with a regular cell: non-periodic directions get a vector that spans the atoms.
 
-    Neighbour searches divide space along the cell vectors, so a missing, tiny or huge vector along
+    Neighbor searches divide space along the cell vectors, so a missing, tiny or huge vector along
     a direction that is not periodic costs memory or fails although it has no meaning, and so does
     emptiness between the atoms: gaps beyond ``cutoff`` (Å) are made shorter. Atoms are wrapped
     along periodic directions; the search could lose far ones otherwise.
@@ -138,12 +138,12 @@ def _gaps_closed(coordinates: Floats, gap: float) -> Floats:
 
 
 def _check_size(cell: Floats, pbc: NDArray[np.bool_], positions: Floats, cutoff: float) -> None:
-    """Raise ValueError if neighbours within ``cutoff`` are more than a machine can list."""
+    """Raise ValueError if neighbors within ``cutoff`` are more than a machine can list."""
     n_atoms = len(positions)
     volume = abs(np.linalg.det(cell))
     if volume / min(cutoff + 1.0, 50.0) ** 3 > MAX_BINS:
         raise ValueError(
-            f"the cell has a volume of {volume:.3g} Å^3, too large to search for neighbours within "
+            f"the cell has a volume of {volume:.3g} Å^3, too large to search for neighbors within "
             f"{cutoff:g} Å; make the vacuum smaller, or set `pbc = False` along it"
         )
     # Images of the cell within the cutoff: its heights are 1 / the norms of the reciprocal vectors.
@@ -152,13 +152,13 @@ def _check_size(cell: Floats, pbc: NDArray[np.bool_], positions: Floats, cutoff:
     if per_atom > MAX_NEIGHBORS and per_atom > 50 * n_atoms:
         raise ValueError(
             f"a cutoff of {cutoff:g} Å in this cell gives every atom up to {per_atom:.1e} "
-            "neighbours; reduce the cutoff, or check the cell"
+            "neighbors; reduce the cutoff, or check the cell"
         )
     if n_atoms * per_atom > SAFE_PAIRS:
         n_pairs = _estimated_pairs(cell, pbc, positions, cutoff, per_height)
         check_fits(
             n_pairs * PAIR,
-            f"a list of about {n_pairs:.1e} pairs of neighbours within {cutoff:g} Å",
+            f"a list of about {n_pairs:.1e} pairs of neighbors within {cutoff:g} Å",
             "reduce the cutoff, or check the cell",
         )
 
@@ -166,23 +166,19 @@ def _check_size(cell: Floats, pbc: NDArray[np.bool_], positions: Floats, cutoff:
 def _estimated_pairs(
     cell: Floats, pbc: NDArray[np.bool_], positions: Floats, cutoff: float, per_height: Floats
 ) -> float:
-    """Pairs within ``cutoff``, from the neighbours of some atoms."""
-    from scipy.spatial import KDTree  # loads much
-
+    """Pairs within ``cutoff``, from the neighbors of some atoms."""
     reach = np.where(pbc, np.ceil(cutoff * per_height), 0.0)
     shape = tuple((2 * reach + 1).astype(int).tolist())
     shifts = (np.indices(shape).reshape(3, -1).T - reach) @ cell
     chosen = np.unique(np.linspace(0, len(positions) - 1, SAMPLE).astype(int))
     centers = (positions[chosen, None] + shifts).reshape(-1, 3)
-    counts = KDTree(positions).query_ball_point(centers, cutoff, return_length=True)
+    counts = scipy.spatial.KDTree(positions).query_ball_point(centers, cutoff, return_length=True)
     return len(positions) * (float(np.sum(counts)) / len(chosen) - 1)
 
 
 def _listed(quantities: str, atoms: Atoms, cutoff: float) -> tuple[Any, Ints]:
     """What matscipy tells of all pairs, and by which lattice vectors it had the atoms moved."""
     # Here, as it loads much, and for ASE to list the package as a plugin where it is broken.
-    from matscipy.neighbours import neighbour_list
-
     cell, positions, moved = _box(atoms, cutoff)
     _check_size(cell, atoms.pbc, positions, cutoff)
     found = neighbour_list(

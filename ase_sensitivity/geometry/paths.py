@@ -1,4 +1,4 @@
-"""Which atoms are connected by paths of neighbours, and across which cell boundaries."""
+"""Which atoms are connected by paths of neighbors, and across which cell boundaries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ OPTIONS = {"nogil": True}
 
 
 def connect(first: Ints, second: Ints, shift: Ints, n_atoms: int) -> tuple[Ints, Ints]:
-    """Follow pairs of neighbours, in either direction.
+    """Follow pairs of neighbors, in either direction.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How far centres see: directly, and by messages that are passed on."""
+"""How far centers see: directly, and by messages that are passed on."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from ase_sensitivity.validation import is_number
 
 @dataclass(frozen=True, eq=False)
 class Range:
-    """How far which centres see: what makes the graph of neighbours.
+    """How far which centers see: what makes the graph of neighbors.
 
     Attributes
     ----------
     cutoff
         In Å, up to which an atom hears another one directly; infinite if unknown.
     centers
-        The atoms that are centres, of shape (n_centers,).
+        The atoms that are centers, of shape (n_centers,).
     pairs
         All pairs of atoms within the cutoff, if the descriptor has listed them.
     whole
-        Whether a row belongs to the whole structure. It may combine what different centres see
+        Whether a row belongs to the whole structure. It may combine what different centers see
         before it becomes invariant, as QUIP's ``average=T`` does: a fragment turned against the
         others changes it then, and only all of them turned alike do not.
     reach
-        In Å, up to which an atom can matter to a centre: the cutoff, or where messages are passed
+        In Å, up to which an atom can matter to a center: the cutoff, or where messages are passed
         on, the cutoff times the number of hops.
     """
 

@@ -7,7 +7,7 @@ import numpy as np
 from ase_sensitivity.types import Floats
 
 
-def turned(points: Floats) -> Floats:
+def rotation_generators(points: Floats) -> Floats:
     """Points (..., 3) turned about x, y and z: the cross products with these axes, (3, ..., 3).
 
     numpy's cross product takes several times as long.

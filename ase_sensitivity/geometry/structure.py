@@ -17,7 +17,7 @@ FARTHEST = 1e9
 
 
 MAX_POINTS = 1000
-"""Points that move independently in environment scope: 10 s and 0.3 GB for every centre."""
+"""Points that move independently in environment scope: 10 s and 0.3 GB for every center."""
 
 SHARE = 0.8
 """Of this machine's memory, what one array may take."""

@@ -29,7 +29,7 @@ fitted to all points."""
 
 @dataclass(frozen=True)
 class PointGroup:
-    """The operations about a centre that map its environment onto itself.
+    """The operations about a center that map its environment onto itself.
 
     Attributes
     ----------
@@ -160,9 +160,9 @@ def _candidates(d: Floats, distance: Floats, shell: Ints, tolerance: float) -> F
     second = int(usable[chosen])
     a, b = np.nonzero(same[:, chosen])
     frame = _frames(unit[[first]], unit[[second]])[0]
-    turned = _frames(unit[images[a]], unit[b])
-    mirrored = turned * np.array([1.0, 1.0, -1.0])
-    matrices: Floats = np.concatenate([turned, mirrored]) @ frame.T
+    rotated = _frames(unit[images[a]], unit[b])
+    mirrored = rotated * np.array([1.0, 1.0, -1.0])
+    matrices: Floats = np.concatenate([rotated, mirrored]) @ frame.T
     return matrices
 
 
@@ -190,9 +190,7 @@ def _confirmed(d: Floats, shell: Ints, candidates: Floats, tolerance: float) -> 
         near = apart_squared.min(axis=2) <= reach**2
     else:
         # Shells are told apart by a fourth coordinate.
-        from scipy.spatial import KDTree  # loads much
-
-        tree = KDTree(np.column_stack([d, 10.0 * shell]))
+        tree = scipy.spatial.KDTree(np.column_stack([d, 10.0 * shell]))
         where = np.concatenate([moved, np.broadcast_to(10.0 * shell[:, None], (g, n, 1))], axis=2)
         missed, image = tree.query(where.reshape(-1, 4), distance_upper_bound=reach)
         image, near = image.reshape(g, n), np.isfinite(missed).reshape(g, n)

@@ -8,6 +8,8 @@ import lzma
 import zlib
 from typing import IO, Any
 
+from ase.io.formats import get_compression
+
 PIECE = 2**16
 """Compressed bytes that are read at a time."""
 
@@ -20,8 +22,6 @@ DECODERS = {
 
 def opened(name: str) -> IO[bytes]:
     """A file to read bytes from; a compressed one that is damaged ends where the damage begins."""
-    from ase.io.formats import get_compression  # loads much
-
     kind = get_compression(name)[1]
     if kind is None:
         return open(name, "rb")

@@ -10,6 +10,9 @@ from itertools import islice
 from typing import IO, Any, NamedTuple
 
 from ase import Atoms
+from ase.db import connect
+from ase.io import Trajectory, iread
+from ase.io.formats import get_compression, ioformats
 
 from ase_sensitivity.io.compressed import fault_of, opened
 from ase_sensitivity.io.formats import because, format_of, named
@@ -91,8 +94,6 @@ def read_file(name: str, chosen: slice, type_map: Sequence[str] | None = None) -
 
 def read_rows(name: str, query: str) -> Iterator[Read]:
     """Rows of an ASE database, numbered in their order: the numbers are those of the selection."""
-    from ase.io import iread  # loads much
-
     number = 0
     try:
         for atoms in iread(name, index=query, do_not_split_by_at_sign=True):
@@ -123,13 +124,9 @@ def length_of(name: str) -> int | None:
             with opened(name) as file:
                 return sum(1 for _ in TEXTS[kind][0](file))
         if kind == "traj":
-            from ase.io import Trajectory
-
             with Trajectory(name) as trajectory:
                 return len(trajectory)
         if kind in ("db", "postgresql"):
-            from ase.db import connect
-
             return int(connect(name).count())
     except Exception:  # to be told when it is read
         pass
@@ -196,9 +193,6 @@ def _of_any(name: str, chosen: slice, kind: str) -> Iterator[Read]:
 
 def _iread(name: str | IO[Any], index: slice, kind: str) -> Iterator[Atoms]:
     """Frames up to the first one that cannot be read, whose error is raised."""
-    from ase.io import iread  # loads much
-    from ase.io.formats import get_compression, ioformats
-
     form = ioformats[kind]
     if form.single and index.start not in (0, -1):
         raise _ToldError(f"a file of the format {kind} has one frame")
@@ -221,8 +215,6 @@ def _rescued(name: str, chosen: slice, kind: str) -> tuple[list[Atoms], bool]:
     What is decompressed of a torn file, bytes of another encoding replaced, and the last frame, if
     it is that which is torn, cut off.
     """
-    from ase.io.formats import ioformats  # loads much
-
     if not ioformats[kind].acceptsfd or not os.path.isfile(name):
         return [], False
     with opened(name) as file:
@@ -252,8 +244,6 @@ def _rescued(name: str, chosen: slice, kind: str) -> tuple[list[Atoms], bool]:
 
 def _file_of(data: bytes, name: str, kind: str) -> IO[Any]:
     """What ASE can read from, with the name of the file: some formats ask for it."""
-    from ase.io.formats import ioformats  # loads much
-
     if ioformats[kind].isbinary:
         return named(io.BytesIO(data), name)
     return named(io.StringIO(data.decode(errors="replace")), name)

@@ -8,6 +8,8 @@ import re
 from contextlib import suppress
 from typing import Any
 
+from ase.io.formats import filetype, get_compression, ioformats
+
 from ase_sensitivity.io.compressed import fault_of, opened
 
 LAMMPS_DATA = re.compile(rb"^\s*\d+\s+atoms\s*$", re.MULTILINE)
@@ -24,8 +26,6 @@ def format_of(name: str) -> str:
     ValueError
         If it has none.
     """
-    from ase.io.formats import filetype, get_compression, ioformats  # loads much
-
     try:
         found = str(filetype(name))
     except Exception as error:

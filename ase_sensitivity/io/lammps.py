@@ -8,6 +8,8 @@ from typing import IO
 
 import numpy as np
 from ase import Atoms
+from ase.data import atomic_numbers
+from ase.io.lammpsrun import read_lammps_dump_text
 
 from ase_sensitivity.io.texts import Text, fault_of_rows
 
@@ -49,8 +51,6 @@ def parsed_dump(found: Text, type_map: Sequence[str] | None = None) -> Atoms:
     ValueError
         If something is wrong with it.
     """
-    from ase.io.lammpsrun import read_lammps_dump_text  # loads much
-
     if found.wrong is not None:
         raise ValueError(found.wrong)
     lines = found.text.splitlines()
@@ -99,8 +99,6 @@ def check_type_map(type_map: Sequence[str] | None) -> tuple[str, ...] | None:
     TypeError, ValueError
         If these are none.
     """
-    from ase.data import atomic_numbers
-
     if type_map is None:
         return None
     if isinstance(type_map, str) or not isinstance(type_map, Sequence) or not type_map:

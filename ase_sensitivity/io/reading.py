@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+from ase.data import chemical_symbols
+from ase.utils import string2index
 
 from ase_sensitivity.errors import ReadingWarning, warn
 from ase_sensitivity.io.files import from_the_front, length_of, read_file, read_rows
@@ -86,8 +88,6 @@ def split_name(path: str | Path, otherwise: str = ":") -> tuple[str, slice | str
     ValueError
         If the selection makes no sense.
     """
-    from ase.utils import string2index
-
     name, separator, selection = str(path).rpartition("@")
     if os.path.exists(str(path)) or not separator or os.sep in selection:
         name, selection = str(path), otherwise  # an @ belongs to the name
@@ -186,8 +186,6 @@ def _checked(frame: Frame) -> Frame:
 
 def check_numbers(atoms: Atoms) -> None:
     """Raise ValueError if an atom is of no element."""
-    from ase.data import chemical_symbols
-
     numbers = np.asarray(atoms.numbers)
     wrong = np.flatnonzero((numbers < 0) | (numbers >= len(chemical_symbols)))
     if len(wrong):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms, units
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from ase_sensitivity.io.reading import Frame
 from ase_sensitivity.plain_text import reason
@@ -172,8 +173,6 @@ def _bare(atoms: Atoms, energy: float | None, forces: Floats | None) -> Atoms:
     known = {"energy": energy, "forces": forces}
     known = {name: value for name, value in known.items() if value is not None}
     if known:
-        from ase.calculators.singlepoint import SinglePointCalculator  # loads much
-
         bare.calc = SinglePointCalculator(bare, **known)
     return bare
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
+from ase.data import atomic_numbers, chemical_symbols
+
 from ase_sensitivity.plain_text import many
 
 INTEGER = re.compile(r"[+-]?\d+")
@@ -80,14 +82,10 @@ def lines_missing(begin: int, missing: int) -> str:
 
 def is_symbol(word: str) -> bool:
     """Whether ASE takes a word of a file for a chemical symbol."""
-    from ase.data import atomic_numbers
-
     return word.capitalize() in atomic_numbers
 
 
 def _hint(word: str) -> str:
-    from ase.data import atomic_numbers, chemical_symbols
-
     if word in ("D", "T"):
         return "; write H for an isotope of hydrogen"
     if word.isdecimal():

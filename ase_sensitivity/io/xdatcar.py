@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import IO
 
 from ase import Atoms
+from ase.io.vasp import read_vasp_xdatcar
 
 from ase_sensitivity.io.texts import Text, fault_of_rows, lines_missing
 
@@ -57,8 +58,6 @@ def parsed_xdatcar(found: Text, type_map: Sequence[str] | None = None) -> Atoms:
     ValueError
         If something is wrong with it.
     """
-    from ase.io.vasp import read_vasp_xdatcar  # loads much
-
     rows = found.text.splitlines()[HEADER + 1 :]
     wrong = found.wrong or fault_of_rows(rows, found.line + 1, [("", "R")] * 3)
     if wrong is not None:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
 
 from ase import Atoms
+from ase.io.extxyz import key_val_str_to_dict, read_xyz
 
 from ase_sensitivity.io.texts import Text, fault_of_rows, lines_missing
 from ase_sensitivity.plain_text import reason
@@ -88,8 +89,6 @@ def parsed_xyz(found: Text, type_map: Sequence[str] | None = None) -> Atoms:
     ValueError
         If something is wrong with it, or it asks for more columns than it has.
     """
-    from ase.io.extxyz import key_val_str_to_dict, read_xyz  # loads much
-
     if found.wrong is not None:
         raise ValueError(found.wrong)
     text = found.text

@@ -1,4 +1,4 @@
-"""Jacobians that consist of blocks, one for each row of features and neighbour image."""
+"""Jacobians that consist of blocks, one for each row of features and neighbor image."""
 
 from __future__ import annotations
 
@@ -12,6 +12,13 @@ import scipy
 
 from ase_sensitivity.geometry.neighbors import NeighborPairs
 from ase_sensitivity.geometry.ranges import Range, as_reach
+from ase_sensitivity.jacobian.accumulate import (
+    LARGE,
+    add_at,
+    add_products,
+    rows_with_repeated,
+    sum_blocks,
+)
 from ase_sensitivity.jacobian.arrays import as_floats, as_indices
 from ase_sensitivity.jacobian.contract import BlockJacobian
 from ase_sensitivity.types import Floats, Ints
@@ -20,7 +27,7 @@ from ase_sensitivity.validation import as_number
 
 @dataclass(frozen=True, eq=False)
 class FeatureJacobian(BlockJacobian):
-    """Derivatives of atom-centred features, a dense block for each row and neighbour image.
+    """Derivatives of atom-centerd features, a dense block for each row and neighbor image.
 
     Arrays may have any data type, order, stride and byte order; they are kept as contiguous arrays
     of doubles and of integers, and ``precision`` follows.
@@ -28,18 +35,18 @@ class FeatureJacobian(BlockJacobian):
     Parameters
     ----------
     features
-        Feature vectors, of shape (n_rows, n_features). Most descriptors have one row per centre;
-        pair and triplet descriptors have several rows with the same centre.
+        Feature vectors, of shape (n_rows, n_features). Most descriptors have one row per center;
+        pair and triplet descriptors have several rows with the same center.
     centers
-        Atom at the centre of each row, of shape (n_rows,); -1 for a row that belongs to the whole
+        Atom at the center of each row, of shape (n_rows,); -1 for a row that belongs to the whole
         structure, such as an average.
     row
         The row that each block differentiates, ascending, of shape (n_blocks,).
     atom
         The atom that moves, of shape (n_blocks,). An atom appears once per periodic image that the
-        row depends on; the centre itself is one of them.
+        row depends on; the center itself is one of them.
     displacement
-        From the centre to that image of the atom, in Å, of shape (n_blocks, 3); 0 for the centre
+        From the center to that image of the atom, in Å, of shape (n_blocks, 3); 0 for the center
         itself and for rows that belong to the whole structure.
     blocks
         d features / d position of that image, in 1/Å, of shape (n_blocks, 3, n_features).
@@ -47,9 +54,9 @@ class FeatureJacobian(BlockJacobian):
         Number of atoms of the structure.
     cutoff
         Radius in Å within which an atom is heard directly; infinite if unknown. Fragments are
-        atoms that no path of such neighbours connects.
+        atoms that no path of such neighbors connects.
     center_atoms
-        All atoms that are centres, where ``centers`` does not tell (rows of the whole structure).
+        All atoms that are centers, where ``centers`` does not tell (rows of the whole structure).
     precision
         Relative accuracy of the blocks; 1e-15 for analytic derivatives, and no less than what the
         data type of the arrays allows: 1.2e-7 for single precision.
@@ -132,7 +139,7 @@ class FeatureJacobian(BlockJacobian):
 
     @property
     def ranges(self) -> tuple[Range, ...]:
-        """How far which centres see."""
+        """How far which centers see."""
         whole = bool((self.centers < 0).any())
         return (Range(self.cutoff, self.center_atoms, self.pairs, whole, self.reach),)
 
@@ -157,7 +164,7 @@ class FeatureJacobian(BlockJacobian):
 
     @property
     def center(self) -> Ints:
-        """Atom at the centre of each block's row, of shape (n_blocks,)."""
+        """Atom at the center of each block's row, of shape (n_blocks,)."""
         return self.centers[self.row]
 
     @property
@@ -196,8 +203,6 @@ class FeatureJacobian(BlockJacobian):
         square
             Sum of the squares of all derivatives before images were summed; None if none were.
         """
-        from ase_sensitivity.jacobian.accumulate import rows_with_repeated, sum_blocks
-
         bounds = self.bounds
         repeated = rows_with_repeated(bounds, column, column.max(initial=-1) + 1)
         left_out = np.zeros(len(self.features), dtype=bool)
@@ -256,13 +261,6 @@ class FeatureJacobian(BlockJacobian):
         total
             Of shape (3 n_columns, 3 n_columns). Only its lower triangle means anything afterwards.
         """
-        from ase_sensitivity.jacobian.accumulate import (
-            LARGE,
-            add_at,
-            add_products,
-            rows_with_repeated,
-        )
-
         bounds, length = self.bounds, self.features.shape[1]
         apart = rows_with_repeated(bounds, column, len(total) // 3)
         apart |= 4.5 * np.diff(bounds) ** 2 * length > LARGE

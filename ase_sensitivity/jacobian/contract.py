@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 
 from ase_sensitivity.geometry.ranges import Range
+from ase_sensitivity.jacobian.accumulate import mirror
 from ase_sensitivity.jacobian.arrays import as_floats, as_indices
 from ase_sensitivity.types import Floats, Ints
 
@@ -46,7 +47,7 @@ class Jacobian(Protocol):
 
     @property
     def ranges(self) -> tuple[Range, ...]:
-        """Which centres there are, whom they hear directly and how far they see."""
+        """Which centers there are, whom they hear directly and how far they see."""
         ...
 
     def gram(self, atoms: Ints | None = None) -> Floats:
@@ -79,8 +80,6 @@ class BlockJacobian(_Contract):
 
     def gram(self, atoms: Ints | None = None) -> Floats:
         """J^T J over the coordinates of n atoms, by default all: of shape (3 n, 3 n)."""
-        from ase_sensitivity.jacobian.accumulate import mirror  # loads numba
-
         column_of, n = np.arange(self.n_atoms), self.n_atoms
         if atoms is not None:
             chosen = as_indices("atoms", atoms, 0, self.n_atoms)

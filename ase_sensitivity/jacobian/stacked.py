@@ -16,7 +16,7 @@ from ase_sensitivity.types import Floats
 class StackedJacobian(BlockJacobian):
     """Jacobians of several descriptors of one structure, seen together as one map.
 
-    Their feature vectors differ in length and their rows need not have the same centres, so they
+    Their feature vectors differ in length and their rows need not have the same centers, so they
     stay apart in ``parts``. Every method of the spectrum stage loops over ``parts``.
     """
 
@@ -44,7 +44,7 @@ class StackedJacobian(BlockJacobian):
 
     @property
     def ranges(self) -> tuple[Range, ...]:
-        """How far which centres see, of each part."""
+        """How far which centers see, of each part."""
         return tuple(entry for part in self.parts for entry in part.ranges)
 
     def __repr__(self) -> str:

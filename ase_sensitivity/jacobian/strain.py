@@ -14,7 +14,7 @@ def strain_derivative(jacobian: FeatureJacobian) -> Floats:
     Parameters
     ----------
     jacobian
-        Of a descriptor whose rows have a centre; see :class:`FeatureJacobian`.
+        Of a descriptor whose rows have a center; see :class:`FeatureJacobian`.
 
     Returns
     -------
@@ -33,7 +33,7 @@ def strain_derivative(jacobian: FeatureJacobian) -> Floats:
         raise ValueError(
             "a Jacobian with rows of the whole structure, or that sums periodic images, has no "
             "displacements to strain; "
-            "use a descriptor with a block for each image of an atom about each centre"
+            "use a descriptor with a block for each image of an atom about each center"
         )
     n_rows, n_features = jacobian.features.shape
     derivative = np.zeros((n_rows, 3, 3, n_features))

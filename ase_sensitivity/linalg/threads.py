@@ -6,6 +6,9 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any
 
+import scipy.linalg  # noqa: F401  (has a BLAS of its own, to be limited as well)
+from threadpoolctl import ThreadpoolController
+
 SMALL = 300
 """Number of rows up to which threads do not pay. Eigenvectors of matrices of 57 rows, one after the
 other, take 2 ms each with one thread, 5 to 50 ms with two on a machine that is busy."""
@@ -21,7 +24,4 @@ def threads_for(n_rows: int) -> AbstractContextManager[Any]:
 
 @cache
 def _pools() -> Any:
-    import scipy.linalg  # noqa: F401  (has a BLAS of its own, to be limited as well)
-    from threadpoolctl import ThreadpoolController
-
     return ThreadpoolController()

@@ -11,8 +11,8 @@ from ase import Atoms
 from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 
 from ase_sensitivity.descriptors.base import Descriptor
-from ase_sensitivity.singular.gradient import square_derivatives
-from ase_sensitivity.singular.system import STEP, subject
+from ase_sensitivity.singular.gradient import sigma_squared_gradient
+from ase_sensitivity.singular.system import STEP, system_of
 from ase_sensitivity.spectrum.solvers import FEW, spectrum
 from ase_sensitivity.types import Floats
 from ase_sensitivity.validation import as_number
@@ -99,9 +99,9 @@ class _Bias:
         with the power spectrum of :class:`~ase_sensitivity.SOAP`.
         """
         # Weights that depend on the structure would have forces of their own.
-        this = subject(atoms, descriptor, "structure", None, balanced=False)
-        jacobian = this.jacobian(atoms)
-        view = this.view(jacobian, atoms)
+        system = system_of(atoms, descriptor, "structure", None, balanced=False)
+        jacobian = system.jacobian(atoms)
+        view = system.view(jacobian, atoms)
         few = 1 if 3 * len(atoms) > FEW else None
         found = spectrum(view, few)
         # No value is above its power mean with all others, which is at most this much larger.
@@ -111,7 +111,7 @@ class _Bias:
         energy, slopes = self._energy(found.singular_values**2)
         acting = np.flatnonzero(slopes)
         acting = acting[acting >= found.n_null]  # J v = 0, and with it the derivative of its square
-        derivatives = square_derivatives(this, view, found.modes[:, acting].T, STEP)
+        derivatives = sigma_squared_gradient(system, view, found.modes[:, acting].T, STEP)
         positions, strain = (np.tensordot(slopes[acting], part, 1) for part in derivatives)
         # Rigid motions change nothing: what is left of them is an error of the finite differences.
         flat = -positions.ravel()

@@ -15,7 +15,7 @@ from ase.calculators.calculator import (
 )
 from ase.outputs import Properties, all_outputs
 
-from ase_sensitivity.analysis import Scope, check_arguments
+from ase_sensitivity.analysis import check_arguments
 from ase_sensitivity.descriptors.base import Descriptor
 from ase_sensitivity.descriptors.given import Given, as_descriptor, no_species
 from ase_sensitivity.md.bias import BIASED, Attract, Repel
@@ -25,6 +25,7 @@ from ase_sensitivity.sensitivity import Sensitivity
 from ase_sensitivity.singular.budget import BUDGET, Budget
 from ase_sensitivity.singular.diagnosis import Diagnosis
 from ase_sensitivity.singular.monitor import WITHIN
+from ase_sensitivity.types import Scope
 from ase_sensitivity.validation import as_number
 
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from ase import Atoms
 
-from ase_sensitivity.analysis import Scope, analyze
+from ase_sensitivity.analysis import analyze
 from ase_sensitivity.causes.cause import SPURIOUS
 from ase_sensitivity.descriptors.base import Descriptor
 from ase_sensitivity.errors import CostWarning, warn
@@ -18,8 +18,9 @@ from ase_sensitivity.md.bias import Attract, BiasTerm, Repel
 from ase_sensitivity.sensitivity import Sensitivity
 from ase_sensitivity.singular.budget import EXCEEDED, Budget
 from ase_sensitivity.singular.diagnosis import Diagnosis
-from ase_sensitivity.singular.monitor import Watch
+from ase_sensitivity.singular.monitor import Monitor
 from ase_sensitivity.singular.nearest import singularity_distance
+from ase_sensitivity.types import Scope
 
 logger = logging.getLogger(__name__)
 
@@ -37,10 +38,10 @@ class Settings(NamedTuple):
     within: float
     budget: float | None
 
-    def watch(self) -> Watch:
+    def watch(self) -> Monitor:
         """A judge that remembers nothing yet."""
         budget = Budget(self.budget)
-        return Watch(self.descriptor, scope=self.scope, within=self.within, budget=budget)
+        return Monitor(self.descriptor, scope=self.scope, within=self.within, budget=budget)
 
 
 class Configuration:
@@ -58,7 +59,7 @@ class Configuration:
         "bias_stress": "term",
     }
 
-    def __init__(self, atoms: Atoms, settings: Settings, watch: Watch) -> None:
+    def __init__(self, atoms: Atoms, settings: Settings, watch: Monitor) -> None:
         self.atoms = atoms
         self.settings = settings
         self.watch = watch  # it remembers what it found for earlier configurations
@@ -78,7 +79,7 @@ class Configuration:
     @cached_property
     def diagnosis(self) -> Diagnosis:
         """As of an observer."""
-        found = self.watch.look(self.atoms, self.sensitivity)
+        found = self.watch.diagnose(self.atoms, self.sensitivity)
         if found.how == "skipped":
             logger.info("not looked for: %s", self.watch.budget)
             warn(EXCEEDED, CostWarning)

@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import Trajectory
+from ase.io.extxyz import write_extxyz
 
 from ase_sensitivity.io.line_file import LineFile, locked
 from ase_sensitivity.io.references import cached_results
@@ -56,8 +59,6 @@ class FrameFile:
         self._lock: int | None = None
         self._waiting: list[Atoms] = []
         if suffix == ".traj":
-            from ase.io import Trajectory  # loads much, and only .traj needs it
-
             if comm.rank == 0:
                 self._lock = locked(path)
             mode = "a" if append else "w"
@@ -72,8 +73,6 @@ class FrameFile:
     def write(self, frame: Atoms) -> None:
         """Append one frame of :func:`flagged_frame`."""
         if self._lines is not None:
-            from ase.io.extxyz import write_extxyz
-
             text = io.StringIO()
             write_extxyz(text, [frame])
             self._lines.write(text.getvalue())
@@ -123,8 +122,6 @@ def check_is_flagged(path: str | Path) -> None:
     if not os.path.isfile(path) or os.path.getsize(path) == 0:
         return
     if Path(path).suffix == ".traj":
-        from ase.io import Trajectory
-
         try:
             with Trajectory(path) as frames:
                 ours = len(frames) == 0 or SCOPE in frames[0].info
@@ -187,8 +184,6 @@ def flagged_frame(atoms: Atoms, found: Sensitivity, step: int, time: float) -> A
         frame.info["singularity_cause"] = str(found.approaching)
     known = cached_results(atoms)
     if known:
-        from ase.calculators.singlepoint import SinglePointCalculator  # loads much
-
         frame.calc = SinglePointCalculator(frame, **known)
     return frame
 

@@ -14,7 +14,7 @@ from typing import IO, Any, Literal
 from ase import Atoms, units
 from ase.parallel import world
 
-from ase_sensitivity.analysis import Scope, analyze, check_arguments
+from ase_sensitivity.analysis import analyze, check_arguments
 from ase_sensitivity.causes.cause import CAUSES, SPURIOUS
 from ase_sensitivity.descriptors.base import Descriptor
 from ase_sensitivity.descriptors.given import Given, as_descriptor, species_in
@@ -34,7 +34,8 @@ from ase_sensitivity.md.threshold import CALIBRATION, QUANTILE, Threshold
 from ase_sensitivity.sensitivity import Sensitivity, not_among, said_of_pairs
 from ase_sensitivity.singular.budget import BUDGET, EXCEEDED, Budget
 from ase_sensitivity.singular.diagnosis import NOT_LOOKED_AT, Diagnosis
-from ase_sensitivity.singular.monitor import WITHIN, Watch
+from ase_sensitivity.singular.monitor import WITHIN, Monitor
+from ase_sensitivity.types import Scope
 from ase_sensitivity.validation import as_flag, as_integer, is_number
 
 logger = logging.getLogger(__name__)
@@ -144,7 +145,7 @@ class SensitivityObserver:
     See :doc:`/approach`. A small ratio alone means little: every symmetric configuration has zeros
     that are right and harmless. Below a ratio of 0.1 the observer estimates the distance to the
     nearest singular configuration; if that is near and no symmetry explains it, it walks there and
-    looks at the cause. The result is kept as long as the softest mode and the neighbours stay the
+    looks at the cause. The result is kept as long as the softest mode and the neighbors stay the
     same.
 
     Examples
@@ -323,7 +324,7 @@ class SensitivityObserver:
         if self._watch is None:
             return found
         try:
-            self.diagnosis = self._watch.look(atoms, found)
+            self.diagnosis = self._watch.diagnose(atoms, found)
         except Exception as error:  # singular values are there all the same
             self.error = error
             logger.info("no distance could be found: %s: %s", type(error).__name__, error)
@@ -464,7 +465,7 @@ class SensitivityObserver:
 
     def _start_watch(
         self, within: float | None, by_cause: bool, always: bool, budget: Budget
-    ) -> Watch | None:
+    ) -> Monitor | None:
         if within is not None and (not is_number(within) or not 0 < within < math.inf):
             raise ValueError(
                 f"`distance_threshold` is {within!r} but must be a positive number or None"
@@ -473,7 +474,7 @@ class SensitivityObserver:
         self._by_cause = by_cause
         if not always and (within is None or not by_cause):
             return None
-        return Watch(
+        return Monitor(
             self._descriptor,
             scope=self._settings["scope"],
             within=within or WITHIN,

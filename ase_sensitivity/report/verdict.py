@@ -10,7 +10,7 @@ from ase_sensitivity.sensitivity import NEARLY, not_among, said_of_pairs
 
 SOFT = {
     "structure": "; in a large periodic cell long waves do so, too.",
-    "environment": "; neighbours near the cutoff always do so, which is no fault.",
+    "environment": "; neighbors near the cutoff always do so, which is no fault.",
 }
 """What to think of small ratios."""
 

@@ -6,22 +6,22 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ase_sensitivity.causes.environments import Environment, sights, unseen_species
+from ase_sensitivity.causes.environments import Environment, receptive_fields, unseen_species
 from ase_sensitivity.causes.incompleteness import class_sums
 from ase_sensitivity.geometry.symmetry import point_group
 from ase_sensitivity.linalg.canonical import canonical
 from ase_sensitivity.linalg.threads import threads_for
-from ase_sensitivity.singular.point import Place
-from ase_sensitivity.singular.system import Subject
+from ase_sensitivity.singular.point import Point
+from ase_sensitivity.singular.system import System
 from ase_sensitivity.types import Floats
 
 ROUGHLY = 0.02
 """In Å: a walk ends this close to a symmetric geometry, if to one."""
 
-HELD = 0.9
+EXPLAINED = 0.9
 """The least squared length of the part of a mode that symmetry, or a fragment, has to hold."""
 
-HELD_NEAR = 0.5
+EXPLAINED_NEAR = 0.5
 """The same where a walk starts, which is only near to a symmetric geometry."""
 
 NEARBY = (0.05, 0.1, 0.2, 0.3)
@@ -42,15 +42,15 @@ BLIND_NEARBY = 0.5
 """The same at a geometry that is only near to a symmetric one."""
 
 MARGIN = 0.5
-"""In Å: neighbours this close to the cutoff have hardly any weight, and do not hold a fragment."""
+"""In Å: neighbors this close to the cutoff have hardly any weight, and do not hold a fragment."""
 
 
-def label(this: Subject, at: Place, modes: Floats) -> str:
+def label(system: System, at: Point, modes: Floats) -> str:
     """Name the cause of vanishing singular values.
 
     Parameters
     ----------
-    this
+    system
         What is looked at.
     at
         The singular configuration.
@@ -68,22 +68,26 @@ def label(this: Subject, at: Place, modes: Floats) -> str:
     -----
     See :doc:`/approach`.
     """
-    allowed = harmless(this, at, ROUGHLY)
-    if held(modes, allowed) > HELD:
-        # Neighbours at the cutoff hold nothing, and an environment without them may be symmetric.
-        return "fragment" if held(modes, hinged(this, at)) > HELD else "symmetry"
-    modes = _least_held(modes, allowed)
-    if held(modes, hinged(this, at)) > HELD:
+    allowed = harmless(system, at, ROUGHLY)
+    if projected_weight(modes, allowed) > EXPLAINED:
+        # Neighbors at the cutoff hold nothing, and an environment without them may be symmetric.
+        return (
+            "fragment"
+            if projected_weight(modes, near_fragment_modes(system, at)) > EXPLAINED
+            else "symmetry"
+        )
+    modes = _least_explained(modes, allowed)
+    if projected_weight(modes, near_fragment_modes(system, at)) > EXPLAINED:
         return "fragment"
-    if held(modes, unlisted(this, at)) > HELD:
+    if projected_weight(modes, unlisted(system, at)) > EXPLAINED:
         return "species"
-    change = _class_change(this, at, modes[:, -1])
+    change = _class_change(system, at, modes[:, -1])
     if change is None:
         return "unknown"
     return "incompleteness" if change < UNRESOLVED else "truncation"
 
 
-def held(modes: Floats, space: Floats) -> float:
+def projected_weight(modes: Floats, space: Floats) -> float:
     """The smallest squared length of what a space holds of a combination of modes."""
     if min(space.shape[1], modes.shape[1]) == 0 or space.shape[1] < modes.shape[1]:
         return 0.0
@@ -101,12 +105,12 @@ def as_far(distance: float) -> float:
     return next((tolerance for tolerance in NEARBY if tolerance >= 4 * distance), NEARBY[-1])
 
 
-def harmless(this: Subject, at: Place, tolerance: float, blind: float = BLIND) -> Floats:
+def harmless(system: System, at: Point, tolerance: float, blind: float = BLIND) -> Floats:
     """Displacements that no descriptor could see, as the symmetry of environments forbids it.
 
     Parameters
     ----------
-    this, at
+    system, at
         What is looked at, and where.
     tolerance
         Environments are symmetric up to this, in Å.
@@ -123,27 +127,27 @@ def harmless(this: Subject, at: Place, tolerance: float, blind: float = BLIND) -
         group = point_group(environment.displacements, environment.numbers, tolerance)
         return change if group.order == 1 else group.invariants().T @ change
 
-    return _unchanged(this, at, tolerance, invariant, blind)
+    return _unchanged(system, at, tolerance, invariant, blind)
 
 
-def hinged(this: Subject, at: Place) -> Floats:
-    """Displacements that only turn environments, but for neighbours at the cutoff."""
-    return _unchanged(this, at, MARGIN, lambda environment, change: change)
+def near_fragment_modes(system: System, at: Point) -> Floats:
+    """Displacements that only turn environments, but for neighbors at the cutoff."""
+    return _unchanged(system, at, MARGIN, lambda environment, change: change)
 
 
-def unlisted(this: Subject, at: Place) -> Floats:
+def unlisted(system: System, at: Point) -> Floats:
     """Displacements that only move atoms whose elements the descriptor does not know."""
-    unseen = unseen_species(at.atoms, this.descriptor, at.view.jacobian.ranges)
+    unseen = unseen_species(at.atoms, system.descriptor, at.view.jacobian.ranges)
     if not unseen:
         return np.empty((3 * at.view.n_columns, 0))
     return _unchanged(
-        this, at, ROUGHLY, lambda environment, change: change, only=lambda e: e.without(unseen)
+        system, at, ROUGHLY, lambda environment, change: change, only=lambda e: e.without(unseen)
     )
 
 
 def _unchanged(
-    this: Subject,
-    at: Place,
+    system: System,
+    at: Point,
     margin: float,
     seen_of: Callable[[Environment, Floats], Floats],
     blind: float = BLIND,
@@ -152,9 +156,9 @@ def _unchanged(
     n = 3 * at.view.n_columns
     everything = np.eye(n).reshape(-1, 3, n)
     total, n_rows = np.zeros((n, n)), 0
-    seen = sights(at.view, at.atoms, this.descriptor, margin)
+    seen = receptive_fields(at.view, at.atoms, system.descriptor, margin)
     with threads_for(3 * max((len(e.numbers) for s in seen for e in s.environments), default=0)):
-        for environment in (only(e) for sight in seen for e in sight.environments):
+        for environment in (only(e) for field in seen for e in field.environments):
             change = environment.internal(everything, ROUGHLY)
             n_rows += len(change)
             change = seen_of(environment, change)
@@ -164,7 +168,7 @@ def _unchanged(
     return space
 
 
-def _least_held(modes: Floats, space: Floats) -> Floats:
+def _least_explained(modes: Floats, space: Floats) -> Floats:
     """The modes, combined such that the last one is held least."""
     if modes.shape[1] == 1:
         return modes
@@ -176,16 +180,16 @@ def _least_held(modes: Floats, space: Floats) -> Floats:
     return canonical(modes @ rotation.T, groups)
 
 
-def _class_change(this: Subject, at: Place, mode: Floats) -> float | None:
+def _class_change(system: System, at: Point, mode: Floats) -> float | None:
     """|C v| relative to its root mean square; None if the body order is not known."""
     square = squares = 0.0
     n_coordinates = 0
-    for sight in sights(at.view, at.atoms, this.descriptor, ROUGHLY):
-        if sight.body_order is None or not sight.symmetry_known:
+    for field in receptive_fields(at.view, at.atoms, system.descriptor, ROUGHLY):
+        if field.body_order is None or not field.symmetry_known:
             return None
-        for environment in sight.resolved:
+        for environment in field.resolved:
             try:
-                sums = class_sums(environment, sight.body_order - 1, CLASS_WIDTH)
+                sums = class_sums(environment, field.body_order - 1, CLASS_WIDTH)
             except ValueError:  # too many tuples
                 return None
             change = sums @ environment.relative(mode.reshape(-1, 3, 1))

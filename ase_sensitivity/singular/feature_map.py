@@ -7,15 +7,14 @@ from dataclasses import replace
 import numpy as np
 from ase import Atoms
 
-from ase_sensitivity.analysis import Scope
 from ase_sensitivity.descriptors.given import Given
 from ase_sensitivity.geometry.matching import Match, best_match
 from ase_sensitivity.geometry.neighbors import neighbor_pairs
 from ase_sensitivity.singular.nearest import NearestSingular, cause_of, nearest_singular
-from ase_sensitivity.singular.point import Place, place
-from ase_sensitivity.singular.system import subject
+from ase_sensitivity.singular.point import Point, point_at
+from ase_sensitivity.singular.system import system_of
 from ase_sensitivity.singular.walk import EXACT, Walk
-from ase_sensitivity.types import Floats, Ints
+from ase_sensitivity.types import Floats, Ints, Scope
 
 CONTACT = 0.7
 """Two atoms nearer than this (Å) are nothing that a structure has."""
@@ -42,17 +41,17 @@ class FeatureMap:
     scope
         ``"structure"`` or ``"environment"``.
     center
-        The centre of the environment; by default that with the smallest sigma_min / sigma_max.
+        The center of the environment; by default that with the smallest sigma_min / sigma_max.
 
     Attributes
     ----------
     center
-        The only centre of all features, None if there are several.
+        The only center of all features, None if there are several.
     seen
         Points that the features depend on, of shape (m,).
     start
-        The subject as it was given: the structure, or in environment scope the centre and then its
-        neighbours as a cluster.
+        The subject as it was given: the structure, or in environment scope the center and then its
+        neighbors as a cluster.
     n_evaluations
         Number of Jacobians so far.
 
@@ -65,8 +64,8 @@ class FeatureMap:
     def __init__(self, atoms: Atoms, descriptor: Given, scope: Scope, center: int | None) -> None:
         if scope == "atom":
             raise ValueError('`scope` is "atom" but must be "structure" or "environment"')
-        self._subject = subject(atoms, descriptor, scope, center)
-        points = self._subject.start
+        self._system = system_of(atoms, descriptor, scope, center)
+        points = self._system.start
         self._atoms = Atoms(points.numbers, points.positions, cell=points.cell, pbc=points.pbc)
         self.n_evaluations = 0
         self.start = self.at(self._atoms.positions)
@@ -87,7 +86,7 @@ class FeatureMap:
         moved.positions = positions
         return moved
 
-    def at(self, positions: Floats) -> Place:
+    def at(self, positions: Floats) -> Point:
         """Features and derivatives at positions of shape (n, 3).
 
         Raises
@@ -97,8 +96,8 @@ class FeatureMap:
         """
         moved = self.atoms(positions)
         self.n_evaluations += 1
-        jacobian = self._subject.jacobian(moved)
-        return Place(moved, jacobian, self._subject.view(jacobian, moved))
+        jacobian = self._system.jacobian(moved)
+        return Point(moved, jacobian, self._system.view(jacobian, moved))
 
     @property
     def start_atoms(self) -> Atoms:
@@ -126,7 +125,7 @@ class FeatureMap:
         return here
 
     def redirected(self, rng: np.random.Generator) -> Floats:
-        """The start with some points in other directions from the centre, or the centroid."""
+        """The start with some points in other directions from the center, or the centroid."""
         movable = self.seen[self.seen != self.center] if self.center is not None else self.seen
         relative = self._from_origin(self.start.positions)
         origin = self.start.positions - relative
@@ -145,14 +144,14 @@ class FeatureMap:
 
         A walk that ends early is taken up again from there: it is drawn back to where it starts.
         """
-        this = self._subject
-        center = 0 if this.scope == "environment" else None
+        system = self._system
+        center = 0 if system.scope == "environment" else None
         end, last = positions, np.inf
         for _ in range(AGAIN):
             found = nearest_singular(
                 self.atoms(end),
-                this.descriptor,
-                scope=this.scope,
+                system.descriptor,
+                scope=system.scope,
                 center=center,
                 max_distance=max_distance,
                 max_steps=MAX_STEPS,
@@ -172,11 +171,11 @@ class FeatureMap:
 
     def _cause(self, found: NearestSingular) -> str:
         """The cause at the end of a walk, whatever the walk started from."""
-        this = self._subject
-        center = 0 if this.scope == "environment" else None
-        there = subject(found.atoms, this.descriptor, this.scope, center)
+        system = self._system
+        center = 0 if system.scope == "environment" else None
+        there = system_of(found.atoms, system.descriptor, system.scope, center)
         self.n_evaluations += 1
-        end = place(there, there.start)
+        end = point_at(there, there.start)
         return cause_of(there, end, Walk(end, 0, 0.0, True, found.message, 0, 1))
 
     def allowed(self, positions: Floats) -> bool:
@@ -196,7 +195,7 @@ class FeatureMap:
     def match(self, a: Floats, b: Floats) -> Match:
         """How far two structures are apart: see :func:`best_match`.
 
-        Only atoms that the features depend on count. They are looked at from the centre, or from
+        Only atoms that the features depend on count. They are looked at from the center, or from
         their centroid. In periodic structures atoms keep their names, and only the translation is
         free.
         """

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
-from ase_sensitivity.analysis import Scope
 from ase_sensitivity.descriptors.given import Given
 from ase_sensitivity.jacobian.stacked import StackedJacobian
-from ase_sensitivity.singular.system import STEP, Subject, check_rows, subject
+from ase_sensitivity.singular.system import STEP, System, check_rows, system_of
 from ase_sensitivity.spectrum.scopes import View
 from ase_sensitivity.spectrum.solvers import Spectrum, spectrum
-from ase_sensitivity.types import Floats, Ints
+from ase_sensitivity.types import Floats, Ints, Scope
 from ase_sensitivity.validation import as_integer, as_number
 
 DEGENERATE = 1e-4
@@ -34,7 +33,7 @@ class Gradient:
         Derivative with respect to the position of each point, of shape (n_points, 3), per Å.
     points
         The atom that each point belongs to, of shape (n_points,): in structure and atom scope all
-        atoms, in environment scope the centre and then every neighbour image.
+        atoms, in environment scope the center and then every neighbor image.
     strain
         Derivative with respect to a strain of positions and cell, symmetric, of shape (3, 3); nan
         where rows belong to the whole structure, or the Jacobian sums periodic images.
@@ -116,9 +115,9 @@ def gradient(
         raise ValueError(f"`tolerance` is {tolerance} but must be at least 0 and below 1")
     if not 0 < as_number("step", step) <= 0.1:
         raise ValueError(f"`step` is {step} but must be positive and at most 0.1 Å")
-    this = subject(atoms, descriptor, scope, center)
-    jacobian = this.jacobian(this.start)
-    view = this.view(jacobian, this.start)
+    system = system_of(atoms, descriptor, scope, center)
+    jacobian = system.jacobian(system.start)
+    view = system.view(jacobian, system.start)
     found = spectrum(view)
     sigma = found.singular_values
     if len(sigma) == 0:
@@ -129,14 +128,14 @@ def gradient(
     value = float(np.sqrt((sigma[members] ** 2).mean()))
     if members[0] < found.n_null:
         raise ValueError(f"singular value {index} is zero, where it has no gradient")
-    derivatives = square_derivatives(this, view, found.modes[:, members].T, step)
+    derivatives = sigma_squared_gradient(system, view, found.modes[:, members].T, step)
     positions, strain = (part.sum(axis=0) for part in derivatives)
     scale = 1 / (2 * value * len(members))
     return Gradient(
         value=value,
         members=tuple(members.tolist()),
         positions=scale * positions,
-        points=this.points,
+        points=system.points,
         strain=scale * (strain + strain.T) / 2,
     )
 
@@ -148,8 +147,8 @@ def _meeting(found: Spectrum, index: int, tolerance: float) -> Ints:
     return np.flatnonzero(part == part[index])
 
 
-def square_derivatives(
-    this: Subject, view: View, modes: Floats, step: float
+def sigma_squared_gradient(
+    system: System, view: View, modes: Floats, step: float
 ) -> tuple[Floats, Floats]:
     """Derivatives of |J v|^2 at fixed v, each by positions (n_points, 3) and by strain (3, 3).
 
@@ -157,7 +156,7 @@ def square_derivatives(
 
     Parameters
     ----------
-    this, view
+    system, view
         The subject, and its view at the start.
     modes
         The v, of shape (m, 3 n_columns).
@@ -169,17 +168,17 @@ def square_derivatives(
     ValueError
         If rows of features appear or vanish with the step.
     """
-    positions, strain = np.zeros((len(modes), len(this.start), 3)), np.zeros((len(modes), 3, 3))
+    positions, strain = np.zeros((len(modes), len(system.start), 3)), np.zeros((len(modes), 3, 3))
     if len(modes) == 0:
         return positions, strain
-    quick = this.quick_derivatives(this.start, modes, step)
+    quick = system.quick_gradient(system.start, modes, step)
     if quick is not None:
         return quick
     for number, mode in enumerate(modes):
-        shift = this.shift(mode)[None]
+        shift = system.shift(mode)[None]
         rows = [part.changes(shift) for part in view.parts]
         for sign in (1, -1):
-            moved = this.jacobian(this.displaced(this.start, sign * step * mode))
+            moved = system.jacobian(system.displaced(system.start, sign * step * mode))
             for w, part, before in zip(rows, moved.parts, view.parts, strict=True):
                 check_rows(part, before)
                 forces = sign / step * part.forces(w)[0]
@@ -193,7 +192,7 @@ def square_derivatives(
     return positions, strain
 
 
-def slope(this: Subject, view: View, mode: Floats, ahead: StackedJacobian) -> Floats:
+def slope(system: System, view: View, mode: Floats, ahead: StackedJacobian) -> Floats:
     """Half the derivative of |J v|^2 at fixed v, by the points that may move, (n_columns, 3).
 
     Parameters
@@ -208,9 +207,9 @@ def slope(this: Subject, view: View, mode: Floats, ahead: StackedJacobian) -> Fl
     ValueError
         If rows appear or vanish with the step.
     """
-    total = np.zeros((len(this.start), 3))
+    total = np.zeros((len(system.start), 3))
     for after, before in zip(ahead.parts, view.parts, strict=True):
         check_rows(after, before)
-        rows = before.apply(this.shift(mode)[None])
+        rows = before.apply(system.shift(mode)[None])
         total += (after.adjoint(rows) - before.adjoint(rows))[0] / STEP
-    return total[this.moving]
+    return total[system.moving]

@@ -9,11 +9,10 @@ import numpy as np
 import scipy
 from ase import Atoms
 
-from ase_sensitivity.analysis import Scope
 from ase_sensitivity.descriptors.given import Given
 from ase_sensitivity.singular.feature_map import FeatureMap
-from ase_sensitivity.singular.point import Place
-from ase_sensitivity.types import Floats
+from ase_sensitivity.singular.point import Point
+from ase_sensitivity.types import Floats, Scope
 from ase_sensitivity.validation import as_integer, as_number
 
 CONSTANT = 1e-8
@@ -21,8 +20,8 @@ CONSTANT = 1e-8
 
 QUASI = 0.15
 """A path is quasi-constant if the features change per Å of rmsd at most by this fraction of what
-random displacements of the same length change them. With one carbon centre, paths of 0.3 Å through
-and near three kinds of singular configurations reach 0.03 to 0.12; with all atoms as centres, those
+random displacements of the same length change them. With one carbon center, paths of 0.3 Å through
+and near three kinds of singular configurations reach 0.03 to 0.12; with all atoms as centers, those
 from displaced methanol, ethanol, H2O2 and NH3 0.13 to 0.46, three of 24 below the limit (ethane's
 torsion 0.07 to 0.10)."""
 
@@ -35,7 +34,7 @@ class Manifold:
     ----------
     frames
         Structures along the path, the first one the given one; in environment scope clusters, the
-        centre first. ``info`` of each has its numbers of the arrays below.
+        center first. ``info`` of each has its numbers of the arrays below.
     length
         Norm of all atoms' displacements from the start in Å, without rigid motions; (n_frames,).
     rmsd
@@ -141,7 +140,7 @@ def trace_manifold(
 
     Examples
     --------
-    Features of body order 2 see distances from the centre, and no angles:
+    Features of body order 2 see distances from the center, and no angles:
 
     >>> from ase import Atoms
     >>> from ase_sensitivity import SOAP
@@ -164,8 +163,8 @@ def trace_manifold(
     random = np.random.default_rng(rng).normal(size=(n_random, modes.shape[1]))
     random /= np.linalg.norm(random, axis=1)[:, None]
 
-    def change(place: Place) -> float:
-        return float(np.linalg.norm(place.features - start.features)) / size
+    def change(point_at: Point) -> float:
+        return float(np.linalg.norm(point_at.features - start.features)) / size
 
     def moved(y: Floats) -> Floats:
         return start.positions + (modes @ y).reshape(-1, 3)
@@ -180,14 +179,14 @@ def trace_manifold(
         others = [other for other in others if features.closest(other) > 0]
         if found is None or not others:
             break
-        y, place = found
+        y, point_at = found
         ahead = (y - path[-1]) / np.linalg.norm(y - path[-1])
         path.append(y)
         rows.append(
             (
                 radius,
-                features.match(start.positions, place.positions).rmsd,
-                change(place),
+                features.match(start.positions, point_at.positions).rmsd,
+                change(point_at),
                 float(np.mean([change(features.at(other)) for other in others])),
                 float(np.mean([features.match(start.positions, o).rmsd for o in others])),
             )
@@ -226,19 +225,19 @@ def _corrected(
     radius: float,
     reach: float,
     modes: Floats,
-) -> tuple[Floats, Place] | None:
+) -> tuple[Floats, Point] | None:
     """The displacement of length ``radius`` near ``guess`` that changes the features least."""
     target = features.start.features
     y = guess * radius / np.linalg.norm(guess)
     if not features.allowed(moved(y)):
         return None
-    place = features.at(moved(y))
-    left = np.linalg.norm(place.features - target)
+    point_at = features.at(moved(y))
+    left = np.linalg.norm(point_at.features - target)
     damping = 1e-4
     for _ in range(30):
         tangent = scipy.linalg.null_space(y[None])
-        pull = place.dense @ (modes @ tangent)
-        normal, gradient = pull.T @ pull, pull.T @ (place.features - target)
+        pull = point_at.dense @ (modes @ tangent)
+        normal, gradient = pull.T @ pull, pull.T @ (point_at.features - target)
         scale = max(np.linalg.eigvalsh(normal)[-1], 1e-300)
         for _ in range(6):
             shift = -scipy.linalg.lstsq(normal + damping * scale * np.eye(len(normal)), gradient)[0]
@@ -254,7 +253,7 @@ def _corrected(
         else:
             break
         gain = 1 - rest / left
-        y, place, left, damping = trial, there, rest, damping / 10
+        y, point_at, left, damping = trial, there, rest, damping / 10
         if gain < 1e-3 or left <= 1e-14 * np.linalg.norm(target):
             break
-    return y, place
+    return y, point_at

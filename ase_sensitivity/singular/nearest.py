@@ -7,21 +7,20 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
-from ase_sensitivity.analysis import Scope
 from ase_sensitivity.causes.cause import EXPECTED
 from ase_sensitivity.descriptors.given import Given
 from ase_sensitivity.singular.classification import (
     BLIND_NEARBY,
-    HELD_NEAR,
+    EXPLAINED_NEAR,
     as_far,
     harmless,
-    held,
     label,
+    projected_weight,
 )
-from ase_sensitivity.singular.point import Place, place
-from ase_sensitivity.singular.system import Subject, subject
+from ase_sensitivity.singular.point import Point, point_at
+from ase_sensitivity.singular.system import System, system_of
 from ase_sensitivity.singular.walk import ARRIVED, Walk, estimate, walk
-from ase_sensitivity.types import Floats, Ints
+from ase_sensitivity.types import Floats, Ints, Scope
 from ase_sensitivity.validation import as_integer, as_number
 
 
@@ -32,7 +31,7 @@ class NearestSingular:
     Attributes
     ----------
     atoms
-        The configuration. In environment scope the centre and then its neighbours, as a cluster
+        The configuration. In environment scope the center and then its neighbors, as a cluster
         without a cell.
     points
         The atom of the given structure that each of these belongs to, of shape (n_points,).
@@ -119,7 +118,7 @@ def nearest_singular(
     -----
     Levenberg-Marquardt steps towards J v = 0 from the mode among the lowest three whose distance to
     first order is smallest (:doc:`/approach`). It finds the nearest configuration on that way;
-    others may be nearer. A structure of fragments that no centre sees together is singular as it
+    others may be nearer. A structure of fragments that no center sees together is singular as it
     is, and that is what is told unless the walk finds something that is neither symmetric nor a
     fragment.
 
@@ -137,18 +136,18 @@ def nearest_singular(
     as_number("closest", closest, "positive")
     as_number("arrived", arrived, "positive")
     as_integer("max_steps", max_steps, 1)
-    this = subject(atoms, descriptor, scope, center)
-    here = place(this, this.start)
-    apart = _apart(this, here) if here.view.n_apart else None
+    system = system_of(atoms, descriptor, scope, center)
+    here = point_at(system, system.start)
+    apart = _apart(system, here) if here.view.n_apart else None
     if len(here.found.singular_values) == 0:
         if apart is not None:
             return apart
         raise ValueError("there is nothing but rigid motions: nothing can become singular")
-    nearby = estimate(this, here)
+    nearby = estimate(system, here)
     went = Walk(here, 0, 0.0, True, "the configuration is singular already", 0, 0)
     if not nearby.singular:
         went = walk(
-            this,
+            system,
             here,
             nearby.nearest,
             max_distance=max_distance,
@@ -156,13 +155,13 @@ def nearest_singular(
             closest=closest,
             arrived=arrived,
         )
-    cause = cause_of(this, here, went) if went.arrived else None
+    cause = cause_of(system, here, went) if went.arrived else None
     if apart is not None and cause in (None, *EXPECTED):
         return apart
-    mode = this.shift(went.mode)
+    mode = system.shift(went.mode)
     return NearestSingular(
         atoms=went.end.atoms,
-        points=this.points,
+        points=system.points,
         distance=went.distance,
         estimate=float(nearby.distances[nearby.nearest]),
         cause=cause,
@@ -175,7 +174,7 @@ def nearest_singular(
     )
 
 
-def _apart(this: Subject, here: Place) -> NearestSingular:
+def _apart(system: System, here: Point) -> NearestSingular:
     """A structure of fragments is singular as it is: nobody sees them move against each other."""
     trivial, whole = here.view.trivial, here.view.whole
     assert whole is not None
@@ -187,14 +186,14 @@ def _apart(this: Subject, here: Place) -> NearestSingular:
     if np.linalg.norm(mode) < 1e-6 * np.linalg.norm(away):
         mode = space @ space[np.linalg.norm(space, axis=1).argmax()]
     return NearestSingular(
-        atoms=this.start,
-        points=this.points,
+        atoms=system.start,
+        points=system.points,
         distance=0.0,
         estimate=0.0,
         cause="fragment",
         found=True,
-        message="the structure falls into fragments that no centre sees together",
-        mode=this.shift(mode / np.linalg.norm(mode)),
+        message="the structure falls into fragments that no center sees together",
+        mode=system.shift(mode / np.linalg.norm(mode)),
         ratio=0.0,
         n_steps=0,
         n_jacobians=1,
@@ -222,19 +221,19 @@ def singularity_distance(
     TypeError, ValueError
         If an argument is out of place.
     """
-    this = subject(atoms, descriptor, scope, center)
-    distances = estimate(this, place(this, this.start)).distances
+    system = system_of(atoms, descriptor, scope, center)
+    distances = estimate(system, point_at(system, system.start)).distances
     return float(distances.min()) if len(distances) else float("nan")
 
 
-def cause_of(this: Subject, start: Place, went: Walk) -> str:
+def cause_of(system: System, start: Point, went: Walk) -> str:
     """The cause of the configuration that a walk arrived at."""
-    cause = label(this, went.end, vanishing(went))
+    cause = label(system, went.end, vanishing(went))
     if cause in ("symmetry", "fragment") or went.end is start:
         return cause
-    roughly = harmless(this, start, as_far(went.distance), BLIND_NEARBY)
+    roughly = harmless(system, start, as_far(went.distance), BLIND_NEARBY)
     beginning = start.found.modes[:, [start.mode_like(went.mode)]]
-    return "near-symmetric" if held(beginning, roughly) > HELD_NEAR else cause
+    return "near-symmetric" if projected_weight(beginning, roughly) > EXPLAINED_NEAR else cause
 
 
 def vanishing(went: Walk) -> Floats:

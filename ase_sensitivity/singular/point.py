@@ -11,7 +11,7 @@ from ase import Atoms
 
 from ase_sensitivity.jacobian.stacked import StackedJacobian
 from ase_sensitivity.linalg.canonical import canonical, multiplets
-from ase_sensitivity.singular.system import Subject
+from ase_sensitivity.singular.system import System
 from ase_sensitivity.spectrum.scopes import View
 from ase_sensitivity.spectrum.solvers import (
     MARGIN,
@@ -29,7 +29,7 @@ the nearest to zero."""
 
 
 @dataclass(frozen=True, eq=False)
-class Place:
+class Point:
     """A configuration, and what follows from its Jacobian, computed when it is first asked for.
 
     Attributes
@@ -82,9 +82,9 @@ class Place:
         return ratio_of(self.found.singular_values, self.found.scale, number)
 
 
-def place(this: Subject, atoms: Atoms) -> Place:
+def point_at(system: System, atoms: Atoms) -> Point:
     """Evaluate a configuration."""
-    jacobian = this.jacobian(atoms)
-    here = Place(atoms, jacobian, this.view(jacobian, atoms))
+    jacobian = system.jacobian(atoms)
+    here = Point(atoms, jacobian, system.view(jacobian, atoms))
     here.found  # noqa: B018  (part of what a budget measures)
     return here

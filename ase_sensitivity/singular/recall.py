@@ -41,15 +41,15 @@ class Remembered:
         All modes that were asked, of shape (m, n_points, 3) in the order of the atoms, and their
         singular values.
     n_null, center
-        Number of null vectors, and centre.
+        Number of null vectors, and center.
     cutoff
-        Of the descriptor, in Å: who is a neighbour.
+        Of the descriptor, in Å: who is a neighbor.
     atoms, slack
         Unless harmless, the diagnosis holds until the positions have changed by this, in Å.
     age
         Number of calls since then.
     neighbors
-        All pairs of neighbours, listed when somebody asks.
+        All pairs of neighbors, listed when somebody asks.
     """
 
     diagnosis: Diagnosis

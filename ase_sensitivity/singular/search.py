@@ -12,11 +12,10 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from ase_sensitivity.analysis import Scope
 from ase_sensitivity.causes.cause import NULL_CAUSES
 from ase_sensitivity.descriptors.given import Given
 from ase_sensitivity.singular.feature_map import FeatureMap
-from ase_sensitivity.types import Floats
+from ase_sensitivity.types import Floats, Scope
 from ase_sensitivity.validation import as_integer, as_number
 
 logger = logging.getLogger(__name__)
@@ -36,7 +35,7 @@ class SingularPoint:
     Attributes
     ----------
     atoms
-        The configuration; in environment scope the centre and then its neighbours, as a cluster.
+        The configuration; in environment scope the center and then its neighbors, as a cluster.
         ``info`` has the cause, the ratio and the rmsd.
     cause
         Why it is singular: one of "fragment", "symmetry", "incompleteness",

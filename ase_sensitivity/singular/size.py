@@ -9,12 +9,12 @@ import scipy
 from ase import Atoms
 
 from ase_sensitivity.descriptors.given import Given
-from ase_sensitivity.geometry.rotations import turned
+from ase_sensitivity.geometry.rotations import rotation_generators
 from ase_sensitivity.geometry.structure import coordinates_of
 from ase_sensitivity.jacobian.blocks import FeatureJacobian
 from ase_sensitivity.linalg.krylov import largest_eigenpairs
-from ase_sensitivity.singular.gradient import square_derivatives
-from ase_sensitivity.singular.system import STEP, subject
+from ase_sensitivity.singular.gradient import sigma_squared_gradient
+from ase_sensitivity.singular.system import STEP, system_of
 from ase_sensitivity.spectrum.scopes import View
 from ase_sensitivity.spectrum.solvers import spectrum
 from ase_sensitivity.types import Floats
@@ -28,8 +28,8 @@ class SizeIndependent:
     ----------
     gamma
         The smallest ``|J v| / |C v|`` over displacements v, relative to the root mean square over
-        all of them, where C v are the relative displacements of neighbours that are no rotation
-        about their centre: how much less the features change than the environments do.
+        all of them, where C v are the relative displacements of neighbors that are no rotation
+        about their center: how much less the features change than the environments do.
     distance_per_atom
         ``sigma_min / sum_i |d sigma_min / d r_i|`` in Å: how far every atom has to move at the
         least to make sigma_min zero, to first order.
@@ -49,9 +49,9 @@ def size_independent(
     atoms
         The structure.
     descriptor
-        The descriptor; its features must have centres.
+        The descriptor; its features must have centers.
     cutoff_transition_width
-        Neighbours count fully up to the cutoff less this, in Å, and then less and less.
+        Neighbors count fully up to the cutoff less this, in Å, and then less and less.
 
     Raises
     ------
@@ -63,16 +63,16 @@ def size_independent(
     -----
     See :ref:`size`. Nearly separated fragments make both measures small.
     """
-    this = subject(atoms, descriptor, "structure", None)
-    jacobian = this.jacobian(atoms)
-    view = this.view(jacobian, atoms)
+    system = system_of(atoms, descriptor, "structure", None)
+    jacobian = system.jacobian(atoms)
+    view = system.view(jacobian, atoms)
     if 3 * view.n_columns <= view.trivial.shape[1]:
         raise ValueError("there is nothing but rigid motions: no measure of sensitivity")
     found = spectrum(view, 1)
     gamma = _gamma(view, cutoff_transition_width)
     if found.n_null:
         return SizeIndependent(0.0, 0.0)
-    slopes, _ = square_derivatives(this, view, found.modes[:, :1].T, STEP)
+    slopes, _ = sigma_squared_gradient(system, view, found.modes[:, :1].T, STEP)
     total = float(np.linalg.norm(slopes[0], axis=1).sum())  # of 2 sigma times its gradient
     if total == 0:  # to first order sigma_min does not change at all
         return SizeIndependent(gamma, float("inf"))
@@ -129,9 +129,9 @@ def _environment_gram(part: FeatureJacobian, width: float) -> Floats:
             continue
         done.add(center)
         atoms, f, d = part.atom[chosen], weight[chosen], part.displacement[chosen]
-        turns = turned(d) * f[:, None]
+        turns = rotation_generators(d) * f[:, None]
         basis = scipy.linalg.orth(turns.reshape(3, -1).T)
-        # Rows: neighbours' coordinates; columns: atoms that appear, the centre last.
+        # Rows: neighbors' coordinates; columns: atoms that appear, the center last.
         columns, where = np.unique(np.append(atoms, center), return_inverse=True)
         relative = np.zeros((len(chosen), len(columns)))
         relative[np.arange(len(chosen)), where[:-1]] += f

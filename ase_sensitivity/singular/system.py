@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from ase import Atoms
 
-from ase_sensitivity.analysis import Scope, analyze, check_arguments
-from ase_sensitivity.descriptors.base import Descriptor, derivatives_of_squares, restricted
+from ase_sensitivity.analysis import analyze, check_arguments
+from ase_sensitivity.descriptors.base import Descriptor, restricted, squared_jvp_gradient
 from ase_sensitivity.descriptors.components import components, weighed, weights
 from ase_sensitivity.descriptors.given import Given, as_descriptor, species_in
 from ase_sensitivity.geometry.fragments import Fragment
@@ -25,27 +25,27 @@ from ase_sensitivity.spectrum.scopes import (
     rows_of_center,
     structure_view,
 )
-from ase_sensitivity.types import Floats, Ints
+from ase_sensitivity.types import Floats, Ints, Scope
 
 STEP = 1e-4
 """Displacement in Å for the derivative of the Jacobian along a mode."""
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class System:
     """Points that move, and the rows of features that look at them.
 
     Attributes
     ----------
     start
-        The points as they are given. In environment scope a cluster, the centre first, in which
-        every neighbour image is an atom of its own; the structure in all other scopes.
+        The points as they are given. In environment scope a cluster, the center first, in which
+        every neighbor image is an atom of its own; the structure in all other scopes.
     descriptor
         The descriptor.
     scope
         As in :func:`~ase_sensitivity.analyze`.
     center
-        The centre of the cluster, which is 0, or the atom of the atom scope.
+        The center of the cluster, which is 0, or the atom of the atom scope.
     points
         The atom of the structure that each point belongs to, of shape (n_points,).
     moving
@@ -106,25 +106,25 @@ class Subject:
         """The Jacobian a small step from ``atoms`` along a mode (3 n_columns,)."""
         return self.jacobian(self.displaced(atoms, STEP * mode))
 
-    def quick_derivatives(
-        self, atoms: Atoms, modes: Floats, step: float, *, both_sides: bool = True
+    def quick_gradient(
+        self, atoms: Atoms, modes: Floats, step: float, *, central_difference: bool = True
     ) -> tuple[Floats, Floats] | None:
         """Derivatives of |J v|² at ``atoms`` for modes (m, 3 n_columns) without any Jacobian.
 
         By positions, of shape (m, n_points, 3), and by strain, (m, 3, 3); None if the descriptor
-        has no way to them. As :meth:`SOAP.derivatives_of_squares`.
+        has no way to them. As :meth:`SOAP.squared_jvp_gradient`.
         """
         shifts = np.zeros((len(modes), len(self.start), 3))
         shifts[:, self.moving] = modes.reshape(len(modes), len(self.moving), 3)
         if self.weights is not None:
             return None
         only = self.center if self.scope == "environment" else None
-        return derivatives_of_squares(
-            self.descriptor, atoms, shifts, step, center=only, both_sides=both_sides
+        return squared_jvp_gradient(
+            self.descriptor, atoms, shifts, step, center=only, central_difference=central_difference
         )
 
 
-def subject(
+def system_of(
     atoms: Atoms,
     descriptor: Given,
     scope: Scope,
@@ -132,8 +132,8 @@ def subject(
     fixed: Ints | None = None,
     *,
     balanced: bool = True,
-) -> Subject:
-    """Check the arguments, and choose the worst centre or atom where none is given.
+) -> System:
+    """Check the arguments, and choose the worst center or atom where none is given.
 
     Parameters
     ----------
@@ -159,22 +159,22 @@ def subject(
         factors = weights(seen, seen.jacobian(atoms))
     if scope == "structure":
         moving = everything if fixed is None else np.setdiff1d(everything, fixed)
-        return Subject(atoms, seen, scope, None, everything, moving, factors)
+        return System(atoms, seen, scope, None, everything, moving, factors)
     if center is None:
         found = analyze(atoms, seen, scope=scope, k=1, each=False)
         center = found.center
         assert center is not None
     if scope == "atom":
         only = np.array([center])
-        return Subject(atoms, seen, scope, int(center), everything, only, factors)
+        return System(atoms, seen, scope, int(center), everything, only, factors)
     view = next(environment_views(seen.jacobian(atoms), atoms, int(center)), None)
     if view is None or view.displacements is None:
-        raise ValueError(f"atom {center} ({atoms.symbols[center]}) is not a centre")
+        raise ValueError(f"atom {center} ({atoms.symbols[center]}) is not a center")
     check_points(view.n_columns)
     order = np.argsort(np.linalg.norm(view.displacements, axis=1), kind="stable")
     points = view.atoms[order]
     cluster = Atoms(atoms.numbers[points], atoms.positions[center] + view.displacements[order])
-    return Subject(cluster, seen, scope, 0, points, np.arange(len(points)), factors)
+    return System(cluster, seen, scope, 0, points, np.arange(len(points)), factors)
 
 
 def check_rows(moved: FeatureJacobian, before: FeatureJacobian) -> None:
@@ -196,7 +196,7 @@ def difference(ahead: FeatureJacobian, behind: FeatureJacobian) -> FeatureJacobi
     check_rows(ahead, behind)
     if aligned(ahead, behind):
         fields = ahead.row, ahead.atom, ahead.displacement, (ahead.blocks - behind.blocks) / STEP
-    else:  # neighbours cross the cutoff: keep both, which are summed wherever blocks are used
+    else:  # neighbors cross the cutoff: keep both, which are summed wherever blocks are used
         row = np.concatenate([ahead.row, behind.row])
         order = np.argsort(row, kind="stable")
         fields = (

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from ase import Atoms
 
-from ase_sensitivity.analysis import Scope
 from ase_sensitivity.descriptors.given import Given
 from ase_sensitivity.singular.feature_map import FeatureMap
-from ase_sensitivity.singular.point import Place
-from ase_sensitivity.types import Floats
+from ase_sensitivity.singular.point import Point
+from ase_sensitivity.types import Floats, Scope
 from ase_sensitivity.validation import as_integer, as_number
 
 FARTHEST_FOLD = 1.0
@@ -33,7 +33,7 @@ class Twin:
     message
         What was found, or why not, in words.
     atoms
-        The given structure; in environment scope the centre and then its neighbours, as a cluster.
+        The given structure; in environment scope the center and then its neighbors, as a cluster.
     twin
         A structure with the same features, its atoms in the same order; None if none was found.
         ``info`` has the numbers below.
@@ -119,7 +119,7 @@ def find_twin(
     A fold is a singular configuration at which two structures with the same features merge. On its
     other side, by the same vector, lies a guess of the twin, which Gauss-Newton steps on the
     difference of the features improve (a trust region, :func:`scipy.optimize.least_squares`).
-    Random starts give some points another direction from the centre and keep their distances.
+    Random starts give some points another direction from the center and keep their distances.
 
     Examples
     --------
@@ -231,14 +231,12 @@ def _beyond(features: FeatureMap, here: Floats, start: Floats) -> Floats | None:
     return beyond if found.found and found.distance > 0 and features.allowed(beyond) else None
 
 
-def _solved(features: FeatureMap, guess: Floats) -> Place:
+def _solved(features: FeatureMap, guess: Floats) -> Point:
     """Where the difference to the features of the start has a minimum near ``guess``."""
-    from scipy.optimize import least_squares  # loads half of SciPy
-
     target = features.start.features
-    last: dict[bytes, Place] = {}
+    last: dict[bytes, Point] = {}
 
-    def place(x: Floats) -> Place:
+    def point_at(x: Floats) -> Point:
         key = x.tobytes()
         if key not in last:
             last.clear()
@@ -248,15 +246,15 @@ def _solved(features: FeatureMap, guess: Floats) -> Place:
     def difference(x: Floats) -> Floats:
         if not features.allowed(x.reshape(-1, 3)):
             return np.full(len(target), np.inf)  # the step is refused
-        found: Floats = place(x).features - target
+        found: Floats = point_at(x).features - target
         return found
 
     x = guess.ravel()
     for ftol in (1e-3, 1e-12):  # roughly; to the end only what comes to nothing
-        x = least_squares(
+        x = scipy.optimize.least_squares(
             difference,
             x,
-            jac=lambda x: place(x).dense,
+            jac=lambda x: point_at(x).dense,
             ftol=ftol,
             xtol=1e-15,
             gtol=1e-15,
@@ -264,4 +262,4 @@ def _solved(features: FeatureMap, guess: Floats) -> Place:
         ).x
         if np.linalg.norm(difference(x)) > 1e-4 * np.linalg.norm(target):
             break
-    return place(x)
+    return point_at(x)

@@ -11,11 +11,12 @@ from ase import Atoms
 
 from ase_sensitivity.geometry.neighbors import shortest_distance
 from ase_sensitivity.geometry.structure import coordinates_of
+from ase_sensitivity.jacobian.accumulate import mirror
 from ase_sensitivity.jacobian.blocks import FeatureJacobian
 from ase_sensitivity.jacobian.stacked import StackedJacobian
 from ase_sensitivity.singular.gradient import slope
-from ase_sensitivity.singular.point import LOWEST, Place, place
-from ase_sensitivity.singular.system import Subject, aligned, difference
+from ase_sensitivity.singular.point import LOWEST, Point, point_at
+from ase_sensitivity.singular.system import System, aligned, difference
 from ase_sensitivity.spectrum.scopes import View
 from ase_sensitivity.types import Floats, Ints
 
@@ -77,28 +78,28 @@ class Estimate:
         return cls(sigma / np.maximum(steepness, 1e-300), slopes, n_jacobians)
 
 
-def estimate(this: Subject, here: Place, lowest: int = LOWEST) -> Estimate:
+def estimate(system: System, here: Point, lowest: int = LOWEST) -> Estimate:
     """Estimate the distance of the lowest modes, by as little as the descriptor needs for it."""
     found = here.found
     if found.n_null or len(found.singular_values) == 0:
         return Estimate(np.zeros(min(1, found.n_null)), np.empty((0, here.view.n_columns, 3)))
     modes, sigma = found.modes.T[:lowest], found.singular_values[:lowest]
-    known = quick_estimate(this, here.atoms, modes, sigma)
+    known = quick_estimate(system, here.atoms, modes, sigma)
     if known is not None:
         return known
-    slopes = [slope(this, here.view, mode, this.ahead(here.atoms, mode)) for mode in modes]
+    slopes = [slope(system, here.view, mode, system.ahead(here.atoms, mode)) for mode in modes]
     return Estimate.of(sigma, np.array(slopes) / sigma[:, None, None], len(slopes))
 
 
-def quick_estimate(this: Subject, atoms: Atoms, modes: Floats, sigma: Floats) -> Estimate | None:
+def quick_estimate(system: System, atoms: Atoms, modes: Floats, sigma: Floats) -> Estimate | None:
     """Estimate the distance of modes (m, 3 n_columns) with values (m,), none of them zero.
 
     None if the descriptor cannot do it without Jacobians.
     """
-    derivatives = this.quick_derivatives(atoms, modes, ASIDE, both_sides=False)
+    derivatives = system.quick_gradient(atoms, modes, ASIDE, central_difference=False)
     if derivatives is None:
         return None
-    return Estimate.of(sigma, derivatives[0][:, this.moving] / (2 * sigma[:, None, None]))
+    return Estimate.of(sigma, derivatives[0][:, system.moving] / (2 * sigma[:, None, None]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +122,7 @@ class Walk:
         Numbers of accepted steps and of Jacobians.
     """
 
-    end: Place
+    end: Point
     number: int
     distance: float
     arrived: bool
@@ -136,8 +137,8 @@ class Walk:
 
 
 def walk(
-    this: Subject,
-    start: Place,
+    system: System,
+    start: Point,
     number: int,
     *,
     max_distance: float = 0.5,
@@ -150,7 +151,7 @@ def walk(
 
     Parameters
     ----------
-    this
+    system
         What is moved.
     start
         Where to start from.
@@ -183,9 +184,9 @@ def walk(
             return ended(f"not there after {max_steps} steps")
         if not go_on():
             return ended("there was no time for another step")
-        ahead = this.ahead(at.atoms, at.found.modes[:, number])
+        ahead = system.ahead(at.atoms, at.found.modes[:, number])
         n_jacobians += 1
-        normal, downhill = _normal_equations(this, at, number, ahead)
+        normal, downhill = _normal_equations(system, at, number, ahead)
         values, vectors = np.linalg.eigh(normal)
         # Damped towards the start: along what stays singular the walk slides back to its foot.
         back = (start.atoms.positions - at.atoms.positions)[at.view.atoms].ravel()
@@ -196,7 +197,7 @@ def walk(
             step = vectors @ (inverse * (penalty * back - vectors.T @ downhill))
             step = _without(at.view.trivial, step)
             step *= min(1.0, MAX_STEP / max(float(np.linalg.norm(step)), 1e-12))
-            moved = this.displaced(at.atoms, step)
+            moved = system.displaced(at.atoms, step)
             if shortest_distance(moved) < closest:
                 if damping > 1e2:
                     return ended("atoms come too close to each other")
@@ -204,7 +205,7 @@ def walk(
                 continue
             if np.linalg.norm(moved.positions - start.atoms.positions) > max_distance:
                 return ended(f"nothing singular within {max_distance:g} Å on this way")
-            trial = place(this, moved)
+            trial = point_at(system, moved)
             n_jacobians += 1
             followed = trial.mode_like(at.found.modes[:, number])
             if trial.ratio(followed) < 0.9 * at.ratio(number):
@@ -218,7 +219,7 @@ def walk(
 
 
 def _normal_equations(
-    this: Subject, at: Place, number: int, ahead: StackedJacobian
+    system: System, at: Point, number: int, ahead: StackedJacobian
 ) -> tuple[Floats, Floats]:
     """M^T M and M^T u sigma, with M = (1 - U_r U_r^T) H (1 - T T^T).
 
@@ -231,9 +232,9 @@ def _normal_equations(
     sigma = found.singular_values
     rest = sigma > 1e-8 * found.scale
     rest[number] = False
-    held = (found.modes[:, rest].T @ cross) / sigma[rest, None]
-    normal = square - held.T @ held
-    downhill = slope(this, at.view, found.modes[:, number], ahead).ravel()
+    projected_weight = (found.modes[:, rest].T @ cross) / sigma[rest, None]
+    normal = square - projected_weight.T @ projected_weight
+    downhill = slope(system, at.view, found.modes[:, number], ahead).ravel()
     return _without(t, _without(t, normal).T), _without(t, downhill)
 
 
@@ -241,8 +242,6 @@ def _add_products(
     here: FeatureJacobian, change: FeatureJacobian, view: View, cross: Floats, square: Floats
 ) -> None:
     """Add J^T H to ``cross`` and H^T H to ``square``."""
-    from ase_sensitivity.jacobian.accumulate import mirror  # loads numba
-
     if aligned(here, change):
         column = view.column(here)
         rows = zip(here.row_blocks(column), change.row_blocks(column), strict=True)

@@ -112,7 +112,7 @@ class BandedGram:
 
 
 def _places(pairs: NeighborPairs, atoms: Ints) -> tuple[Ints, int]:
-    """Where to put each of some atoms, (n,), and how far apart a centre has what it sees."""
+    """Where to put each of some atoms, (n,), and how far apart a center has what it sees."""
     n_atoms = 1 + max(int(array.max(initial=0)) for array in (pairs.first, pairs.second, atoms))
     ones = np.ones(len(pairs.first))
     graph = scipy.sparse.csr_array((ones, (pairs.first, pairs.second)), shape=(n_atoms, n_atoms))

@@ -8,7 +8,7 @@ import numpy as np
 import scipy
 
 from ase_sensitivity.geometry.fragments import Fragment
-from ase_sensitivity.geometry.rotations import turned
+from ase_sensitivity.geometry.rotations import rotation_generators
 from ase_sensitivity.types import Floats, Ints
 
 DEPENDENT = 1e-6
@@ -68,7 +68,7 @@ def _joint_generators(pieces: Sequence[Fragment], n_atoms: int) -> Floats:
             shift[piece.atoms] = e
             motions.append(shift)
         relative = piece.positions - piece.positions.mean(axis=0)
-        turns[:, piece.atoms] = turned(relative)
+        turns[:, piece.atoms] = rotation_generators(relative)
     # Every fragment has to allow the rotation: a wire that about its axis, a crystal none.
     forbidden = np.zeros((3, 3))
     for piece in pieces:

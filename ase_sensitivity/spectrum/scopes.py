@@ -13,6 +13,7 @@ from ase import Atoms
 from ase_sensitivity.geometry.fragments import Fragment, fragments, links
 from ase_sensitivity.geometry.neighbors import NeighborPairs
 from ase_sensitivity.geometry.structure import coordinates_of
+from ase_sensitivity.jacobian.accumulate import mirror, sum_blocks
 from ase_sensitivity.jacobian.blocks import FeatureJacobian
 from ase_sensitivity.jacobian.contract import BlockJacobian, Jacobian, in_blocks
 from ase_sensitivity.jacobian.stacked import StackedJacobian
@@ -22,8 +23,6 @@ from ase_sensitivity.types import Floats, Ints
 CANCELLED = 0.1
 """The largest singular value is a measure of what is small if it is above this fraction of what is
 typical without cancellation. In ordinary cells it is: derivatives by images cancel in part only."""
-
-SCOPES = ("structure", "environment", "atom")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +47,7 @@ class Sums:
     """What singular values are compared with, from the blocks that a Jacobian is the sum of.
 
     The largest singular value does not tell what is small where blocks cancel: those of the images
-    of an atom that is a centre of inversion, or the derivatives of a norm that is always one.
+    of an atom that is a center of inversion, or the derivatives of a norm that is always one.
     """
 
     squares: float = 0.0
@@ -110,13 +109,13 @@ class View:
     atoms
         The atom of each column, of shape (n_columns,).
     displacements
-        From the centre to each column's point in Å, of shape (n_columns, 3), in environment scope.
+        From the center to each column's point in Å, of shape (n_columns, 3), in environment scope.
     trivial
         Orthonormal trivial modes of shape (3 n_columns, n_trivial).
     center
-        The centre (environment scope) or the atom (atom scope).
+        The center (environment scope) or the atom (atom scope).
     links
-        Gives the atoms that centres see, in structure scope if that is not everything.
+        Gives the atoms that centers see, in structure scope if that is not everything.
     whole
         Orthonormal rigid motions of the structure as a whole, of shape (3 n_columns, any), if it
         falls into fragments: they are among the trivial modes.
@@ -148,8 +147,6 @@ class View:
 
     def gram(self) -> Gram:
         """J^T J, and what its singular values are compared with."""
-        from ase_sensitivity.jacobian.accumulate import mirror  # loads numba
-
         n = self.n_columns
         sums = Sums()
         if not isinstance(self.jacobian, BlockJacobian):
@@ -241,8 +238,6 @@ def atom_ratios(jacobian: Jacobian) -> Floats:
 
     The cost is linear in the number of atoms, and so is the memory.
     """
-    from ase_sensitivity.jacobian.accumulate import sum_blocks  # loads numba
-
     squares, scales = np.zeros((jacobian.n_atoms, 3, 3)), np.zeros(jacobian.n_atoms)
     if not isinstance(jacobian, BlockJacobian):
         squares = np.array([jacobian.gram(np.array([n])) for n in range(jacobian.n_atoms)])
@@ -274,7 +269,7 @@ def _least_ratios(squares: Floats, scales: Floats) -> Floats:
 def environment_views(
     jacobian: Jacobian, atoms: Atoms, center: int | Ints | None
 ) -> Iterator[View]:
-    """The rows of each centre against it and every neighbour image as an independent point.
+    """The rows of each center against it and every neighbor image as an independent point.
 
     Parameters
     ----------
@@ -283,16 +278,16 @@ def environment_views(
     atoms
         The structure.
     center
-        The centre or centres wanted, by default all.
+        The center or centers wanted, by default all.
 
     Raises
     ------
     ValueError
-        If the rows cannot be told apart by centre and image.
+        If the rows cannot be told apart by center and image.
     """
     blocks = check_images(jacobian, atoms)
     if isinstance(jacobian, StackedJacobian):
-        # Rows of all parts that have the same centre belong together.
+        # Rows of all parts that have the same center belong together.
         centers = np.unique(np.concatenate([known.centers for known in jacobian.ranges]))
         for i in (centers if center is None else np.atleast_1d(center)).tolist():
             pieces = tuple(rows_of_center(part, i) for part in jacobian.parts)
@@ -305,20 +300,20 @@ def environment_views(
 
 
 def check_images(jacobian: Jacobian, atoms: Atoms) -> BlockJacobian:
-    """The Jacobian; ValueError if images of an atom that a centre sees are not kept apart."""
+    """The Jacobian; ValueError if images of an atom that a center sees are not kept apart."""
     blocks = in_blocks(jacobian, "environment scope")
     endless = not all(math.isfinite(known.reach) for known in jacobian.ranges)
     if not jacobian.per_image or (endless and atoms.pbc.any()):
         raise ValueError(
             "environment scope needs periodic images kept apart, and this Jacobian sums those that "
-            'a centre sees; use scope="structure" or scope="atom", a cell in which every centre '
+            'a center sees; use scope="structure" or scope="atom", a cell in which every center '
             "sees each atom once, or a descriptor with a block for each image"
         )
     return blocks
 
 
 def rows_of_center(part: FeatureJacobian, center: int) -> FeatureJacobian:
-    """The rows of a centre, which need not be next to each other."""
+    """The rows of a center, which need not be next to each other."""
     rows = np.flatnonzero(part.centers == center)
     if len(rows) and rows[-1] - rows[0] == len(rows) - 1:
         return part.of_rows(int(rows[0]), int(rows[-1]) + 1)
@@ -341,7 +336,7 @@ def _environment_view(
     for part in parts:
         if (part.centers < 0).any():
             raise ValueError(
-                "these features belong to the whole structure, not to centres; "
+                "these features belong to the whole structure, not to centers; "
                 'use scope="structure" or scope="atom"'
             )
     keys = np.concatenate([part.keys for part in parts])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ase_sensitivity.geometry.rotations import turned
+from ase_sensitivity.geometry.rotations import rotation_generators
+from ase_sensitivity.jacobian.accumulate import stacked_products
 from ase_sensitivity.jacobian.blocks import FeatureJacobian
 from ase_sensitivity.jacobian.contract import BlockJacobian
 from ase_sensitivity.spectrum.rigid import DEPENDENT
@@ -15,7 +16,7 @@ STACK = 2**24
 
 
 def softest_environments(jacobian: BlockJacobian) -> Ints | None:
-    """Centres whose sigma_min / sigma_max may be the smallest of all in environment scope.
+    """Centers whose sigma_min / sigma_max may be the smallest of all in environment scope.
 
     One Gram matrix gives the square of the ratio up to rounding. Whoever is within that of the
     smallest has to be looked at with care; mostly it is one.
@@ -23,7 +24,7 @@ def softest_environments(jacobian: BlockJacobian) -> Ints | None:
     Parameters
     ----------
     jacobian
-        Each centre has one row.
+        Each center has one row.
 
     Returns
     -------
@@ -57,8 +58,6 @@ def bounds_of(part: FeatureJacobian) -> tuple[Floats, Floats] | None:
     order = np.lexsort(key.T)
     if (part.centers < 0).any() or (np.diff(key[order], axis=0) == 0).all(axis=1).any():
         return None
-    from ase_sensitivity.jacobian.accumulate import stacked_products  # loads numba
-
     starts = part.bounds
     flat = part.blocks.reshape(-1)
     low, high = np.full((2, n_rows), np.inf)
@@ -98,7 +97,7 @@ def _trivial(points: Floats) -> tuple[Floats, Ints]:
     relative /= np.where(size > 0, size, 1.0)[:, None, None]
     generators = np.empty((len(points), points.shape[1], 3, 6))
     generators[..., :3] = np.eye(3)
-    generators[..., 3:] = np.moveaxis(turned(relative), 0, -1)
+    generators[..., 3:] = np.moveaxis(rotation_generators(relative), 0, -1)
     u, s, _ = np.linalg.svd(generators.reshape(len(points), -1, 6), full_matrices=False)
     independent = s > DEPENDENT * np.sqrt(points.shape[1])
     return u * independent[:, None], independent.sum(axis=1)

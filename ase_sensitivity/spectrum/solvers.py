@@ -56,7 +56,7 @@ class Spectrum:
         The largest singular value; 0 if there is none.
     scale
         What the others are compared with: `sigma_max`, or where blocks cancel, such as those of the
-        images of an atom that is a centre of inversion, a tenth of what is typical without that.
+        images of an atom that is a center of inversion, a tenth of what is typical without that.
     n_trivial
         Number of trivial modes set aside.
     n_null
@@ -263,7 +263,7 @@ def _trusted(found: Spectrum, rounding: float, null_tolerance: float) -> bool:
 
     Zeros are counted where all values are resolved.
     """
-    # Blocks may cancel altogether: every atom of a perfect fcc crystal is a centre of inversion.
+    # Blocks may cancel altogether: every atom of a perfect fcc crystal is a center of inversion.
     resolved = found.sigma_max * GRAM_LIMIT > rounding
     return resolved and found.ratio > max(GRAM_LIMIT, null_tolerance)
 

@@ -9,18 +9,20 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from ase_sensitivity.analysis import Scope, check_arguments
+from ase_sensitivity.analysis import check_arguments
 from ase_sensitivity.dataset.basis.nested import lower
 from ase_sensitivity.dataset.basis.result import BasisSize, Convergence, Total, judged
+from ase_sensitivity.dataset.descriptor import given_for
 from ase_sensitivity.dataset.evaluation import SCAN_NULL_TOLERANCE, Settings, evaluate
 from ase_sensitivity.dataset.record import FrameRecord, is_analyzed
 from ase_sensitivity.descriptors.base import Descriptor
-from ase_sensitivity.descriptors.given import given_for, with_any_basis
+from ase_sensitivity.descriptors.given import with_any_basis
 from ase_sensitivity.descriptors.quip.quip import QUIPDescriptor
 from ase_sensitivity.descriptors.soap.soap import SOAP
 from ase_sensitivity.geometry.symmetry import TOLERANCE
 from ase_sensitivity.io.reading import Frames, check_frames, read_frames
 from ase_sensitivity.io.references import Task, tasks_of, unit_factors
+from ase_sensitivity.types import Scope
 
 logger = logging.getLogger(__name__)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from ase import Atoms
 
+from ase_sensitivity.descriptors.soap.basis import normalised
 from ase_sensitivity.descriptors.soap.soap import SOAP
 from ase_sensitivity.jacobian.blocks import FeatureJacobian
 from ase_sensitivity.types import Floats
@@ -76,8 +77,6 @@ def lower(soap: SOAP, jacobian: FeatureJacobian, l_max: int) -> GivenJacobian:
         jacobian, features=jacobian.features[:, chosen], blocks=jacobian.blocks[..., chosen]
     )
     if soap.normalise:
-        from ase_sensitivity.descriptors.soap.basis import normalised
-
         starts = part.bounds
         normalised(part.features, part.blocks, starts)
     return GivenJacobian(soap, part)

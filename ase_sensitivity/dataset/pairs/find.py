@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ase_sensitivity.dataset.descriptor import given_for
 from ase_sensitivity.dataset.pairs.bounds import Bounds
 from ase_sensitivity.dataset.pairs.labels import (
     energy_conflicts,
@@ -17,7 +18,7 @@ from ase_sensitivity.dataset.pairs.search import Search
 from ase_sensitivity.dataset.pairs.surroundings import Surroundings
 from ase_sensitivity.dataset.pairs.whole_structures import whole_structures
 from ase_sensitivity.descriptors.base import Descriptor
-from ase_sensitivity.descriptors.given import Given, given_for
+from ase_sensitivity.descriptors.given import Given
 from ase_sensitivity.io.reading import Frames, check_frames, read_frames
 from ase_sensitivity.io.references import tasks_of, unit_factors
 from ase_sensitivity.validation import as_flag, as_integer, as_number
@@ -50,7 +51,7 @@ def find_pairs(
         A list or iterator of structures, or of file names with ASE's ``@`` slices. All structures
         are kept in memory, without their features.
     descriptor
-        With any rows of features. Rows of the same centre, as of its pairs, are compared as a set.
+        With any rows of features. Rows of the same center, as of its pairs, are compared as a set.
         Rows of the whole structure, and those of a periodic structure without a cutoff, make the
         whole structure one environment. Or a QUIP string as of :func:`~ase_sensitivity.scan`.
     epsilon
@@ -63,7 +64,7 @@ def find_pairs(
     energy_tolerance, force_tolerance
         Labels differ by more than this in eV per atom and in eV/Å.
     across_species
-        Compare centres of different species as well. Most models fit a function for each, and then
+        Compare centers of different species as well. Most models fit a function for each, and then
         nothing is lost if their features agree.
     max_environments
         So many are drawn at random if there are more. By default all are compared.

@@ -62,7 +62,7 @@ def jointly_lost(frames: Sequence[Bounded], descriptor: Descriptor, epsilon: flo
     descriptor
         Of the features.
     epsilon
-        Features of one part of the descriptor, about centres of one species, are the same if their
+        Features of one part of the descriptor, about centers of one species, are the same if their
         distance is at most this fraction of the larger norm.
 
     Returns

@@ -24,7 +24,7 @@ def energy_difference(around: Surroundings, i: int, j: int) -> float | None:
 
 
 def force_difference(around: Surroundings, i: int, j: int, rotation: Floats | None) -> float | None:
-    """Between the forces on two centres, the first one turned, in eV/Å."""
+    """Between the forces on two centers, the first one turned, in eV/Å."""
     first, second = around.force(i), around.force(j)
     if first is None or second is None or rotation is None:
         return None
@@ -66,7 +66,7 @@ def force_conflicts(
 ) -> list[Conflict]:
     """Copies of environments whose forces differ by more than ``tolerance`` (eV/Å) without reason.
 
-    A model's force on a centre depends on the features of its neighbours as well. So environments
+    A model's force on a center depends on the features of its neighbors as well. So environments
     have to be the same up to twice the cutoff.
     """
     found = []
@@ -85,7 +85,7 @@ def force_conflicts(
 def force_conflicts_of_structures(
     around: Surroundings, duplicates: Sequence[Pair], tolerance: float
 ) -> list[Conflict]:
-    """The same for the atoms of whole copies that are no centres, whatever a descriptor sees."""
+    """The same for the atoms of whole copies that are no centers, whatever a descriptor sees."""
     centers = set(zip(around.structure.tolist(), around.center.tolist(), strict=True))
     number = {(task.source, task.index): n for n, task in around.structures.items()}
     found = []
@@ -118,16 +118,16 @@ def force_conflicts_of_structures(
 def _least_difference(
     a: Points, b: Points, radius: float, first: Floats, second: Floats
 ) -> float | None:
-    """Of forces on two centres, over all ways to put one on the other; None if there is none."""
+    """Of forces on two centers, over all ways to put one on the other; None if there is none."""
     miss, rotation = overlay(a, b, radius, radius + BEYOND)
     if miss > SAME or rotation is None:
         return None
     numbers, points = a
     group = point_group(points, numbers, SAME)
-    turned = group.matrices @ first
+    rotation_generators = group.matrices @ first
     if group.axis is not None:  # any turn about the axis will do, after each of these
         other = rotation.T @ second
-        along = np.abs((turned - other) @ group.axis).min()
+        along = np.abs((rotation_generators - other) @ group.axis).min()
         across, rest = (np.linalg.norm(np.cross(group.axis, force)) for force in (first, other))
         return float(np.hypot(along, across - rest))
-    return float(np.linalg.norm(turned @ rotation.T - second, axis=1).min())
+    return float(np.linalg.norm(rotation_generators @ rotation.T - second, axis=1).min())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+import scipy
 
 from ase_sensitivity.dataset.pairs.surroundings import Points
 from ase_sensitivity.geometry.matching import best_match
@@ -36,7 +37,7 @@ def overlay(a: Points, b: Points, nearest: float, farthest: float) -> Overlay:
     Parameters
     ----------
     a, b
-        The points, sorted by their distance from the centre.
+        The points, sorted by their distance from the center.
     nearest, farthest
         Points beyond ``nearest`` (Å) may be left out, as they weigh nothing; where both
         environments have as many points of each species, and the gap between points in and out is
@@ -86,7 +87,7 @@ def nearest_of(
 
 
 def misses(a: Points, b: Points, nearest: float, farthest: float, delta: float) -> bool:
-    """Whether the distances from the centre alone tell that no match is as good as ``delta``."""
+    """Whether the distances from the center alone tell that no match is as good as ``delta``."""
     common = _common(a, b, nearest, farthest)
     if common is None:
         return True
@@ -126,16 +127,12 @@ def _laid(
     numbers_a: Ints, points_a: Floats, numbers_b: Ints, points_b: Floats, rotation: Floats
 ) -> Overlay:
     """The match for one orientation, each point on the nearest one."""
-    from scipy.spatial import KDTree  # loads much
-
     # Species are told apart by a fourth coordinate.
     moved = np.column_stack([points_a @ rotation.T, 100.0 * numbers_a])
     target = np.column_stack([points_b, 100.0 * numbers_b])
-    missed, image = KDTree(target).query(moved)
+    missed, image = scipy.spatial.KDTree(target).query(moved)
     if len(np.unique(image)) < len(image):
-        from scipy.optimize import linear_sum_assignment  # loads much
-
         cost = ((moved[:, None] - target) ** 2).sum(axis=2)
-        image = linear_sum_assignment(cost)[1]
+        image = scipy.optimize.linear_sum_assignment(cost)[1]
         missed = np.sqrt(cost[np.arange(len(image)), image])
     return float(missed.max()), rotation

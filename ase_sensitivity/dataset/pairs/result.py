@@ -31,7 +31,7 @@ class Place(NamedTuple):
     frame
         Number of the structure in its source.
     center
-        The atom at the centre; None for the whole structure.
+        The atom at the center; None for the whole structure.
     source
         The file, or ``"frames"`` for structures that were given as such.
     """
@@ -58,9 +58,9 @@ class Pair:
     match
         How far points of one are from those of the other in their best match over rotation,
         reflection and permutation: the largest distance, in Å. Infinite if there are other species
-        or another number of neighbours; nan where periodic structures as a whole are meant.
+        or another number of neighbors; nan where periodic structures as a whole are meant.
     force_difference
-        Between the reference forces on the two centres after that rotation, in eV/Å; None without
+        Between the reference forces on the two centers after that rotation, in eV/Å; None without
         forces or match.
     energy_difference
         Between the reference energies of two structures, in eV per atom; None for environments.
@@ -88,7 +88,7 @@ class Conflict:
     first, second
         Where.
     quantity
-        ``"energy"`` of the structures in eV per atom, or ``"force"`` on the centres in eV/Å.
+        ``"energy"`` of the structures in eV per atom, or ``"force"`` on the centers in eV/Å.
     difference
         Between the two labels.
     """
@@ -254,5 +254,5 @@ def _said(pair: Pair) -> str:
 
 def _far(match: float) -> str:
     if match == float("inf"):
-        return "other species or another number of neighbours"
+        return "other species or another number of neighbors"
     return "different as a whole" if match != match else f"{match:.3g} Å apart at best"

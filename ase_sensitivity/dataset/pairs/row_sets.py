@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+import scipy
 from ase import Atoms
 
 from ase_sensitivity.descriptors.base import Descriptor, reach_of, rows_of
@@ -53,21 +54,18 @@ class RowSet:
 
     def distance(self, other: RowSet) -> float:
         """To another one of the same shape, in the best match of their rows."""
-        from scipy.optimize import linear_sum_assignment  # loads much
-        from scipy.spatial.distance import cdist
-
         single = self.vector[: self.n_single] - other.vector[: self.n_single]
         square = float(single @ single)
         for mine, theirs in zip(self.several, other.several, strict=True):
-            costs = cdist(mine, theirs, "sqeuclidean")
-            square += float(costs[linear_sum_assignment(costs)].sum())
+            costs = scipy.spatial.distance.cdist(mine, theirs, "sqeuclidean")
+            square += float(costs[scipy.optimize.linear_sum_assignment(costs)].sum())
         return float(np.sqrt(square))
 
 
 def row_sets(descriptor: Descriptor, atoms: Atoms) -> tuple[Ints, list[RowSet]]:
-    """Centres, ascending, and the features of each.
+    """Centers, ascending, and the features of each.
 
-    The one centre is -1, the structure as a whole, if some rows belong to it, if nothing has any
+    The one center is -1, the structure as a whole, if some rows belong to it, if nothing has any
     row, or if environments have no end because the structure is periodic and the cutoff infinite.
 
     Raises

@@ -1,10 +1,11 @@
-"""The search for neighbours in feature space."""
+"""The search for neighbors in feature space."""
 
 from __future__ import annotations
 
 import logging
 
 import numpy as np
+import scipy
 
 from ase_sensitivity.dataset.pairs.labels import energy_difference, force_difference
 from ase_sensitivity.dataset.pairs.overlay import APART, Overlay, misses, overlay
@@ -17,7 +18,7 @@ from ase_sensitivity.types import Floats, Ints
 logger = logging.getLogger(__name__)
 
 IDENTICAL = 1e-3
-"""A copy of an environment with features within this fraction of epsilon has the same neighbours
+"""A copy of an environment with features within this fraction of epsilon has the same neighbors
 in feature space as the first one: they are not looked for again."""
 
 AT_ONCE = 2**12
@@ -25,7 +26,7 @@ AT_ONCE = 2**12
 
 
 class Search:
-    """Goes through the environments; each finds its neighbours in feature space.
+    """Goes through the environments; each finds its neighbors in feature space.
 
     Attributes
     ----------
@@ -40,8 +41,6 @@ class Search:
     """
 
     def __init__(self, around: Surroundings, epsilon: float, delta: float, max_pairs: int) -> None:
-        from scipy.cluster.hierarchy import DisjointSet  # loads much
-
         self.around = around
         self.epsilon = epsilon
         self.delta = delta
@@ -51,7 +50,7 @@ class Search:
         self.duplicates: list[Pair] = []
         self.copies: list[tuple[int, int]] = []
         self.stopped = False
-        self._same = DisjointSet(range(len(around)))
+        self._same = scipy.cluster.hierarchy.DisjointSet(range(len(around)))
         cutoff = reach_of(around.descriptor)
         weightless = min(cutoff * np.sqrt(epsilon / delta), cutoff / 2)
         self.reach: tuple[float, float] = (np.inf, np.inf)
@@ -60,10 +59,8 @@ class Search:
 
     def run(self, group: Ints) -> None:
         """Compare the environments of a group with each other."""
-        from scipy.spatial import KDTree  # loads much
-
         around = self.around
-        tree = KDTree(around.projected[group])
+        tree = scipy.spatial.KDTree(around.projected[group])
         identical = np.zeros(len(around), dtype=bool)
         compared: set[tuple[int, int]] = set()
         laid: dict[tuple[int, int], Overlay] = {}

@@ -28,21 +28,21 @@ KEPT = 2**28
 """Bytes of full features that are kept; others are computed again when needed."""
 
 LISTED = 256
-"""Structures whose neighbour lists are kept."""
+"""Structures whose neighbor lists are kept."""
 
 Points = tuple[Ints, Floats]
-"""Atomic numbers of shape (n,) and displacements from the centre in Å, of shape (n, 3)."""
+"""Atomic numbers of shape (n,) and displacements from the center in Å, of shape (n, 3)."""
 
 
 class Surroundings:
-    """The environments of a descriptor's centres in many structures.
+    """The environments of a descriptor's centers in many structures.
 
     Parameters
     ----------
     tasks
         Structures with their labels; read once.
     descriptor
-        Of the features: with any rows, of centres or of the structure as a whole.
+        Of the features: with any rows, of centers or of the structure as a whole.
     limit
         Environments kept at most, chosen at random from all of them; None keeps all.
     progress
@@ -53,7 +53,7 @@ class Surroundings:
     structures
         Those that have environments here, by their number in the input.
     structure, center, number
-        Of each environment the number of its structure, the atom at its centre (-1: the structure
+        Of each environment the number of its structure, the atom at its center (-1: the structure
         as a whole) and that atom's atomic number (0); each of shape (n,).
     kind
         Environments with other numbers of rows have another kind, of shape (n,); those without any
@@ -122,7 +122,7 @@ class Surroundings:
         columns = self._drawn(parts, self.n_seen if limit is None else limit)
         self.structure, self.center, self.number, self.kind, self.projected, self.norm, _ = columns
         if not any(rows for shape, *_ in self._kinds for rows, _ in shape):
-            raise ValueError(f"no atom is a centre of {descriptor!r}; check its species")
+            raise ValueError(f"no atom is a center of {descriptor!r}; check its species")
 
     def __len__(self) -> int:
         return len(self.structure)
@@ -143,7 +143,7 @@ class Surroundings:
         return features[int(np.searchsorted(centers, self.center[environment]))]
 
     def points(self, environment: int, radius: float) -> Points:
-        """The points within ``radius`` (Å) of the centre of an environment, nearest first.
+        """The points within ``radius`` (Å) of the center of an environment, nearest first.
 
         Of the structure as a whole, all points about its centroid.
         """
@@ -169,13 +169,13 @@ class Surroundings:
         return Place(structure.index, None if center < 0 else center, structure.source)
 
     def force(self, environment: int) -> Floats | None:
-        """The reference force on the centre in eV/Å, of shape (3,)."""
+        """The reference force on the center in eV/Å, of shape (3,)."""
         forces = self.structures[int(self.structure[environment])].forces
         center = int(self.center[environment])
         return None if forces is None or center < 0 else forces[center]
 
     def _read(self, number: int, task: Task) -> tuple[Ints, list[RowSet]]:
-        """Centres and features of a structure, which is put among the others."""
+        """Centers and features of a structure, which is put among the others."""
         if len(task.atoms) == 0:
             raise ValueError(task.error or "the frame has no atoms")
         centers, features = row_sets(self.descriptor, task.atoms)

@@ -27,7 +27,7 @@ BODY_ORDER = {
     "angle_3b": 3,
     "distance_Nb": 2,
 }
-"""The QUIP descriptors that have a centre and gradients, and the order of their correlations;
+"""The QUIP descriptors that have a center and gradients, and the order of their correlations;
 that of distance_Nb is its `order`."""
 
 SPECIES_AS_CENTERS = {"soap"}
@@ -39,7 +39,7 @@ CORRELATED = {
     "angle_3b": ("Z", "Z1", "Z2"),
     "distance_Nb": ("Z",),
 }
-"""Where descriptors of pairs and triplets name their elements: those of the centre and around."""
+"""Where descriptors of pairs and triplets name their elements: those of the center and around."""
 
 OF_KERNELS = {
     "add_species", "config_type_n_sparse", "covariance_type", "delta", "energy_scale", "f0",
@@ -76,7 +76,7 @@ INTEGER_RANGE = {
     "order": (2, 5),
 }
 DEFAULTS_OF_TODAY = {"soap": (1426512068, 1987654320), "distance_Nb": (1596837814, math.inf)}
-"""Versions of a GAP file with the defaults that a string has by itself. Before, soap's centres
+"""Versions of a GAP file with the defaults that a string has by itself. Before, soap's centers
 stood in the density of every species, and features had no factor (2l + 1)^(-1/2); clusters of
 distance_Nb were compact only if asked for. Later, soap has another radial basis."""
 

@@ -1,4 +1,4 @@
-"""Any QUIP descriptor with a centre and gradients, and those a GAP was fitted with."""
+"""Any QUIP descriptor with a center and gradients, and those a GAP was fitted with."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class QUIPDescriptor(Shortcuts):
         A QUIP descriptor string such as ``"soap cutoff=5 n_max=8 l_max=6 atom_sigma=0.5"``, or
         several, whose features are then seen together as a GAP sees them.
     species
-        Chemical symbols. Fills ``species_Z`` and ``n_species`` and, for soap, the centres ``Z`` and
+        Chemical symbols. Fills ``species_Z`` and ``n_species`` and, for soap, the centers ``Z`` and
         ``n_Z``, wherever a string does not give them. Without it, and without ``species_Z``, QUIP
         takes all elements for one.
     native
@@ -298,7 +298,7 @@ class QUIPDescriptor(Shortcuts):
         return scipy.linalg.block_diag(*(features for features, _ in self._rows(atoms)))
 
     def rows(self, atoms: Atoms) -> list[Rows]:
-        """Features and the atom at the centre of each row, for each string.
+        """Features and the atom at the center of each row, for each string.
 
         Raises
         ------
@@ -322,7 +322,7 @@ class QUIPDescriptor(Shortcuts):
         return parts[0] if len(parts) == 1 else StackedJacobian(parts)
 
     def stream(self, atoms: Atoms) -> Jacobian:
-        """The Jacobian, some centres at a time where it is large and that is possible.
+        """The Jacobian, some centers at a time where it is large and that is possible.
 
         Raises
         ------
@@ -333,14 +333,14 @@ class QUIPDescriptor(Shortcuts):
             return self._parts[0].stream(atoms)
         return self.jacobian(atoms)
 
-    def derivatives_of_squares(
+    def squared_jvp_gradient(
         self,
         atoms: Atoms,
         displacements: Floats,
         step: float,
         *,
         center: int | None = None,
-        both_sides: bool = True,
+        central_difference: bool = True,
     ) -> tuple[Floats, Floats] | None:
         """As that of :class:`~ase_sensitivity.SOAP`; None where QUIP would have to be asked.
 
@@ -354,8 +354,8 @@ class QUIPDescriptor(Shortcuts):
             return None
         total: tuple[Floats, Floats] | None = None
         for soap in soaps:
-            found = soap.derivatives_of_squares(
-                atoms, displacements, step, center=center, both_sides=both_sides
+            found = soap.squared_jvp_gradient(
+                atoms, displacements, step, center=center, central_difference=central_difference
             )
             if found is None:
                 return None

@@ -29,7 +29,7 @@ class Basis:
     harmonics
         The spherical harmonics.
     central
-        What the centre itself adds to the l = 0 coefficients of its species, of shape (n_max,).
+        What the center itself adds to the l = 0 coefficients of its species, of shape (n_max,).
     """
 
     n_species: int

@@ -168,7 +168,7 @@ def _by_order(basis: Basis, values: Floats) -> list[Floats]:
 def _derivatives(
     basis: Basis, vectors: Floats, species: Ints, work: tuple[Floats, ...]
 ) -> list[Floats]:
-    """Differentiate c by every neighbour: for each l, of shape (3 n, n_channels, 2 l + 1)."""
+    """Differentiate c by every neighbor: for each l, of shape (3 n, n_channels, 2 l + 1)."""
     n, size = len(vectors), basis.harmonics.size
     shape = (2, basis.n_max, basis.harmonics.l_padded)
     radial = work[1][: n * int(np.prod(shape))].reshape(n, *shape)

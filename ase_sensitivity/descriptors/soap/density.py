@@ -11,7 +11,7 @@ from ase_sensitivity.compiled.simd import fma, load, mul, scatter, splat, store,
 from ase_sensitivity.descriptors.soap.basis import Basis
 from ase_sensitivity.types import Floats
 
-# Nothing here may depend on how the centres are shared among threads, hence no fast-math: it would
+# Nothing here may depend on how the centers are shared among threads, hence no fast-math: it would
 # let the compiler reorder sums.
 OPTIONS = {"nogil": True, "error_model": "numpy"}
 INNER = OPTIONS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
@@ -54,13 +54,13 @@ def harmonics(x, y, z, inverse, position, l_max, recursion, legendre, values, at
     Parameters
     ----------
     x, y, z, inverse
-        Unit vectors and 1 / r (1/Å) of four neighbours, of shape (4,).
+        Unit vectors and 1 / r (1/Å) of four neighbors, of shape (4,).
     position, l_max, recursion
         Layout and coefficients: see Harmonics.
     legendre
         Scratch of shape (4 (l_max + 2)²,).
     values, at, size
-        Y, dY/dx, dY/dy, dY/dz of each neighbour, `size` numbers each, go to `values` from `at` on.
+        Y, dY/dx, dY/dy, dY/dz of each neighbor, `size` numbers each, go to `values` from `at` on.
     """
     rise, fall, diagonal, along, across = recursion
     n = l_max + 2
@@ -122,7 +122,7 @@ def harmonics(x, y, z, inverse, position, l_max, recursion, legendre, values, at
 def accumulate(
     coefficients, at, size, first_row, n_max, l_padded, radial_values, radial_at, values, values_at
 ):
-    """Add f_cut g_nl Y_lm of one neighbour to its species' coefficients, from `at` on."""
+    """Add f_cut g_nl Y_lm of one neighbor to its species' coefficients, from `at` on."""
     for g in range(first_row.size - 1):
         for n in range(n_max):
             amplitude = load(radial_values, radial_at + n * l_padded + 4 * g)
@@ -134,20 +134,20 @@ def accumulate(
 
 @njit(**OPTIONS)
 def expand(first, last, vectors, species, work, basis, center_species, central):
-    """Density coefficients of one centre, and what its neighbours' derivatives need.
+    """Density coefficients of one center, and what its neighbors' derivatives need.
 
     Parameters
     ----------
     first, last
-        Its neighbours are `first` to `last` - 1 in the next two.
+        Its neighbors are `first` to `last` - 1 in the next two.
     vectors, species
-        From the centre in Å, of shape (n_pairs, 3); indices of their species, of shape (n_pairs,).
+        From the center in Å, of shape (n_pairs, 3); indices of their species, of shape (n_pairs,).
     work
         Scratch: coefficients, radial values, angular values, Legendre, directions.
     basis
         Everything that does not depend on the structure; see PowerSpectrum.
     center_species, central
-        Species index of the centre (-1: none, -2: all), and its own contribution, (n_max,).
+        Species index of the center (-1: none, -2: all), and its own contribution, (n_max,).
     """
     coefficients, radial_values, angular, legendre, directions = work
     n_species, n_max, cutoff, width, per_length, degree, table, layout, recursion, smooth = basis
@@ -209,7 +209,7 @@ def expand(first, last, vectors, species, work, basis, center_species, central):
 
 
 def scratch(basis: Basis, most: int) -> tuple[Floats, ...]:
-    """Arrays that `expand` works in, for centres with up to `most` neighbours."""
+    """Arrays that `expand` works in, for centers with up to `most` neighbors."""
     most = 4 * -(-most // 4)
     size = basis.harmonics.size
     return (

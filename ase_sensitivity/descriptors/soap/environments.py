@@ -1,4 +1,4 @@
-"""The environments of the centres: who is seen from where, in the form that kernels read."""
+"""The environments of the centers: who is seen from where, in the form that kernels read."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ase_sensitivity.jacobian.blocks import FeatureJacobian
 from ase_sensitivity.types import Floats, Ints
 
 ALL_SPECIES = -2
-"""Stands for the species of a centre that contributes to every species' density."""
+"""Stands for the species of a center that contributes to every species' density."""
 
 
 @dataclass(frozen=True, eq=False)
 class Environments:
-    """Neighbours of all centres, sorted by centre.
+    """Neighbors of all centers, sorted by center.
 
     Attributes
     ----------
@@ -30,17 +30,17 @@ class Environments:
     pairs
         All pairs of atoms of the structure, seen or not.
     centers
-        Atom at the centre of each row, of shape (n_rows,).
+        Atom at the center of each row, of shape (n_rows,).
     center_species
         Index of its species, -1 if it has none of them, of shape (n_rows,).
     starts
         First pair of each row, of shape (n_rows + 1,).
     atom
-        The neighbour in each pair, of shape (n_pairs,).
+        The neighbor in each pair, of shape (n_pairs,).
     species
         Index of its species, of shape (n_pairs,).
     vectors
-        From the centre to it, in Å, of shape (n_pairs, 3).
+        From the center to it, in Å, of shape (n_pairs, 3).
     """
 
     n_atoms: int
@@ -87,7 +87,7 @@ class Environments:
         )
 
     def rows(self, start: int, stop: int) -> Environments:
-        """The environments of some centres."""
+        """The environments of some centers."""
         own = slice(self.starts[start], self.starts[stop])
         return Environments(
             self.n_atoms,
@@ -113,7 +113,7 @@ class Environments:
         return np.repeat(np.arange(len(self.centers)), np.diff(self.starts))
 
     def most(self, start: int, stop: int) -> int:
-        """The largest number of neighbours of some centres."""
+        """The largest number of neighbors of some centers."""
         return int(np.diff(self.starts[start : stop + 1]).max(initial=0))
 
     @property
@@ -123,12 +123,12 @@ class Environments:
 
     @property
     def n_blocks(self) -> int:
-        """One block per pair and one per centre."""
+        """One block per pair and one per center."""
         return len(self.atom) + len(self.centers)
 
     @cached_property
     def _labels(self) -> tuple[Ints, Ints, Floats]:
-        """Row, atom and displacement of each block; blocks of a row begin with the centre's own."""
+        """Row, atom and displacement of each block; blocks of a row begin with the center's own."""
         count = np.diff(self.starts) + 1
         neighbors = np.ones(self.n_blocks, dtype=bool)
         neighbors[self.own] = False

@@ -1,6 +1,6 @@
 """Kernel of the power spectrum and its Jacobian: contract first, then multiply by the radial part.
 
-With c the coefficients of a centre, an atom's block needs, besides its radial functions S and S',
+With c the coefficients of a center, an atom's block needs, besides its radial functions S and S',
 only A = sum_m Y_lm c_nlm and B = sum_m grad Y_lm c_nlm, and then
 d p_ab = S'_a u A_b + S_a B_b + (a <-> b): no array of derivatives of coefficients is ever formed.
 """
@@ -67,9 +67,9 @@ def _contract(coefficients, first_row, n_channels, scale, values, at, contracted
 def _differentiate(
     contracted, n_channels, n_max, s, l_padded, radial, at, unit, power, block, own, dots
 ):
-    """D p of one neighbour of species s: only entries with a or b of that species.
+    """D p of one neighbor of species s: only entries with a or b of that species.
 
-    Also subtracts it from the centre's own block and puts p . d p into `dots`.
+    Also subtracts it from the center's own block and puts p . d p into `dots`.
     """
     step = n_channels * l_padded
     n_power = (n_channels * (n_channels + 1) // 2) * l_padded
@@ -200,9 +200,9 @@ def power_spectrum(
     starts
         First pair of each row, of shape (n_rows + 1,).
     vectors, species
-        Of each pair: from the centre in Å, (n_pairs, 3); index of the neighbour's species.
+        Of each pair: from the center in Å, (n_pairs, 3); index of the neighbor's species.
     center_species, central
-        Of each row: species of the centre; what it adds itself to the l = 0 coefficients.
+        Of each row: species of the center; what it adds itself to the l = 0 coefficients.
     basis
         See density.expand.
     scale
@@ -213,7 +213,7 @@ def power_spectrum(
         Scratch arrays, see `scratch`.
     features, blocks
         Out: (n_rows, n_features) and, flat, (n_pairs + n_rows, 3, n_features), zero where no
-        neighbour has a say; each row's own block comes first.
+        neighbor has a say; each row's own block comes first.
     """
     density, power, block, own, contracted, unit, dots, total_dots = work
     coefficients, radial_values, angular = density[0], density[1], density[2]

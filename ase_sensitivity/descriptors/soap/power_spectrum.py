@@ -11,7 +11,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from ase_sensitivity.descriptors.soap import kernels, squares
+from ase_sensitivity.descriptors.soap import kernels, squared_jvp
 from ase_sensitivity.descriptors.soap.basis import Basis
 from ase_sensitivity.descriptors.soap.density import scratch
 from ase_sensitivity.descriptors.soap.environments import Environments
@@ -50,13 +50,13 @@ def power_spectrum(
     _in_shares(run, kernels.power_spectrum, environments.starts, threads)
 
 
-def derivatives_by_pairs(
+def squared_jvp_gradient(
     basis: Basis,
     environments: Environments,
     normalise: bool,
     changes: Floats,
     step: float,
-    both_sides: bool,
+    central_difference: bool,
     threads: int | None,
 ) -> Floats:
     """Derivatives of |J v|² for the power spectrum by the vectors of pairs, (m, n_pairs, 3).
@@ -67,7 +67,7 @@ def derivatives_by_pairs(
         As for the power spectrum.
     changes
         How each v changes the vectors, of shape (m, n_pairs, 3).
-    step, both_sides
+    step, central_difference
         For the differences along v, in Å; whether to take them about the middle.
     """
     forces = np.zeros_like(changes)
@@ -75,16 +75,16 @@ def derivatives_by_pairs(
 
     def run(begin: int, end: int) -> None:
         most = environments.most(begin, end)
-        squares.derivatives(
+        squared_jvp.derivatives(
             *_common(basis, environments, normalise, begin, end),
             changes,
             step,
-            both_sides,
-            squares.scratch(scratch(basis, most), n_power, len(changes), most),
+            central_difference,
+            squared_jvp.scratch(scratch(basis, most), n_power, len(changes), most),
             forces,
         )
 
-    _in_shares(run, squares.derivatives, environments.starts, threads)
+    _in_shares(run, squared_jvp.derivatives, environments.starts, threads)
     return forces
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.polynomial import chebyshev
 
 from ase_sensitivity.types import Floats
@@ -104,8 +105,6 @@ def quip_basis(cutoff: float, n_max: int, sigma: float) -> tuple[Floats, Floats]
     QUIP's basis: Gaussians of the atoms' own width at equal distances up to a radius where the
     Gaussian of an atom at the cutoff has fallen to 1e-10, orthonormalised by Cholesky.
     """
-    from scipy.special import erf  # loads much
-
     alpha = 0.5 / sigma**2
     points = np.arange(n_max) * (cutoff + sigma * np.sqrt(20.0 * np.log(10.0))) / n_max
     difference, total = points[:, None] - points, points[:, None] + points
@@ -115,7 +114,7 @@ def quip_basis(cutoff: float, n_max: int, sigma: float) -> tuple[Floats, Floats]
         (alpha * np.sqrt(np.pi))
         * np.exp(-0.5 * alpha * difference**2)
         * (1.0 + alpha * total**2)
-        * (1.0 + erf(np.sqrt(alpha / 2.0) * total))
+        * (1.0 + scipy.special.erf(np.sqrt(alpha / 2.0) * total))
     )
     try:
         factor = np.linalg.cholesky(overlap / np.sqrt(128.0 * alpha**5))
@@ -156,8 +155,6 @@ def dscribe_basis(cutoff: float, n_max: int, l_max: int, sigma: float) -> tuple[
     with the weight r² dr on the whole half line, and projected on a density of Gaussians of height
     1.
     """
-    from scipy.special import gamma
-
     if cutoff <= 1.0:
         raise ValueError(f"`cutoff` is {cutoff} but must be above 1 Å for the dscribe basis")
     end = cutoff + 10.0 * sigma
@@ -168,7 +165,7 @@ def dscribe_basis(cutoff: float, n_max: int, l_max: int, sigma: float) -> tuple[
     for order in range(l_max + 1):
         exponent = np.log(1e3 * fallen**order) / fallen**2
         power = order + 1.5
-        overlap = 0.5 * gamma(power) * (exponent[:, None] + exponent) ** -power
+        overlap = 0.5 * scipy.special.gamma(power) * (exponent[:, None] + exponent) ** -power
         values, vectors = np.linalg.eigh(overlap)
         if values[0] < 1e-14 * values[-1]:
             raise _dependent(n_max)
@@ -179,10 +176,8 @@ def dscribe_basis(cutoff: float, n_max: int, l_max: int, sigma: float) -> tuple[
 
 def _quadrature(end: float, count: int) -> tuple[Floats, Floats]:
     """Gauss points between 0 and ``end``, ascending, ``count`` or more, and their weights."""
-    from scipy.special import roots_legendre
-
     n_panels = -(-count // PANEL)
-    nodes, weights = roots_legendre(-(-count // n_panels))
+    nodes, weights = scipy.special.roots_legendre(-(-count // n_panels))
     points = (np.arange(n_panels)[:, None] + 0.5 * (nodes + 1.0)).ravel() * (end / n_panels)
     return points, np.tile(0.5 * weights * (end / n_panels), n_panels)
 
@@ -222,7 +217,7 @@ class RadialTable:
     per_length
         Number of intervals per Å.
     at_zero
-        g_n0(0) of shape (n_max,): what an atom at the centre contributes.
+        g_n0(0) of shape (n_max,): what an atom at the center contributes.
     """
 
     coefficients: Floats

@@ -6,15 +6,20 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Literal
 
+import numba
 import numpy as np
 from ase import Atoms
 
 from ase_sensitivity.descriptors.base import Rows, Shortcuts
 from ase_sensitivity.descriptors.quip.arguments import chemical_species
 from ase_sensitivity.descriptors.soap.basis import Basis
+from ase_sensitivity.descriptors.soap.bispectrum import Bispectrum, bispectrum, check_products
 from ase_sensitivity.descriptors.soap.environments import ALL_SPECIES, Environments
+from ase_sensitivity.descriptors.soap.power_spectrum import power_spectrum, squared_jvp_gradient
 from ase_sensitivity.descriptors.soap.quip_string import soap_arguments
 from ase_sensitivity.descriptors.soap.radial import check_table
+from ase_sensitivity.descriptors.soap.radial_spectrum import radial_spectrum
+from ase_sensitivity.errors import warn
 from ase_sensitivity.geometry.structure import CLOSEST, FARTHEST, check_fits, check_memory
 from ase_sensitivity.jacobian.blocks import FeatureJacobian
 from ase_sensitivity.jacobian.streamed import StreamedJacobian
@@ -32,13 +37,13 @@ CACHED = 2**20
 """The same for a single thread: what a processor's cache holds until it is used."""
 
 AT_ONCE = 16
-"""Displacements that `derivatives_of_squares` keeps all pairs' changes of."""
+"""Displacements that `squared_jvp_gradient` keeps all pairs' changes of."""
 
 
 class SOAP(Shortcuts):
     r"""Smooth overlap of atomic positions, with analytic Jacobian.
 
-    The neighbours of a centre, smeared by Gaussians, are expanded in radial functions and
+    The neighbors of a center, smeared by Gaussians, are expanded in radial functions and
     spherical harmonics, c_nlm for each species, and correlated into features that rotations leave
     alone. With the default ``radial_basis`` and ``body_order`` these are QUIP's ``soap`` features,
     element by element.
@@ -46,7 +51,7 @@ class SOAP(Shortcuts):
     Parameters
     ----------
     species
-        Chemical symbols of the neighbours seen, in the order of the features.
+        Chemical symbols of the neighbors seen, in the order of the features.
     cutoff
         Radius in Å.
     n_max, l_max
@@ -54,15 +59,15 @@ class SOAP(Shortcuts):
     atom_sigma
         Width of the Gaussians in Å.
     cutoff_transition_width
-        Å over which a neighbour fades out before the cutoff.
+        Å over which a neighbor fades out before the cutoff.
     central_weight
-        Weight of the centre's own Gaussian.
+        Weight of the center's own Gaussian.
     normalise
         Divide each feature vector by its norm. A vector of zeros stays what it is.
     centers
         Chemical symbols of the atoms that carry features; the same as ``species`` by default.
     central_reference_all_species
-        Whether the centre's own Gaussian stands in the density of every species, or only in its
+        Whether the center's own Gaussian stands in the density of every species, or only in its
         own. As in QUIP, by default with one species only.
     radial_basis
         ``"quip"``: Gaussians at equal distances, orthonormalised by Cholesky, l-independent.
@@ -82,7 +87,7 @@ class SOAP(Shortcuts):
         (1 + cos(pi t)) / 2, 0 < t < 1, whose second derivative jumps at both ends: then the forces
         of a bias do not (:class:`~ase_sensitivity.Repel`).
     threads
-        Number of threads that share the centres; by default what ``NUMBA_NUM_THREADS`` says, or
+        Number of threads that share the centers; by default what ``NUMBA_NUM_THREADS`` says, or
         one per processor. Results do not depend on it.
 
     Raises
@@ -164,7 +169,7 @@ class SOAP(Shortcuts):
 
     @property
     def species(self) -> tuple[str, ...]:
-        """Chemical symbols of the neighbours seen."""
+        """Chemical symbols of the neighbors seen."""
         return self._species
 
     @property
@@ -179,7 +184,7 @@ class SOAP(Shortcuts):
 
     @property
     def body_order(self) -> int:
-        """Nu + 1 for features that correlate nu neighbours with the centre."""
+        """Nu + 1 for features that correlate nu neighbors with the center."""
         return self._body_order
 
     @property
@@ -189,8 +194,6 @@ class SOAP(Shortcuts):
         if self._body_order == 2:
             return channels
         if self._body_order == 4:
-            from ase_sensitivity.descriptors.soap.bispectrum import Bispectrum
-
             return Bispectrum.of(channels, self._l_max).n_features
         pairs = channels * (channels + 1) // 2
         return pairs * (self._l_max + 1) + (self._radial_basis == "quip")
@@ -211,8 +214,6 @@ class SOAP(Shortcuts):
         if self._body_order == 2:
             return np.zeros(channels, dtype=np.intp)
         if self._body_order == 4:
-            from ase_sensitivity.descriptors.soap.bispectrum import Bispectrum
-
             terms = Bispectrum.of(channels, self._l_max).terms
             return np.repeat(
                 [max(term.orders) for term in terms], [len(term.chosen) for term in terms]
@@ -240,7 +241,7 @@ class SOAP(Shortcuts):
         """The same descriptor without the species that a structure lacks.
 
         Their channels are zero, whatever moves, but cost as much as others. Itself where there are
-        none, or where the centre is put into the channels of all species.
+        none, or where the center is put into the channels of all species.
         """
         present = set(atoms.symbols)
         species = tuple(symbol for symbol in self._species if symbol in present)
@@ -260,8 +261,6 @@ class SOAP(Shortcuts):
             )
         check_table(self._cutoff, self._sigma, self._n_max, self._l_max)
         if self._body_order == 4:
-            from ase_sensitivity.descriptors.soap.bispectrum import check_products
-
             check_products(len(self._species) * self._n_max, self._l_max)
 
     def __repr__(self) -> str:
@@ -285,7 +284,7 @@ class SOAP(Shortcuts):
         return {}
 
     def features(self, atoms: Atoms) -> Floats:
-        """Features of shape (n_rows, n_features), one row per centre.
+        """Features of shape (n_rows, n_features), one row per center.
 
         Raises
         ------
@@ -295,7 +294,7 @@ class SOAP(Shortcuts):
         return self._calculate(self._environments(atoms), gradients=False)[0]
 
     def rows(self, atoms: Atoms) -> list[Rows]:
-        """Features and the atom at the centre of each row; one part.
+        """Features and the atom at the center of each row; one part.
 
         Raises
         ------
@@ -306,7 +305,7 @@ class SOAP(Shortcuts):
         return [(self._calculate(environments, gradients=False)[0], environments.centers)]
 
     def jacobian(self, atoms: Atoms) -> FeatureJacobian:
-        """Features and their derivatives, one row per centre, in 1/Å times the features' unit.
+        """Features and their derivatives, one row per center, in 1/Å times the features' unit.
 
         Raises
         ------
@@ -316,7 +315,7 @@ class SOAP(Shortcuts):
         return self._jacobian(self._environments(atoms))
 
     def stream(self, atoms: Atoms) -> FeatureJacobian | StreamedJacobian:
-        """The Jacobian some centres at a time, computed when asked for, if it is large.
+        """The Jacobian some centers at a time, computed when asked for, if it is large.
 
         Raises
         ------
@@ -342,14 +341,14 @@ class SOAP(Shortcuts):
             pairs=environments.pairs,
         )
 
-    def derivatives_of_squares(
+    def squared_jvp_gradient(
         self,
         atoms: Atoms,
         displacements: Floats,
         step: float = 1e-4,
         *,
         center: int | None = None,
-        both_sides: bool = True,
+        central_difference: bool = True,
     ) -> tuple[Floats, Floats] | None:
         r"""Derivatives of \|J v\|² at fixed v, for several v, without computing the Jacobian J.
 
@@ -364,10 +363,10 @@ class SOAP(Shortcuts):
         step
             For differences along v, in Å.
         center
-            The only atom that counts as a centre; by default all that are centres.
-        both_sides
-            Whether to take differences about the middle, with an error of order ``step`` squared.
-            Those to one side, with an error of order ``step``, take little more than half the time.
+            The only atom that counts as a center; by default all that are centers.
+        central_difference
+            Whether to take central differences, with an error of order ``step`` squared. Forward
+            differences, with an error of order ``step``, take little more than half the time.
 
         Returns
         -------
@@ -397,15 +396,19 @@ class SOAP(Shortcuts):
             environments = environments.rows(start, stop)
         if self._body_order != 3:
             return None
-        from ase_sensitivity.descriptors.soap.power_spectrum import derivatives_by_pairs
-
         first, second = environments.centers[environments.row], environments.atom
         positions, strain = np.zeros_like(modes), np.empty((len(modes), 3, 3))
         for begin in range(0, len(modes), AT_ONCE):
             some = slice(begin, begin + AT_ONCE)
             changes = modes[some, second] - modes[some, first]
-            forces = derivatives_by_pairs(
-                self._basis, environments, self._normalise, changes, step, both_sides, self._threads
+            forces = squared_jvp_gradient(
+                self._basis,
+                environments,
+                self._normalise,
+                changes,
+                step,
+                central_difference,
+                self._threads,
             )
             for total, force in zip(positions[some], forces, strict=True):
                 np.add.at(total, second, force)
@@ -413,11 +416,24 @@ class SOAP(Shortcuts):
             strain[some] = np.einsum("mka,kb->mab", forces, environments.vectors)
         return positions, strain
 
+    def derivatives_of_squares(
+        self,
+        atoms: Atoms,
+        displacements: Floats,
+        step: float = 1e-4,
+        *,
+        center: int | None = None,
+        both_sides: bool = True,
+    ) -> tuple[Floats, Floats] | None:
+        """Old name of :meth:`squared_jvp_gradient`, which goes with the next release."""
+        warn("derivatives_of_squares is squared_jvp_gradient now", DeprecationWarning)
+        return self.squared_jvp_gradient(
+            atoms, displacements, step, center=center, central_difference=both_sides
+        )
+
     @property
     def _one_thread(self) -> bool:
         if self._threads is None:
-            import numba
-
             return int(numba.config.NUMBA_NUM_THREADS) == 1
         return self._threads == 1
 
@@ -457,7 +473,7 @@ class SOAP(Shortcuts):
         )
         check_fits(
             8.0 * most * (2 * self._n_max * harmonics.l_padded + 4 * harmonics.size),
-            f"the expansion of an environment of {most} neighbours",
+            f"the expansion of an environment of {most} neighbors",
             "reduce `l_max` or the cutoff",
         )
 
@@ -467,18 +483,12 @@ class SOAP(Shortcuts):
         features = np.empty((len(environments.centers), self.n_features))
         blocks = np.empty((n_blocks, 3, self.n_features))
         if self._body_order == 2:
-            from ase_sensitivity.descriptors.soap.radial_spectrum import radial_spectrum
-
             radial_spectrum(self._basis, environments, self._normalise, features, blocks)
         elif self._body_order == 3:
             # Not before now: importing numba takes longer than the rest of the package.
-            from ase_sensitivity.descriptors.soap.power_spectrum import power_spectrum
-
             power_spectrum(
                 self._basis, environments, self._normalise, features, blocks, self._threads
             )
         else:
-            from ase_sensitivity.descriptors.soap.bispectrum import bispectrum
-
             bispectrum(self._basis, environments, self._normalise, features, blocks)
         return features, blocks

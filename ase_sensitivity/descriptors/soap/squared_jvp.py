@@ -1,7 +1,7 @@
 """Kernel for how |J v|² changes with the structure, v a displacement: without any Jacobian.
 
 The derivative of one number by all positions costs little more than the number itself: once the
-density coefficients are weighted by what the features ask of them, a neighbour takes n_max products
+density coefficients are weighted by what the features ask of them, a neighbor takes n_max products
 for each (l, m), and not one for each feature.
 """
 
@@ -20,7 +20,7 @@ from ase_sensitivity.types import Floats
 
 @njit(**INNER)
 def _push(k, s, vector, moved, n_max, first_row, radial, angular, change):
-    """Add how neighbour k, of species s and at `vector`, changes the coefficients if `moved`."""
+    """Add how neighbor k, of species s and at `vector`, changes the coefficients if `moved`."""
     size, l_padded = 4 * first_row[-1], 4 * (first_row.size - 1)
     at, angular_at = s * n_max * size, k * 4 * size
     radial_at, slope_at = 2 * k * n_max * l_padded, (2 * k + 1) * n_max * l_padded
@@ -84,7 +84,7 @@ def _weighted(coefficients, first_row, n_channels, scale, weights, adjoint):
 
 @njit(**INNER)
 def _pull(k, s, vector, n_max, first_row, radial, angular, adjoint, factor, out):
-    """Add `factor` times what the weighted coefficients ask of neighbour k to `out`, (3,)."""
+    """Add `factor` times what the weighted coefficients ask of neighbor k to `out`, (3,)."""
     size, l_padded = 4 * first_row[-1], 4 * (first_row.size - 1)
     at, angular_at = s * n_max * size, k * 4 * size
     radial_at, slope_at = 2 * k * n_max * l_padded, (2 * k + 1) * n_max * l_padded
@@ -143,7 +143,7 @@ def derivatives(
     normalise,
     changes,
     step,
-    both_sides,
+    central_difference,
     work,
     forces,
 ):
@@ -159,7 +159,7 @@ def derivatives(
         As in kernels.power_spectrum.
     changes
         How each v changes the vectors, of shape (m, n_pairs, 3).
-    step, both_sides
+    step, central_difference
         For the differences along v, in Å; whether to take them about the middle.
     work
         Scratch: density and power spectrum; w of each v, and something as long; J v and J^T w up to
@@ -172,14 +172,14 @@ def derivatives(
     n_species, n_max = basis[0], basis[1]
     first_row = basis[7][0]
     n_channels, n_modes = n_species * n_max, len(changes)
-    n_sides = 2 if both_sides else 1
+    n_sides = 2 if central_difference else 1
     for row in range(begin, end):
         first, last = starts[row], starts[row + 1]
-        # First where the neighbours are, then beside it for one v after the other. All in one loop,
+        # First where the neighbors are, then beside it for one v after the other. All in one loop,
         # as what is called twice takes twice the time to compile.
         for which in range(1 + n_sides * n_modes):
             if which == 0:
-                shift, first_mode, end_mode = 0.0, 0, 0 if both_sides else n_modes
+                shift, first_mode, end_mode = 0.0, 0, 0 if central_difference else n_modes
                 factor = -2.0 / step
             else:
                 first_mode, side = divmod(which - 1, n_sides)
