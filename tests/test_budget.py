@@ -93,7 +93,7 @@ class TestObserver:
         still = Still(near_s1(0.03))
         log = io.StringIO()
         observer = SensitivityObserver(still, slow, logfile=log, budget=11.0)
-        observer._watch.budget.clock = lambda: float(slow.n_calls)
+        observer._monitor.budget.clock = lambda: float(slow.n_calls)
         return still, observer, log
 
     def test_it_says_so_once(self, observer):

@@ -135,12 +135,12 @@ def test_what_is_looked_at_closely(height, cause):
 def test_modes_that_need_no_walk(share, cause):
     """Half of the mode has to be held by symmetry, nine tenths to call it that."""
     mode = np.sqrt([[share], [1 - share], [0]])
-    projected_weight, other, nothing = np.eye(3)[:, :1], np.eye(3)[:, 1:2], np.eye(3)[:, 2:]
-    assert Monitor._harmless(mode, 0.05, lambda _: projected_weight, lambda: nothing) == cause
+    symmetric, other, nothing = np.eye(3)[:, :1], np.eye(3)[:, 1:2], np.eye(3)[:, 2:]
+    assert Monitor._harmless(mode, 0.05, lambda _: symmetric, lambda: nothing) == cause
     assert Monitor._harmless(mode, 0.05, lambda _: nothing, lambda: nothing) is None
     # What turns parts that hardly see each other is asked for next.
     expected = "fragment" if share > 0.9 else None
-    assert Monitor._harmless(mode, 0.05, lambda _: nothing, lambda: projected_weight) == expected
+    assert Monitor._harmless(mode, 0.05, lambda _: nothing, lambda: symmetric) == expected
     if share < 0.9:
         assert Monitor._harmless(mode, 0.05, lambda _: other, lambda: nothing) is None
 
@@ -423,7 +423,7 @@ class TestRecall:
 
     def test_modes_are_what_they_were(self):
         for share, holds in ((0.92, True), (0.88, False)):
-            turn = self.turned(0, 2, share)
+            turn = self.rotated(0, 2, share)
             found = self.known("incompleteness").recalled(self.atoms, self.after(turn=turn), 1)
             assert (found is not None) == holds
 
@@ -437,7 +437,7 @@ class TestRecall:
         assert self.known().recalled(self.atoms, found, 3) is None
 
     def test_modes_that_meet_may_exchange_parts(self):
-        turn = self.turned(0, 1, 0.5)
+        turn = self.rotated(0, 1, 0.5)
         ratio = self.before.singular_values[0] / self.before.singular_values[1]
         for factor, holds in ((0.95, True), (0.8, False)):
             after = self.after((1, ratio / factor, 1), turn=turn)
@@ -476,7 +476,7 @@ def test_a_diagnosis_that_fails_costs_no_singular_values(monkeypatch, tmp_path):
     def broken(self, atoms, found):
         raise ValueError("no")
 
-    monkeypatch.setattr(Monitor, "look", broken)
+    monkeypatch.setattr(Monitor, "diagnose", broken)
     log = tmp_path / "log"
     with pytest.warns(match="distance to a singular configuration could not be found"):
         observer = observed(near_s1(0.03), on_carbon(), logfile=log)

@@ -129,7 +129,7 @@ def test_what_cannot_be_locked_is_written_all_the_same(monkeypatch) -> None:
     def without(*_) -> None:
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr("ase_sensitivity.md.log.fcntl.flock", without)
+    monkeypatch.setattr("ase_sensitivity.io.line_file.fcntl.flock", without)
     dyn = Still(ammonia())
     with observed(dyn, "log") as observer:
         dyn.play(observer, 2)

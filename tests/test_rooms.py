@@ -28,7 +28,7 @@ FLOORS = [
     {"jacobian"},
     {"geometry", "io"},
     {"compiled", "linalg"},
-    {"progress", "errors", "validation", "plain_text", "types"},
+    {"progress", "errors", "validation", "plain_text", "types", "version"},
 ]
 """From top to bottom. A module imports from its own package and from floors below."""
 
@@ -41,6 +41,8 @@ def imports(path: Path) -> set[str]:
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             node.body = []
     for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {a.name for a in node.names if a.name.startswith("ase_sensitivity")}
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("ase_sensitivity"):
             for alias in node.names:
                 full = f"{node.module}.{alias.name}"

@@ -17,7 +17,6 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
-import ase_sensitivity
 from ase_sensitivity.cli.analyze import analyze
 from ase_sensitivity.cli.check import check
 from ase_sensitivity.cli.converge import converge
@@ -28,6 +27,7 @@ from ase_sensitivity.cli.report import report
 from ase_sensitivity.cli.scan import scan
 from ase_sensitivity.errors import SensitivityWarning
 from ase_sensitivity.plain_text import printable
+from ase_sensitivity.version import __version__
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        Console().print(f"ase-sensitivity {ase_sensitivity.__version__}", highlight=False)
+        Console().print(f"ase-sensitivity {__version__}", highlight=False)
         raise typer.Exit
 
 

@@ -14,6 +14,7 @@ from ase_sensitivity.dataset.pairs.joint_bound import SHOWN
 
 if TYPE_CHECKING:
     from ase_sensitivity.dataset.pairs.result import PairResult
+    from ase_sensitivity.descriptors.base import Descriptor
 
 FAILED = 1
 FORCES = ("irreducible", "joint", "slope", "net-force")
@@ -144,8 +145,12 @@ def check(
         DatabaseStore(output)  # raises before minutes of reading, not after
     types = options.type_symbols(type_map)
     seen = chosen(files, descriptor, gap, species, types)
-    labels: dict[str, Any] = {"forces_key": forces_key, "energy_key": energy_key, "units": units}
-    labels["type_map"] = types
+    labels: dict[str, Any] = {
+        "forces_key": forces_key,
+        "energy_key": energy_key,
+        "units": units,
+        "type_map": types,
+    }
     result = run(
         files, seen, store=output, quiet=json, workers=workers, scheduler=scheduler, **labels
     )
@@ -159,12 +164,7 @@ def check(
         )
     checks = _of_scan(values, given | {"failed": max_failed, "unseen": max_unseen})
     if given.keys() & {*PAIRS}:
-        from ase_sensitivity.dataset.pairs.find import find_pairs
-
-        pairs = find_pairs(list(files), seen, bound="joint" in given, **labels)
-        checks += _of_pairs(pairs, given)
-        if pairs.bound is not None and pairs.bound.n_unbounded:
-            remark(f"--max-joint: {pairs.bound.summary()}")
+        checks += _of_pairs(_found_pairs(files, seen, "joint" in given, labels), given)
     passed = all(one.passed for one in checks)
     if json:
         listed = [vars(one) | {"passed": one.passed} for one in checks]
@@ -175,6 +175,17 @@ def check(
         for note in [*result.notes, *result.besides]:
             remark(note)
     return 0 if passed else FAILED
+
+
+def _found_pairs(
+    files: Sequence[str], descriptor: Descriptor, bound: bool, labels: dict[str, Any]
+) -> PairResult:
+    from ase_sensitivity.dataset.pairs.find import find_pairs
+
+    found = find_pairs(list(files), descriptor, bound=bound, **labels)
+    if found.bound is not None and found.bound.n_unbounded:
+        remark(f"--max-joint: {found.bound.summary()}")
+    return found
 
 
 def _of_scan(found: dict[str, Any], limits: dict[str, float]) -> list[Check]:

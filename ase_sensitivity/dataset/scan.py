@@ -15,7 +15,6 @@ from pathlib import Path
 
 from ase import Atoms
 
-import ase_sensitivity
 from ase_sensitivity.analysis import check_arguments
 from ase_sensitivity.dataset.descriptor import given_for
 from ase_sensitivity.dataset.evaluation import SCAN_NULL_TOLERANCE, Settings, evaluate
@@ -32,6 +31,7 @@ from ase_sensitivity.io.reading import Frames, check_frames, read_frames
 from ase_sensitivity.io.references import Task, tasks_of, unit_factors
 from ase_sensitivity.plain_text import reason
 from ase_sensitivity.types import Scope
+from ase_sensitivity.version import __version__
 
 logger = logging.getLogger(__name__)
 
@@ -158,7 +158,7 @@ def scan(
         "forces_key": forces_key,
         "energy_key": energy_key,
         "units": units,
-        "version": ase_sensitivity.__version__,
+        "version": __version__,
     }
     kept: Store = MemoryStore(parameters)
     known: Digests = {}

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -15,7 +14,6 @@ from ase import Atoms, units
 from ase.parallel import world
 
 from ase_sensitivity.analysis import analyze, check_arguments
-from ase_sensitivity.causes.cause import CAUSES, SPURIOUS
 from ase_sensitivity.descriptors.base import Descriptor
 from ase_sensitivity.descriptors.given import Given, as_descriptor, species_in
 from ase_sensitivity.errors import (
@@ -24,19 +22,19 @@ from ase_sensitivity.errors import (
     SingularConfiguration,
     SingularWarning,
     SpeciesWarning,
-    warn,
 )
-from ase_sensitivity.io.line_file import LineFile, check_file, locked
-from ase_sensitivity.md.actions import Action, Actions, actions_by_cause, check_can_halt
-from ase_sensitivity.md.frames import FrameFile, check_is_flagged, check_path, flagged_frame
-from ase_sensitivity.md.log import check_is_log, columns, line
-from ase_sensitivity.md.threshold import CALIBRATION, QUANTILE, Threshold
+from ase_sensitivity.md.actions import Actions
+from ase_sensitivity.md.frames import flagged_frame
+from ase_sensitivity.md.log import line
+from ase_sensitivity.md.output import Output
+from ase_sensitivity.md.threshold import CALIBRATION, QUANTILE
+from ase_sensitivity.md.trigger import Trigger
 from ase_sensitivity.sensitivity import Sensitivity, not_among, said_of_pairs
 from ase_sensitivity.singular.budget import BUDGET, EXCEEDED, Budget
 from ase_sensitivity.singular.diagnosis import NOT_LOOKED_AT, Diagnosis
 from ase_sensitivity.singular.monitor import WITHIN, Monitor
 from ase_sensitivity.types import Scope
-from ase_sensitivity.validation import as_flag, as_integer, is_number
+from ase_sensitivity.validation import as_flag, as_integer
 
 logger = logging.getLogger(__name__)
 
@@ -166,9 +164,7 @@ class SensitivityObserver:
     3
     """
 
-    # For a constructor that fails before it opens them.
-    _log: LineFile | None = None
-    _frames: FrameFile | None = None
+    _output: Output | None = None  # for a constructor that fails before it opens files
 
     def __init__(
         self,
@@ -199,47 +195,47 @@ class SensitivityObserver:
         self.diagnosis: Diagnosis = NOT_LOOKED_AT
         self.halted: str | None = None
         self.error: Exception | None = None
-        self.n_calls = self.n_singular = self.n_failed = self.n_unwritten = 0
+        self.n_calls = self.n_singular = self.n_failed = 0
         self._atoms = atoms
         self.dyn: Any = _checked_dyn(dyn, self)
+        if atoms is not None and not isinstance(atoms, Atoms):
+            raise TypeError(f"`atoms` is {atoms!r} but must be an ase.Atoms or None")
+        self._k = as_integer("k", k, 1)
         self._settings: dict[str, Any] = {
             "scope": scope,
             "center": center,
             "k": k,
             "apply_constraints": apply_constraints,
         }
-        if atoms is not None and not isinstance(atoms, Atoms):
-            raise TypeError(f"`atoms` is {atoms!r} but must be an ase.Atoms or None")
-        self._k = as_integer("k", k, 1)
         self._descriptor: Descriptor = as_descriptor(descriptor, lambda: species_in([self.atoms]))
         check_arguments(self.atoms, self._descriptor, scope=scope, center=center, k=k)
-        self._patience = as_integer("patience", patience, 1)
-        if on_singular is None:
-            on_singular = "log" if scope == "environment" else "warn"
-        matter = SPURIOUS if threshold is None else tuple(CAUSES)
-        self._actions = actions_by_cause(on_singular, matter, trajectory)
-        if any("halt" in actions for actions in self._actions.values()):
-            check_can_halt(self.dyn)
         if on_failure not in ("warn", "raise"):
             raise ValueError(f'`on_failure` is {on_failure!r} but must be "warn" or "raise"')
         self._on_failure = on_failure
-        self._below = 0
-        self._stopped = False
-        self._warned: set[str] = set()
+        self._trigger = Trigger(
+            scope=scope,
+            threshold=threshold,
+            calibration=calibration,
+            quantile=quantile,
+            distance_threshold=distance_threshold,
+            patience=patience,
+            on_singular=on_singular,
+            trajectory=trajectory,
+            ratio_of=lambda frame: self._analyze(frame).ratio,
+            dyn=self.dyn,
+        )
+        self._monitor = self._started_monitor(as_flag("distance", distance), Budget(budget))
         self._unseen: tuple[str, ...] = ()
         self._masking: tuple[str, ...] = ()
-        self._threshold = Threshold(threshold, calibration, quantile, self._ratio)
-        by_cause = threshold is None or isinstance(on_singular, Mapping)
-        self._watch = self._start_watch(
-            distance_threshold, by_cause, as_flag("distance", distance), Budget(budget)
-        )
         # Opening a file empties it: only once everything else is known to be right.
-        _check_files(logfile, trajectory, comm)
-        self._log = LineFile(logfile, append, comm)
-        if trajectory is not None:
-            self._frames = FrameFile(trajectory, append, comm)
-        if header:
-            self._write_line(self._header() + (columns(k) if self._log.empty else ""))
+        self._output = Output(
+            logfile,
+            trajectory,
+            header=self._header() if header else None,
+            k=k,
+            append=append,
+            comm=comm,
+        )
 
     def __enter__(self) -> SensitivityObserver:
         return self
@@ -252,14 +248,22 @@ class SensitivityObserver:
 
     def close(self) -> None:
         """Close log and trajectory, as far as they were opened here."""
-        for file in (self._log, self._frames):
-            if file is not None:
-                file.close()
+        if self._output is not None:
+            self._output.close()
 
     def copy_log_to(self, stream: IO[str]) -> None:
         """Write every further line of the log to ``stream`` as well, on all ranks."""
-        assert self._log is not None
-        self._log.copy = stream
+        self._out.copy_log_to(stream)
+
+    @property
+    def _out(self) -> Output:
+        assert self._output is not None
+        return self._output
+
+    @property
+    def n_unwritten(self) -> int:
+        """How often a line or a frame could not be written at once."""
+        return self._out.n_unwritten
 
     @property
     def atoms(self) -> Atoms:
@@ -279,7 +283,7 @@ class SensitivityObserver:
     @property
     def threshold(self) -> float | None:
         """The ratio below which a frame is below; None if there is none, or not yet."""
-        return self._threshold.value
+        return self._trigger.threshold
 
     def __call__(self) -> None:
         """Look at the present configuration and act on it."""
@@ -288,18 +292,12 @@ class SensitivityObserver:
         self.halted = None  # the run goes on
         try:
             # A copy: a descriptor that moves atoms, or calls their calculator, changes no run.
-            found = analyze(
-                atoms.copy(),
-                self._descriptor,
-                previous=self.sensitivity,
-                each=False,
-                **self._settings,
-            )
+            found = self._analyze(atoms.copy(), previous=self.sensitivity)
         except Exception as error:
             self._failed(step, time, error)
             if self._on_failure == "raise":
                 raise
-            self._warn(
+            self._out.warn(
                 "the sensitivity could not be evaluated: see the log, or `error` of the observer",
                 EvaluationWarning,
             )
@@ -307,28 +305,34 @@ class SensitivityObserver:
         self._remark(step, found)
         found = self._diagnosed(step, atoms, found)
         self.sensitivity = found
-        state = self._state(found)
+        state = self._trigger.state(found, self.diagnosis)
         arrival = float("nan")
         if self.diagnosis.slope is not None:
             arrival = self.diagnosis.arrival(atoms.get_velocities())
-        self._write_line(line(step, time, self._k, found, state, arrival))
+        self._out.write_line(line(step, time, self._k, found, state, arrival))
         if state == "calibrating":
-            self._calibrate(found.ratio)
+            remark = self._trigger.calibrate(found.ratio)
+            if remark is not None:
+                self._out.write_line(f"# {remark}\n")
         if state == "singular":
             self.n_singular += 1
-            self._act(atoms, found, step, time)
+            self._out.record(lambda: flagged_frame(atoms, found, step, time))
+            self._act(atoms, found, step)
+
+    def _analyze(self, atoms: Atoms, previous: Sensitivity | None = None) -> Sensitivity:
+        return analyze(atoms, self._descriptor, previous=previous, each=False, **self._settings)
 
     def _diagnosed(self, step: int, atoms: Atoms, found: Sensitivity) -> Sensitivity:
         """The result with distance and cause, as far as there is a reason to look for them."""
         before, self.diagnosis = self.diagnosis, NOT_LOOKED_AT
-        if self._watch is None:
+        if self._monitor is None:
             return found
         try:
-            self.diagnosis = self._watch.diagnose(atoms, found)
+            self.diagnosis = self._monitor.diagnose(atoms, found)
         except Exception as error:  # singular values are there all the same
             self.error = error
             logger.info("no distance could be found: %s: %s", type(error).__name__, error)
-            self._warn(
+            self._out.warn(
                 "the distance to a singular configuration could not be found: "
                 "see `error` of the observer",
                 EvaluationWarning,
@@ -336,8 +340,8 @@ class SensitivityObserver:
         known = self.diagnosis
         if known.how == "skipped":
             if before.how != "skipped":
-                self._write_line(f"# step {step}: not looked for: {self._watch.budget}\n")
-            self._warn(EXCEEDED, CostWarning)
+                self._out.write_line(f"# step {step}: not looked for: {self._monitor.budget}\n")
+            self._out.warn(EXCEEDED, CostWarning)
         if math.isnan(known.distance):
             return found
         return replace(found, distance=known.distance, approaching=known.cause)
@@ -345,12 +349,12 @@ class SensitivityObserver:
     def _remark(self, step: int, found: Sensitivity) -> None:
         """Say in the log what the numbers cannot: pair terms, and elements that are not known."""
         if found.masking and found.masking != self._masking:
-            self._write_line(f"# {said_of_pairs(found.masking)}\n")
+            self._out.write_line(f"# {said_of_pairs(found.masking)}\n")
         self._masking = found.masking or self._masking
         unseen = found.unseen
         if unseen and unseen != self._unseen:
-            self._write_line(f"# step {step}: {not_among(unseen)}\n")
-            self._warn(
+            self._out.write_line(f"# step {step}: {not_among(unseen)}\n")
+            self._out.warn(
                 "elements are not among the species of the descriptor: "
                 "see the log, or `sensitivity` of the observer",
                 SpeciesWarning,
@@ -362,48 +366,12 @@ class SensitivityObserver:
         get_time = getattr(self.dyn, "get_time", None)
         return float("nan") if get_time is None else get_time() / units.fs
 
-    def _state(self, found: Sensitivity) -> str:
-        if self._threshold.calibrating:
-            return "calibrating"
-        if not self._is_below(found):
-            self._below, self._stopped = 0, False
-            return "ok"
-        self._below += 1
-        return "singular" if self._below >= self._patience else "below"
-
-    def _is_below(self, found: Sensitivity) -> bool:
-        if self.threshold is not None:
-            return found.ratio < self.threshold
-        return self._within is not None and self.diagnosis.matters(self._within, self._actions)
-
-    def _actions_now(self, found: Sensitivity) -> tuple[Action, ...]:
-        """Those for the cause; all there are if no cause is looked at."""
-        if found.approaching is None and self._by_cause:
-            return ()
-        return self._actions.get(found.approaching or SPURIOUS[0], ())
-
-    def _calibrate(self, ratio: float) -> None:
-        if self._threshold.learn(ratio):
-            calls = f"the first {self._threshold.n_calls} calls"
-            self._write_line(f"# threshold={self.threshold:.6e} from {calls}\n")
-
-    def _act(self, atoms: Atoms, found: Sensitivity, step: int, time: float) -> None:
-        if self._frames is not None:
-            frames = self._frames
-            self._write(lambda: frames.write(flagged_frame(atoms, found, step, time)))
-        what = f"sigma_min / sigma_max = {found.ratio:.3e}"
-        if self.threshold is not None:
-            what += f" is below {self.threshold:.3e}"
-        if found.approaching is not None:
-            what += f", {found.approaching} at {found.distance:.4f} Å"
-        reason = (
-            f"step {step}: {what} ({self._below} consecutive calls), "
-            f"atom {found.worst_atom} moves most"
-        )
+    def _act(self, atoms: Atoms, found: Sensitivity, step: int) -> None:
+        reason = f"step {step}: {self._trigger.reason(found)}"
         logger.info(reason)
-        actions = self._actions_now(found)
+        actions = self._trigger.actions(found.approaching)
         if "warn" in actions:
-            self._warn(
+            self._out.warn(
                 "the run is near a singular configuration of its descriptor: "
                 "see the log, or `sensitivity` of the observer",
                 SingularWarning,
@@ -411,15 +379,12 @@ class SensitivityObserver:
         for action in actions:
             if callable(action):
                 action(found, atoms, step)
-        if self._stopped:
+        if not {"raise", "halt"}.intersection(actions) or not self._trigger.stops():
             return
         if "raise" in actions:
-            self._stopped = True
             raise SingularConfiguration(reason, found, atoms.copy(), step)
-        if "halt" in actions:
-            self._stopped = True
-            self.halted = reason
-            self.dyn.max_steps = self.dyn.nsteps
+        self.halted = reason
+        self.dyn.max_steps = self.dyn.nsteps
 
     def _failed(self, step: int, time: float, error: Exception) -> None:
         self.n_failed += 1
@@ -429,50 +394,17 @@ class SensitivityObserver:
         level = logging.WARNING if self.n_failed == 1 else logging.INFO
         logger.log(level, "step %d: the evaluation failed: %s", step, reason)
         text = line(step, time, self._k, None, "failed")
-        self._write_line(f"# step {step}: {reason}\n{text}")
-
-    def _write_line(self, text: str) -> None:
-        log = self._log
-        assert log is not None
-        self._write(lambda: log.write(text))
-
-    def _write(self, write: Callable[[], None]) -> None:
-        """Write, and go on if that fails: the run is worth more than its log."""
-        try:
-            write()
-        except Exception as error:
-            self.n_unwritten += 1
-            level = logging.ERROR if self.n_unwritten == 1 else logging.INFO
-            logger.log(level, "a result could not be written: %s", error)
-            self._warn("a result of the observer could not be written", EvaluationWarning)
-
-    def _warn(self, message: str, category: type[Warning]) -> None:
-        """Warn once.
-
-        Python's own memory of what it has shown does not survive `warnings.catch_warnings`, which
-        a calculator may use at every step.
-        """
-        if message not in self._warned:
-            self._warned.add(message)
-            warn(message, category)
+        self._out.write_line(f"# step {step}: {reason}\n{text}")
 
     def _header(self) -> str:
         settings = ", ".join(f"{name}={value}" for name, value in self._settings.items())
         described = " ".join(repr(self._descriptor).split())
-        threshold = "auto" if self._threshold.n_calls else self.threshold
-        limits = f"threshold={threshold}, distance_threshold={self._within}"
-        return f"# {described}\n# {settings}, {limits}\n"
+        return f"# {described}\n# {settings}, {self._trigger}\n"
 
-    def _start_watch(
-        self, within: float | None, by_cause: bool, always: bool, budget: Budget
-    ) -> Monitor | None:
-        if within is not None and (not is_number(within) or not 0 < within < math.inf):
-            raise ValueError(
-                f"`distance_threshold` is {within!r} but must be a positive number or None"
-            )
-        self._within = within
-        self._by_cause = by_cause
-        if not always and (within is None or not by_cause):
+    def _started_monitor(self, always: bool, budget: Budget) -> Monitor | None:
+        """What looks for distance and cause, if somebody asks for these."""
+        within = self._trigger.within
+        if not always and (within is None or not self._trigger.by_cause):
             return None
         return Monitor(
             self._descriptor,
@@ -482,9 +414,6 @@ class SensitivityObserver:
             apply_constraints=self._settings["apply_constraints"],
             budget=budget,
         )
-
-    def _ratio(self, frame: Atoms) -> float:
-        return analyze(frame, self._descriptor, each=False, **self._settings).ratio
 
     def __repr__(self) -> str:
         return f"SensitivityObserver({self.n_calls} calls, {self.n_singular} singular)"
@@ -504,23 +433,3 @@ def _checked_dyn(dyn: Any, observer: SensitivityObserver) -> Any:
             over.close()
 
     return weakref.proxy(dyn, close)
-
-
-def _check_files(logfile: object, trajectory: Any, comm: object) -> None:
-    check_file(logfile)
-    if trajectory is not None:
-        check_path(trajectory)
-        if isinstance(logfile, str | os.PathLike) and _same(logfile, trajectory):
-            raise ValueError(f"`logfile` and `trajectory` are both {str(logfile)!r}")
-    for file in (logfile, trajectory):  # neither is emptied if the other one is in use
-        if isinstance(file, str | os.PathLike) and file != "-" and os.path.isfile(file):
-            os.close(locked(file))
-    check_is_log(logfile)
-    if trajectory is not None:
-        check_is_flagged(trajectory)
-    if not hasattr(comm, "rank"):
-        raise TypeError(f"`comm` is {comm!r} but must be an MPI communicator such as ASE's `world`")
-
-
-def _same(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
-    return os.path.realpath(one) == os.path.realpath(other)

@@ -10,11 +10,11 @@ import os
 from importlib import resources
 from pathlib import Path
 
-import ase_sensitivity
 from ase_sensitivity.dataset.result import ScanResult, check_result
 from ase_sensitivity.report.contents import contents
 from ase_sensitivity.report.verdict import verdict
 from ase_sensitivity.validation import as_number
+from ase_sensitivity.version import __version__
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ def render(
     return template.render(
         title=title,
         subtitle=f"{len(rows)} frames of {listed}" if rows else "no frames",
-        version=ase_sensitivity.__version__,
+        version=__version__,
         verdict=verdict(result.totals, str(result.parameters.get("scope"))),
         parameters=[(name, str(value)) for name, value in result.parameters.items()],
         css=safe((files / "report.css").read_text(encoding="utf-8")),

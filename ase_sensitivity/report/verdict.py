@@ -44,36 +44,37 @@ def verdict(found: Summary, scope: str = "structure") -> Verdict:
     scope
         Of the scan: what a small ratio means depends on it.
     """
-    done, blind = found.n_analyzed, found.n_spurious
-    if not done:
+    if not found.n_analyzed:
         text = "No frame could be analyzed." if found.n_frames else "There are no frames."
         return Verdict("bad", text, tuple(_failures(found)))
-    irreducible = found.rms("irreducible_force_error")
-    soft = found.n_soft and scope == "structure"
-    masked = _masked(found)
-    lost = irreducible is not None and irreducible >= LARGE_LOSS
-    if lost:
-        headline = (
+    level, headline = _headline(found, scope)
+    sentences = [*_of_causes(found, scope), *_of_forces(found), *_alone(found), *_failures(found)]
+    return Verdict(level, headline, tuple(text[0].upper() + text[1:] for text in sentences))
+
+
+def _headline(found: Summary, scope: str) -> tuple[str, str]:
+    """Level and headline: the worst that was found."""
+    irreducible, blind = found.rms("irreducible_force_error"), found.n_spurious
+    if irreducible is not None and irreducible >= LARGE_LOSS:
+        return "bad", (
             f"No model on these features can have a force error below {irreducible:.3g} eV/Å."
         )
-    elif blind:
-        headline = f"The features are blind to some motion in {_frames(blind, done)}"
-        headline += "." if irreducible is None else "; the forces lost with it are small."
-    elif masked:
-        headline = f"Pair terms mask that {', '.join(masked)} alone is blind to some motion."
-    elif found.n_failed:
-        headline = (
+    if blind:
+        text = f"The features are blind to some motion in {_frames(blind, found.n_analyzed)}"
+        lost = "." if irreducible is None else "; the forces lost with it are small."
+        return "attention", text + lost
+    if masked := _masked(found):
+        return "attention", (
+            f"Pair terms mask that {', '.join(masked)} alone is blind to some motion."
+        )
+    if found.n_failed:
+        return "attention", (
             "The features see every motion that matters, but "
             f"{_frames(found.n_failed, found.n_frames)} could not be analyzed."
         )
-    elif soft:
-        headline = "The features see every motion that matters, some of them hardly."
-    else:
-        headline = "The features see every motion that matters."
-    doubtful = blind or masked or found.n_failed or soft
-    level = "bad" if lost else "attention" if doubtful else "good"
-    sentences = [*_of_causes(found, scope), *_of_forces(found), *_alone(found), *_failures(found)]
-    return Verdict(level, headline, tuple(text[0].upper() + text[1:] for text in sentences))
+    if found.n_soft and scope == "structure":
+        return "attention", "The features see every motion that matters, some of them hardly."
+    return "good", "The features see every motion that matters."
 
 
 def _of_causes(found: Summary, scope: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""How near a run is to something singular, and whether that matters: as little work as will do."""
+"""The distance of a run to singular configurations and their causes, with little work."""
 
 from __future__ import annotations
 
@@ -62,18 +62,17 @@ Estimates are too low rather than too high (:doc:`/approach`)."""
 
 
 @dataclass(frozen=True, eq=False)
-class _Asked:
-    """Modes that were asked for their distance.
+class _Lowest:
+    """The lowest modes of a system, with estimates of their distances.
 
     Attributes
     ----------
     modes, sigma
         Of shape (m, 3 n_columns), and their singular values.
     nearby
-        What they said.
+        Their distances to first order.
     here
-        The configuration with its complete spectrum, whose lowest modes they are; None if that was
-        not needed.
+        The system with its complete spectrum; None if the estimate did without.
     """
 
     modes: Floats
@@ -85,6 +84,23 @@ class _Asked:
     def distance(self) -> float:
         """The smallest distance in Å."""
         return float(self.nearby.distances.min(initial=np.inf))
+
+    def relative_slope(self, system: System, number: int) -> Floats | None:
+        """Derivative of a singular value by the points, relative to it; None where it is zero."""
+        if self.nearby.singular:
+            return None
+        slope = np.zeros((len(system.start), 3))
+        slope[system.moving] = self.nearby.slopes[number] / self.sigma[number]
+        return slope
+
+
+@dataclass(frozen=True)
+class _Explanation:
+    """Why a mode is small: its number, the cause if one is known, and how far a walk went (Å)."""
+
+    number: int
+    cause: str | None = None
+    walked: float | None = None
 
 
 class Monitor:
@@ -137,7 +153,7 @@ class Monitor:
         found
             Its sensitivity.
         """
-        if not np.array_equal(atoms.numbers, self._numbers):  # of others nothing is learnt
+        if not np.array_equal(atoms.numbers, self._numbers):  # another system
             self._steepest, self._known, self._numbers = np.inf, None, atoms.numbers.copy()
         self.budget.begin()
         with threads_for(3 * len(atoms)):
@@ -148,75 +164,82 @@ class Monitor:
             if self._n_skipped % REFRESH == 0:  # something else may have kept the machine busy
                 self.budget.cost = None
         if found.n_apart and diagnosis.cause in (None, *EXPECTED):
-            # Nobody sees them move against each other: singular as it is.
+            # No center sees these fragments move against each other: singular as it is.
             return replace(diagnosis, distance=0.0, cause="fragment", slope=None)
         return diagnosis
 
     def _diagnose(self, atoms: Atoms, found: Sensitivity) -> Diagnosis:
         if len(found.modes) == 0:
             return NOT_LOOKED_AT
-        # Small cells have steep values, large ones flat ones: learn from the run what is small.
-        limit = min(self._suspicious, STEEPER * self._steepest * NEAR * self._within)
-        if not (found.ratio < limit or self._always):
+        if not self._is_suspicious(found):
             self._known = None
             return NOT_LOOKED_AT
-        known = self._known
-        n_suspects = self._suspects(found)
-        recalled = None if known is None else known.recalled(atoms, found, n_suspects)
+        recalled = None
+        if self._known is not None:
+            recalled = self._known.recalled(atoms, found, self._n_suspicious(found))
         if recalled is not None and not self._always:
             return recalled
         fixed = fixed_atoms(atoms) if self._apply_constraints else None
-        # A descriptor may do to a copy what it likes.
+        # A copy, which the descriptor may change.
         system = system_of(atoms.copy(), self._descriptor, self._scope, found.center, fixed)
-        asked = self._asked_quickly(system, found) or self._asked(system, found)
-        if asked is None:
+        lowest = self._lowest(system, found, closely=recalled is None)
+        if lowest is None:
             return recalled or NOT_LOOKED_AT
-        if recalled is None and asked.distance <= NEAR * self._within and asked.here is None:
-            asked = self._asked(system, found) or asked  # a closer look takes the complete spectrum
-        if not asked.nearby.singular:
-            steepest = float((asked.sigma / asked.nearby.distances).max()) / found.scale
-            before = self._steepest if np.isfinite(self._steepest) else 0.0
-            self._steepest = max(before, steepest)
+        self._learn(lowest, found.scale)
         if recalled is not None:
-            slope = _relative_slope(system, asked, asked.nearby.nearest)
-            return Diagnosis(asked.distance, recalled.cause, slope, system.points, "known")
-        number, cause, distance, how = asked.nearby.nearest, None, asked.distance, "estimate"
-        if asked.here is not None and distance <= NEAR * self._within:
-            number, cause, walked = self._cause(system, asked.here, asked.nearby)
-            how = "filter" if walked is None else "walk"
-            distance = float(asked.nearby.distances[number]) if walked is None else walked
-        slope = _relative_slope(system, asked, number)
-        diagnosis = Diagnosis(distance, cause, slope, system.points, how)
-        logger.debug("%s: %s at %.3f Å", how, cause, distance)
-        order = np.argsort(system.points, kind="stable")
-        self._known = Remembered(
-            diagnosis,
-            number,
-            modes=np.array([system.shift(mode)[order] for mode in asked.modes]),
-            values=asked.sigma,
-            n_null=found.n_null,
-            center=found.center,
-            cutoff=reach_of(self._descriptor),
-            atoms=atoms.copy(),
-            slack=max(distance - self._within, self._within / 4) if cause is None else 0.0,
-        )
+            slope = lowest.relative_slope(system, lowest.nearby.nearest)
+            return replace(recalled, distance=lowest.distance, slope=slope, points=system.points)
+        number, diagnosis = self._new_diagnosis(system, lowest)
+        self._remember(atoms, found, system, lowest, number, diagnosis)
         return diagnosis
 
-    def _asked(self, system: System, known: Sensitivity) -> _Asked | None:
-        """Ask the lowest modes for their distance; None if there is no time."""
-        lowest = LOWEST if self._always else self._suspects(known)
-        if not self.budget.allows(1 if known.n_null else 1 + lowest):
+    def _is_suspicious(self, found: Sensitivity) -> bool:
+        """Whether the ratio is small for this run.
+
+        Singular values are steep in small cells and flat in large ones: the run tells.
+        """
+        limit = min(self._suspicious, STEEPER * self._steepest * NEAR * self._within)
+        return found.ratio < limit or self._always
+
+    def _n_suspicious(self, found: Sensitivity | Spectrum) -> int:
+        """How many of the lowest modes are suspicious, from one to `LOWEST`."""
+        limit = self._suspicious * found.scale
+        return int(np.clip((found.singular_values < limit).sum(), 1, LOWEST))
+
+    def _learn(self, lowest: _Lowest, scale: float) -> None:
+        """Keep the largest ratio per Å of distance of the run."""
+        if lowest.nearby.singular:
+            return
+        steepest = float((lowest.sigma / lowest.nearby.distances).max()) / scale
+        before = self._steepest if np.isfinite(self._steepest) else 0.0
+        self._steepest = max(before, steepest)
+
+    def _lowest(self, system: System, found: Sensitivity, closely: bool) -> _Lowest | None:
+        """The lowest modes; with their complete spectrum if they are near and that is asked for.
+
+        None if there is no time.
+        """
+        quick = self._lowest_quickly(system, found)
+        if quick is None:
+            return self._lowest_by_jacobians(system, found)
+        if closely and quick.distance <= NEAR * self._within:
+            return self._lowest_by_jacobians(system, found) or quick
+        return quick
+
+    def _lowest_by_jacobians(self, system: System, known: Sensitivity) -> _Lowest | None:
+        n_modes = LOWEST if self._always else self._n_suspicious(known)
+        if not self.budget.allows(1 if known.n_null else 1 + n_modes):
             return None
         here = self.budget.measured(lambda: point_at(system, system.start))
         found = here.found
-        lowest = LOWEST if self._always else self._suspects(found)
-        if not found.n_null and not self.budget.allows(lowest):
+        n_modes = LOWEST if self._always else self._n_suspicious(found)
+        if not found.n_null and not self.budget.allows(n_modes):
             return None
-        nearby = estimate(system, here, lowest)
-        return _Asked(found.modes.T[:lowest], found.singular_values[:lowest], nearby, here)
+        nearby = estimate(system, here, n_modes)
+        return _Lowest(found.modes.T[:n_modes], found.singular_values[:n_modes], nearby, here)
 
-    def _asked_quickly(self, system: System, found: Sensitivity) -> _Asked | None:
-        """The same without any Jacobian, where the modes known already and the descriptor allow."""
+    def _lowest_quickly(self, system: System, found: Sensitivity) -> _Lowest | None:
+        """Without any Jacobian, where the known modes and the descriptor allow it."""
         n_values = found.n_coordinates - found.n_trivial
         known = (
             found.n_null == 0
@@ -225,58 +248,104 @@ class Monitor:
         )
         if not known:
             return None
-        lowest = LOWEST if self._always else self._suspects(found)
-        modes, sigma = found.modes[:lowest, system.moving], found.singular_values[:lowest]
+        n_modes = LOWEST if self._always else self._n_suspicious(found)
+        modes, sigma = found.modes[:n_modes, system.moving], found.singular_values[:n_modes]
         modes = modes.reshape(len(modes), -1)
         nearby = quick_estimate(system, system.start, modes, sigma)
-        return None if nearby is None else _Asked(modes, sigma, nearby, None)
+        return None if nearby is None else _Lowest(modes, sigma, nearby, None)
 
-    def _cause(
-        self, system: System, here: Point, nearby: Estimate
-    ) -> tuple[int, str | None, float | None]:
-        """A mode, the cause, and the distance if a walk gave one.
+    def _new_diagnosis(self, system: System, lowest: _Lowest) -> tuple[int, Diagnosis]:
+        """The number of the mode that matters most, and the diagnosis."""
+        reason, how = _Explanation(lowest.nearby.nearest), "estimate"
+        distance = lowest.distance
+        if lowest.here is not None and distance <= NEAR * self._within:
+            reason = self._explanation(system, lowest.here, lowest.nearby)
+            how = "filter" if reason.walked is None else "walk"
+            distance = float(lowest.nearby.distances[reason.number])
+            distance = distance if reason.walked is None else reason.walked
+        logger.debug("%s: %s at %.3f Å", how, reason.cause, distance)
+        slope = lowest.relative_slope(system, reason.number)
+        return reason.number, Diagnosis(distance, reason.cause, slope, system.points, how)
 
-        Something benign may be next to something that is not: all modes that are near are asked.
+    def _remember(
+        self,
+        atoms: Atoms,
+        found: Sensitivity,
+        system: System,
+        lowest: _Lowest,
+        number: int,
+        diagnosis: Diagnosis,
+    ) -> None:
+        order = np.argsort(system.points, kind="stable")
+        slack = max(diagnosis.distance - self._within, self._within / 4)
+        self._known = Remembered(
+            diagnosis,
+            number,
+            modes=np.array([system.shift(mode)[order] for mode in lowest.modes]),
+            values=lowest.sigma,
+            n_null=found.n_null,
+            center=found.center,
+            cutoff=reach_of(self._descriptor),
+            atoms=atoms.copy(),
+            slack=slack if diagnosis.cause is None else 0.0,
+        )
+
+    def _explanation(self, system: System, here: Point, nearby: Estimate) -> _Explanation:
+        """The first mode whose cause matters, otherwise the nearest mode that has a cause.
+
+        A harmless configuration may be next to one that matters: all near modes are looked at.
         """
         if nearby.singular:
-            return 0, label(system, here, here.found.modes[:, : here.found.n_null]), 0.0
+            return _Explanation(
+                0, label(system, here, here.found.modes[:, : here.found.n_null]), 0.0
+            )
         order = np.argsort(nearby.distances, kind="stable").tolist()
-        first: tuple[int, str | None, float | None] = order[0], None, None
-        # The same for all modes, and needed for some only.
-        space = cache(partial(harmless, system, here, blind=BLIND_NEARBY))
+        near = [number for number in order if nearby.distances[number] <= NEAR * self._within]
+        nearest = _Explanation(order[0])
+        # The same spaces for all modes, and needed for some only.
+        symmetric = cache(partial(harmless, system, here, blind=BLIND_NEARBY))
         near_fragments = cache(partial(near_fragment_modes, system, here))
-        explained: list[tuple[float, Floats]] = []
-        for number in order:
-            if nearby.distances[number] > NEAR * self._within:
-                break
+        ends: list[tuple[float, Floats]] = []  # harmless ends of walks: distance, null vectors
+        for number in near:
             distance = float(nearby.distances[number])
             mode = here.found.modes[:, [number]]
-            # Where it is low, an estimate is by a factor of two.
+            # An estimate that is too low is so by a factor of two at most.
             if any(
-                far <= 2 * distance and projected_weight(mode, ends) > EXPLAINED_NEAR
-                for far, ends in explained
+                far <= 2 * distance and projected_weight(mode, null) > EXPLAINED_NEAR
+                for far, null in ends
             ):
                 continue
-            cause, walked = self._harmless(mode, distance, space, near_fragments), None
-            if cause is None:
-                if not self.budget.allows(WALK):
+            reason = _Explanation(number, self._harmless(mode, distance, symmetric, near_fragments))
+            if reason.cause is None:
+                walked = self._explained_by_walk(system, here, number)
+                if walked is None:
                     continue
-                went = self._walk(system, here, number, CLOSE_ENOUGH)
-                if not went.arrived:
-                    continue
-                cause, walked = cause_of(system, here, went), went.distance
-                if cause not in EXPECTED:  # of which kind only the exact geometry tells
-                    exact = self._walk(system, here, number, EXACT)
-                    apart = exact.end.atoms.positions - went.end.atoms.positions
-                    if exact.arrived and np.linalg.norm(apart) < NEARBY[0]:
-                        cause = cause_of(system, here, exact)
-                if cause not in EXPECTED and walked <= self._within:
-                    return number, cause, walked
+                went, cause = walked
+                reason = _Explanation(number, cause, went.distance)
                 if cause in EXPECTED:
-                    explained.append((walked, vanishing(went)))
-            if first[1] is None:
-                first = number, cause, walked
-        return first
+                    ends.append((went.distance, vanishing(went)))
+                elif went.distance <= self._within:
+                    return reason
+            if nearest.cause is None:
+                nearest = reason
+        return nearest
+
+    def _explained_by_walk(
+        self, system: System, here: Point, number: int
+    ) -> tuple[Walk, str] | None:
+        """A walk along a mode and the cause at its end; None if it did not arrive."""
+        if not self.budget.allows(WALK):
+            return None
+        went = self._walk(system, here, number, CLOSE_ENOUGH)
+        if not went.arrived:
+            return None
+        cause = cause_of(system, here, went)
+        if cause not in EXPECTED:  # only the exact geometry tells the kind
+            exact = self._walk(system, here, number, EXACT)
+            apart = exact.end.atoms.positions - went.end.atoms.positions
+            if exact.arrived and np.linalg.norm(apart) < NEARBY[0]:
+                cause = cause_of(system, here, exact)
+        return went, cause
 
     def _walk(self, system: System, here: Point, number: int, arrived: float) -> Walk:
         reach = 2 * NEAR * self._within
@@ -287,27 +356,13 @@ class Monitor:
     def _harmless(
         mode: Floats,
         distance: float,
-        space: Callable[[float], Floats],
+        symmetric: Callable[[float], Floats],
         near_fragments: Callable[[], Floats],
     ) -> str | None:
-        """The cause of a mode if it is seen to be harmless without a walk."""
+        """The cause of a mode that is seen to be harmless without a walk; None for all others."""
         if projected_weight(mode, near_fragments()) > EXPLAINED:
             return "fragment"
-        score = projected_weight(mode, space(as_far(distance)))
-        if score >= EXPLAINED_NEAR:
-            return "symmetry" if score > EXPLAINED else "near-symmetric"
+        weight = projected_weight(mode, symmetric(as_far(distance)))
+        if weight >= EXPLAINED_NEAR:
+            return "symmetry" if weight > EXPLAINED else "near-symmetric"
         return None
-
-    def _suspects(self, found: Sensitivity | Spectrum) -> int:
-        """How many modes are suspicious, as far as they are asked."""
-        limit = self._suspicious * found.scale
-        return int(np.clip((found.singular_values < limit).sum(), 1, LOWEST))
-
-
-def _relative_slope(system: System, asked: _Asked, number: int) -> Floats | None:
-    """Derivative of a singular value by the points, relative to it; None where it is zero."""
-    if asked.nearby.singular:
-        return None
-    slope = np.zeros((len(system.start), 3))
-    slope[system.moving] = asked.nearby.slopes[number] / asked.sigma[number]
-    return slope

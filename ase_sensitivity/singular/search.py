@@ -194,12 +194,8 @@ def find_singular(
         as_integer(name, count, 1)
     for name, value in (("displacement", displacement), ("min_distance", min_distance)):
         as_number(name, value, "positive")
-    for name, given, needed in (
-        ("calculator", calculator, "get_potential_energy"),
-        ("callback", callback, "__call__"),
-    ):
-        if given is not None and (isinstance(given, type) or not hasattr(given, needed)):
-            raise TypeError(f"`{name}` is {given!r}, which has no `{needed}`")
+    _check_has("calculator", calculator, "get_potential_energy")
+    _check_has("callback", callback, "__call__")
     if energy_ceiling is not None and calculator is None:
         raise ValueError("`energy_ceiling` needs a `calculator`")
     if calculator is not None and scope != "structure":
@@ -207,51 +203,81 @@ def find_singular(
     features = FeatureMap(atoms, descriptor, scope, center)
     energy = _Energy(features, calculator)
     ceiling = np.inf if energy_ceiling is None else energy_ceiling
-    points: list[SingularPoint] = []
-    successful: set[int] = set()
-    causes: Counter[str] = Counter()
-    n_walked = n_too_high = n_duplicates = started = 0
+    tally = _Tally(features, cause, ceiling, min_distance)
     for start, (end, point) in _walks(
         features, energy, ceiling, n_starts, n_walks, displacement, rng, callback
     ):
-        started = start + 1
-        n_walked += 1
-        if point is not None:
-            causes[point.cause] += 1
-        if point is not None and point.energy is not None and point.energy > ceiling:
-            n_too_high += 1
-        elif point is not None and cause in (None, point.cause):
-            successful.add(start)
-            for n, known in enumerate(points):
-                if features.match(known.atoms.positions, end).rmsd < min_distance:
-                    points[n] = replace(known, count=known.count + 1)
-                    n_duplicates += 1
-                    break
-            else:
-                points.append(replace(point, start=start))
+        tally.add(start, end, point)
         if features.n_evaluations >= max_evaluations:
             logger.info("no further walk after %d Jacobians", features.n_evaluations)
             break
-    kind = "" if cause is None else f" by {cause}"
-    message = (
-        f"{len(points)} different configurations singular{kind} from {len(successful)} of "
-        f"{started} starts"
-    )
-    if n_too_high:
-        message += f"; {n_too_high} were above the energy ceiling"
-    return SingularSearch(
-        found=bool(points),
-        message=message,
-        points=tuple(points),
-        n_starts=started,
-        n_successful=len(successful),
-        n_walks=n_walked,
-        n_arrived=sum(causes.values()),
-        causes=dict(causes),
-        n_duplicates=n_duplicates,
-        n_too_high=n_too_high,
-        n_evaluations=features.n_evaluations,
-    )
+    return tally.result()
+
+
+def _check_has(name: str, given: object, needed: str) -> None:
+    """Raise TypeError if an argument that is not None lacks a method."""
+    if given is not None and (isinstance(given, type) or not hasattr(given, needed)):
+        raise TypeError(f"`{name}` is {given!r}, which has no `{needed}`")
+
+
+class _Tally:
+    """What the walks of a search have found so far."""
+
+    def __init__(
+        self, features: FeatureMap, cause: str | None, ceiling: float, min_distance: float
+    ) -> None:
+        self._features = features
+        self._cause = cause
+        self._ceiling = ceiling
+        self._min_distance = min_distance
+        self._points: list[SingularPoint] = []
+        self._successful: set[int] = set()
+        self._causes: Counter[str] = Counter()
+        self._n_walks = self._n_too_high = self._n_duplicates = self._n_starts = 0
+
+    def add(self, start: int, end: Floats, point: SingularPoint | None) -> None:
+        """Add the end of a walk, and the singular configuration there, if it is one."""
+        self._n_starts = start + 1
+        self._n_walks += 1
+        if point is None:
+            return
+        self._causes[point.cause] += 1
+        if point.energy is not None and point.energy > self._ceiling:
+            self._n_too_high += 1
+        elif self._cause in (None, point.cause):
+            self._successful.add(start)
+            self._keep(replace(point, start=start), end)
+
+    def _keep(self, point: SingularPoint, end: Floats) -> None:
+        for n, known in enumerate(self._points):
+            if self._features.match(known.atoms.positions, end).rmsd < self._min_distance:
+                self._points[n] = replace(known, count=known.count + 1)
+                self._n_duplicates += 1
+                return
+        self._points.append(point)
+
+    def result(self) -> SingularSearch:
+        """The result of the search."""
+        kind = "" if self._cause is None else f" by {self._cause}"
+        message = (
+            f"{len(self._points)} different configurations singular{kind} from "
+            f"{len(self._successful)} of {self._n_starts} starts"
+        )
+        if self._n_too_high:
+            message += f"; {self._n_too_high} were above the energy ceiling"
+        return SingularSearch(
+            found=bool(self._points),
+            message=message,
+            points=tuple(self._points),
+            n_starts=self._n_starts,
+            n_successful=len(self._successful),
+            n_walks=self._n_walks,
+            n_arrived=sum(self._causes.values()),
+            causes=dict(self._causes),
+            n_duplicates=self._n_duplicates,
+            n_too_high=self._n_too_high,
+            n_evaluations=self._features.n_evaluations,
+        )
 
 
 class _Energy:
