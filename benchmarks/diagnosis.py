@@ -72,7 +72,7 @@ def measure(n: int = 30) -> list[dict[str, Any]]:
                 times.clear()
                 watch = rule.Watch(soap, scope="structure", within=WITHIN, suspicious=1.0)
                 begin = time.process_time()
-                what = watch.look(frame, found).how
+                what = watch.diagnose(frame, found).how
                 spent = time.process_time() - begin
                 if not best or spent < best["all"]:
                     best = {"all": spent, **times}
