@@ -25,7 +25,15 @@ MOLECULES: dict[str, Callable[[], Atoms]] = {
     "Zn(NH3)2Cl2": zinc_complex,
     **{name: lambda name=name: molecule(name) for name in ("cyclobutane", "C6H6")},
 }
-STAGES = ("quick_estimate", "place", "estimate", "harmless", "hinged", "walk", "cause_of")
+STAGES = (
+    "quick_estimate",
+    "point_at",
+    "estimate",
+    "harmless",
+    "near_fragment_modes",
+    "walk",
+    "cause_of",
+)
 
 
 class Run:
@@ -70,7 +78,7 @@ def measure(n: int = 30) -> list[dict[str, Any]]:
             best = {}
             for _ in range(2):  # the better of two: others use the machine as well
                 times.clear()
-                watch = rule.Watch(soap, scope="structure", within=WITHIN, suspicious=1.0)
+                watch = rule.Monitor(soap, scope="structure", within=WITHIN, suspicious=1.0)
                 begin = time.process_time()
                 what = watch.diagnose(frame, found).how
                 spent = time.process_time() - begin
