@@ -50,7 +50,7 @@ class FeatureMap:
     seen
         Points that the features depend on, of shape (m,).
     start
-        The subject as it was given: the structure, or in environment scope the center and then its
+        The system as it was given: the structure, or in environment scope the center and then its
         neighbors as a cluster.
     n_evaluations
         Number of Jacobians so far.
@@ -101,7 +101,7 @@ class FeatureMap:
 
     @property
     def start_atoms(self) -> Atoms:
-        """The subject as it was given."""
+        """The system as it was given."""
         return self.atoms(self.start.positions)
 
     def displaced(

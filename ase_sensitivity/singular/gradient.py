@@ -197,10 +197,10 @@ def slope(system: System, view: View, mode: Floats, ahead: StackedJacobian) -> F
 
     Parameters
     ----------
-    this, view, mode
-        The subject, its view, and v.
+    system, view, mode
+        The system, its view, and v.
     ahead
-        The Jacobian a step along v (:meth:`Subject.ahead`).
+        The Jacobian a step along v (:meth:`System.ahead`).
 
     Raises
     ------

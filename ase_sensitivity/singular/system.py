@@ -64,7 +64,7 @@ class System:
     weights: tuple[Floats, ...] | None = None
 
     def jacobian(self, atoms: Atoms) -> StackedJacobian:
-        """The rows that belong to the subject, at other positions of its points."""
+        """The rows that belong to the system, at other positions of its points."""
         whole = in_blocks(self.descriptor.jacobian(atoms), "a gradient or a walk")
         parts: Sequence[FeatureJacobian] = weighed(tuple(whole.parts), self.weights)
         if self.scope == "environment":
@@ -184,7 +184,7 @@ def check_rows(moved: FeatureJacobian, before: FeatureJacobian) -> None:
 
 
 def difference(ahead: FeatureJacobian, behind: FeatureJacobian) -> FeatureJacobian:
-    """Derivative of the Jacobian ``behind`` along a mode, from that of :meth:`Subject.ahead`.
+    """Derivative of the Jacobian ``behind`` along a mode, from that of :meth:`System.ahead`.
 
     The error is of the first order in the step.
 
