@@ -29,6 +29,10 @@ LOOSEST = 0.01
 geometry is off by far more than the tolerance; so are then the class sums. Before a null or
 near-null vector is called incompleteness, symmetries are looked for with up to this tolerance."""
 
+ROOM = 10.0
+"""In Å: a singular value that grows as the square of what breaks a symmetry has a ratio of 1e-2 or
+more at this distance, so that one of ratio r leaves the geometry within ``ROOM * sqrt(r)``."""
+
 MOST_CHANGE = 0.1
 """The largest change, relative to what is typical, of a vector that a cause holds: its projection
 on the predicted null space has a squared length of 0.99."""
@@ -110,7 +114,10 @@ def attribute(
         looser = [tolerance * 10**n for n in range(1, 8) if tolerance * 10**n < 1.01 * LOOSEST]
         unseen = unseen_species(atoms, descriptor, view.jacobian.ranges)
         predictions, rest = _predictions(seen, tolerance, looser, unseen)
-        null, labels = _split(modes[:, :n_null], predictions)
+        # A value that is zero to so many digits has no room for a geometry that is off by more.
+        room = ROOM * np.sqrt(found.singular_values[:n_null].max(initial=0.0) / (found.scale or 1))
+        strict = [t for t in looser if t <= room]
+        null, labels = _split(modes[:, :n_null], _predictions(seen, tolerance, strict, unseen)[0])
         named = [label or rest for label in reversed(labels)]
         # What is left in the end is what matters most.
         null = canonical(null[:, ::-1], _runs(named))

@@ -88,6 +88,15 @@ class Restricts(Protocol):
 
 
 @runtime_checkable
+class Enlarges(Protocol):
+    """A descriptor whose basis can be larger."""
+
+    def enlarged(self) -> Descriptor | None:
+        """The same descriptor with a larger basis; None if that would cost too much."""
+        ...
+
+
+@runtime_checkable
 class HasSquaredJVPGradient(Protocol):
     """A descriptor that differentiates |J v|² without Jacobians."""
 
@@ -124,7 +133,7 @@ class Correlates(Protocol):
         ...
 
 
-SHORTCUTS = ("stream", "rows", "restricted", "squared_jvp_gradient")
+SHORTCUTS = ("stream", "rows", "restricted", "enlarged", "squared_jvp_gradient")
 """Methods that do what `jacobian` would do in more time."""
 
 

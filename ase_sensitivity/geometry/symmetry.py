@@ -151,7 +151,7 @@ def _candidates(d: Floats, distance: Floats, shell: Ints, tolerance: float) -> F
     own = unit @ unit[first]
     sine = np.sqrt((1 - own**2).clip(0.0))
     usable = np.flatnonzero(away & (sine > min(0.3, 0.9 * sine[away].max())))
-    slack = min(ROUGH * tolerance, 0.1) / distance[away].min()
+    slack = min(ROUGH * tolerance, max(0.1, 1.5 * tolerance)) / distance[away].min()
     same = np.abs(cosine[:, None, :] - own[usable, None]) < slack
     same &= shell[usable, None] == shell
     # No frame can be made of two directions that are nearly one.

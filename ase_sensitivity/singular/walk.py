@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,6 +28,9 @@ ASIDE = 1e-6
 
 MAX_STEP = 0.2
 """The longest step in Å."""
+
+LONGEST = 0.15
+"""The longest step in Å of :func:`steps`."""
 
 ARRIVED = 1e-5
 """A configuration is singular where the ratio is below this."""
@@ -216,6 +219,66 @@ def walk(
         else:
             return ended("no step makes the singular value smaller")
     return ended("a singular configuration")
+
+
+def steps(
+    system: System, start: Point, number: int, *, max_distance: float, closest: float
+) -> Iterator[tuple[Point, int, int]]:
+    """Follow a mode towards where its singular value vanishes, by Levenberg-Marquardt steps.
+
+    The damping falls with the square of the ratio, so that the last steps are Newton steps.
+
+    Parameters
+    ----------
+    system
+        What is moved.
+    start
+        Where to start from.
+    number
+        The mode to follow, counted from the smallest singular value.
+    max_distance
+        How far from the start to go, in Å.
+    closest
+        The shortest distance of two atoms, in Å; or 0.9 times that of the start.
+
+    Yields
+    ------
+    tuple
+        After each step the configuration, the number of the mode there, and how many Jacobians
+        were computed so far. It ends where no step makes the value smaller.
+    """
+    at, damping, n_jacobians = start, 1e-2, 0
+    closest = min(closest, 0.9 * shortest_distance(start.atoms))
+    while at.ratio(number) > 0:
+        mode = at.found.modes[:, number]
+        ahead = system.ahead(at.atoms, mode)
+        n_jacobians += 1
+        normal, downhill = _normal_equations(system, at, number, ahead)
+        values, vectors = np.linalg.eigh(normal)
+        back = (start.atoms.positions - at.atoms.positions)[at.view.atoms].ravel()
+        back = vectors.T @ _without(at.view.trivial, back)
+        for _ in range(4):
+            penalty = max(damping, 1e-13) * values[-1]
+            inverse = 1 / (values.clip(0.0) + penalty)
+            step = vectors @ (inverse * (penalty * back - vectors.T @ downhill))
+            step = _without(at.view.trivial, step)
+            step *= min(1.0, LONGEST / max(float(np.linalg.norm(step)), 1e-12))
+            moved = system.displaced(at.atoms, step)
+            damping *= 10
+            far = np.linalg.norm(moved.positions - start.atoms.positions)
+            if far >= max_distance or shortest_distance(moved) <= closest:
+                continue
+            trial = point_at(system, moved)
+            n_jacobians += 1
+            followed = trial.mode_like(mode)
+            fall = trial.ratio(followed) / at.ratio(number)
+            if fall < 0.85:
+                at, number = trial, followed
+                damping = max(damping / 10 * max(fall**2, 1e-4), 1e-12)
+                break
+        else:
+            return
+        yield at, number, n_jacobians
 
 
 def _normal_equations(

@@ -26,7 +26,7 @@ from ase_sensitivity.descriptors.quip.clusters import canonical_order
 from ase_sensitivity.descriptors.quip.library import quip_calls, quip_rows, reset_clebsch_gordan
 from ase_sensitivity.descriptors.quip.probe import survive
 from ase_sensitivity.descriptors.quip.stops import beside, refuse_stops
-from ase_sensitivity.descriptors.soap.soap import SOAP
+from ase_sensitivity.descriptors.soap.soap import ENLARGED, SOAP
 from ase_sensitivity.errors import DescriptorWarning, warn
 from ase_sensitivity.geometry.neighbors import boxed, neighbor_pairs
 from ase_sensitivity.geometry.structure import check_atoms, check_memory
@@ -270,6 +270,28 @@ class QUIPDescriptor(Shortcuts):
         """What computes a single string of a plain soap."""
         one = len(self._parts) == 1 and isinstance(self._parts[0], SOAP)
         return self._parts[0] if one else None  # type: ignore[return-value]
+
+    def enlarged(self) -> QUIPDescriptor | None:
+        """The same descriptors with larger bases, of those that have ``n_max`` and ``l_max``.
+
+        None if there are none, or a basis would be too large.
+        """
+        larger = []
+        for words in self._arguments:
+            sizes = {name: words.arguments.get(name) for name in ("n_max", "l_max")}
+            if None not in sizes.values():
+                more = {name: str(int(str(size)) + ENLARGED) for name, size in sizes.items()}
+                words = replace(words, arguments={**words.arguments, **more})
+            larger.append(words)
+        if tuple(larger) == self._arguments:
+            return None
+        other = self._of(range(len(self._parts)))
+        other._arguments = tuple(larger)
+        try:
+            other._parts = _computers(other._arguments, self._native)
+        except ValueError:
+            return None
+        return other
 
     def with_basis(self, n_max: int, l_max: int) -> QUIPDescriptor:
         """The same descriptors with another ``n_max`` and ``l_max`` of those that have both."""

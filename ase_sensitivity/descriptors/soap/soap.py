@@ -36,6 +36,9 @@ CHUNK = 2**25
 CACHED = 2**20
 """The same for a single thread: what a processor's cache holds until it is used."""
 
+ENLARGED = 4
+"""Radial functions and degrees l that a larger basis has more, to tell truncation."""
+
 AT_ONCE = 16
 """Displacements that `squared_jvp_gradient` keeps all pairs' changes of."""
 
@@ -236,6 +239,19 @@ class SOAP(Shortcuts):
         )
         other._check_bounds()
         return other
+
+    def enlarged(self) -> SOAP | None:
+        """The same descriptor with `ENLARGED` more radial functions and degrees l.
+
+        None at body order 4, where that takes much longer, and where tables would be too large.
+        """
+        if self._body_order > 3:
+            return None
+        l_max = self._l_max + ENLARGED if self._body_order == 3 else self._l_max
+        try:
+            return self.with_basis(self._n_max + ENLARGED, l_max)
+        except ValueError:
+            return None
 
     def restricted(self, atoms: Atoms) -> SOAP:
         """The same descriptor without the species that a structure lacks.

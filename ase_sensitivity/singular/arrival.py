@@ -1,0 +1,310 @@
+"""From a configuration to the singular one that explains a small singular value (:doc:`/approach`).
+
+A symmetric or blind geometry that explains the value and its slope is found from positions alone.
+Only where there is none, a walk goes there by Jacobians. Truncation is what a larger basis sees.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from ase import Atoms
+
+from ase_sensitivity.causes.attribution import attribute
+from ase_sensitivity.causes.cause import EXPECTED, SPURIOUS
+from ase_sensitivity.descriptors.base import Enlarges, restricted
+from ase_sensitivity.singular.classification import (
+    EXPLAINED,
+    near_fragment_modes,
+    projected_weight,
+    unlisted,
+)
+from ase_sensitivity.singular.exact import ExactGeometries, ExactGeometry
+from ase_sensitivity.singular.point import Point, point_at
+from ase_sensitivity.singular.system import System
+from ase_sensitivity.singular.walk import Estimate, steps
+from ase_sensitivity.types import Floats
+
+logger = logging.getLogger(__name__)
+
+HIDDEN = 0.5
+"""Least squared length of the part of a mode that an exact geometry hides, to explain the mode."""
+
+HIDDEN_ON_THE_WAY = 0.7
+"""The same where a walk has come near."""
+
+TOLERANCES = (0.02, 0.5)
+"""In Å: least and largest tolerance of the operations that are made exact."""
+
+FARTHER = 2.2
+"""An exact geometry that explains a value is at most this many times as far as the estimate."""
+
+SLACK = 0.003
+"""In Å, added to that."""
+
+FALL = (0.5, 1.7)
+"""The slope predicts that the value falls to zero at the exact geometry: the fall along the way,
+relative to the value. One half where the value grows as the square of the distance."""
+
+NULL = 1e-7
+"""Ratio below which a mode is null at a geometry that is exact to rounding."""
+
+ARRIVED = 0.015
+"""A walk that has fallen to this fraction of its start is near enough to look for what is exact."""
+
+FALLEN = 0.2
+"""A walk whose end has a ratio above this fraction of its start has found nothing."""
+
+CONVERGED = 1e-9
+"""Ratio at which a walk ends: more digits are not worth another step."""
+
+CONFIRMED = 0.3
+"""Least squared length of the part of a mode that the null vectors at an exact geometry have."""
+
+AS_FAR = 3.0
+"""A harmless configuration explains another mode if it is at most this many times as far as the
+mode's estimate."""
+
+SEEN = 10.0
+"""A larger basis sees a mode if its ratio is this many times larger, and"""
+
+SEEN_OF_START = 0.1
+"""at least this fraction of the ratio at the start."""
+
+
+@dataclass(frozen=True, eq=False)
+class Arrival:
+    """A singular configuration that explains a mode.
+
+    Attributes
+    ----------
+    cause
+        As in :class:`~ase_sensitivity.NearestSingular`; "unresolved" where none was confirmed; None
+        where nothing singular was found.
+    distance
+        From the start, in Å.
+    atoms
+        The configuration.
+    null
+        Displacements that are hidden there, orthonormal, of shape (3 n_columns, m). The first is
+        that of the mode.
+    message
+        How it was found, or why not.
+    n_steps, n_jacobians
+        Numbers of steps of a walk, and of Jacobians.
+    """
+
+    cause: str | None
+    distance: float
+    atoms: Atoms
+    null: Floats
+    message: str
+    n_steps: int = 0
+    n_jacobians: int = 0
+
+
+@dataclass(eq=False)
+class Arrivals:
+    """Explains the low modes of one configuration.
+
+    Attributes
+    ----------
+    system
+        The system.
+    here
+        The configuration.
+    nearby
+        Estimates of the distances of its lowest modes.
+    reach
+        How far a singular configuration may be, in Å.
+    max_steps
+        Steps of a walk at most.
+    closest
+        A walk ends when two atoms come closer than this, in Å.
+    go_on
+        Whether there is time for another step of a walk.
+    """
+
+    system: System
+    here: Point
+    nearby: Estimate
+    reach: float
+    max_steps: int = 12
+    closest: float = 0.7
+    go_on: Callable[[], bool] = lambda: True
+
+    @cached_property
+    def _exact(self) -> ExactGeometries:
+        return ExactGeometries(self.system, self.here, self._origin, self.reach)
+
+    @property
+    def _origin(self) -> Floats:
+        origin: Floats = self.here.atoms.positions
+        return origin
+
+    @cached_property
+    def _near_fragments(self) -> Floats:
+        return near_fragment_modes(self.system, self.here)
+
+    @cached_property
+    def _unlisted(self) -> Floats:
+        return unlisted(self.system, self.here)
+
+    @cached_property
+    def _larger(self) -> System | None:
+        """The system with a larger basis, if the descriptor has one."""
+        descriptor = self.system.descriptor
+        larger = descriptor.enlarged() if isinstance(descriptor, Enlarges) else None
+        if larger is None:
+            return None
+        return replace(self.system, descriptor=restricted(larger, self.here.atoms), weights=None)
+
+    def of_all(self, within: float) -> list[Arrival]:
+        """The arrivals of all modes that are estimated to be within a distance (Å), nearest first.
+
+        Modes that a harmless configuration has explained already are left out, and so are those
+        behind one that matters.
+        """
+        found: list[Arrival] = []
+        for number in np.argsort(self.nearby.distances, kind="stable").tolist():
+            estimate = self.nearby.distances[number]
+            if estimate > within:
+                break
+            mode = self.here.found.modes[:, number]
+            if any(
+                one.cause in EXPECTED
+                and one.distance <= AS_FAR * estimate
+                and ((one.null.T @ mode) ** 2).sum() > HIDDEN
+                for one in found
+            ):
+                continue
+            found += self.explain(number)
+            if any(one.cause in SPURIOUS and one.distance <= within for one in found):
+                break
+        return sorted(found, key=lambda one: one.distance)
+
+    def explain(self, number: int) -> list[Arrival]:
+        """The configurations that explain a mode, counted from the smallest singular value.
+
+        The nearest harmless and the nearest harmful one of the exact geometries, if there are any;
+        otherwise where a walk ends.
+        """
+        mode = self.here.found.modes[:, number]
+        estimate = float(self.nearby.distances[number])
+        for cause, space in (("fragment", self._near_fragments), ("species", self._unlisted)):
+            if projected_weight(mode[:, None], space) > EXPLAINED:
+                message = "the mode is one of them here already"
+                return [Arrival(cause, estimate, self.here.atoms, mode[:, None], message)]
+        tolerance = float(np.clip(5 * estimate, *TOLERANCES))
+        found: dict[str, Arrival] = {}
+        for exact in self._exact.near(mode, tolerance, HIDDEN):
+            distance = float(np.linalg.norm(exact.displacement))
+            if distance > FARTHER * estimate + SLACK:
+                break  # and so are all others
+            slope = self.nearby.slopes[number].ravel()
+            fall = -(slope @ exact.displacement) / self.here.found.singular_values[number]
+            if exact.cause not in found and FALL[0] < fall < FALL[1]:
+                one = self._confirmed(exact, self.here.atoms, mode)
+                if one is not None:
+                    found.setdefault(str(one.cause), one)
+        return list(found.values()) or [self._by_walk(number, estimate)]
+
+    def _confirmed(self, exact: ExactGeometry, start: Atoms, mode: Floats) -> Arrival | None:
+        """An exact geometry, if the descriptor is singular there for that reason."""
+        moved = self.system.displaced(start, exact.displacement)
+        distance = float(np.linalg.norm(moved.positions - self._origin))
+        message = f"an exact geometry explains it by {exact.cause}"
+        if exact.cause == "symmetry":  # of any descriptor, by construction
+            null = _led_by(exact.null, mode)
+            return Arrival("symmetry", distance, moved, null, message)
+        there = point_at(self.system, moved)
+        null = there.found.modes[:, there.found.singular_values < NULL * there.found.scale]
+        weight = float(((null.T @ mode) ** 2).sum())
+        if weight < CONFIRMED:
+            return None
+        why = attribute(there.view, there.found, moved, self.system.descriptor, tolerance=1e-6)
+        spurious = why.modes[:, [name == exact.cause for name in why.causes]]
+        confirmed = ((spurious.T @ mode) ** 2).sum() > CONFIRMED * weight
+        cause = exact.cause if confirmed else "symmetry"
+        return Arrival(cause, distance, moved, _led_by(null, mode), message, 0, 1)
+
+    def _by_walk(self, number: int, estimate: float) -> Arrival:
+        first = self.here.ratio(number)
+        at, n_steps, n_jacobians, asked = self.here, 0, 0, False
+        walk = steps(self.system, self.here, number, max_distance=self.reach, closest=self.closest)
+        message = f"not there after {self.max_steps} steps"
+        for _ in range(self.max_steps):
+            if not self.go_on():
+                message = "there was no time for another step"
+                break
+            step = next(walk, None)
+            if step is None:
+                message = "no step within reach makes the singular value smaller"
+                break
+            at, number, n_jacobians = step
+            n_steps += 1
+            if at.ratio(number) < ARRIVED * first and not asked:
+                asked = True
+                found = self._at_the_end(at, number, estimate, first, 0.12)
+                if found is not None:
+                    return replace(found, n_steps=n_steps, n_jacobians=n_jacobians)
+            if at.ratio(number) < CONVERGED:
+                break
+        if at.ratio(number) > FALLEN * first:
+            found = Arrival(None, np.nan, at.atoms, at.found.modes[:, [number]], message)
+        else:
+            end = self._at_the_end(at, number, estimate, first, 0.3)
+            distance = max(float(np.linalg.norm(at.atoms.positions - self._origin)), estimate)
+            found = end or Arrival(
+                "unresolved", distance, at.atoms, at.found.modes[:, [number]], message
+            )
+        return replace(found, n_steps=n_steps, n_jacobians=n_jacobians)
+
+    def _at_the_end(
+        self, at: Point, number: int, estimate: float, first: float, tolerance: float
+    ) -> Arrival | None:
+        """The cause where a walk has come: an exact geometry there, or what a larger basis sees."""
+        mode = at.found.modes[:, number]
+        far = float(np.linalg.norm(at.atoms.positions - self._origin))
+        geometries = ExactGeometries(self.system, at, self._origin, self.reach)
+        for exact in geometries.near(mode, tolerance, HIDDEN_ON_THE_WAY):
+            if np.linalg.norm(exact.displacement) < max(0.6 * far, 0.03):
+                found = self._confirmed(exact, at.atoms, mode)
+                if found is not None:
+                    return found
+        cause = self._remaining_cause(at, number, first)
+        if cause is None:
+            return None
+        null = at.found.modes[:, at.found.singular_values <= 2 * at.found.singular_values[number]]
+        message = "a singular configuration"
+        return Arrival(cause, max(far, estimate), at.atoms, _led_by(null, mode), message)
+
+    def _remaining_cause(self, at: Point, number: int, first: float) -> str | None:
+        """Truncation, if a larger basis sees the mode; otherwise what exact tests say at a zero."""
+        ratio, mode = at.ratio(number), at.found.modes[:, number]
+        if self._larger is not None:
+            dense = self._larger.view(self._larger.jacobian(at.atoms), at.atoms).dense()
+            scale = float(np.sqrt(np.linalg.eigvalsh(dense.T @ dense)[-1]))
+            seen = float(np.linalg.norm(dense @ mode)) / scale
+            if seen > max(SEEN * ratio, SEEN_OF_START * first):
+                return "truncation"
+        if ratio > NULL:
+            return None
+        try:
+            why = attribute(at.view, at.found, at.atoms, self.system.descriptor, tolerance=1e-5)
+        except ValueError:  # an environment is too large
+            return None
+        cause = why.causes[int(np.abs(mode @ why.modes).argmax())]
+        return None if cause == "truncation" and self._larger is not None else cause
+
+
+def _led_by(null: Floats, mode: Floats) -> Floats:
+    """An orthonormal basis of a space whose first vector is the projection of a mode."""
+    weights = null.T @ mode
+    rotation = np.linalg.svd(weights[None])[2].T
+    led: Floats = null @ (rotation * np.sign(weights @ rotation[:, 0] or 1.0))
+    return led

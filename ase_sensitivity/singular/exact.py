@@ -1,0 +1,405 @@
+"""Exact singular geometries near a given one, found from positions alone (:doc:`/approach`).
+
+Two kinds of geometry hide a displacement v from every basis of a descriptor. In a symmetric one,
+operations of the environments reverse the change along v. In a blind one, distances and angles are
+equal that features of the body order cannot tell apart. Both are zeros of smooth functions of the
+positions, which Newton steps of least displacement find to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ase_sensitivity.causes.environments import Environment, receptive_fields
+from ase_sensitivity.geometry.clusters import clusters
+from ase_sensitivity.geometry.rotations import rotation_generators
+from ase_sensitivity.geometry.symmetry import point_group
+from ase_sensitivity.singular.point import Point
+from ase_sensitivity.singular.system import System
+from ase_sensitivity.types import Floats, Ints
+
+EDGE = 0.02
+"""In Å: neighbors nearer to the end of the reach have no weight."""
+
+EXACT = 1e-9
+"""In Å and for cosines: what is equal up to this is equal."""
+
+POWERS = 12
+"""Powers of an operation that are averaged: rotations of order 1, 2, 3, 4, 6 and 12 close."""
+
+MOST_OPERATIONS = 3
+"""Operations of one environment that are made exact. Two generate any point group."""
+
+REMAINS = 0.15
+"""Part of a change that may remain when the operations of an environment are enough."""
+
+FLAT = 2e-3
+"""Combinations of conditions with eigenvalues below this fraction of the largest are left free."""
+
+FLAT_BLIND = 2e-2
+"""The same for singular values of the conditions of a blind geometry."""
+
+WIDTHS = (0.01, 0.02, 0.03, 0.045, 0.065, 0.09, 0.13, 0.2)
+"""Distances (Å) and cosines that differ by less may be made equal."""
+
+MOST_COORDINATES = 150
+"""Larger systems have too many environments, each too far from any symmetry, to search."""
+
+MOST_NEIGHBORS = 10
+"""Neighbors of a center whose classes are searched."""
+
+MOST_CENTERS = 2
+"""With more centers, a displacement that is hidden from all of them is symmetric or truncated."""
+
+
+@dataclass(frozen=True, eq=False)
+class ExactGeometry:
+    """A geometry that hides a displacement.
+
+    Attributes
+    ----------
+    cause
+        "symmetry" or "incompleteness".
+    displacement
+        From the geometry where the search began to this one, of shape (3 n_columns,), in Å.
+    null
+        Displacements that are hidden there, orthonormal, of shape (3 n_columns, m); rigid motions
+        may be among them.
+    hidden
+        Squared length of the part of the displacement v that is hidden.
+    """
+
+    cause: str
+    displacement: Floats
+    null: Floats
+    hidden: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Neighborhood:
+    """Points about a center.
+
+    ``moves`` is how the coordinates of a system move them, of shape (3 n, n_coordinates).
+    """
+
+    numbers: Ints
+    points: Floats
+    moves: Floats
+
+
+class ExactGeometries:
+    """Searches for exact geometries near one configuration.
+
+    Parameters
+    ----------
+    system
+        The system.
+    at
+        The configuration to start from.
+    origin
+        Positions of the points that the result shall be near to, of shape (n_points, 3), in Å.
+    reach
+        How far from there the result may be, in Å.
+    """
+
+    def __init__(self, system: System, at: Point, origin: Floats, reach: float) -> None:
+        n = 3 * at.view.n_columns
+        self._trivial, self._reach = at.view.trivial, reach
+        self._start = (origin - at.atoms.positions)[system.moving].ravel()
+        self.n_coordinates = n
+        fields = receptive_fields(at.view, at.atoms, system.descriptor, EDGE)
+        unit = np.eye(n).reshape(-1, 3, n)
+
+        def of(environments: Sequence[Environment]) -> list[_Neighborhood]:
+            return [
+                _Neighborhood(e.numbers, e.displacements, e.relative(unit))
+                for e in environments
+                if len(e.numbers)
+            ]
+
+        self._whole = of([e for field in fields for e in field.environments])
+        self._known = all(field.symmetry_known for field in fields)
+        self._resolved: list[_Neighborhood] = []
+        self._nu = 0
+        environments = [e for field in fields for e in field.resolved]
+        order = fields[0].body_order if len({field.body_order for field in fields}) == 1 else None
+        few = len(environments) <= MOST_CENTERS
+        if few and all(len(e.numbers) <= MOST_NEIGHBORS for e in environments) and order in (2, 3):
+            self._nu = order - 1
+            self._resolved = of(environments)
+
+    def near(self, mode: Floats, tolerance: float, hidden: float) -> list[ExactGeometry]:
+        """Geometries that hide a displacement v (n_coordinates,), the nearest to the origin first.
+
+        Parameters
+        ----------
+        mode
+            The displacement v, normalised.
+        tolerance
+            Operations are looked for that map points to within this, in Å; 0: none are.
+        hidden
+            Least squared length of the part of v that has to be hidden.
+        """
+        found = []
+        if tolerance and self._known and self.n_coordinates <= MOST_COORDINATES:
+            found += [*filter(None, [self._symmetric(mode, tolerance)])]
+        found += self._blind(mode)
+        found = [one for one in found if one.hidden > hidden]
+        found.sort(key=lambda one: self._distance(one.displacement))
+        return found
+
+    def _distance(self, u: Floats) -> float:
+        return float(np.linalg.norm(u - self._start))
+
+    def _towards(self, u: Floats) -> Floats:
+        """From u to the origin, without rigid motions."""
+        return _without(self._trivial, self._start - u)
+
+    # Symmetric geometries
+
+    def _symmetric(self, mode: Floats, tolerance: float) -> ExactGeometry | None:
+        chosen: list[list[tuple[Floats, Ints]]] = []
+        lost = total = 0.0
+        for around in self._whole:
+            change = _without(_rotations(around.points), around.moves @ mode)
+            operations, left = _reversing(around, change, tolerance)
+            chosen.append(operations)
+            total += float(change @ change)
+            lost += left
+        if not lost <= 0.5 * total:
+            return None
+        u = self._symmetrised(chosen)
+        if u is None:
+            return None
+        seen = np.zeros((len(u), len(u)))
+        for around, operations in zip(self._whole, chosen, strict=True):
+            points = around.points + (around.moves @ u).reshape(-1, 3)
+            change = _without(_rotations(points), around.moves)
+            if operations:
+                change = _invariants(points, operations).T @ change
+            seen += change.T @ change
+        values, vectors = np.linalg.eigh(seen)
+        null = vectors[:, values < 1e-9 * values[-1]]
+        return ExactGeometry("symmetry", u, null, float(((null.T @ mode) ** 2).sum()))
+
+    def _symmetrised(self, chosen: list[list[tuple[Floats, Ints]]]) -> Floats | None:
+        """The displacement that makes operations exact, by Newton steps; None if there is none."""
+        n = self.n_coordinates
+        u = np.zeros(n)
+        for _ in range(8):
+            gram, pull, worst = np.zeros((n, n)), np.zeros(n), 0.0
+            for around, operations in zip(self._whole, chosen, strict=True):
+                if not operations:
+                    continue
+                points = around.points + (around.moves @ u).reshape(-1, 3)
+                q = _rotations(points)
+                moves = around.moves.reshape(len(points), 3, n)
+                for matrix, order in operations:
+                    matrix = _refitted(matrix, points, order)
+                    off = (points - points[order] @ matrix.T).ravel()
+                    changes = moves - np.einsum("ab,nbm->nam", matrix, moves[order])
+                    changes = _without(q, changes.reshape(-1, n))
+                    off = _without(q, off)
+                    worst = max(worst, float(np.abs(off).max()))
+                    gram += changes.T @ changes / len(points)
+                    pull += changes.T @ off / len(points)
+            if worst < EXACT:
+                return u
+            gram = _without(self._trivial, _without(self._trivial, gram).T)
+            values, vectors = np.linalg.eigh(gram)
+            kept = values > FLAT * values[-1]
+            steep, values = vectors[:, kept], values[kept]
+            u = u - steep @ ((steep.T @ pull) / values) + _without(steep, self._towards(u))
+            if self._distance(u) > self._reach:
+                return None
+        return None
+
+    # Blind geometries
+
+    def _blind(self, mode: Floats) -> Iterator[ExactGeometry]:
+        if not self._resolved:
+            return
+        tried: set[bytes] = set()
+        for width in WIDTHS:
+            classes = [_Classes(around, width, self._nu) for around in self._resolved]
+            key = b"".join(one.key for one in classes)
+            if key in tried:
+                continue
+            tried.add(key)
+            found = self._made_blind(classes, mode)
+            if found is not None:
+                yield found
+
+    def _made_blind(self, classes: list[_Classes], mode: Floats) -> ExactGeometry | None:
+        n, t = self.n_coordinates, self._trivial
+        inner = np.linalg.svd(t)[0][:, t.shape[1] :]
+        u, v = np.zeros(n), mode
+        for turn in range(12):
+            sums, changes, off = _conditions(classes, u)
+            s, vectors = np.linalg.svd(sums @ inner)[1:]
+            s = np.concatenate([s, np.zeros(n)])[: len(vectors)]
+            modes = inner @ vectors.T
+            overlap = np.abs(v @ modes)
+            # The mode itself at first; near the end one of the softest.
+            k = int(overlap.argmax()) if turn < 3 else len(s) - 4 + int(overlap[-4:].argmax())
+            v = modes[:, k] * np.sign(v @ modes[:, k])
+            if s[k] < EXACT * s[0] and np.abs(off).max(initial=0.0) < EXACT:
+                return ExactGeometry("incompleteness", u, v[:, None], float((v @ mode) ** 2))
+            rest = (s > 1e-7 * s[0]) & (np.arange(len(s)) != k)
+            left = np.linalg.qr(sums @ modes[:, rest])[0]
+            h = 1e-4
+            ahead, behind = (_conditions(classes, u + sign * h * v)[0] for sign in (1, -1))
+            slope = _without(left, (ahead - behind) / (2 * h))
+            a = np.concatenate([slope, changes])
+            b = np.concatenate([_without(left, sums @ v), off])
+            w, m, z = np.linalg.svd(_without(t, a.T).T, full_matrices=False)
+            kept = m > FLAT_BLIND * m[0]
+            z = z[kept].T
+            step = -z @ ((w[:, kept].T @ b) / m[kept]) + _without(z, self._towards(u))
+            u = u + step * min(1.0, 0.1 / max(float(np.linalg.norm(step)), 1e-12))
+            if self._distance(u) > self._reach:
+                return None
+        return None
+
+
+class _Classes:
+    """Neighbors and pairs of neighbors that features take for equal, up to a width."""
+
+    def __init__(self, around: _Neighborhood, width: float, nu: int) -> None:
+        self._around = around
+        n = len(around.points)
+        r = np.linalg.norm(around.points, axis=1)
+        shell = clusters(r, width, around.numbers)
+        i, j = np.triu_indices(n, 1) if nu > 1 else (np.empty(0, int), np.empty(0, int))
+        i, j = np.where(shell[i] <= shell[j], i, j), np.where(shell[i] <= shell[j], j, i)
+        cosine = np.einsum("pa,pa->p", around.points[i], around.points[j]) / r[i] / r[j]
+        pair = clusters(cosine, width, shell[i] * n + shell[j])
+        self.key = shell.tobytes() + pair.tobytes() + i.tobytes()
+        self._i, self._j, self._alike = i, j, (shell[i] == shell[j])[:, None]
+        self._shells, self._pairs = _members(shell), _members(pair)
+        self._derivatives = np.zeros((n, n, 3)), np.zeros((len(i), n, 3))
+
+    def conditions(self, u: Floats) -> tuple[list[Floats], list[Floats], list[Floats]]:
+        """Class sums of gradients, differences within classes and their derivatives, at u."""
+        around, i, j = self._around, self._i, self._j
+        points = around.points + (around.moves @ u).reshape(-1, 3)
+        n, r = len(points), np.linalg.norm(points, axis=1)
+        unit, every, pair = points / r[:, None], np.arange(n), np.arange(len(i))
+        cosine = np.einsum("pa,pa->p", unit[i], unit[j])
+        by_distance, by_cosine = (array.copy() for array in self._derivatives)
+        by_distance[every, every] = unit
+        by_cosine[pair, i] = (unit[j] - cosine[:, None] * unit[i]) / r[i, None]
+        by_cosine[pair, j] = (unit[i] - cosine[:, None] * unit[j]) / r[j, None]
+        distances = by_distance.reshape(n, -1) @ around.moves
+        cosines = by_cosine.reshape(len(i), -1) @ around.moves
+        shells, pairs = self._shells, self._pairs
+        sums = [shells @ distances]
+        if len(i):
+            sums += [
+                pairs @ cosines,
+                pairs @ (distances[i] + self._alike * distances[j]),
+                pairs @ (distances[j] * ~self._alike),
+            ]
+        changes, off = [], []
+        for value, derivative, members in ((r, distances, shells), (cosine, cosines, pairs)):
+            if len(value):
+                mean = members.T / members.sum(axis=1) @ members
+                changes.append(derivative - mean @ derivative)
+                off.append(value - mean @ value)
+        return sums, changes, off
+
+
+def _conditions(classes: list[_Classes], u: Floats) -> tuple[Floats, Floats, Floats]:
+    parts = [one.conditions(u) for one in classes]
+    sums, changes, off = (
+        np.concatenate([array for part in parts for array in part[k]]) for k in range(3)
+    )
+    return sums, changes, off
+
+
+def _members(labels: Ints) -> Floats:
+    """Which members each class has, as a matrix of zeros and ones."""
+    return np.eye(int(labels.max(initial=-1)) + 1)[:, labels]
+
+
+def _without(basis: Floats, x: Floats) -> Floats:
+    rest: Floats = x - basis @ (basis.T @ x)
+    return rest
+
+
+def _rotations(points: Floats) -> Floats:
+    """Orthonormal rotations about the origin, of shape (3 n, 3); (3 n, 2) on a line."""
+    u, s, _ = np.linalg.svd(rotation_generators(points).reshape(3, -1).T, full_matrices=False)
+    return u[:, s > 1e-6 * s[0]]
+
+
+def _reversing(
+    around: _Neighborhood, change: Floats, tolerance: float
+) -> tuple[list[tuple[Floats, Ints]], float]:
+    """Operations whose averages remove a change of the points, and what remains of its square.
+
+    Each is a matrix and the point that it takes to each point. Of those that remove enough, the one
+    of least mismatch is taken.
+    """
+    size = float(change @ change)
+    if size <= 1e-4:
+        return [], size
+    group = point_group(around.points, around.numbers, tolerance)
+    matrices, permutations = group.matrices, group.permutations
+    if group.axis is not None:
+        half_turn = 2 * np.outer(group.axis, group.axis) - np.eye(3)
+        matrices = np.concatenate([matrices, half_turn[None]])
+        permutations = np.concatenate([permutations, np.arange(len(around.points))[None]])
+    mapped = around.points @ matrices.transpose(0, 2, 1)
+    mismatch = np.linalg.norm(mapped - around.points[permutations], axis=2).max(axis=1)
+    by_mismatch = mismatch.argsort(kind="stable")
+    matrices, orders = matrices[by_mismatch], permutations[by_mismatch].argsort(axis=1)
+    found: list[tuple[Floats, Ints]] = []
+    left = size
+    while left > REMAINS * size and len(found) < MOST_OPERATIONS:
+        means = _averages(matrices, orders, change)
+        squares = (means**2).sum(axis=1)
+        enough = squares < REMAINS * size
+        best = int(enough.argmax() if enough.any() else squares.argmin())
+        if squares[best] > 0.8 * left:
+            break
+        found.append((matrices[best], orders[best]))
+        change, left = means[best], float(squares[best])
+    return found, left
+
+
+def _averages(matrices: Floats, orders: Ints, change: Floats) -> Floats:
+    """The average of a change over the powers of each of g operations, of shape (g, 3 n)."""
+    moved = np.broadcast_to(change.reshape(-1, 3), (len(matrices), len(change) // 3, 3))
+    total, turned_back = moved.copy(), matrices.transpose(0, 2, 1)
+    for _ in range(POWERS - 1):
+        moved = np.take_along_axis(moved, orders[:, :, None], axis=1) @ turned_back
+        total += moved
+    return total.reshape(len(matrices), -1) / POWERS
+
+
+def _refitted(matrix: Floats, points: Floats, order: Ints) -> Floats:
+    """The orthogonal matrix of the same determinant that maps the points best (Kabsch)."""
+    x, s, y = np.linalg.svd(points.T @ points[order])
+    if s[1] < 1e-6 * s[0]:
+        return matrix  # on a line
+    sign = np.linalg.det(matrix) * np.linalg.det(x @ y)
+    fitted: Floats = (x * [1.0, 1.0, sign]) @ y
+    return fitted
+
+
+def _invariants(points: Floats, operations: list[tuple[Floats, Ints]]) -> Floats:
+    """Orthonormal displacements that exact operations leave as they are, of shape (3 n, m)."""
+    n = len(points)
+    total = np.zeros((3 * n, 3 * n))
+    for matrix, order in operations:
+        matrix = _refitted(matrix, points, order)
+        change = np.eye(3 * n).reshape(n, 3, -1)
+        change = change - np.einsum("ab,nbm->nam", matrix, change[order])
+        change = change.reshape(3 * n, -1)
+        total += change.T @ change
+    values, vectors = np.linalg.eigh(total)
+    return vectors[:, values < 1e-6]
