@@ -14,8 +14,8 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_type_aliases = {
-    "Floats": "ase_sensitivity.descriptors.base.Floats",
-    "Ints": "ase_sensitivity.descriptors.base.Ints",
+    "Floats": "ase_sensitivity.types.Floats",
+    "Ints": "ase_sensitivity.types.Ints",
 }
 TypeAliasForwardRef.__repr__ = lambda alias: alias.name  # Sphinx shows it inside of unions
 python_maximum_signature_line_length = 80

@@ -23,7 +23,7 @@ from ase_sensitivity.compiled import njit as compiling
 from ase_sensitivity.errors import CostWarning
 
 DOUBLE = """
-from ase_sensitivity.compiling import njit
+from ase_sensitivity.compiled.njit import njit
 
 @njit(nogil=True)
 def double(x):

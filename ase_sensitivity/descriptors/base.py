@@ -9,6 +9,7 @@ from ase import Atoms
 
 from ase_sensitivity.jacobian.arrays import as_floats
 from ase_sensitivity.jacobian.contract import Jacobian, in_blocks
+from ase_sensitivity.moved import names_moved
 from ase_sensitivity.types import Floats, Ints
 
 Rows = tuple[Floats, Ints]
@@ -17,7 +18,7 @@ Rows = tuple[Floats, Ints]
 
 @runtime_checkable
 class Descriptor(Protocol):
-    """A map from a structure to atom-centerd features, with its Jacobian."""
+    """A map from a structure to atom-centered features, with its Jacobian."""
 
     @property
     def species(self) -> Sequence[str] | None:
@@ -203,3 +204,15 @@ def rows_of(descriptor: Descriptor, atoms: Atoms) -> list[Rows]:
         return [(as_floats("features", features)[0], centers) for features, centers in found]
     whole = in_blocks(descriptor.jacobian(atoms), "a comparison of features")
     return [(part.features, part.centers) for part in whole.parts]
+
+
+__getattr__ = names_moved(
+    __name__,
+    {
+        "Range": "geometry.ranges",
+        "BlockJacobian": "jacobian.contract",
+        "FeatureJacobian": "jacobian.blocks",
+        "StackedJacobian": "jacobian.stacked",
+        "StreamedJacobian": "jacobian.streamed",
+    },
+)

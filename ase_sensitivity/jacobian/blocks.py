@@ -27,7 +27,7 @@ from ase_sensitivity.validation import as_number
 
 @dataclass(frozen=True, eq=False)
 class FeatureJacobian(BlockJacobian):
-    """Derivatives of atom-centerd features, a dense block for each row and neighbor image.
+    """Derivatives of atom-centered features, a dense block for each row and neighbor image.
 
     Arrays may have any data type, order, stride and byte order; they are kept as contiguous arrays
     of doubles and of integers, and ``precision`` follows.

@@ -38,7 +38,7 @@ IDLE = 20
 CHILD = """
 import json, sys
 sys.path[:] = json.loads(sys.stdin.readline())
-from ase_sensitivity.descriptors.quip_probe import child
+from ase_sensitivity.descriptors.quip.probe import child
 child()
 """
 
