@@ -129,22 +129,6 @@ def test_what_is_looked_at_closely(height, cause):
     assert (found.how == "estimate") == (cause is None)
 
 
-@pytest.mark.parametrize(
-    ("share", "cause"), [(0.95, "symmetry"), (0.85, "near-symmetric"), (0.55, "near-symmetric")]
-)
-def test_modes_that_need_no_walk(share, cause):
-    """Half of the mode has to be held by symmetry, nine tenths to call it that."""
-    mode = np.sqrt([[share], [1 - share], [0]])
-    symmetric, other, nothing = np.eye(3)[:, :1], np.eye(3)[:, 1:2], np.eye(3)[:, 2:]
-    assert Monitor._harmless(mode, 0.05, lambda _: symmetric, lambda: nothing) == cause
-    assert Monitor._harmless(mode, 0.05, lambda _: nothing, lambda: nothing) is None
-    # What turns parts that hardly see each other is asked for next.
-    expected = "fragment" if share > 0.9 else None
-    assert Monitor._harmless(mode, 0.05, lambda _: nothing, lambda: symmetric) == expected
-    if share < 0.9:
-        assert Monitor._harmless(mode, 0.05, lambda _: other, lambda: nothing) is None
-
-
 def test_a_walk_may_be_longer_than_its_estimate():
     atoms = near_s1(0.15, seed=2)
     watch = Monitor(on_carbon(), scope="structure", within=0.1, suspicious=0.5)

@@ -16,9 +16,6 @@ from ase_sensitivity import (
     nearest_singular,
     replay,
 )
-from ase_sensitivity.causes.attribution import attribute
-from ase_sensitivity.causes.cause import SPURIOUS
-from ase_sensitivity.singular.classification import label
 from ase_sensitivity.singular.point import point_at
 from ase_sensitivity.singular.system import STEP, aligned, difference, system_of
 from ase_sensitivity.singular.walk import _add_products
@@ -230,36 +227,6 @@ def test_what_is_singular_already():
     assert (found.distance, found.cause) == (0.0, "incompleteness")
     found = nearest_singular(environment(T), on_carbon(l_max=3))
     assert (found.distance, found.cause) == (0.0, "truncation")
-
-
-def test_what_holds_a_null_vector():
-    """A cause explains what it holds nine tenths of; of several vectors the worst one counts."""
-    molecules = [environment(S1), molecule("CH4"), molecule("H2O2")]
-    for number, each in enumerate(molecules):
-        each.positions += 20 * number
-    atoms = molecules[0] + molecules[1] + molecules[2]
-
-    def seen(cutoff):
-        settings = {"normalise": False, "central_weight": 0, "centers": ["C", "O"]}
-        soap = SOAP(["H", "O"], cutoff, n_max=8, l_max=8, atom_sigma=0.3, **settings)
-        system = system_of(atoms, soap, "structure", None)
-        return system, point_at(system, atoms)
-
-    system, here = seen(1.6)
-    found = attribute(here.view, here.found, atoms, system.descriptor)
-    null = {cause: found.modes[:, n] for n, cause in enumerate(found.causes) if cause}
-    assert sorted(null) == ["fragment", "incompleteness", "symmetry"]
-    # The torsion of hydrogen peroxide turns oxygen's neighbors, and moves one at the cutoff.
-    for cause, cutoff in (("symmetry", 1.6), ("fragment", 2.1)):
-        system, here = seen(cutoff)
-        good, bad = null[cause], null["incompleteness"]
-        # A torsion that is not free would take a larger basis to see.
-        worse = "incompleteness" if cause == "symmetry" else "truncation"
-        for share, expected in ((1, cause), (0.97, cause), (0.8, worse)):
-            mixed = np.sqrt(share) * good + np.sqrt(1 - share) * bad
-            assert label(system, here, mixed[:, None]) == expected
-        both = np.column_stack([good + bad, good - bad]) / np.sqrt(2)
-        assert label(system, here, both) in SPURIOUS
 
 
 def test_invariance():

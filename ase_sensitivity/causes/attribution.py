@@ -30,8 +30,8 @@ geometry is off by far more than the tolerance; so are then the class sums. Befo
 near-null vector is called incompleteness, symmetries are looked for with up to this tolerance."""
 
 ROOM = 10.0
-"""In Å: a singular value that grows as the square of what breaks a symmetry has a ratio of 1e-2 or
-more at this distance, so that one of ratio r leaves the geometry within ``ROOM * sqrt(r)``."""
+"""In Å: a singular value grows as a low power of what breaks a symmetry, so that a geometry with a
+ratio r is within ``ROOM * r**0.25`` of the symmetric one."""
 
 MOST_CHANGE = 0.1
 """The largest change, relative to what is typical, of a vector that a cause holds: its projection
@@ -115,7 +115,7 @@ def attribute(
         unseen = unseen_species(atoms, descriptor, view.jacobian.ranges)
         predictions, rest = _predictions(seen, tolerance, looser, unseen)
         # A value that is zero to so many digits has no room for a geometry that is off by more.
-        room = ROOM * np.sqrt(found.singular_values[:n_null].max(initial=0.0) / (found.scale or 1))
+        room = ROOM * (found.singular_values[:n_null].max(initial=0.0) / (found.scale or 1)) ** 0.25
         strict = [t for t in looser if t <= room]
         null, labels = _split(modes[:, :n_null], _predictions(seen, tolerance, strict, unseen)[0])
         named = [label or rest for label in reversed(labels)]

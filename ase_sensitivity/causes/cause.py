@@ -107,6 +107,15 @@ _TABLE = (
         exact=False,
     ),
     Cause(
+        "unresolved",
+        "a singular configuration may be near, and no cause of it is confirmed",
+        None,
+        color="#999999",
+        page_colors=("#707070", "#a8a8a8"),
+        marker="circle-open",
+        exact=False,
+    ),
+    Cause(
         "symmetry",
         "harmless, the true force along them vanishes as well",
         None,

@@ -15,10 +15,15 @@ import numpy as np
 from ase import Atoms
 
 from ase_sensitivity.causes.attribution import attribute
-from ase_sensitivity.causes.cause import EXPECTED, SPURIOUS
+from ase_sensitivity.causes.cause import CAUSES, EXPECTED, SPURIOUS
 from ase_sensitivity.descriptors.base import Enlarges, restricted
+from ase_sensitivity.geometry.neighbors import shortest_distance
 from ase_sensitivity.singular.classification import (
+    BLIND_NEARBY,
     EXPLAINED,
+    EXPLAINED_NEAR,
+    as_far,
+    harmless,
     near_fragment_modes,
     projected_weight,
     unlisted,
@@ -27,6 +32,7 @@ from ase_sensitivity.singular.exact import ExactGeometries, ExactGeometry
 from ase_sensitivity.singular.point import Point, point_at
 from ase_sensitivity.singular.system import System
 from ase_sensitivity.singular.walk import Estimate, steps
+from ase_sensitivity.spectrum.solvers import MARGIN
 from ase_sensitivity.types import Floats
 
 logger = logging.getLogger(__name__)
@@ -62,6 +68,9 @@ FALLEN = 0.2
 CONVERGED = 1e-9
 """Ratio at which a walk ends: more digits are not worth another step."""
 
+UNKNOWN = 1e-3
+"""The same for descriptors whose body order is not known, so that nothing confirms a cause."""
+
 CONFIRMED = 0.3
 """Least squared length of the part of a mode that the null vectors at an exact geometry have."""
 
@@ -94,8 +103,10 @@ class Arrival:
         that of the mode.
     message
         How it was found, or why not.
-    n_steps, n_jacobians
-        Numbers of steps of a walk, and of Jacobians.
+    n_steps
+        Number of steps of a walk.
+    number
+        The mode, counted from the smallest singular value at the start.
     """
 
     cause: str | None
@@ -104,7 +115,7 @@ class Arrival:
     null: Floats
     message: str
     n_steps: int = 0
-    n_jacobians: int = 0
+    number: int = 0
 
 
 @dataclass(eq=False)
@@ -125,8 +136,8 @@ class Arrivals:
         Steps of a walk at most.
     closest
         A walk ends when two atoms come closer than this, in Å.
-    go_on
-        Whether there is time for another step of a walk.
+    may_walk, go_on
+        Whether there is time for a walk, and for another step of one.
     """
 
     system: System
@@ -135,7 +146,11 @@ class Arrivals:
     reach: float
     max_steps: int = 12
     closest: float = 0.7
+    may_walk: Callable[[], bool] = lambda: True
     go_on: Callable[[], bool] = lambda: True
+
+    def __post_init__(self) -> None:
+        self._spaces: dict[float, Floats] = {}
 
     @cached_property
     def _exact(self) -> ExactGeometries:
@@ -182,10 +197,10 @@ class Arrivals:
                 for one in found
             ):
                 continue
-            found += self.explain(number)
+            found += [replace(one, number=number) for one in self.explain(number)]
             if any(one.cause in SPURIOUS and one.distance <= within for one in found):
                 break
-        return sorted(found, key=lambda one: one.distance)
+        return sorted(found, key=lambda one: (np.isnan(one.distance), one.distance))
 
     def explain(self, number: int) -> list[Arrival]:
         """The configurations that explain a mode, counted from the smallest singular value.
@@ -211,11 +226,25 @@ class Arrivals:
                 one = self._confirmed(exact, self.here.atoms, mode)
                 if one is not None:
                     found.setdefault(str(one.cause), one)
+        if not found and not self._exact.searches_symmetry:
+            weight = projected_weight(mode[:, None], self._symmetric_nearby(as_far(estimate)))
+            if weight >= EXPLAINED_NEAR:
+                cause = "symmetry" if weight > EXPLAINED else "near-symmetric"
+                message = "symmetric but for small displacements"
+                return [Arrival(cause, estimate, self.here.atoms, mode[:, None], message)]
         return list(found.values()) or [self._by_walk(number, estimate)]
+
+    def _symmetric_nearby(self, tolerance: float) -> Floats:
+        """Displacements that the symmetry of environments hides, up to a tolerance (Å)."""
+        if tolerance not in self._spaces:
+            self._spaces[tolerance] = harmless(self.system, self.here, tolerance, BLIND_NEARBY)
+        return self._spaces[tolerance]
 
     def _confirmed(self, exact: ExactGeometry, start: Atoms, mode: Floats) -> Arrival | None:
         """An exact geometry, if the descriptor is singular there for that reason."""
         moved = self.system.displaced(start, exact.displacement)
+        if shortest_distance(moved) < min(self.closest, 0.9 * shortest_distance(self.here.atoms)):
+            return None
         distance = float(np.linalg.norm(moved.positions - self._origin))
         message = f"an exact geometry explains it by {exact.cause}"
         if exact.cause == "symmetry":  # of any descriptor, by construction
@@ -230,28 +259,31 @@ class Arrivals:
         spurious = why.modes[:, [name == exact.cause for name in why.causes]]
         confirmed = ((spurious.T @ mode) ** 2).sum() > CONFIRMED * weight
         cause = exact.cause if confirmed else "symmetry"
-        return Arrival(cause, distance, moved, _led_by(null, mode), message, 0, 1)
+        return Arrival(cause, distance, moved, _led_by(null, mode), message)
 
     def _by_walk(self, number: int, estimate: float) -> Arrival:
         first = self.here.ratio(number)
-        at, n_steps, n_jacobians, asked = self.here, 0, 0, False
+        if not self.may_walk():
+            null = self.here.found.modes[:, [number]]
+            return Arrival(None, np.nan, self.here.atoms, null, "there was no time for a walk")
+        at, n_steps, asked = self.here, 0, False
         walk = steps(self.system, self.here, number, max_distance=self.reach, closest=self.closest)
         message = f"not there after {self.max_steps} steps"
         for _ in range(self.max_steps):
             if not self.go_on():
                 message = "there was no time for another step"
                 break
-            step = next(walk, None)
-            if step is None:
-                message = "no step within reach makes the singular value smaller"
+            try:
+                at, number = next(walk)
+            except StopIteration as stopped:
+                message = stopped.value
                 break
-            at, number, n_jacobians = step
             n_steps += 1
             if at.ratio(number) < ARRIVED * first and not asked:
                 asked = True
                 found = self._at_the_end(at, number, estimate, first, 0.12)
                 if found is not None:
-                    return replace(found, n_steps=n_steps, n_jacobians=n_jacobians)
+                    return replace(found, n_steps=n_steps)
             if at.ratio(number) < CONVERGED:
                 break
         if at.ratio(number) > FALLEN * first:
@@ -262,7 +294,7 @@ class Arrivals:
             found = end or Arrival(
                 "unresolved", distance, at.atoms, at.found.modes[:, [number]], message
             )
-        return replace(found, n_steps=n_steps, n_jacobians=n_jacobians)
+        return replace(found, n_steps=n_steps)
 
     def _at_the_end(
         self, at: Point, number: int, estimate: float, first: float, tolerance: float
@@ -292,6 +324,10 @@ class Arrivals:
             seen = float(np.linalg.norm(dense @ mode)) / scale
             if seen > max(SEEN * ratio, SEEN_OF_START * first):
                 return "truncation"
+        if at.view.jacobian.precision > 1e-12 or self.system.descriptor.body_order is None:
+            # No test tells more, and a value of few digits does not fall to zero.
+            fallen = ratio < max(UNKNOWN * first, MARGIN * at.view.jacobian.precision)
+            return "unknown" if fallen and self.system.descriptor.body_order is None else None
         if ratio > NULL:
             return None
         try:
@@ -308,3 +344,13 @@ def _led_by(null: Floats, mode: Floats) -> Floats:
     rotation = np.linalg.svd(weights[None])[2].T
     led: Floats = null @ (rotation * np.sign(weights @ rotation[:, 0] or 1.0))
     return led
+
+
+def cause_here(system: System, here: Point) -> str:
+    """The worst cause of the null vectors of a configuration; "unknown" if that cannot be told."""
+    found = here.found
+    try:
+        why = attribute(here.view, found, here.atoms, system.descriptor)
+    except ValueError:  # an environment is too large
+        return "unknown"
+    return next(name for name in CAUSES if name in why.causes[: found.n_null])

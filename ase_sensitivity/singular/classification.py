@@ -7,9 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ase_sensitivity.causes.environments import Environment, receptive_fields, unseen_species
-from ase_sensitivity.causes.incompleteness import class_sums
 from ase_sensitivity.geometry.symmetry import point_group
-from ase_sensitivity.linalg.canonical import canonical
 from ase_sensitivity.linalg.threads import threads_for
 from ase_sensitivity.singular.point import Point
 from ase_sensitivity.singular.system import System
@@ -28,13 +26,6 @@ NEARBY = (0.05, 0.1, 0.2, 0.3)
 """In Å: tolerances up to which geometries are near-symmetric. They are few, so that modes share
 them."""
 
-CLASS_WIDTH = 0.01
-"""Distances (Å) and cosines that differ by less are taken for equal."""
-
-UNRESOLVED = 0.02
-"""Sums over classes of tuples change by less than this, relative to what is typical, along a mode
-that no basis of the body order resolves."""
-
 BLIND = 0.1
 """Changes of environments smaller than this, relative to what is typical, count as none."""
 
@@ -43,48 +34,6 @@ BLIND_NEARBY = 0.5
 
 MARGIN = 0.5
 """In Å: neighbors this close to the cutoff have hardly any weight, and do not hold a fragment."""
-
-
-def label(system: System, at: Point, modes: Floats) -> str:
-    """Name the cause of vanishing singular values.
-
-    Parameters
-    ----------
-    system
-        What is looked at.
-    at
-        The singular configuration.
-    modes
-        Its null vectors, orthonormal, of shape (3 n_columns, m).
-
-    Returns
-    -------
-    str
-        "fragment", "symmetry", "species", "incompleteness", "truncation", or "unknown" if the body
-        order is.
-        Of several null vectors the least harmless one counts.
-
-    Notes
-    -----
-    See :doc:`/approach`.
-    """
-    allowed = harmless(system, at, ROUGHLY)
-    if projected_weight(modes, allowed) > EXPLAINED:
-        # Neighbors at the cutoff hold nothing, and an environment without them may be symmetric.
-        return (
-            "fragment"
-            if projected_weight(modes, near_fragment_modes(system, at)) > EXPLAINED
-            else "symmetry"
-        )
-    modes = _least_explained(modes, allowed)
-    if projected_weight(modes, near_fragment_modes(system, at)) > EXPLAINED:
-        return "fragment"
-    if projected_weight(modes, unlisted(system, at)) > EXPLAINED:
-        return "species"
-    change = _class_change(system, at, modes[:, -1])
-    if change is None:
-        return "unknown"
-    return "incompleteness" if change < UNRESOLVED else "truncation"
 
 
 def projected_weight(modes: Floats, space: Floats) -> float:
@@ -166,34 +115,3 @@ def _unchanged(
     values, vectors = np.linalg.eigh(total)
     space: Floats = vectors[:, values <= blind**2 * n_rows / n]
     return space
-
-
-def _least_explained(modes: Floats, space: Floats) -> Floats:
-    """The modes, combined such that the last one is held least."""
-    if modes.shape[1] == 1:
-        return modes
-    _, s, rotation = np.linalg.svd(space.T @ modes)
-    shares = np.zeros(modes.shape[1])
-    shares[: len(s)] = s
-    # Modes with equal shares leave a choice.
-    groups = np.concatenate([[0], np.cumsum(-np.diff(shares) > 1e-6)])
-    return canonical(modes @ rotation.T, groups)
-
-
-def _class_change(system: System, at: Point, mode: Floats) -> float | None:
-    """|C v| relative to its root mean square; None if the body order is not known."""
-    square = squares = 0.0
-    n_coordinates = 0
-    for field in receptive_fields(at.view, at.atoms, system.descriptor, ROUGHLY):
-        if field.body_order is None or not field.symmetry_known:
-            return None
-        for environment in field.resolved:
-            try:
-                sums = class_sums(environment, field.body_order - 1, CLASS_WIDTH)
-            except ValueError:  # too many tuples
-                return None
-            change = sums @ environment.relative(mode.reshape(-1, 3, 1))
-            square += float((change**2).sum())
-            squares += float((sums.data**2).sum())
-            n_coordinates += sums.shape[1]
-    return float(np.sqrt(square * n_coordinates / squares)) if squares > 0 else 0.0

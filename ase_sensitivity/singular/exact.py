@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -26,6 +27,12 @@ EDGE = 0.02
 
 EXACT = 1e-9
 """In Å and for cosines: what is equal up to this is equal."""
+
+CLOSE = 1e-5
+"""In Å: a step shorter than this is the last one."""
+
+STILL = 1e-7
+"""A distance or cosine with a smaller derivative along a displacement does not change."""
 
 POWERS = 12
 """Powers of an operation that are averaged: rotations of order 1, 2, 3, 4, 6 and 12 close."""
@@ -144,12 +151,17 @@ class ExactGeometries:
             Least squared length of the part of v that has to be hidden.
         """
         found = []
-        if tolerance and self._known and self.n_coordinates <= MOST_COORDINATES:
+        if tolerance and self.searches_symmetry:
             found += [*filter(None, [self._symmetric(mode, tolerance)])]
         found += self._blind(mode)
         found = [one for one in found if one.hidden > hidden]
         found.sort(key=lambda one: self._distance(one.displacement))
         return found
+
+    @property
+    def searches_symmetry(self) -> bool:
+        """Whether symmetric geometries are searched; otherwise the system is too large."""
+        return self._known and self.n_coordinates <= MOST_COORDINATES
 
     def _distance(self, u: Floats) -> float:
         return float(np.linalg.norm(u - self._start))
@@ -223,8 +235,11 @@ class ExactGeometries:
         if not self._resolved:
             return
         tried: set[bytes] = set()
-        for width in WIDTHS:
-            classes = [_Classes(around, width, self._nu) for around in self._resolved]
+        for width, narrow in product(WIDTHS, (False, True)):
+            angles = WIDTHS[0] if narrow else width
+            classes = [
+                _Classes.within(around, width, angles, self._nu) for around in self._resolved
+            ]
             key = b"".join(one.key for one in classes)
             if key in tried:
                 continue
@@ -236,7 +251,7 @@ class ExactGeometries:
     def _made_blind(self, classes: list[_Classes], mode: Floats) -> ExactGeometry | None:
         n, t = self.n_coordinates, self._trivial
         inner = np.linalg.svd(t)[0][:, t.shape[1] :]
-        u, v = np.zeros(n), mode
+        u, v, last = np.zeros(n), mode, np.inf
         for turn in range(12):
             sums, changes, off = _conditions(classes, u)
             s, vectors = np.linalg.svd(sums @ inner)[1:]
@@ -246,8 +261,10 @@ class ExactGeometries:
             # The mode itself at first; near the end one of the softest.
             k = int(overlap.argmax()) if turn < 3 else len(s) - 4 + int(overlap[-4:].argmax())
             v = modes[:, k] * np.sign(v @ modes[:, k])
-            if s[k] < EXACT * s[0] and np.abs(off).max(initial=0.0) < EXACT:
-                return ExactGeometry("incompleteness", u, v[:, None], float((v @ mode) ** 2))
+            there = s[k] < EXACT * s[0] and np.abs(off).max(initial=0.0) < EXACT
+            if there and last < CLOSE:
+                found = ExactGeometry("incompleteness", u, v[:, None], float((v @ mode) ** 2))
+                return self._relaxed(found, classes, mode)
             rest = (s > 1e-7 * s[0]) & (np.arange(len(s)) != k)
             left = np.linalg.qr(sums @ modes[:, rest])[0]
             h = 1e-4
@@ -259,31 +276,87 @@ class ExactGeometries:
             kept = m > FLAT_BLIND * m[0]
             z = z[kept].T
             step = -z @ ((w[:, kept].T @ b) / m[kept]) + _without(z, self._towards(u))
+            last = float(np.linalg.norm(step))
             u = u + step * min(1.0, 0.1 / max(float(np.linalg.norm(step)), 1e-12))
             if self._distance(u) > self._reach:
                 return None
         return None
 
+    def _relaxed(
+        self, found: ExactGeometry, classes: list[_Classes], mode: Floats
+    ) -> ExactGeometry:
+        """The nearer geometry without conditions that are not needed to hide the displacement."""
+        finer = [one.finest(found.displacement, found.null[:, 0]) for one in classes]
+        if [one.key for one in finer] == [one.key for one in classes]:
+            return found
+        nearer = self._made_blind(finer, mode)
+        near = nearer is not None and (
+            self._distance(nearer.displacement) < self._distance(found.displacement)
+        )
+        return nearer if nearer is not None and near else found
+
 
 class _Classes:
-    """Neighbors and pairs of neighbors that features take for equal, up to a width."""
+    """Neighbors and pairs of neighbors that features take for equal.
 
-    def __init__(self, around: _Neighborhood, width: float, nu: int) -> None:
-        self._around = around
+    Parameters
+    ----------
+    around
+        The neighborhood.
+    shell
+        The class of each neighbor, of shape (n,).
+    i, j
+        The pairs of neighbors, of shape (n_pairs,), the one of the smaller class first.
+    pair
+        The class of each pair.
+    """
+
+    def __init__(self, around: _Neighborhood, shell: Ints, i: Ints, j: Ints, pair: Ints) -> None:
+        self._around, self._shell, self._pair = around, shell, pair
+        self._i, self._j, self._alike = i, j, (shell[i] == shell[j])[:, None]
+        self._shells, self._pairs = _members(shell), _members(pair)
+        self._derivatives = np.zeros((len(shell),) * 2 + (3,)), np.zeros((len(i), len(shell), 3))
+        self.key = shell.tobytes() + pair.tobytes() + i.tobytes()
+
+    @classmethod
+    def within(cls, around: _Neighborhood, width: float, angles: float, nu: int) -> _Classes:
+        """Classes of distances within a width (Å), and of cosines."""
         n = len(around.points)
         r = np.linalg.norm(around.points, axis=1)
         shell = clusters(r, width, around.numbers)
         i, j = np.triu_indices(n, 1) if nu > 1 else (np.empty(0, int), np.empty(0, int))
         i, j = np.where(shell[i] <= shell[j], i, j), np.where(shell[i] <= shell[j], j, i)
         cosine = np.einsum("pa,pa->p", around.points[i], around.points[j]) / r[i] / r[j]
-        pair = clusters(cosine, width, shell[i] * n + shell[j])
-        self.key = shell.tobytes() + pair.tobytes() + i.tobytes()
-        self._i, self._j, self._alike = i, j, (shell[i] == shell[j])[:, None]
-        self._shells, self._pairs = _members(shell), _members(pair)
-        self._derivatives = np.zeros((n, n, 3)), np.zeros((len(i), n, 3))
+        return cls(around, shell, i, j, clusters(cosine, angles, shell[i] * n + shell[j]))
 
-    def conditions(self, u: Floats) -> tuple[list[Floats], list[Floats], list[Floats]]:
-        """Class sums of gradients, differences within classes and their derivatives, at u."""
+    def finest(self, u: Floats, v: Floats) -> _Classes:
+        """Classes that hide v as well, without equalities that are not needed for it at u."""
+        best = self
+        for member in range(len(self._shell)):
+            if (best._shell == best._shell[member]).sum() > 1:
+                finer = best._split(u, v, member)
+                best = finer if finer is not None else best
+        return best
+
+    def _split(self, u: Floats, v: Floats, member: int) -> _Classes | None:
+        """With a class of its own for one neighbor; None if v is not hidden then."""
+        shell = self._shell.copy()
+        shell[member] = shell.max() + 1
+        i, j = self._i, self._j
+        i, j = np.where(shell[i] <= shell[j], i, j), np.where(shell[i] <= shell[j], j, i)
+        pair = self._pair
+        if len(pair):
+            distances, cosines = (array @ v for array in self._gradients(u)[2:])
+            changes = np.abs([cosines, distances[i], distances[j]]).max(axis=0)
+            alone = np.where(changes < STILL, pair.max() + 1 + np.arange(len(pair)), pair)
+            keys = np.column_stack([shell[i], shell[j], alone])
+            pair = np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
+        finer = _Classes(self._around, np.unique(shell, return_inverse=True)[1], i, j, pair)
+        sums = np.concatenate(finer.conditions(u)[0])
+        return finer if np.abs(sums @ v).max() < STILL else None
+
+    def _gradients(self, u: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+        """Distances and cosines at u, and their derivatives by the coordinates."""
         around, i, j = self._around, self._i, self._j
         points = around.points + (around.moves @ u).reshape(-1, 3)
         n, r = len(points), np.linalg.norm(points, axis=1)
@@ -294,7 +367,12 @@ class _Classes:
         by_cosine[pair, i] = (unit[j] - cosine[:, None] * unit[i]) / r[i, None]
         by_cosine[pair, j] = (unit[i] - cosine[:, None] * unit[j]) / r[j, None]
         distances = by_distance.reshape(n, -1) @ around.moves
-        cosines = by_cosine.reshape(len(i), -1) @ around.moves
+        return r, cosine, distances, by_cosine.reshape(len(i), -1) @ around.moves
+
+    def conditions(self, u: Floats) -> tuple[list[Floats], list[Floats], list[Floats]]:
+        """Class sums of gradients, differences within classes and their derivatives, at u."""
+        i, j = self._i, self._j
+        r, cosine, distances, cosines = self._gradients(u)
         shells, pairs = self._shells, self._pairs
         sums = [shells @ distances]
         if len(i):

@@ -10,17 +10,13 @@ from ase import Atoms
 from ase_sensitivity.descriptors.given import Given
 from ase_sensitivity.geometry.matching import Match, best_match
 from ase_sensitivity.geometry.neighbors import neighbor_pairs
-from ase_sensitivity.singular.nearest import NearestSingular, cause_of, nearest_singular
-from ase_sensitivity.singular.point import Point, point_at
+from ase_sensitivity.singular.nearest import NearestSingular, nearest_singular
+from ase_sensitivity.singular.point import Point
 from ase_sensitivity.singular.system import system_of
-from ase_sensitivity.singular.walk import EXACT, Walk
 from ase_sensitivity.types import Floats, Ints, Scope
 
 CONTACT = 0.7
 """Two atoms nearer than this (Å) are nothing that a structure has."""
-
-SINGULAR = 1e-5
-"""The largest ratio of a configuration that is called singular."""
 
 MAX_STEPS = 60
 """The most steps of a walk."""
@@ -139,10 +135,13 @@ class FeatureMap:
                 return origin + guess
         return self.displaced(rng, 0.5)
 
-    def walk(self, positions: Floats, max_distance: float) -> tuple[Floats, NearestSingular]:
-        """Walk to a singular configuration: its positions, of shape (n, 3), and what was found.
+    def walk(
+        self, positions: Floats, max_distance: float, cause: str | None = None
+    ) -> tuple[Floats, NearestSingular]:
+        """Go to a singular configuration: its positions, of shape (n, 3), and what was found.
 
-        A walk that ends early is taken up again from there: it is drawn back to where it starts.
+        A walk that ends early is taken up again from there: it is drawn back to where it starts. Of
+        several configurations one with ``cause`` is preferred.
         """
         system = self._system
         center = 0 if system.scope == "environment" else None
@@ -156,27 +155,19 @@ class FeatureMap:
                 max_distance=max_distance,
                 max_steps=MAX_STEPS,
                 closest=CONTACT,
-                arrived=EXACT,
             )
             self.n_evaluations += found.n_jacobians
+            if found.harmful is not None and cause == found.harmful.cause:
+                found = found.harmful
             end = end.copy()
             end[found.points] = found.atoms.positions
-            if found.ratio < EXACT or not found.ratio < 0.5 * last:
+            if found.found or not found.ratio < 0.5 * last:
                 break
             last = found.ratio
         distance = float(np.linalg.norm(end - positions))
-        if found.ratio > SINGULAR or distance > max_distance:
+        if not found.found or distance > max_distance:
             return end, replace(found, found=False, cause=None, distance=distance)
-        return end, replace(found, found=True, cause=self._cause(found), distance=distance)
-
-    def _cause(self, found: NearestSingular) -> str:
-        """The cause at the end of a walk, whatever the walk started from."""
-        system = self._system
-        center = 0 if system.scope == "environment" else None
-        there = system_of(found.atoms, system.descriptor, system.scope, center)
-        self.n_evaluations += 1
-        end = point_at(there, there.start)
-        return cause_of(there, end, Walk(end, 0, 0.0, True, found.message, 0, 1))
+        return end, replace(found, distance=distance)
 
     def allowed(self, positions: Floats) -> bool:
         """No two atoms are nearer than :data:`CONTACT`, or 0.9 times the nearest at the start."""

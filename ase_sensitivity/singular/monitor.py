@@ -3,44 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 
 import numpy as np
 from ase import Atoms
 
 from ase_sensitivity.analysis import fixed_atoms
-from ase_sensitivity.causes.cause import EXPECTED
+from ase_sensitivity.causes.cause import EXPECTED, SPURIOUS
 from ase_sensitivity.descriptors.base import Descriptor, reach_of
 from ase_sensitivity.linalg.threads import threads_for
 from ase_sensitivity.sensitivity import Sensitivity
+from ase_sensitivity.singular.arrival import Arrivals, cause_here
 from ase_sensitivity.singular.budget import WALK, Budget
-from ase_sensitivity.singular.classification import (
-    BLIND_NEARBY,
-    EXPLAINED,
-    EXPLAINED_NEAR,
-    NEARBY,
-    as_far,
-    harmless,
-    label,
-    near_fragment_modes,
-    projected_weight,
-)
 from ase_sensitivity.singular.diagnosis import NOT_LOOKED_AT, Diagnosis
-from ase_sensitivity.singular.nearest import cause_of, vanishing
 from ase_sensitivity.singular.point import LOWEST, Point, point_at
 from ase_sensitivity.singular.recall import REFRESH, Remembered
 from ase_sensitivity.singular.system import System, system_of
-from ase_sensitivity.singular.walk import (
-    CLOSE_ENOUGH,
-    EXACT,
-    Estimate,
-    Walk,
-    estimate,
-    quick_estimate,
-    walk,
-)
+from ase_sensitivity.singular.walk import Estimate, estimate, quick_estimate
 from ase_sensitivity.spectrum.solvers import Spectrum
 from ase_sensitivity.types import Floats, Scope
 
@@ -92,15 +72,6 @@ class _Lowest:
         slope = np.zeros((len(system.start), 3))
         slope[system.moving] = self.nearby.slopes[number] / self.sigma[number]
         return slope
-
-
-@dataclass(frozen=True)
-class _Explanation:
-    """Why a mode is small: its number, the cause if one is known, and how far a walk went (Å)."""
-
-    number: int
-    cause: str | None = None
-    walked: float | None = None
 
 
 class Monitor:
@@ -255,17 +226,39 @@ class Monitor:
         return None if nearby is None else _Lowest(modes, sigma, nearby, None)
 
     def _new_diagnosis(self, system: System, lowest: _Lowest) -> tuple[int, Diagnosis]:
-        """The number of the mode that matters most, and the diagnosis."""
-        reason, how = _Explanation(lowest.nearby.nearest), "estimate"
-        distance = lowest.distance
-        if lowest.here is not None and distance <= NEAR * self._within:
-            reason = self._explanation(system, lowest.here, lowest.nearby)
-            how = "filter" if reason.walked is None else "walk"
-            distance = float(lowest.nearby.distances[reason.number])
-            distance = distance if reason.walked is None else reason.walked
-        logger.debug("%s: %s at %.3f Å", how, reason.cause, distance)
-        slope = lowest.relative_slope(system, reason.number)
-        return reason.number, Diagnosis(distance, reason.cause, slope, system.points, how)
+        """The number of the nearest mode, and the diagnosis."""
+        number, near = lowest.nearby.nearest, NEAR * self._within
+        slope = lowest.relative_slope(system, number)
+        diagnosis = Diagnosis(lowest.distance, None, slope, system.points, "estimate")
+        here = lowest.here
+        if here is None or lowest.distance > near:
+            return number, diagnosis
+        if lowest.nearby.singular:
+            cause = cause_here(system, here)
+            return number, replace(diagnosis, distance=0.0, cause=cause, how="filter")
+        found = Arrivals(
+            system,
+            here,
+            lowest.nearby,
+            reach=2 * near,
+            may_walk=partial(self.budget.allows, WALK),
+            go_on=partial(self.budget.allows, 2),
+        ).of_all(near)
+        walked = any(one.n_steps for one in found)
+        diagnosis = replace(diagnosis, how="walk" if walked else "filter")
+        known = [one for one in found if one.cause is not None]
+        if not known:
+            return number, diagnosis
+        nearest = known[0]
+        diagnosis = replace(diagnosis, distance=nearest.distance, cause=nearest.cause)
+        harmful = next((one for one in known if one.cause in SPURIOUS), None)
+        if harmful is not None and harmful is not nearest:
+            diagnosis = replace(
+                diagnosis, harmful_distance=harmful.distance, harmful_cause=harmful.cause
+            )
+        logger.debug("%s: %s at %.3f Å", diagnosis.how, nearest.cause, nearest.distance)
+        number = nearest.number
+        return number, replace(diagnosis, slope=lowest.relative_slope(system, number))
 
     def _remember(
         self,
@@ -289,80 +282,3 @@ class Monitor:
             atoms=atoms.copy(),
             slack=slack if diagnosis.cause is None else 0.0,
         )
-
-    def _explanation(self, system: System, here: Point, nearby: Estimate) -> _Explanation:
-        """The first mode whose cause matters, otherwise the nearest mode that has a cause.
-
-        A harmless configuration may be next to one that matters: all near modes are looked at.
-        """
-        if nearby.singular:
-            return _Explanation(
-                0, label(system, here, here.found.modes[:, : here.found.n_null]), 0.0
-            )
-        order = np.argsort(nearby.distances, kind="stable").tolist()
-        near = [number for number in order if nearby.distances[number] <= NEAR * self._within]
-        nearest = _Explanation(order[0])
-        # The same spaces for all modes, and needed for some only.
-        symmetric = cache(partial(harmless, system, here, blind=BLIND_NEARBY))
-        near_fragments = cache(partial(near_fragment_modes, system, here))
-        ends: list[tuple[float, Floats]] = []  # harmless ends of walks: distance, null vectors
-        for number in near:
-            distance = float(nearby.distances[number])
-            mode = here.found.modes[:, [number]]
-            # An estimate that is too low is so by a factor of two at most.
-            if any(
-                far <= 2 * distance and projected_weight(mode, null) > EXPLAINED_NEAR
-                for far, null in ends
-            ):
-                continue
-            reason = _Explanation(number, self._harmless(mode, distance, symmetric, near_fragments))
-            if reason.cause is None:
-                walked = self._explained_by_walk(system, here, number)
-                if walked is None:
-                    continue
-                went, cause = walked
-                reason = _Explanation(number, cause, went.distance)
-                if cause in EXPECTED:
-                    ends.append((went.distance, vanishing(went)))
-                elif went.distance <= self._within:
-                    return reason
-            if nearest.cause is None:
-                nearest = reason
-        return nearest
-
-    def _explained_by_walk(
-        self, system: System, here: Point, number: int
-    ) -> tuple[Walk, str] | None:
-        """A walk along a mode and the cause at its end; None if it did not arrive."""
-        if not self.budget.allows(WALK):
-            return None
-        went = self._walk(system, here, number, CLOSE_ENOUGH)
-        if not went.arrived:
-            return None
-        cause = cause_of(system, here, went)
-        if cause not in EXPECTED:  # only the exact geometry tells the kind
-            exact = self._walk(system, here, number, EXACT)
-            apart = exact.end.atoms.positions - went.end.atoms.positions
-            if exact.arrived and np.linalg.norm(apart) < NEARBY[0]:
-                cause = cause_of(system, here, exact)
-        return went, cause
-
-    def _walk(self, system: System, here: Point, number: int, arrived: float) -> Walk:
-        reach = 2 * NEAR * self._within
-        go_on = partial(self.budget.allows, 2)
-        return walk(system, here, number, arrived=arrived, max_distance=reach, go_on=go_on)
-
-    @staticmethod
-    def _harmless(
-        mode: Floats,
-        distance: float,
-        symmetric: Callable[[float], Floats],
-        near_fragments: Callable[[], Floats],
-    ) -> str | None:
-        """The cause of a mode that is seen to be harmless without a walk; None for all others."""
-        if projected_weight(mode, near_fragments()) > EXPLAINED:
-            return "fragment"
-        weight = projected_weight(mode, symmetric(as_far(distance)))
-        if weight >= EXPLAINED_NEAR:
-            return "symmetry" if weight > EXPLAINED else "near-symmetric"
-        return None

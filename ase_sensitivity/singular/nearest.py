@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 from ase import Atoms
 
-from ase_sensitivity.causes.cause import EXPECTED
+from ase_sensitivity.causes.cause import SPURIOUS
 from ase_sensitivity.descriptors.given import Given
-from ase_sensitivity.singular.classification import (
-    BLIND_NEARBY,
-    EXPLAINED_NEAR,
-    as_far,
-    harmless,
-    label,
-    projected_weight,
-)
+from ase_sensitivity.errors import warn
+from ase_sensitivity.singular.arrival import Arrival, Arrivals, cause_here
 from ase_sensitivity.singular.point import Point, point_at
 from ase_sensitivity.singular.system import System, system_of
-from ase_sensitivity.singular.walk import ARRIVED, Walk, estimate, walk
+from ase_sensitivity.singular.walk import estimate
 from ase_sensitivity.types import Floats, Ints, Scope
 from ase_sensitivity.validation import as_integer, as_number
 
@@ -40,10 +35,11 @@ class NearestSingular:
     estimate
         The distance to first order, before the walk, in Å.
     cause
-        "symmetry", "near-symmetric" (the given geometry nearly is symmetric, and next to it there
-        are singular configurations of every kind), "fragment", "incompleteness", "truncation",
-        "species" (atoms move whose element is not among the species of the descriptor), "unknown"
-        if the body order of the descriptor is not known; None if nothing was found.
+        "symmetry", "near-symmetric" (of large systems: the given geometry nearly is symmetric, and
+        next to it there are singular configurations of every kind), "fragment", "incompleteness",
+        "truncation", "species" (atoms move whose element is not among the species of the
+        descriptor), "unknown" if the body order of the descriptor is not known, "unresolved" where
+        no cause was confirmed; None if nothing was found.
     found
         Whether the configuration is singular.
     message
@@ -54,6 +50,9 @@ class NearestSingular:
         sigma_min / sigma_max of the configuration.
     n_steps, n_jacobians
         Numbers of steps, and of Jacobians that were computed in all.
+    harmful
+        The nearest configuration with another cause than symmetry or fragments, if this one has
+        one of these causes and another one was found; else None.
     """
 
     atoms: Atoms
@@ -67,6 +66,7 @@ class NearestSingular:
     ratio: float
     n_steps: int
     n_jacobians: int
+    harmful: NearestSingular | None = None
 
     def __repr__(self) -> str:
         return (
@@ -84,30 +84,28 @@ def nearest_singular(
     max_distance: float = 0.5,
     max_steps: int = 25,
     closest: float = 0.7,
-    arrived: float = ARRIVED,
+    arrived: float | None = None,
 ) -> NearestSingular:
-    """Walk from a configuration to the nearest one that is singular, and tell its cause.
+    """The nearest configuration that is singular, and its cause.
 
     Parameters
     ----------
     atoms, descriptor, scope, center
         As in :func:`~ase_sensitivity.analyze`.
     max_distance
-        How far the walk may go, in Å.
+        How far away it may be, in Å.
     max_steps
-        How many steps it may take.
+        How many steps a walk to it may take.
     closest
-        The walk ends when two atoms come closer than this, in Å, or than 0.9 times the shortest
+        A walk ends when two atoms come closer than this, in Å, or than 0.9 times the shortest
         distance they start with.
     arrived
-        The walk goes on until sigma_min / sigma_max is below this, or no step makes it any smaller.
-        Where it grows as the square of the distance, the default is reached 0.01 Å and more before
-        the singular configuration, and the cause may be taken for truncation: 1e-8 is safer there.
+        Has no meaning any more: walks go on to a ratio of 1e-9.
 
     Returns
     -------
     NearestSingular
-        ``found`` is False, and ``message`` tells why, where the walk gave up.
+        ``found`` is False, and ``message`` tells why, where nothing singular was confirmed.
 
     Raises
     ------
@@ -116,11 +114,11 @@ def nearest_singular(
 
     Notes
     -----
-    Levenberg-Marquardt steps towards J v = 0 from the mode among the lowest three whose distance to
-    first order is smallest (:doc:`/approach`). It finds the nearest configuration on that way;
-    others may be nearer. A structure of fragments that no center sees together is singular as it
-    is, and that is what is told unless the walk finds something that is neither symmetric nor a
-    fragment.
+    The three lowest modes are followed (:doc:`/approach`). Symmetric geometries, and those in which
+    features of the body order cannot tell neighbors apart, are found from positions alone; all
+    others by Levenberg-Marquardt steps towards J v = 0. Others may be nearer. A structure of
+    fragments that no center sees together is singular as it is, and that is the result unless a
+    configuration with a harmful cause is found.
 
     Examples
     --------
@@ -134,8 +132,9 @@ def nearest_singular(
     """
     as_number("max_distance", max_distance, "positive")
     as_number("closest", closest, "positive")
-    as_number("arrived", arrived, "positive")
     as_integer("max_steps", max_steps, 1)
+    if arrived is not None:
+        warn("`arrived` of nearest_singular has no meaning any more", DeprecationWarning)
     system = system_of(atoms, descriptor, scope, center)
     here = point_at(system, system.start)
     apart = _apart(system, here) if here.view.n_apart else None
@@ -144,33 +143,45 @@ def nearest_singular(
             return apart
         raise ValueError("there is nothing but rigid motions: nothing can become singular")
     nearby = estimate(system, here)
-    went = Walk(here, 0, 0.0, True, "the configuration is singular already", 0, 0)
-    if not nearby.singular:
-        went = walk(
-            system,
-            here,
-            nearby.nearest,
-            max_distance=max_distance,
-            max_steps=max_steps,
-            closest=closest,
-            arrived=arrived,
-        )
-    cause = cause_of(system, here, went) if went.arrived else None
-    if apart is not None and cause in (None, *EXPECTED):
-        return apart
-    mode = system.shift(went.mode)
+    if nearby.singular:
+        found = [_here(system, here)]
+    else:
+        arrivals = Arrivals(system, here, nearby, max_distance, max_steps, closest)
+        found = arrivals.of_all(math.inf)
+    distance = float(nearby.distances[nearby.nearest])
+    harmful = next((one for one in found if one.cause in SPURIOUS), None)
+    other = None
+    if harmful is not None and harmful is not found[0]:
+        other = _result(system, harmful, distance)
+    nearest = replace(_result(system, found[0], distance), harmful=other)
+    if apart is not None and nearest.cause not in SPURIOUS:
+        return replace(apart, harmful=nearest.harmful)
+    return nearest
+
+
+def _here(system: System, here: Point) -> Arrival:
+    """The configuration itself, which is singular, with a null vector of its cause."""
+    cause = cause_here(system, here)
+    null = here.found.modes[:, : here.found.n_null]
+    message = "the configuration is singular already"
+    return Arrival(cause, 0.0, here.atoms, null, message)
+
+
+def _result(system: System, found: Arrival, estimate: float) -> NearestSingular:
+    mode = found.null[:, 0]
+    there = point_at(system, found.atoms)
     return NearestSingular(
-        atoms=went.end.atoms,
+        atoms=found.atoms,
         points=system.points,
-        distance=went.distance,
-        estimate=float(nearby.distances[nearby.nearest]),
-        cause=cause,
-        found=went.arrived,
-        message=went.message,
-        mode=mode,
-        ratio=went.end.ratio(went.number),
-        n_steps=went.n_steps,
-        n_jacobians=1 + nearby.n_jacobians + went.n_jacobians,
+        distance=found.distance,
+        estimate=estimate,
+        cause=found.cause,
+        found=found.cause not in (None, "unresolved"),
+        message=found.message,
+        mode=system.shift(mode),
+        ratio=there.ratio(there.mode_like(mode)),
+        n_steps=found.n_steps,
+        n_jacobians=system.calls["jacobian"],
     )
 
 
@@ -224,21 +235,3 @@ def singularity_distance(
     system = system_of(atoms, descriptor, scope, center)
     distances = estimate(system, point_at(system, system.start)).distances
     return float(distances.min()) if len(distances) else float("nan")
-
-
-def cause_of(system: System, start: Point, went: Walk) -> str:
-    """The cause of the configuration that a walk arrived at."""
-    cause = label(system, went.end, vanishing(went))
-    if cause in ("symmetry", "fragment") or went.end is start:
-        return cause
-    roughly = harmless(system, start, as_far(went.distance), BLIND_NEARBY)
-    beginning = start.found.modes[:, [start.mode_like(went.mode)]]
-    return "near-symmetric" if projected_weight(beginning, roughly) > EXPLAINED_NEAR else cause
-
-
-def vanishing(went: Walk) -> Floats:
-    """All modes that are invisible where a walk arrived, of shape (3 n_columns, m)."""
-    found = went.end.found
-    limit = max(ARRIVED * found.scale, 2 * found.singular_values[went.number])
-    modes: Floats = found.modes[:, found.singular_values <= limit]
-    return modes

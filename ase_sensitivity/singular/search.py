@@ -205,7 +205,7 @@ def find_singular(
     ceiling = np.inf if energy_ceiling is None else energy_ceiling
     tally = _Tally(features, cause, ceiling, min_distance)
     for start, (end, point) in _walks(
-        features, energy, ceiling, n_starts, n_walks, displacement, rng, callback
+        features, energy, ceiling, cause, n_starts, n_walks, displacement, rng, callback
     ):
         tally.add(start, end, point)
         if features.n_evaluations >= max_evaluations:
@@ -308,6 +308,7 @@ def _walks(
     features: FeatureMap,
     energy: _Energy,
     ceiling: float,
+    cause: str | None,
     n_starts: int,
     n_walks: int,
     displacement: float,
@@ -321,7 +322,7 @@ def _walks(
         for _ in range(n_walks):
             amount = length * generator.uniform(LEAST, 1.0)
             begin = _displaced(features, energy, ceiling, here, amount, generator)
-            end, point = _walked(features, energy, begin)
+            end, point = _walked(features, energy, begin, cause)
             yield start, (end, point)
             low = point is not None and (point.energy is None or point.energy <= ceiling)
             here, length = end if low else begin, displacement / 2
@@ -347,10 +348,10 @@ def _displaced(
 
 
 def _walked(
-    features: FeatureMap, energy: _Energy, begin: Floats
+    features: FeatureMap, energy: _Energy, begin: Floats, cause: str | None
 ) -> tuple[Floats, SingularPoint | None]:
     """Where a walk ends, and what is there, if it is singular."""
-    end, found = features.walk(begin, REACH)
+    end, found = features.walk(begin, REACH, cause)
     if not found.found or found.cause is None:
         return end, None
     mode = np.zeros_like(end)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from ase import Atoms
@@ -53,6 +54,8 @@ class System:
     weights
         Of the parts of the Jacobian, where several descriptors are seen together. They are those of
         the structure as it was given and stay what they are.
+    calls
+        How many Jacobians were computed.
     """
 
     start: Atoms
@@ -62,9 +65,11 @@ class System:
     points: Ints
     moving: Ints
     weights: tuple[Floats, ...] | None = None
+    calls: Counter[str] = field(default_factory=Counter)
 
     def jacobian(self, atoms: Atoms) -> StackedJacobian:
         """The rows that belong to the system, at other positions of its points."""
+        self.calls["jacobian"] += 1
         whole = in_blocks(self.descriptor.jacobian(atoms), "a gradient or a walk")
         parts: Sequence[FeatureJacobian] = weighed(tuple(whole.parts), self.weights)
         if self.scope == "environment":

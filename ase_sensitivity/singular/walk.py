@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,22 +26,8 @@ ASIDE = 1e-6
 """Displacement in Å for differences to one side, which are off by about its ratio to the distance.
 """
 
-MAX_STEP = 0.2
-"""The longest step in Å."""
-
 LONGEST = 0.15
 """The longest step in Å of :func:`steps`."""
-
-ARRIVED = 1e-5
-"""A configuration is singular where the ratio is below this."""
-
-EXACT = 1e-8
-"""The ratio that walks go on to where the cause has to be told: at larger ones they may be too far
-from where they lead."""
-
-CLOSE_ENOUGH = 2e-4
-"""The walk has also arrived if no step gets it any nearer and the ratio is below this, or has
-fallen to a fiftieth."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,125 +91,9 @@ def quick_estimate(system: System, atoms: Atoms, modes: Floats, sigma: Floats) -
     return Estimate.of(sigma, derivatives[0][:, system.moving] / (2 * sigma[:, None, None]))
 
 
-@dataclass(frozen=True, eq=False)
-class Walk:
-    """Where a walk ended.
-
-    Attributes
-    ----------
-    end
-        The last configuration.
-    number
-        Which mode was followed, counted from the smallest singular value at the end.
-    distance
-        From the start in Å.
-    arrived
-        Whether the end is singular.
-    message
-        Why the walk ended.
-    n_steps, n_jacobians
-        Numbers of accepted steps and of Jacobians.
-    """
-
-    end: Point
-    number: int
-    distance: float
-    arrived: bool
-    message: str
-    n_steps: int
-    n_jacobians: int
-
-    @property
-    def mode(self) -> Floats:
-        """The mode that was followed, of shape (3 n_columns,)."""
-        return self.end.found.modes[:, self.number]
-
-
-def walk(
-    system: System,
-    start: Point,
-    number: int,
-    *,
-    max_distance: float = 0.5,
-    max_steps: int = 25,
-    closest: float = 0.7,
-    arrived: float = ARRIVED,
-    go_on: Callable[[], bool] = lambda: True,
-) -> Walk:
-    """Follow a mode to where its singular value vanishes, by Levenberg-Marquardt steps.
-
-    Parameters
-    ----------
-    system
-        What is moved.
-    start
-        Where to start from.
-    number
-        The mode to follow, counted from the smallest singular value.
-    max_distance
-        Give up beyond this, in Å.
-    max_steps
-        Give up after so many steps.
-    closest
-        Give up when two atoms come closer than this, in Å, or than 0.9 times the shortest distance
-        of the start.
-    arrived
-        The ratio to go on to.
-    go_on
-        Whether there is time for another step.
-    """
-    at, damping, n_steps, n_jacobians = start, 1e-2, 0, 0
-    first = start.ratio(number)
-    closest = min(closest, 0.9 * shortest_distance(start.atoms))
-
-    def ended(message: str) -> Walk:
-        ratio = at.ratio(number)
-        there = ratio < max(CLOSE_ENOUGH, first / 50, arrived)
-        distance = float(np.linalg.norm(at.atoms.positions - start.atoms.positions))
-        return Walk(at, number, distance, there, message, n_steps, n_jacobians)
-
-    while at.ratio(number) > arrived:
-        if n_steps == max_steps:
-            return ended(f"not there after {max_steps} steps")
-        if not go_on():
-            return ended("there was no time for another step")
-        ahead = system.ahead(at.atoms, at.found.modes[:, number])
-        n_jacobians += 1
-        normal, downhill = _normal_equations(system, at, number, ahead)
-        values, vectors = np.linalg.eigh(normal)
-        # Damped towards the start: along what stays singular the walk slides back to its foot.
-        back = (start.atoms.positions - at.atoms.positions)[at.view.atoms].ravel()
-        back = vectors.T @ _without(at.view.trivial, back)
-        for _ in range(6):
-            penalty = max(damping, 1e-14) * values[-1]
-            inverse = 1 / (values.clip(0.0) + penalty)
-            step = vectors @ (inverse * (penalty * back - vectors.T @ downhill))
-            step = _without(at.view.trivial, step)
-            step *= min(1.0, MAX_STEP / max(float(np.linalg.norm(step)), 1e-12))
-            moved = system.displaced(at.atoms, step)
-            if shortest_distance(moved) < closest:
-                if damping > 1e2:
-                    return ended("atoms come too close to each other")
-                damping *= 4
-                continue
-            if np.linalg.norm(moved.positions - start.atoms.positions) > max_distance:
-                return ended(f"nothing singular within {max_distance:g} Å on this way")
-            trial = point_at(system, moved)
-            n_jacobians += 1
-            followed = trial.mode_like(at.found.modes[:, number])
-            if trial.ratio(followed) < 0.9 * at.ratio(number):
-                at, number, damping = trial, followed, max(damping / 4, 1e-8)
-                n_steps += 1
-                break
-            damping *= 4
-        else:
-            return ended("no step makes the singular value smaller")
-    return ended("a singular configuration")
-
-
 def steps(
     system: System, start: Point, number: int, *, max_distance: float, closest: float
-) -> Iterator[tuple[Point, int, int]]:
+) -> Generator[tuple[Point, int], None, str]:
     """Follow a mode towards where its singular value vanishes, by Levenberg-Marquardt steps.
 
     The damping falls with the square of the ratio, so that the last steps are Newton steps.
@@ -244,19 +114,23 @@ def steps(
     Yields
     ------
     tuple
-        After each step the configuration, the number of the mode there, and how many Jacobians
-        were computed so far. It ends where no step makes the value smaller.
+        After each step the configuration and the number of the mode there.
+
+    Returns
+    -------
+    str
+        Why the walk ended.
     """
-    at, damping, n_jacobians = start, 1e-2, 0
+    at, damping = start, 1e-2
     closest = min(closest, 0.9 * shortest_distance(start.atoms))
     while at.ratio(number) > 0:
         mode = at.found.modes[:, number]
         ahead = system.ahead(at.atoms, mode)
-        n_jacobians += 1
         normal, downhill = _normal_equations(system, at, number, ahead)
         values, vectors = np.linalg.eigh(normal)
         back = (start.atoms.positions - at.atoms.positions)[at.view.atoms].ravel()
         back = vectors.T @ _without(at.view.trivial, back)
+        message = "no step makes the singular value smaller"
         for _ in range(4):
             penalty = max(damping, 1e-13) * values[-1]
             inverse = 1 / (values.clip(0.0) + penalty)
@@ -265,11 +139,13 @@ def steps(
             step *= min(1.0, LONGEST / max(float(np.linalg.norm(step)), 1e-12))
             moved = system.displaced(at.atoms, step)
             damping *= 10
-            far = np.linalg.norm(moved.positions - start.atoms.positions)
-            if far >= max_distance or shortest_distance(moved) <= closest:
+            if np.linalg.norm(moved.positions - start.atoms.positions) >= max_distance:
+                message = f"nothing singular within {max_distance:g} Å on this way"
+                continue
+            if shortest_distance(moved) <= closest:
+                message = "atoms come too close to each other"
                 continue
             trial = point_at(system, moved)
-            n_jacobians += 1
             followed = trial.mode_like(mode)
             fall = trial.ratio(followed) / at.ratio(number)
             if fall < 0.85:
@@ -277,8 +153,9 @@ def steps(
                 damping = max(damping / 10 * max(fall**2, 1e-4), 1e-12)
                 break
         else:
-            return
-        yield at, number, n_jacobians
+            return message
+        yield at, number
+    return "a singular configuration"
 
 
 def _normal_equations(
