@@ -25,7 +25,7 @@ from ase_sensitivity.types import Floats, Ints
 EDGE = 0.02
 """In Å: neighbors nearer to the end of the reach have no weight."""
 
-EXACT = 1e-9
+EXACT = 1e-12
 """In Å and for cosines: what is equal up to this is equal."""
 
 CLOSE = 1e-5
@@ -49,7 +49,7 @@ FLAT = 2e-3
 FLAT_BLIND = 2e-2
 """The same for singular values of the conditions of a blind geometry."""
 
-WIDTHS = (0.01, 0.02, 0.03, 0.045, 0.065, 0.09, 0.13, 0.2)
+WIDTHS = (0.02, 0.045, 0.09, 0.2)
 """Distances (Å) and cosines that differ by less may be made equal."""
 
 MOST_COORDINATES = 150
