@@ -142,7 +142,7 @@ def test_a_process_that_is_not_needed_any_more_ends(monkeypatch):
 
 
 SHORT = """
-from ase_sensitivity.descriptors import quip_probe
+from ase_sensitivity.descriptors.quip import probe as quip_probe
 quip_probe.IDLE = 0.5
 child()
 """
@@ -269,7 +269,7 @@ def test_a_stop_within_a_call_has_a_status_and_a_line(stop, status):
     script = textwrap.dedent(
         """
         import sys
-        from ase_sensitivity.descriptors.quip_library import _quip_library, quip_calls
+        from ase_sensitivity.descriptors.quip.library import _quip_library, quip_calls
         import quippy
         with quip_calls("QUIP failed on this structure"):
             if sys.argv[1] == "True":

@@ -35,10 +35,10 @@ PATIENCE = 600
 IDLE = 20
 """Seconds after which the process ends if there is nothing to try: loading QUIP takes some."""
 
-CHILD = """
+CHILD = f"""
 import json, sys
 sys.path[:] = json.loads(sys.stdin.readline())
-from ase_sensitivity.descriptors.quip_probe import child
+from {__name__} import child
 child()
 """
 
