@@ -14,7 +14,7 @@ import numba
 import scipy.linalg  # noqa: F401  (has a BLAS of its own, to be limited as well)
 from threadpoolctl import threadpool_limits
 
-from ase_sensitivity.compiled.njit import UNKEPT, tell_if_unkept
+from ase_sensitivity.compiled.njit import NOT_CACHED, warn_if_not_cached
 
 
 def processes(n_workers: int) -> ProcessPoolExecutor:
@@ -34,12 +34,12 @@ def processes(n_workers: int) -> ProcessPoolExecutor:
     """
     if not isinstance(n_workers, int) or isinstance(n_workers, bool) or n_workers < 1:
         raise ValueError(f"`n_workers` is {n_workers!r} but must be a positive integer")
-    tell_if_unkept()
+    warn_if_not_cached()
     return ProcessPoolExecutor(n_workers, mp_context=get_context("spawn"), initializer=_begin)
 
 
 def _begin() -> None:
-    warnings.filterwarnings("ignore", re.escape(UNKEPT))  # the parent has said so
+    warnings.filterwarnings("ignore", re.escape(NOT_CACHED))  # the parent process has warned
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # The processes share the machine already.
     numba.config.NUMBA_NUM_THREADS = 1
