@@ -48,10 +48,10 @@ class BandedGram:
     @classmethod
     def of(cls, view: View) -> BandedGram | None:
         """Accumulate G of a view in a band; None if that would be no narrow one."""
-        if view.links is None or not isinstance(view.jacobian, BlockJacobian):
+        if view.pairs_within_reach is None or not isinstance(view.jacobian, BlockJacobian):
             return None
         n = view.n_columns
-        place, reach = _places(view.links(), view.atoms)
+        place, reach = _places(view.pairs_within_reach(), view.atoms)
         width = 3 * reach + 2
         if width * WORTHWHILE > 3 * n:
             return None

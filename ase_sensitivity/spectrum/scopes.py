@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 from ase import Atoms
 
-from ase_sensitivity.geometry.fragments import Fragment, fragments, links
+from ase_sensitivity.geometry.fragments import Fragment, fragments, pairs_within_reach
 from ase_sensitivity.geometry.neighbors import NeighborPairs
 from ase_sensitivity.geometry.structure import coordinates_of
 from ase_sensitivity.jacobian.accumulate import mirror, sum_blocks
@@ -114,8 +114,9 @@ class View:
         Orthonormal trivial modes of shape (3 n_columns, n_trivial).
     center
         The center (environment scope) or the atom (atom scope).
-    links
-        Gives the atoms that centers see, in structure scope if that is not everything.
+    pairs_within_reach
+        Lists centers with the atoms within their reach; None outside of structure scope, and if
+        rows belong to the whole structure.
     whole
         Orthonormal rigid motions of the structure as a whole, of shape (3 n_columns, any), if it
         falls into fragments: they are among the trivial modes.
@@ -127,7 +128,7 @@ class View:
     displacements: Floats | None
     trivial: Floats
     center: int | None
-    links: Callable[[], NeighborPairs] | None = None
+    pairs_within_reach: Callable[[], NeighborPairs] | None = None
     whole: Floats | None = None
 
     @property
@@ -216,7 +217,9 @@ def structure_view(jacobian: Jacobian, atoms: Atoms, fixed: Ints | None = None) 
         displacements=None,
         trivial=of_free(trivial),
         center=None,
-        links=None if jointly else lambda: links(atoms, jacobian.ranges),
+        pairs_within_reach=(
+            None if jointly else lambda: pairs_within_reach(atoms, jacobian.ranges)
+        ),
         whole=None if whole is None else of_free(whole),
     )
 
