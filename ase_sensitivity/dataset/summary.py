@@ -11,7 +11,7 @@ from typing import Any
 from ase_sensitivity.causes.cause import CAUSES, NULL_CAUSES, SPURIOUS
 from ase_sensitivity.dataset.record import causes_of, is_analyzed, is_blind, rows_alone
 from ase_sensitivity.plain_text import many
-from ase_sensitivity.sensitivity import NEARLY, not_among, said_of_pairs
+from ase_sensitivity.sensitivity import NEARLY, pair_terms_text, unseen_text
 
 NET_FORCE = 1e-3
 """Net forces of a frame above this, in eV/Å, are no rounding and are told."""
@@ -130,7 +130,7 @@ class Summary:
             self.first.setdefault(cause, where)
         if row["unseen"] is not None:
             self.unseen[row["unseen"]] += 1
-            said = not_among(row["unseen"].split(", "))
+            said = unseen_text(row["unseen"].split(", "))
             self.first_unseen = self.first_unseen or f"{where}: {said}"
         blind = is_blind(row)
         self.n_blind += blind
@@ -185,7 +185,7 @@ class Summary:
         """What was found, in words."""
         lines = [f"{many(self.n_frames, 'frame')}, {self.n_failed} with an error."]
         lines += [
-            f"{many(number, 'frame')} where {not_among(unseen.split(', '))}."
+            f"{many(number, 'frame')} where {unseen_text(unseen.split(', '))}."
             for unseen, number in self.unseen.most_common()
         ]
         lines += self.findings()
@@ -244,7 +244,7 @@ class Summary:
 
     def notes(self) -> list[str]:
         """What pair terms hide, and what each of several descriptors alone does not see."""
-        lines = [said_of_pairs(self.masking)] if self.masking else []
+        lines = [pair_terms_text(self.masking)] if self.masking else []
         for name, own in self.alone.items():
             lines += [f"{name} alone:", *(f"  {line}" for line in own.findings())]
         return lines

@@ -11,7 +11,7 @@ import numpy as np
 from ase_sensitivity.causes.cause import NULL_CAUSES
 from ase_sensitivity.dataset.record import FrameRecord, is_analyzed
 from ase_sensitivity.dataset.summary import Summary
-from ase_sensitivity.sensitivity import said_of_pairs
+from ase_sensitivity.sensitivity import pair_terms_text
 
 FALLS = 0.1
 """The required slope still falls if a larger basis of the sweep has one lower by this fraction."""
@@ -76,7 +76,7 @@ class Convergence:
         if forces and self.resolving is not None:
             lines.append(_said(self.flat, "is where the required slope stops falling"))
         if self.masking:
-            lines.append(said_of_pairs(self.masking))
+            lines.append(pair_terms_text(self.masking))
         return "\n".join(lines)
 
     def __str__(self) -> str:
