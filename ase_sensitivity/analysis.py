@@ -12,7 +12,7 @@ from ase import Atoms
 from ase_sensitivity.causes.attribution import attribute, near_limit
 from ase_sensitivity.causes.environments import unseen_species
 from ase_sensitivity.descriptors.base import Descriptor, jacobian_of, restricted
-from ase_sensitivity.descriptors.components import balanced, components, has_free_rows
+from ase_sensitivity.descriptors.components import balanced, components, has_pair_rows
 from ase_sensitivity.descriptors.given import Given, as_descriptor, species_in
 from ase_sensitivity.errors import ConstraintWarning, warn
 from ase_sensitivity.geometry.structure import check_atoms, check_points
@@ -135,20 +135,20 @@ def analyze(
         raise ValueError(
             f"no atom of {atoms.get_chemical_formula()} is a center of {given!r}; check its species"
         )
-    look = _Look(atoms, scope, center, fixed, k, null_tolerance, causes, tolerance)
+    question = _Question(atoms, scope, center, fixed, k, null_tolerance, causes, tolerance)
     parts = components(seen)
     alone = {}
     for part in parts if each and len(parts) > 1 else ():
         own = part.jacobian(jacobian)
-        if look.has_center(own):
-            alone[part.name] = look.at(own, part.descriptor)
+        if question.has_center(own):
+            alone[part.name] = question.answer(own, part.descriptor)
     joint = balanced(seen, jacobian)
-    free = [part.name for part in parts if has_free_rows(part.jacobian(jacobian))]
-    return replace(look.at(joint, seen, previous), alone=alone or None, masking=tuple(free))
+    masking = tuple(part.name for part in parts if has_pair_rows(part.jacobian(jacobian)))
+    return replace(question.answer(joint, seen, previous), alone=alone or None, masking=masking)
 
 
 @dataclass(frozen=True)
-class _Look:
+class _Question:
     """The question about a structure: arguments of :func:`analyze`."""
 
     atoms: Atoms
@@ -167,7 +167,7 @@ class _Look:
             return self.center in centers
         return len(centers) > 0
 
-    def at(
+    def answer(
         self, jacobian: Jacobian, descriptor: Descriptor, previous: Sensitivity | None = None
     ) -> Sensitivity:
         """The result for the view of a Jacobian with the smallest ratio."""

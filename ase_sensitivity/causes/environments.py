@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
-from ase_sensitivity.descriptors.base import Correlates, Descriptor, KnowsElements
+from ase_sensitivity.descriptors.base import Descriptor, HasCorrelations, HasElements
 from ase_sensitivity.geometry.clusters import clusters
 from ase_sensitivity.geometry.fragments import fragments
 from ase_sensitivity.geometry.ranges import Range
@@ -155,7 +155,7 @@ def unseen_species(atoms: Atoms, descriptor: Descriptor, ranges: Sequence[Range]
         Of the Jacobian of ``atoms``.
     """
     elements: Collection[str] | None = descriptor.species
-    if isinstance(descriptor, KnowsElements):
+    if isinstance(descriptor, HasElements):
         elements = descriptor.elements
     unseen = set() if elements is None else set(atoms.symbols) - set(elements)
     if unseen:
@@ -193,7 +193,7 @@ def receptive_fields(
         parts = list(view.jacobian.parts)
     correlations: Sequence[tuple[int | None, Sequence[str] | None]]
     correlations = [(descriptor.body_order, descriptor.species)] * len(ranges)
-    if isinstance(descriptor, Correlates):
+    if isinstance(descriptor, HasCorrelations):
         correlations = descriptor.correlations
     found = []
     for part, known, (order, told) in zip(parts, ranges, correlations, strict=True):
