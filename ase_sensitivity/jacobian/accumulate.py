@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ase_sensitivity.compiled.njit import njit
 from ase_sensitivity.compiled.simd import fma, load, splat
 from ase_sensitivity.compiled.simd import total as lanes
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.intp]
+from ase_sensitivity.types import Floats, Ints
 
 OPTIONS = {"nogil": True, "error_model": "numpy"}
 INNER = OPTIONS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}

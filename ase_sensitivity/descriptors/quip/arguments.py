@@ -42,11 +42,16 @@ CORRELATED = {
 """Options in which descriptors of pairs and triplets name the elements of their atoms."""
 
 KERNEL_OPTIONS = {
-    "add_species", "config_type_n_sparse", "covariance_type", "delta", "energy_scale", "f0",
-    "n_sparse", "print_sparse_index", "prior_mean", "resid_name", "sparse_file", "sparse_method",
-    "theta_fac", "theta_file", "theta_uniform", "unique_hash_tolerance", "xml_version", "zeta",
+    "add_species", "config_type_kernel_regularisation", "config_type_n_sparse",
+    "covariance_type", "delta", "energy_scale", "f0", "mark_sparse_atoms", "n_sparse",
+    "n_sparse_file", "print_sparse_index", "prior_mean", "sparse_file", "sparse_method",
+    "theta_fac", "theta_file", "theta_uniform", "unique_descriptor_tolerance",
+    "unique_hash_tolerance", "zeta",
 }  # fmt: skip
-SPECIES_OPTIONS = {"Z", "Z1", "Z2", "central_index", "n_Z", "n_species", "species_Z"}
+"""Options of a GAP's kernel and fit; they do not change features."""
+OF_SAME_COMPONENT = KERNEL_OPTIONS | {
+    "Z", "Z1", "Z2", "central_index", "n_Z", "n_species", "resid_name", "species_Z", "xml_version",
+}  # fmt: skip
 """Strings that differ only in these options are one descriptor to a user."""
 
 MANDATORY = {
@@ -280,11 +285,7 @@ class QUIPArguments:
     @property
     def without_species_and_kernel(self) -> QUIPArguments:
         """The arguments without those of the species and of the kernel."""
-        kept = {
-            key: value
-            for key, value in self.arguments.items()
-            if key not in KERNEL_OPTIONS | SPECIES_OPTIONS
-        }
+        kept = {k: word for k, word in self.arguments.items() if k not in OF_SAME_COMPONENT}
         return replace(self, arguments=kept)
 
     @property

@@ -81,16 +81,16 @@ class _Process:
         if getattr(sys, "frozen", False):  # a frozen program would start itself
             raise OSError("there is no Python to start")
         self.owner = os.getpid()
-        self.said = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
+        self.stderr = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
         try:
             self.process = subprocess.Popen(
                 [os.fsdecode(get_executable()), "-c", CHILD],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=self.said,
+                stderr=self.stderr,
             )
         except OSError:
-            self.said.close()
+            self.stderr.close()
             raise
         atexit.register(self.close)
         self._send([str(place) for place in sys.path])
@@ -113,7 +113,7 @@ class _Process:
 
     def tried(self, task: Sequence[Any]) -> tuple[str, str] | None:
         """How the process ended on a task, and its last message; None if it did not end."""
-        before = os.fstat(self.said.fileno()).st_size
+        before = os.fstat(self.stderr.fileno()).st_size
         if not self._send(task) or not self._reports(b"+"):
             self.close()  # it has ended, as it was idle for too long
             return type(self).current().tried(task)
@@ -130,7 +130,7 @@ class _Process:
         atexit.unregister(self.close)
         if _Process.latest is self:
             _Process.latest = None
-        for stream in (self.process.stdin, self.process.stdout, self.said):
+        for stream in (self.process.stdin, self.process.stdout, self.stderr):
             assert stream is not None
             with suppress(OSError):  # unsent data
                 stream.close()
@@ -165,8 +165,8 @@ class _Process:
         return True
 
     def _last_words(self, start: int) -> str:
-        self.said.seek(start)
-        return _message(self.said.read())
+        self.stderr.seek(start)
+        return _message(self.stderr.read())
 
 
 def _numbers(words: QUIPArguments) -> list[int]:
@@ -178,9 +178,9 @@ def _numbers(words: QUIPArguments) -> list[int]:
     return found * (1 if len(found) > 2 else 3)
 
 
-def _message(said: bytes) -> str:
+def _message(stderr: bytes) -> str:
     """The first line of the output with an error, or else the last line."""
-    lines = [line.strip(" -\t") for line in said.decode(errors="replace").splitlines()]
+    lines = [line.strip(" -\t") for line in stderr.decode(errors="replace").splitlines()]
     lines = [line for line in lines if line and not line.startswith(("Traceback", "File "))]
     last = lines[-1] if lines else "no reason"
     message = next((line for line in lines if "error" in line.lower()), last)

@@ -130,7 +130,7 @@ def _write_rows(block, at, begin, end, power, factor, slope, l_padded, n_l, out,
     for t in range(begin, end):
         for g in range(0, l_padded, 4):
             place = t * l_padded + g
-            # Adding zero turns -0, from whatever `block` holds where the factor is 0, into 0.
+            # Where the factor is 0, old values of `block` may give -0; adding zero makes it 0.
             value = fma(factor4, load(block, at + place), zero)
             store(out, to + t * n_l + g, fma(slope4, load(power, place), value))
 

@@ -7,20 +7,16 @@ from typing import Any
 
 from ase.data import chemical_symbols
 
-from ase_sensitivity.descriptors.quip.arguments import QUIPArguments, real_number
+from ase_sensitivity.descriptors.quip.arguments import (
+    KERNEL_OPTIONS,
+    QUIPArguments,
+    real_number,
+)
 
 REALS = ("cutoff", "cutoff_transition_width", "atom_sigma", "central_weight")
 INTEGERS = ("n_max", "l_max")
 SWITCHES = ("normalise", "central_reference_all_species")
 SPECIES = ("n_species", "species_Z", "n_Z", "Z")
-KERNEL_OPTIONS = {
-    "add_species", "config_type_kernel_regularisation", "config_type_n_sparse",
-    "covariance_type", "delta", "energy_scale", "f0", "mark_sparse_atoms", "n_sparse",
-    "n_sparse_file", "print_sparse_index", "prior_mean", "sparse_file", "sparse_method",
-    "theta_fac", "theta_file", "theta_uniform", "unique_descriptor_tolerance",
-    "unique_hash_tolerance", "zeta",
-}  # fmt: skip
-"""Options of a GAP's kernel and fit; they do not change features."""
 
 
 def _symbols(words: str) -> list[str]:
