@@ -17,7 +17,7 @@ from ase_sensitivity.descriptors.soap.radial import (
     projected_gaussians,
     scaled_bessel,
 )
-from ase_sensitivity.geometry import structure
+from ase_sensitivity.geometry import neighbors, structure
 from ase_sensitivity.geometry.neighbors import neighbor_pairs, shortest_distance
 from ase_sensitivity.geometry.structure import check_points
 
@@ -111,13 +111,13 @@ def test_too_many_points_that_move_independently():
 
 @pytest.mark.parametrize("atoms", [bulk("Cu", cubic=True) * (6, 6, 6), bulk("Si") * (1, 1, 400)])
 def test_pairs_are_estimated_before_they_are_listed(atoms, monkeypatch):
-    cell, positions, _ = structure._box(atoms, 8.0)
+    cell, positions, _ = neighbors._box(atoms, 8.0)
     per_height = np.linalg.norm(np.linalg.inv(cell), axis=0)
     expected = len(neighbor_pairs(atoms, 8.0).first)
-    found = structure._estimated_pairs(cell, atoms.pbc, positions, 8.0, per_height)
+    found = neighbors._estimated_pairs(cell, atoms.pbc, positions, 8.0, per_height)
     assert found == pytest.approx(expected, rel=1e-6)
     monkeypatch.setattr(structure, "SHARE", 1e-9)
-    monkeypatch.setattr(structure, "SAFE_PAIRS", 0.9 * expected)
+    monkeypatch.setattr(neighbors, "SAFE_PAIRS", 0.9 * expected)
     with pytest.raises(ValueError, match=r"pairs of neighbors within 8 Å needs .* reduce the cut"):
         neighbor_pairs(atoms, 8.0)
 
@@ -127,8 +127,8 @@ def test_pairs_of_a_clump(monkeypatch):
     positions[::4] = positions[::4] / 50 + 40.0
     atoms = Atoms("H2000", positions)
     expected = len(neighbor_pairs(atoms, 4.0).first)
-    cell, positions, _ = structure._box(atoms, 4.0)
-    found = structure._estimated_pairs(cell, atoms.pbc, positions, 4.0, np.ones(3))
+    cell, positions, _ = neighbors._box(atoms, 4.0)
+    found = neighbors._estimated_pairs(cell, atoms.pbc, positions, 4.0, np.ones(3))
     assert found == pytest.approx(expected, rel=0.3)
 
 

@@ -231,7 +231,7 @@ class TestContract:
         atoms.positions[6:] += (0.3, 0.2, 3.6)
         atoms.rattle(0.1, seed=0)
         check_descriptor(FiniteDifferenceDescriptor(two_hops, cutoff=3.6, reach=7.2), atoms)
-        with pytest.raises(AssertionError, match="hear farther than its cutoff"):
+        with pytest.raises(AssertionError, match="see farther than its cutoff"):
             check_descriptor(FiniteDifferenceDescriptor(two_hops, cutoff=1.6, reach=7.2), atoms)
 
     def test_sees_farther_than_it_says(self):
