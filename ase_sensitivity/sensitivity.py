@@ -64,7 +64,7 @@ class Sensitivity:
         Non-trivial singular values that are zero; ``n_trivial + n_null`` is what a full singular
         value decomposition shows as zero.
     center
-        The center (environment scope) or atom (atom scope) whose ratio is smallest, else None.
+        The center (environment scope) or atom (atom scope) with the smallest ratio, else None.
     method
         ``"gram"``, ``"krylov"`` or ``"refined"``: how the values were computed.
     counts

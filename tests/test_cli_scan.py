@@ -103,9 +103,7 @@ def test_a_second_scan_speaks_of_its_own_files(data, capsys):
     captured = capsys.readouterr()
     assert captured.out.startswith("1 frame, 0 with an error.\n")
     assert "torn.xyz" not in captured.out + captured.err
-    assert captured.out.endswith(
-        "\nThe database holds 8 frames besides, which this is not about.\n"
-    )
+    assert captured.out.endswith("\nThe database has 8 more frames, not included here.\n")
     assert main(["check", "one.xyz", *options, "--max-truncation", "9"]) == 0
     captured = capsys.readouterr()
     assert "FAILED" not in captured.out

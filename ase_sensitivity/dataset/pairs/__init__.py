@@ -1,1 +1,1 @@
-"""Environments and structures that a descriptor takes for the same, and what that costs."""
+"""Environments and structures that a descriptor does not distinguish, and the lost forces."""
