@@ -1,4 +1,4 @@
-"""From a structure to its sensitivity: the one place that runs all stages."""
+"""From a structure to its sensitivity: the only place that runs all stages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ase import Atoms
 from ase_sensitivity.causes.attribution import attribute, near_limit
 from ase_sensitivity.causes.environments import unseen_species
 from ase_sensitivity.descriptors.base import Descriptor, jacobian_of, restricted
-from ase_sensitivity.descriptors.components import balanced, components, has_free_rows
+from ase_sensitivity.descriptors.components import balanced, components, has_pair_rows
 from ase_sensitivity.descriptors.given import Given, as_descriptor, species_in
 from ase_sensitivity.errors import ConstraintWarning, warn
 from ase_sensitivity.geometry.structure import check_atoms, check_points
@@ -69,33 +69,33 @@ def analyze(
     k
         Number of singular values and modes to return; None for all.
     apply_constraints
-        Leave out the coordinates of atoms held by :class:`ase.constraints.FixAtoms` (structure
+        Leave out the coordinates of atoms fixed by :class:`ase.constraints.FixAtoms` (structure
         scope). Other constraints are ignored with a :class:`~ase_sensitivity.ConstraintWarning`.
     null_tolerance
         Singular values below this fraction of the largest are zero.
     previous
-        Result for a similar configuration of the same atoms: large systems are faster with it.
+        Result for a similar configuration of the same atoms. It makes large systems faster.
     causes
         Find out why singular values vanish: fills ``counts``, ``causes`` and ``n_near_null``.
     tolerance
-        With ``causes``, the geometry is symmetric, and distances are equal, up to this, in Å.
+        With ``causes``: tolerance in Å for symmetries of the geometry and for equal distances.
     each
-        Of several descriptors that are seen together, look at each one alone as well: ``alone`` of
-        the result.
+        If the descriptor consists of several, analyze each one by itself as well: ``alone`` of the
+        result.
 
     Returns
     -------
     Sensitivity
-        Singular values in 1/Å times the unit of the features. Several descriptors that are seen
-        together are weighed (:ref:`several-descriptors`).
+        Singular values in 1/Å times the unit of the features. Several descriptors are weighted
+        before they are combined (:ref:`several-descriptors`).
 
     Raises
     ------
     TypeError
-        If ``atoms`` or ``descriptor`` is something else.
+        If ``atoms`` or ``descriptor`` has another type.
     ValueError
-        If an argument is out of range, the structure is unusable or has no center; with ``causes``
-        also if environments are too large for the body order of the descriptor.
+        If an argument is out of range, or the structure is unusable or has no center. With
+        ``causes`` also if environments are too large for the body order of the descriptor.
 
     Examples
     --------
@@ -135,21 +135,21 @@ def analyze(
         raise ValueError(
             f"no atom of {atoms.get_chemical_formula()} is a center of {given!r}; check its species"
         )
-    look = _Look(atoms, scope, center, fixed, k, null_tolerance, causes, tolerance)
+    question = _Question(atoms, scope, center, fixed, k, null_tolerance, causes, tolerance)
     parts = components(seen)
     alone = {}
     for part in parts if each and len(parts) > 1 else ():
         own = part.jacobian(jacobian)
-        if look.has_center(own):
-            alone[part.name] = look.at(own, part.descriptor)
+        if question.has_center(own):
+            alone[part.name] = question.answer(own, part.descriptor)
     joint = balanced(seen, jacobian)
-    free = [part.name for part in parts if has_free_rows(part.jacobian(jacobian))]
-    return replace(look.at(joint, seen, previous), alone=alone or None, masking=tuple(free))
+    masking = tuple(part.name for part in parts if has_pair_rows(part.jacobian(jacobian)))
+    return replace(question.answer(joint, seen, previous), alone=alone or None, masking=masking)
 
 
 @dataclass(frozen=True)
-class _Look:
-    """What is asked of a structure; as the arguments of :func:`analyze`."""
+class _Question:
+    """The question about a structure: arguments of :func:`analyze`."""
 
     atoms: Atoms
     scope: str
@@ -161,21 +161,21 @@ class _Look:
     tolerance: float
 
     def has_center(self, jacobian: Jacobian) -> bool:
-        """Whether a Jacobian has the center that is asked for, or any."""
+        """Whether a Jacobian has the center that is asked for, or any center if none is named."""
         centers = np.concatenate([known.centers for known in jacobian.ranges])
         if self.scope == "environment" and self.center is not None:
             return self.center in centers
         return len(centers) > 0
 
-    def at(
+    def answer(
         self, jacobian: Jacobian, descriptor: Descriptor, previous: Sensitivity | None = None
     ) -> Sensitivity:
-        """The worst view of a Jacobian."""
+        """The result for the view of a Jacobian with the smallest ratio."""
         worst: tuple[View, Spectrum] | None = None
         tolerance = self.null_tolerance
         for view in _views(jacobian, self.atoms, self.scope, self.center, self.fixed):
             found = spectrum(view, self.k, start=_start(view, previous), null_tolerance=tolerance)
-            # A nan ratio means nothing but rigid motions: anything else is worse.
+            # A nan ratio means that there are only rigid motions: any other ratio is worse.
             if worst is None or found.ratio < worst[1].ratio or np.isnan(worst[1].ratio):
                 worst = view, found
         if worst is None:
@@ -198,8 +198,8 @@ def check_arguments(
     null_tolerance: float = NULL_TOLERANCE,
     tolerance: float = TOLERANCE,
 ) -> None:
-    """Raise TypeError or ValueError for what :func:`analyze` would not take."""
-    # A class has all the names that its instances have.
+    """Raise TypeError or ValueError for arguments that :func:`analyze` does not accept."""
+    # A class passes the isinstance check too, as it has the names that its instances have.
     if isinstance(descriptor, type) or not isinstance(descriptor, Descriptor):
         raise TypeError(
             f"`descriptor` must be a Descriptor, not {type(descriptor).__name__}; "
@@ -223,10 +223,10 @@ def check_arguments(
 
 
 def fixed_atoms(atoms: Atoms) -> Ints:
-    """Atoms held by FixAtoms; a warning for other constraints."""
+    """Atoms fixed by FixAtoms; a warning for other constraints."""
     if not atoms.constraints:
         return np.empty(0, dtype=np.intp)
-    from ase.constraints import FixAtoms  # loads half of SciPy, as whoever made them has done
+    from ase.constraints import FixAtoms  # slow to import, but loaded already if there are any
 
     fixed: list[int] = []
     for constraint in atoms.constraints:
@@ -253,7 +253,7 @@ def _views(
             raise ValueError(f"atom {center} ({atoms.symbols[center]}) is not a center")
         blocks = check_images(jacobian, atoms)
         check_points(_most_points(jacobian))
-        # The others need no closer look.
+        # Only environments that may be the softest are analyzed.
         wanted = softest_environments(blocks) if center is None else int(center)
         yield from environment_views(jacobian, atoms, wanted)
     elif center is not None:
@@ -265,13 +265,13 @@ def _views(
 
 
 def _most_points(jacobian: Jacobian) -> int:
-    """The largest number of neighbors that a center has, as far as it is known; and itself."""
+    """The largest number of points of an environment, center included, as far as it is known."""
     lists = [known.pairs for known in jacobian.ranges if known.pairs is not None]
     return 1 + max((int(np.bincount(pairs.first).max(initial=0)) for pairs in lists), default=0)
 
 
 def _start(view: View, previous: Sensitivity | None) -> Floats | None:
-    """Modes of an earlier result on the columns of a view of the same scope."""
+    """Modes of an earlier result over the columns of a view, to start from; None without any."""
     if previous is None or previous.scope != "structure" or view.center is not None:
         return None
     modes: Floats = previous.modes[:, np.isin(previous.atoms, view.atoms)]
@@ -290,7 +290,7 @@ def _explained(
     """The result with the causes of its small values."""
     n_values = 3 * view.n_columns - found.n_trivial
     smallest = found.singular_values.min(initial=np.inf)
-    # Where some are small, all of them are wanted and not only the first k.
+    # If some values are small, causes need all of these and not only the first k.
     if smallest <= near_limit(found, tolerance) and len(found.singular_values) < n_values:
         found = spectrum(view, None, null_tolerance=null_tolerance)
     why = attribute(view, found, atoms, descriptor, tolerance=tolerance)

@@ -1,4 +1,4 @@
-"""Our warning categories, the error that stops a run, and where a warning points."""
+"""The package's warning categories, the error that stops a run, and where a warning points."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ase import Atoms
 if TYPE_CHECKING:
     from ase_sensitivity.sensitivity import Sensitivity
 
-# SciPy's optimizers stand between ASE and the observer, and the lazy loader between the first use
-# of a name and what it loads. The separator keeps apart a user's folder
-# whose name only begins like one of these.
+# Folders of code that is not the user's. SciPy's optimizers stand between ASE and the observer, and
+# the lazy loader between the first use of a name and what it loads. The separator at the end
+# excludes a user's folder with a name that only begins like one of these.
 _INSIDE = tuple(
     str(Path(file).parent) + os.sep
     for file in (__file__, ase.__file__, scipy.__file__, lazy_loader.__file__, importlib.__file__)
@@ -36,11 +36,11 @@ class SingularWarning(SensitivityWarning):
 
 
 class EvaluationWarning(SensitivityWarning):
-    """The sensitivity of a configuration could not be evaluated, or a result not be written."""
+    """The sensitivity of a configuration could not be evaluated, or a result was not written."""
 
 
 class CostWarning(SensitivityWarning):
-    """What was asked for is much slower than it could be."""
+    """A calculation is much slower than it could be."""
 
 
 class SpeciesWarning(SensitivityWarning):
@@ -52,7 +52,7 @@ class DescriptorWarning(SensitivityWarning):
 
 
 class ReadingWarning(SensitivityWarning):
-    """Frames of a file are left out, or may not be what they seem."""
+    """Frames of a file are left out, or may be misread."""
 
 
 class ConstraintWarning(SensitivityWarning):

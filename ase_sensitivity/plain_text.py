@@ -1,10 +1,10 @@
-"""Text that comes from files, made fit for a terminal, a database and a page."""
+"""Text from files, made safe for a terminal, a database and an HTML page."""
 
 from __future__ import annotations
 
 
 def printable(text: str) -> str:
-    r"""A text with everything that does not print as its escape sequence.
+    r"""Replace each character of a text that is not printable by its escape sequence.
 
     Control characters could move the cursor or retitle a terminal. Surrogates, as in file names
     that are not UTF-8, can be neither printed nor stored. Line breaks and tabs stay.
@@ -25,11 +25,11 @@ def printable(text: str) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """What an error says, in one line; with its type if that is no sentence."""
+    """An error's message in one line, with the type of the error if the message is one word."""
     text = printable(" ".join(str(error).split()))
     return text if " " in text else f"{type(error).__name__} {text}".strip()
 
 
 def many(number: int, noun: str) -> str:
-    """A number and what is counted, in the plural unless it is one."""
+    """A number and a noun, in the plural unless the number is one."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""How far long work is: a bar on a terminal, elsewhere a line every so often."""
+"""The progress of long work: a bar on a terminal, elsewhere a line from time to time."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from rich.progress import (
 from rich.text import Text
 
 FIRST, LONGEST = 10.0, 300.0
-"""Seconds to the first line where there is no terminal, and the most between two; each wait is
-twice the one before."""
+"""Without a terminal: seconds to the first line, and the largest number of seconds between two
+lines. Each wait is twice the one before."""
 
 Total = int | Callable[[], int | None] | None
 
@@ -33,18 +33,18 @@ Total = int | Callable[[], int | None] | None
 def progress(
     what: str, total: Total = None, unit: str = "frames", *, shown: bool = True
 ) -> Iterator[Callable[[int], None]]:
-    """A function to call with the number of units done, on the standard error.
+    """Give a function to call with the number of units done; it shows them on the standard error.
 
     Parameters
     ----------
     what
         What is done, such as "Scanning".
     total
-        The number of units, or a function that counts them; None if nobody knows.
+        The number of units, or a function that counts them; None if it is unknown.
     unit
-        What is counted, or an empty text if nothing is: then only the time is shown.
+        What is counted. If the text is empty, only the time is shown.
     shown
-        False for a function that does nothing.
+        If False, the function does nothing.
     """
     if not shown:
         yield lambda done: None
@@ -92,24 +92,24 @@ def _lines(what: str, total: Total, unit: str) -> Iterator[Callable[[int], None]
         done = n
         first = first or (n, time.perf_counter() - begin)
 
-    def tell() -> None:
+    def print_lines() -> None:
         number = None
         wait = FIRST
         while not over.wait(wait):
             number = number or _counted(total)
             passed = time.perf_counter() - begin
             text = line(what, passed, unit, done, number, first)
-            with suppress(OSError, ValueError):  # nobody listens any more
+            with suppress(OSError, ValueError):  # the standard error is closed
                 print(text, file=sys.stderr, flush=True)  # noqa: T201
             wait = min(2 * wait, LONGEST)
 
-    teller = Thread(target=tell, name=what, daemon=True)
-    teller.start()
+    printer = Thread(target=print_lines, name=what, daemon=True)
+    printer.start()
     try:
         yield update
     finally:
         over.set()
-        teller.join()
+        printer.join()
 
 
 def line(
@@ -120,7 +120,7 @@ def line(
     total: int | None,
     first: tuple[int, float] | None,
 ) -> str:
-    """What is told after ``passed`` seconds.
+    """The line to print after ``passed`` seconds.
 
     Parameters
     ----------
@@ -129,10 +129,10 @@ def line(
     passed
         Seconds since the beginning.
     done, total
-        Number of units that are done, and of all.
+        The number of units done, and of all units.
     first
-        The first number that was told, and after how many seconds: what was done before, and with
-        it compilation, does not count for the rate.
+        The first number that was reported, and after how many seconds. What was done before it,
+        such as compilation, does not count for the rate.
     """
     text = f"{what}: {passed:.0f} s"
     if unit:

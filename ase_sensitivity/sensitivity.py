@@ -16,8 +16,8 @@ NEARLY = 1e-3
 """Ratio below which the summary calls a direction nearly invisible."""
 
 
-def said_of_pairs(names: Sequence[str]) -> str:
-    """What a row of features for each pair or triplet means for the numbers, in a sentence."""
+def pair_terms_text(names: Sequence[str]) -> str:
+    """What descriptors with a row for each pair or triplet mean for the joint numbers, as text."""
     verb = "has" if len(names) == 1 else "have"
     return (
         f"Pair terms mask: {', '.join(names)} {verb} a row of features for each pair or triplet. "
@@ -26,8 +26,8 @@ def said_of_pairs(names: Sequence[str]) -> str:
     )
 
 
-def not_among(unseen: Sequence[str]) -> str:
-    """The sentence, without its full stop, that names elements which a descriptor does not know."""
+def unseen_text(unseen: Sequence[str]) -> str:
+    """A sentence, without its full stop, that names elements a descriptor does not know."""
     verb = "is" if len(unseen) == 1 else "are"
     return f"{', '.join(unseen)} {verb} not among the species of the descriptor"
 
@@ -53,49 +53,52 @@ class Sensitivity:
     sigma_max
         The largest singular value.
     scale
-        What the others are compared with: `sigma_max`, or where that is small because derivatives
-        by periodic images cancel, a tenth of their root mean square without that (:ref:`accuracy`).
+        What singular values are compared with: usually `sigma_max`. If that is small because
+        derivatives by periodic images cancel, it is a tenth of the root mean square value without
+        cancellation (:ref:`accuracy`).
     n_coordinates
-        Number of coordinates that could move.
+        Number of coordinates that can move.
     n_trivial
-        Rigid motions set aside, of all fragments.
+        Number of rigid motions set aside, summed over all fragments.
     n_null
         Non-trivial singular values that are zero; ``n_trivial + n_null`` is what a full singular
         value decomposition shows as zero.
     center
-        The center (environment scope) or atom (atom scope) whose ratio is smallest, else None.
+        The center (environment scope) or atom (atom scope) with the smallest ratio, else None.
     method
         ``"gram"``, ``"krylov"`` or ``"refined"``: how the values were computed.
     counts
         Number of null and near-null directions for each cause: "fragment", "symmetry",
         "incompleteness", "truncation", "species" where there are ``unseen`` elements, and "unknown"
-        where incompleteness and truncation cannot be told apart (:doc:`/causes`). They add up to
+        where incompleteness and truncation cannot be distinguished (:doc:`/causes`). They add up to
         ``n_null + n_near_null + n_apart``. None unless asked for.
     causes
-        The cause of each of the k modes, None for those that are not small; of length k. None
+        The cause of each of the k modes, None for modes that are not small; of length k. None
         unless asked for.
     n_near_null
-        Directions that are invisible but for small errors of the geometry. None unless asked for.
+        Number of directions that would be invisible without small errors of the geometry. None
+        unless asked for.
     n_apart
-        How many of the rigid motions set aside move fragments against each other (structure scope):
-        parts of the structure that no center sees together. Forces between them cannot be learned,
-        and ``counts`` has these motions among those of cause "fragment".
+        Number of the rigid motions set aside that move fragments against each other (structure
+        scope). Fragments are parts of the structure that no center sees together. Forces between
+        them cannot be learned, and ``counts`` has these motions under the cause "fragment".
     unseen
-        Elements of the structure that are not among the species of the descriptor, and no centers.
+        Elements of the structure that are neither centers nor among the species of the descriptor.
     alone
         The results for each of several descriptors by itself, by name; None if there is only one.
-        Together they are weighed.
+        In the joint result they are weighted.
     masking
-        The names of those that have a row of features for each pair or triplet. They see nearly
-        everything, whatever the others see.
+        The names of descriptors that have a row of features for each pair or triplet. They see
+        nearly everything, whatever the others see.
     resolution
-        Fraction of the scale below which the precision of the Jacobian does not tell a singular
-        value from zero: those in ``n_null`` may be as large, if that is above the tolerance.
+        Fraction of the scale below which the precision of the Jacobian does not distinguish a
+        singular value from zero. If this is above the tolerance, values counted in ``n_null`` may
+        be as large as that.
     distance
-        To the nearest singular configuration in Å, and
+        Distance to the nearest singular configuration in Å, if an observer looked for it, else
+        None; see :class:`~ase_sensitivity.NearestSingular`.
     approaching
-        its cause, or None, where an observer looked for them; see
-        :class:`~ase_sensitivity.NearestSingular`.
+        The cause of that singular configuration, or None.
     """
 
     scope: str
@@ -123,7 +126,7 @@ class Sensitivity:
 
     @property
     def ratio(self) -> float:
-        """sigma_min / scale: nan if only rigid motions exist, 0 if nothing is seen at all."""
+        """sigma_min / scale: nan if only rigid motions exist, 0 if no displacement is seen."""
         return ratio_of(self.singular_values, self.scale)
 
     @property
@@ -134,14 +137,14 @@ class Sensitivity:
         if len(self.modes) == 0:
             return -1
         lengths = np.linalg.norm(self.modes[0], axis=1)
-        # Equivalent atoms move by the same length up to rounding: the first of them.
+        # Equivalent atoms move by the same length up to rounding; the first one is taken.
         return int(self.atoms[(lengths > (1 - 1e-6) * lengths.max()).argmax()])
 
     def mode_of_atoms(self, n_atoms: int, index: int = 0) -> Floats:
         """One mode as displacements of the atoms of the structure, of shape (n_atoms, 3).
 
-        In environment scope an atom shows the displacement of its image nearest to the center; the
-        images move independently there.
+        In environment scope the images of an atom move independently; the atom has the displacement
+        of its image nearest to the center.
         """
         mode = np.zeros((n_atoms, 3))
         if index >= len(self.modes):
@@ -153,7 +156,7 @@ class Sensitivity:
         return mode
 
     def todict(self) -> dict[str, Any]:
-        """Fields as a dictionary, which :func:`ase.io.jsonio.write_json` can write."""
+        """The fields as a dictionary that :func:`ase.io.jsonio.write_json` can write."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         if self.alone is not None:
             values["alone"] = {name: found.todict() for name, found in self.alone.items()}
@@ -189,7 +192,7 @@ class Sensitivity:
             f"{self.n_trivial} rigid motions are set aside."
         ]
         if self.unseen:
-            lines.append(f"{not_among(self.unseen)}: it does not see where these atoms are.")
+            lines.append(f"{unseen_text(self.unseen)}: it does not see where these atoms are.")
         if self.n_apart:
             lines.append(
                 f"{self.n_apart} of these move{'s' if self.n_apart == 1 else ''} parts against "
@@ -199,7 +202,7 @@ class Sensitivity:
             lines.append("Nothing else can move: there is nothing to resolve.")
             return "\n".join(lines)
         shown = self.singular_values.copy()
-        shown[: self.n_null] = 0.0  # rounding is no news
+        shown[: self.n_null] = 0.0  # not the rounding error
         values = "  ".join(f"{value:.3g}" for value in shown)
         lines += [
             f"Smallest singular values: {values}   largest: {self.sigma_max:.3g}",
@@ -219,8 +222,8 @@ class Sensitivity:
             )
             if self.resolution > NULL_TOLERANCE:
                 lines.append(
-                    f"Not resolved: values below {self.resolution:.2g} of the largest are not told "
-                    "from zero, as the derivatives have no more digits."
+                    f"Not resolved: values below {self.resolution:.2g} of the largest cannot be "
+                    "distinguished from zero, as the derivatives have no more digits."
                 )
         elif self.ratio < NEARLY:
             nearly = int((self.singular_values < NEARLY * self.scale).sum())
@@ -233,7 +236,7 @@ class Sensitivity:
             lines.append("No direction is invisible to the descriptor.")
         if self.n_near_null:
             lines.append(
-                f"{self.n_near_null} more would be but for small errors of the geometry "
+                f"{self.n_near_null} more would be invisible without small errors of the geometry "
                 "(near-null)."
             )
         lines += [
@@ -243,12 +246,12 @@ class Sensitivity:
         ]
         lines.append(f"Atom {self.worst_atom} moves most in the softest mode.")
         if self.masking:
-            lines.append(said_of_pairs(self.masking))
+            lines.append(pair_terms_text(self.masking))
         lines += [f"{name} alone: {found.in_short()}" for name, found in (self.alone or {}).items()]
         return "\n".join(lines)
 
     def in_short(self) -> str:
-        """The ratio and the numbers of directions that are not seen, in a sentence."""
+        """The ratio and the number of invisible directions, in one sentence."""
         causes = ", ".join(f"{n} {cause}" for cause, n in (self.counts or {}).items() if n)
         invisible = f"{self.n_null} invisible direction{'' if self.n_null == 1 else 's'}"
         return (

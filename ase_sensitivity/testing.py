@@ -1,4 +1,4 @@
-"""The contract that every descriptor meets, to be run on your own as well."""
+"""A check of the contract that every descriptor must meet, also for your own descriptors."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ase_sensitivity.spectrum.scopes import structure_view
 from ase_sensitivity.types import Floats, Ints
 
 LOST = 100
-"""Rounding relative to the largest number may be this many times the precision."""
+"""Rounding errors relative to the largest number may be this many times the precision."""
 
 WEIGHTS = {-2: 1 / 12, -1: -8 / 12, 1: 8 / 12, 2: -1 / 12}
-"""Of features after so many steps, in a derivative by five points."""
+"""Weights of the features by the number of steps, in a five-point derivative."""
 
 
 def check_descriptor(
@@ -39,22 +39,22 @@ def check_descriptor(
     descriptor
         The descriptor.
     atoms
-        A structure without symmetry whose atoms are not exactly at the cutoff from each other, with
-        any boundary conditions.
+        A structure without symmetry and with no two atoms exactly at the cutoff from each other,
+        with any boundary conditions.
     tolerance
         Allowed error of invariances, sums and products, relative to the largest feature or
-        derivative; more where the precision of the Jacobian or of the features is less.
+        derivative. It is raised if the precision of the Jacobian or of the features is lower.
     step
         Displacement in Å for five-point finite differences.
     differentiable
         Allowed error of the finite differences, relative to the largest derivative.
     seed
-        For the random rotation and permutation.
+        Seed of the random rotation and permutation.
 
     Raises
     ------
     AssertionError
-        Saying which part of the contract does not hold, and by how much.
+        The message says which part of the contract is violated, and by how much.
     """
     assert isinstance(descriptor, Descriptor), f"{descriptor!r} lacks a member of Descriptor"
     features, coarse = as_floats("features", descriptor.features(atoms))
@@ -62,7 +62,7 @@ def check_descriptor(
     jacobian = descriptor.jacobian(atoms)
     assert isinstance(jacobian, Jacobian), f"{jacobian!r} lacks a member of Jacobian"
     _check_facts(jacobian, atoms)
-    # Fewer digits allow less, and differences over larger steps lose fewer of them.
+    # With fewer digits, tolerances and steps are larger: larger steps lose fewer digits.
     rounding = LOST * max(jacobian.precision, coarse)
     tolerance, differentiable = max(tolerance, rounding), max(differentiable, LOST * rounding)
     step = max(step, coarse**0.2)
@@ -90,7 +90,7 @@ def _check_facts(jacobian: Jacobian, atoms: Atoms) -> None:
 
 
 def _check_products(jacobian: Jacobian, atoms: Atoms, tolerance: float, seed: int) -> None:
-    """The three products are those of one matrix, in doubles, and fragments move unseen."""
+    """The three products are those of one matrix, in doubles; rigid motions change no feature."""
     rng = np.random.default_rng(seed)
     n = len(atoms)
     v = rng.normal(size=(3, n, 3))
@@ -114,7 +114,7 @@ def _check_products(jacobian: Jacobian, atoms: Atoms, tolerance: float, seed: in
     seen = np.abs(jacobian.apply(trivial)).max(initial=0.0) / np.abs(changes).max()
     assert seen <= tolerance, (
         f"a rigid motion of a fragment changes features by {seen:.1e} relative: "
-        "does the descriptor hear farther than its cutoff?"
+        "does the descriptor see farther than its cutoff?"
     )
 
 
@@ -126,7 +126,7 @@ def _check_along(
     tolerance: float,
     seed: int,
 ) -> None:
-    """Differences of the features along a displacement are what apply() gives."""
+    """Differences of the features along a displacement agree with apply()."""
     direction = np.random.default_rng(seed).normal(size=(len(atoms), 3))
     direction /= np.linalg.norm(direction)
     moving = atoms.copy()
@@ -166,10 +166,10 @@ def _check_invariance(
 
     rotation = special_ortho_group.rvs(3, random_state=rng)
     for name, matrix in (("rotation", rotation), ("reflection", -rotation)):
-        rotation_generators = atoms.copy()
-        rotation_generators.set_cell(atoms.cell.array @ matrix.T)
-        rotation_generators.positions = atoms.positions @ matrix.T
-        _same_rows(descriptor, rotation_generators, jacobian, name, tolerance)
+        rotated = atoms.copy()
+        rotated.set_cell(atoms.cell.array @ matrix.T)
+        rotated.positions = atoms.positions @ matrix.T
+        _same_rows(descriptor, rotated, jacobian, name, tolerance)
 
     if atoms.pbc.any():
         outside = atoms.copy()
@@ -189,7 +189,7 @@ def _same_rows(
     tolerance: float,
     order: Ints | None = None,
 ) -> None:
-    """Compare the rows of each center as sets: pairs and triplets come in any order."""
+    """Compare the rows of each center as sets, as pairs and triplets may have any order."""
     for part, other in zip(jacobian.parts, _blocks(descriptor, changed).parts, strict=True):
         scale = np.abs(part.features).max(initial=0.0)
         centers = other.centers
@@ -222,7 +222,7 @@ def _check_sums(jacobian: WholeJacobian, tolerance: float) -> None:
 def _check_images(
     descriptor: Descriptor, atoms: Atoms, jacobian: WholeJacobian, tolerance: float
 ) -> None:
-    """Displacements lead to images, and a larger cell has the same blocks for each image."""
+    """Displacements lead to images, and images have the same blocks in a larger cell."""
     centered = [(part, part.center >= 0) for part in jacobian.parts]
     for part, chosen in centered:
         straight = atoms.positions[part.atom] - atoms.positions[part.center]
@@ -281,7 +281,7 @@ def _check_derivatives(
 def _check_squares(
     descriptor: Descriptor, atoms: Atoms, step: float, tolerance: float, seed: int
 ) -> None:
-    """If the descriptor has a quick way to derivatives of |J v|^2, it leads where J leads."""
+    """Derivatives of |J v|^2 without J, if the descriptor has them, agree with those from J."""
     rng = np.random.default_rng(seed)
     modes, shift, strain = (
         rng.normal(size=shape) for shape in ((2, len(atoms), 3), (len(atoms), 3), (3, 3))
@@ -290,15 +290,16 @@ def _check_squares(
     shift /= np.linalg.norm(shift)
     strain /= np.abs(atoms.positions).max() * np.linalg.norm(strain)
     found = squared_jvp_gradient(descriptor, atoms, modes, 1e-5)
-    aside = squared_jvp_gradient(descriptor, atoms, modes, 1e-6, central_difference=False)
-    if found is None or aside is None:
+    forward = squared_jvp_gradient(descriptor, atoms, modes, 1e-6, central_difference=False)
+    if found is None or forward is None:
         return
     alone = [
         squared_jvp_gradient(descriptor, atoms, modes, 1e-5, center=n) for n in range(len(atoms))
     ]
     for number, part in enumerate(found):
-        # Those to one side are off by a few times the step.
-        _agree("squared_jvp_gradient() to one side", aside[number], part, 1e2 * tolerance)
+        # Forward differences have errors of a few times the step.
+        what = "squared_jvp_gradient() with forward differences"
+        _agree(what, forward[number], part, 1e2 * tolerance)
         total = sum(one[number] for one in alone if one is not None)
         _agree("squared_jvp_gradient() of all centers together", np.asarray(total), part, 1e-9)
 

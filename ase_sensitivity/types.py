@@ -1,4 +1,4 @@
-"""Types that all of the package exchanges."""
+"""Types that the modules of the package share."""
 
 from __future__ import annotations
 

@@ -16,12 +16,21 @@ def is_number(value: object) -> TypeGuard[float]:
 
 
 def as_number(name: str, value: Any, rule: str = "finite") -> float:
-    """A finite number that is "positive", "not negative", or any ("finite").
+    """Return ``value`` as a finite number that obeys a rule.
+
+    Parameters
+    ----------
+    name
+        The argument's name, for the error.
+    value
+        What was given.
+    rule
+        "positive", "not negative", or "finite" for any finite number.
 
     Raises
     ------
     TypeError
-        If ``value``, given as the argument ``name``, is no number.
+        If ``value`` is not a number.
     ValueError
         If it breaks the rule.
     """
@@ -57,7 +66,7 @@ def as_flag(name: str, value: Any) -> bool:
     Raises
     ------
     TypeError
-        If ``value``, given as the argument ``name``, is anything else: the string "F" is true.
+        If ``value``, given as the argument ``name``, is anything else, such as the string "F".
     """
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"`{name}` is {value!r} but must be True or False")

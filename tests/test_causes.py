@@ -289,7 +289,7 @@ class TestClassSums:
     def test_too_large(self):
         points = np.random.default_rng(0).normal(size=(100, 3))
         assert class_sums(about_origin(points), 2, TOLERANCE).shape[1] == 300
-        with pytest.raises(ValueError, match="100 neighbors have 1000000 tuples"):
+        with pytest.raises(ValueError, match="100 neighbors depend on 1000000 tuples"):
             class_sums(about_origin(points), 3, TOLERANCE)
 
 
@@ -852,7 +852,7 @@ class TestCauses:
         assert found.counts["unknown"] == found.n_null - 2 > 0
         assert "unknown" in found.summary()
         periodic = BOUNDARIES["periodic"]()
-        with pytest.raises(ValueError, match="cutoff is finite"):
+        with pytest.raises(ValueError, match="a finite cutoff and a finite reach"):
             analyze(
                 periodic, FiniteDifferenceDescriptor(lambda a: a.get_positions() ** 0), causes=True
             )

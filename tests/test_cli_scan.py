@@ -92,7 +92,7 @@ def test_a_warning_is_one_line(data, capsys, monkeypatch):
 
 
 def test_a_second_scan_speaks_of_its_own_files(data, capsys):
-    """And says in a line of its own what the same database holds besides; so does check."""
+    """It also reports the other frames of the database in a separate line; so does check."""
     torn = Path("torn.xyz")
     torn.write_text(Path(data).read_text()[:-90])
     ase.io.write("one.xyz", waters(1))
@@ -103,13 +103,11 @@ def test_a_second_scan_speaks_of_its_own_files(data, capsys):
     captured = capsys.readouterr()
     assert captured.out.startswith("1 frame, 0 with an error.\n")
     assert "torn.xyz" not in captured.out + captured.err
-    assert captured.out.endswith(
-        "\nThe database holds 8 frames besides, which this is not about.\n"
-    )
+    assert captured.out.endswith("\nThe database has 8 more frames, not included here.\n")
     assert main(["check", "one.xyz", *options, "--max-truncation", "9"]) == 0
     captured = capsys.readouterr()
     assert "FAILED" not in captured.out
-    assert "besides" in captured.err
+    assert "8 more frames" in captured.err
     assert main(["check", "torn.xyz", *options, "--max-truncation", "9"]) == 1
     capsys.readouterr()
     assert main(["scan", "one.xyz", *options, "--json"]) == 0

@@ -101,7 +101,7 @@ def test_folder_that_cannot_be_written(tmp_path, monkeypatch):
 def test_nothing_is_said_where_loops_are_kept():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        compiling.tell_if_unkept()
+        compiling.warn_if_not_cached()
 
 
 @pytest.mark.slow
@@ -146,4 +146,4 @@ def test_commands_of_an_installation_that_cannot_be_written(tmp_path):
         )
         assert done.returncode == 0, done.stderr
         assert done.stderr.count("cannot be kept") == 1
-        assert f"{told} {compiling.UNKEPT}" in done.stderr
+        assert f"{told} {compiling.NOT_CACHED}" in done.stderr

@@ -11,7 +11,7 @@ from ase.io import write
 
 from ase_sensitivity import SOAP, FeatureJacobian, QUIPDescriptor
 from ase_sensitivity.dataset.basis.converge import converge
-from ase_sensitivity.dataset.basis.nested import lower
+from ase_sensitivity.dataset.basis.nested import with_lower_l_max
 from ase_sensitivity.dataset.basis.result import Convergence
 from tests.structures import GENERIC, S1, SHARED, TD, around_carbon, isolated, periodic, rattled
 
@@ -56,7 +56,7 @@ def test_a_lower_l_max_is_part_of_a_higher_one(name: str, atoms: Atoms) -> None:
         small = soap.with_basis(n_max, l_max)
         assert small.basis_size == (n_max, l_max)
         truth = SOAP(["C", "H"], 3.0, n_max, l_max, **FAMILIES[name]).jacobian(atoms)
-        found = lower(small, jacobian, 3).jacobian(atoms)
+        found = with_lower_l_max(small, jacobian, 3).jacobian(atoms)
         assert len(small.orders) == small.n_features == truth.features.shape[1]
         for part in ("features", "blocks"):
             wanted = getattr(truth, part)

@@ -10,7 +10,7 @@ from scipy.stats import special_ortho_group
 
 from ase_sensitivity import SOAP, QUIPDescriptor, find_pairs, scan
 from ase_sensitivity.dataset.pairs import bounds
-from ase_sensitivity.dataset.pairs.joint import bounded, equal_features, jointly_lost
+from ase_sensitivity.dataset.pairs.joint import bounded_frame, equal_features, jointly_lost
 from ase_sensitivity.dataset.pairs.result import Place
 from tests.structures import around_carbon, rattled
 
@@ -67,7 +67,7 @@ def truth(frames: list[Atoms], descriptor: SOAP) -> float:
 
 
 def joint(frames: list[Atoms], descriptor) -> float:
-    known = [bounded(atoms, atoms.get_forces(), descriptor, EPSILON) for atoms in frames]
+    known = [bounded_frame(atoms, atoms.get_forces(), descriptor, EPSILON) for atoms in frames]
     return jointly_lost(known, descriptor, EPSILON)
 
 
@@ -76,7 +76,7 @@ def test_the_joint_error_is_that_of_the_best_slopes(descriptor: SOAP) -> None:
     frames = [with_forces(PLUS, 1), with_forces(MINUS, 2)]
     wanted = truth(frames, descriptor)
     assert joint(frames, descriptor) == pytest.approx(wanted, rel=1e-6, abs=1e-9)
-    alone = sum(bounded(a, a.get_forces(), descriptor, EPSILON).lost for a in frames)
+    alone = sum(bounded_frame(a, a.get_forces(), descriptor, EPSILON).lost for a in frames)
     assert alone == pytest.approx(0.0, abs=1e-12)
     assert (wanted > 0.1) == (descriptor is CARBON)  # hydrogen atoms see the difference
 

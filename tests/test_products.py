@@ -22,10 +22,10 @@ from ase_sensitivity import (
     gradient,
 )
 from ase_sensitivity.descriptors.base import (
+    HasRestricted,
     HasRows,
     HasSquaredJVPGradient,
-    Restricts,
-    Streams,
+    HasStream,
     rows_of,
 )
 from ase_sensitivity.geometry.ranges import Range
@@ -231,7 +231,7 @@ class TestContract:
         atoms.positions[6:] += (0.3, 0.2, 3.6)
         atoms.rattle(0.1, seed=0)
         check_descriptor(FiniteDifferenceDescriptor(two_hops, cutoff=3.6, reach=7.2), atoms)
-        with pytest.raises(AssertionError, match="hear farther than its cutoff"):
+        with pytest.raises(AssertionError, match="see farther than its cutoff"):
             check_descriptor(FiniteDifferenceDescriptor(two_hops, cutoff=1.6, reach=7.2), atoms)
 
     def test_sees_farther_than_it_says(self):
@@ -293,11 +293,11 @@ class TestShortcuts:
     def test_declared(self):
         soap = SOAP(["H", "O"], 3.0, 2, 2)
         numeric = FiniteDifferenceDescriptor(two_hops)
-        for kind in (Streams, HasRows, Restricts, HasSquaredJVPGradient):
+        for kind in (HasStream, HasRows, HasRestricted, HasSquaredJVPGradient):
             assert isinstance(soap, kind)
             assert not isinstance(Automatic(), kind)
         assert isinstance(numeric, HasRows)
-        assert not isinstance(numeric, Streams)
+        assert not isinstance(numeric, HasStream)
 
     @pytest.mark.parametrize("changed", ["by the class", "by a mixin"])
     def test_of_a_changed_jacobian(self, changed: str):
@@ -318,7 +318,7 @@ class TestShortcuts:
                     return 2 * super().features(atoms)
 
         once, twice = (kind(["H", "O"], 3.0, 3, 3) for kind in (SOAP, Doubled))
-        for kind in (Streams, HasRows, Restricts, HasSquaredJVPGradient):
+        for kind in (HasStream, HasRows, HasRestricted, HasSquaredJVPGradient):
             assert not isinstance(twice, kind)
         ((rows, _),) = rows_of(twice, atoms)
         np.testing.assert_array_equal(rows, 2 * once.features(atoms))
@@ -341,7 +341,7 @@ class TestShortcuts:
         for kind in (Own, Child):
             soap = kind(["H", "O"], 3.0, 2, 2)
             assert isinstance(soap, HasRows)
-            assert not isinstance(soap, Streams)
+            assert not isinstance(soap, HasStream)
 
     def test_of_the_others(self):
         class Numeric(Rescaled, FiniteDifferenceDescriptor):

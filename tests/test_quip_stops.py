@@ -61,7 +61,7 @@ BLIND = {
 
 @pytest.mark.parametrize(("text", "message"), [*ENDS.values(), *BLIND.values()])
 def test_refused_before(text, message, monkeypatch):
-    monkeypatch.setattr(quip, "survive", lambda left: pytest.fail("left to QUIP"))
+    monkeypatch.setattr(quip, "refuse_crashes", lambda left: pytest.fail("left to QUIP"))
     with pytest.raises(ValueError, match=message):
         QUIPDescriptor(text)
 
@@ -76,7 +76,7 @@ def test_what_is_not_foreseen_ends_another_process():
     for text, reason in zip(texts, reasons, strict=True):
         parsed = [QUIPArguments.parse(word) for word in (fine, text)]
         with pytest.raises(ValueError, match=reason) as caught:
-            quip_probe.survive(parsed)
+            quip_probe.refuse_crashes(parsed)
         message = str(caught.value)
         assert message.startswith("QUIP ends the process (status ")
         assert str(parsed[1]) in message
@@ -236,7 +236,7 @@ class TestBesideAnXML:
     def test_a_name_that_quip_cannot_read(self, gap):
         folder = gap.parent.with_name("q'é")
         os.rename(gap.parent, folder)
-        with pytest.raises(ValueError, match="whose name QUIP cannot read"):
+        with pytest.raises(ValueError, match="a name that QUIP cannot read"):
             QUIPDescriptor.from_gap(folder / "gap.xml")
 
     def test_missing_where_it_is_unpickled(self, gap):

@@ -14,7 +14,7 @@ from ase_sensitivity import SOAP, FiniteDifferenceDescriptor, StreamedJacobian, 
 from ase_sensitivity.causes.attribution import predicted_nulls
 from ase_sensitivity.causes.environments import receptive_fields
 from ase_sensitivity.descriptors.base import reach_of
-from ase_sensitivity.geometry.fragments import fragments, links
+from ase_sensitivity.geometry.fragments import fragments, pairs_within_reach
 from ase_sensitivity.geometry.ranges import Range
 from ase_sensitivity.spectrum.scopes import structure_view
 from ase_sensitivity.testing import check_descriptor
@@ -104,7 +104,7 @@ class TestHops:
 
     def test_what_is_within_reach(self):
         known = Range(2.1, np.array([0]), reach=4.2)
-        pairs = links(self.CHAIN, [known])
+        pairs = pairs_within_reach(self.CHAIN, [known])
         assert set(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)) == {
             (0, 1),
             (0, 2),

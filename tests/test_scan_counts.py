@@ -27,7 +27,7 @@ def test_near_null_directions_count_wherever_frames_are_counted() -> None:
     assert list(result.column("n_near_null")) == [0, 1, 0]
     lines = result.summary().splitlines()
     assert lines[1].startswith("2 of 3 have directions along which, to first order, no feature")
-    assert lines[1].endswith("; in 1 of these, but for small errors of the geometry.")
+    assert lines[1].endswith("; in 1 of these, if small errors of the geometry are neglected.")
     assert lines[3].startswith("2 frames because of symmetry")
     assert "2 of 3 frames have directions that are invisible because of symmetry" in said(result)
     assert result.totals.todict()["causes"]["symmetry"] == 2

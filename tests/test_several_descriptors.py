@@ -24,7 +24,7 @@ from ase_sensitivity import (
     scan,
 )
 from ase_sensitivity.cli.app import main
-from ase_sensitivity.descriptors.components import weighed, weights
+from ase_sensitivity.descriptors.components import weighted, weights
 from ase_sensitivity.md.bias import Repel
 from ase_sensitivity.report.verdict import verdict
 from ase_sensitivity.singular.system import system_of
@@ -150,13 +150,13 @@ def test_weights_take_off_the_unit(both: QUIPDescriptor) -> None:
     class Scaled(QUIPDescriptor):
         def jacobian(self, atoms):
             whole = super().jacobian(atoms)
-            return type(whole)(weighed(whole.parts, (np.array(1000.0), np.array(1.0))))
+            return type(whole)(weighted(whole.parts, (np.array(1000.0), np.array(1.0))))
 
     atoms = carbon()
     other = Scaled([PAIRS, SMALL])
     assert analyze(atoms, other).ratio == pytest.approx(analyze(atoms, both).ratio, rel=1e-9)
     factors = weights(both, both.jacobian(atoms))
-    for part in weighed(both.jacobian(atoms).parts, factors):
+    for part in weighted(both.jacobian(atoms).parts, factors):
         assert (part.blocks**2).sum() == pytest.approx(len(atoms))
     # Normalised, the only feature is 1, and its derivative rounding that no weight may enlarge.
     constant = QUIPDescriptor([PAIRS, NORMALISED])

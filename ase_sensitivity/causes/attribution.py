@@ -1,4 +1,4 @@
-"""Which cause owns each small singular vector: the predicted null space that holds it."""
+"""The cause of each small singular vector: the predicted null space that it belongs to."""
 
 from __future__ import annotations
 
@@ -22,27 +22,28 @@ from ase_sensitivity.types import Floats, Ints
 
 STEEPNESS = 10.0
 """A geometry that is singular up to a tolerance t (Å) has singular values below about
-``STEEPNESS * t`` of the largest: features vary over a few tenths of an Å."""
+``STEEPNESS * t`` times the largest, as features vary over a few tenths of an Å."""
 
 LOOSEST = 0.01
-"""In Å. Some singular values grow as the square of what breaks a symmetry, and are small when the
-geometry is off by far more than the tolerance; so are then the class sums. Before a null or
-near-null vector is called incompleteness, symmetries are looked for with up to this tolerance."""
+"""In Å. Some singular values grow as the square of the deviation from a symmetry. They and the sums
+over classes are small even if the geometry deviates by far more than the tolerance. So symmetries
+are searched with tolerances up to this one before a null or near-null vector is called
+incompleteness."""
 
 ROOM = 10.0
 """In Å: a singular value grows as a low power of what breaks a symmetry, so that a geometry with a
 ratio r is within ``ROOM * r**0.25`` of the symmetric one."""
 
 MOST_CHANGE = 0.1
-"""The largest change, relative to what is typical, of a vector that a cause holds: its projection
-on the predicted null space has a squared length of 0.99."""
+"""The largest change, relative to a typical one, of a vector in a predicted null space. The squared
+length of its projection on that space is then 0.99."""
 
-# For modes of shape (n_columns, 3, m), one environment after the other: changes (any, m), all of
-# them zero for what a cause holds; the sum of squares of the matrix that took displacements of the
-# environment's points to these changes; and the number of its columns.
+# A condition takes modes of shape (n_columns, 3, m). For each environment it yields the changes
+# (any, m) that are zero for modes in the predicted null space, the sum of squares of the matrix
+# from displacements of the environment's points to these changes, and the number of its columns.
 Condition = Callable[[Floats], Iterator[tuple[Floats, float, int]]]
 
-# A cause holds a vector of length one whose changes are below a fraction of what is typical.
+# A cause, and the fraction of a typical change below which a normalised vector belongs to it.
 Prediction = tuple[str, float, Condition]
 
 
@@ -59,10 +60,10 @@ class Attribution:
     causes
         The cause of every mode; None for those that are not small.
     modes
-        The modes, of shape (3 n_columns, k). The null vectors among them, of which any orthonormal
-        combination will do, are chosen so that each has one cause, harmless ones last.
+        The modes, of shape (3 n_columns, k). Null vectors are defined up to orthonormal
+        combinations; these are chosen so that each has one cause, and harmless ones come last.
     n_near_null
-        Number of the counted vectors whose singular values are small but not zero.
+        Number of the counted vectors with singular values that are small but not zero.
     """
 
     counts: dict[str, int]
@@ -79,7 +80,7 @@ def attribute(
     *,
     tolerance: float = TOLERANCE,
 ) -> Attribution:
-    """Give every null and near-null vector of a view its cause.
+    """Find the cause of every null and near-null vector of a view.
 
     Parameters
     ----------
@@ -90,20 +91,20 @@ def attribute(
     atoms
         The structure.
     descriptor
-        Where the Jacobian is from.
+        The descriptor of the Jacobian.
     tolerance
-        Geometry is symmetric, and distances are equal, up to this, in Å. Singular values below
+        Tolerance in Å for symmetries of the geometry and for equal distances. Singular values below
         :func:`near_limit` count as near-null if a cause predicts that they vanish.
 
     Raises
     ------
     ValueError
-        If an environment is too large for the body order, or has no bounds.
+        If an environment is too large for the body order, or is infinite.
 
     Notes
     -----
     See :doc:`/causes`. The predicted null spaces are nested: fragment within symmetry within
-    incompleteness within all. What is held by one is not asked for by the next.
+    incompleteness within all. Vectors that belong to one are left out for the next.
     """
     small = np.searchsorted(found.singular_values, near_limit(found, tolerance), side="right")
     n_null, n_small = found.n_null, max(int(small), found.n_null)
@@ -119,10 +120,10 @@ def attribute(
         strict = [t for t in looser if t <= room]
         null, labels = _split(modes[:, :n_null], _predictions(seen, tolerance, strict, unseen)[0])
         named = [label or rest for label in reversed(labels)]
-        # What is left in the end is what matters most.
+        # Vectors without a prediction are the worst and come first.
         null = canonical(null[:, ::-1], _runs(named))
         causes[:n_null] = named
-        # Near-null vectors have values of their own and must stay what they are.
+        # Near-null vectors have different singular values and must not be combined.
         near = modes[:, n_null:n_small]
         causes[n_null:n_small] = _majority(near, *_split(near, predictions))
         modes = np.concatenate([null, modes[:, n_null:]], axis=1)
@@ -132,10 +133,10 @@ def attribute(
 
 
 def near_limit(found: Spectrum, tolerance: float) -> float:
-    """Up to which singular value vectors may be near-null: zero but for errors of the geometry.
+    """The singular value up to which vectors may be near-null: zero without geometry errors.
 
-    Where even the largest value is within a few times of that, as in a crystal whose atoms are all
-    centers of inversion, errors of the geometry are all that there is.
+    If even the largest value is within a few times this limit, all values are errors of the
+    geometry. An example is a crystal in which all atoms are centers of inversion.
     """
     cancelled = found.scale > found.sigma_max
     limit = STEEPNESS * tolerance * (found.scale / CANCELLED if cancelled else found.sigma_max)
@@ -145,7 +146,7 @@ def near_limit(found: Spectrum, tolerance: float) -> float:
 def predicted_nulls(
     view: View, atoms: Atoms, descriptor: Descriptor, *, tolerance: float = TOLERANCE
 ) -> dict[str, int]:
-    """Non-trivial null vectors that each cause predicts, whatever the basis of the descriptor.
+    """The number of non-trivial null vectors that each cause predicts for every basis.
 
     Parameters
     ----------
@@ -164,17 +165,17 @@ def predicted_nulls(
 
 
 def _harmless(seen: Sequence[ReceptiveField], tolerance: float) -> list[Prediction]:
-    """What fragments and symmetry predict."""
+    """The predictions of the causes fragment and symmetry."""
     environments = [environment for field in seen for environment in field.environments]
 
     def fragment(modes: Floats) -> Iterator[tuple[Floats, float, int]]:
-        """Change of the environments, up to rotations about their centers."""
+        """Change of the environments, without rotations about their centers."""
         for environment in environments:
             change = environment.internal(modes, tolerance)
             yield change, float(len(change)), len(change)
 
     def symmetry(modes: Floats) -> Iterator[tuple[Floats, float, int]]:
-        """The part of that change that the operations of the environments leave as it is."""
+        """The part of that change that is invariant under the operations of the environments."""
         for environment in environments:
             group = point_group(environment.displacements, environment.numbers, tolerance)
             change = environment.internal(modes, tolerance)
@@ -190,7 +191,7 @@ def _predictions(
     looser: Sequence[float] = (),
     unseen: Sequence[str] = (),
 ) -> tuple[list[Prediction], str]:
-    """What each cause predicts, and what to call null vectors that none of them holds."""
+    """The prediction of each cause, and the cause of null vectors that none predicts."""
 
     def species(modes: Floats) -> Iterator[tuple[Floats, float, int]]:
         """Change of the environments without the elements that the descriptor does not know."""
@@ -200,7 +201,7 @@ def _predictions(
                 yield change, float(len(change)), len(change)
 
     def incompleteness(modes: Floats) -> Iterator[tuple[Floats, float, int]]:
-        """Change of the sums over classes of tuples that features can tell apart."""
+        """Change of the sums over classes of tuples that features can distinguish."""
         for field in seen:
             assert field.body_order is not None
             for environment in field.resolved:
@@ -218,7 +219,7 @@ def _predictions(
 
 
 def _split(modes: Floats, predictions: Sequence[Prediction]) -> tuple[Floats, list[str | None]]:
-    """Combinations of orthonormal ``modes``, each held by one cause or, last, by none."""
+    """Combinations of orthonormal ``modes`` such that each has one cause or, at the end, none."""
     found: list[Floats] = []
     labels: list[str | None] = []
     rest = modes
@@ -233,11 +234,11 @@ def _split(modes: Floats, predictions: Sequence[Prediction]) -> tuple[Floats, li
             n_coordinates += width
         typical = squares / n_coordinates if n_coordinates else 0.0
         values, vectors = np.linalg.eigh(gram)
-        n_held = int((values <= cut**2 * typical).sum())
+        n_caused = int((values <= cut**2 * typical).sum())
         rotated = rest @ vectors
-        found.append(rotated[:, :n_held])
-        labels += [cause] * n_held
-        rest = rotated[:, n_held:]
+        found.append(rotated[:, :n_caused])
+        labels += [cause] * n_caused
+        rest = rotated[:, n_caused:]
     return np.concatenate([*found, rest], axis=1), labels + [None] * rest.shape[1]
 
 
@@ -248,7 +249,7 @@ def _runs(labels: Sequence[str]) -> Ints:
 
 
 def _majority(modes: Floats, parts: Floats, labels: Sequence[str | None]) -> list[str | None]:
-    """For each mode, the cause of the parts that hold more than half of it, or None."""
+    """For each mode, the cause of parts with more than half of its squared length, or None."""
     weight = (parts.T @ modes) ** 2
     found: list[str | None] = []
     for shares in weight.T:

@@ -1,4 +1,4 @@
-"""The causes of small singular values: one table that everything else reads."""
+"""The table of causes of small singular values, which all other modules read."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ class Cause:
     Attributes
     ----------
     name
-        What results, logs and tables call it.
+        Its name in results, logs and tables.
     meaning
-        What it says of the directions that it owns, to follow "because of symmetry:".
+        What it means for directions with this cause. The text follows "because of symmetry:".
     cure
-        What would make them visible; None if nothing is known to, or if nothing has to.
+        What would make them visible; None if nothing is known, or nothing is needed.
     color
-        In plots, one of those that everybody can tell apart (Okabe and Ito).
+        Color in plots, from a palette for all kinds of color vision (Okabe and Ito).
     page_colors
-        In the report, with enough contrast to a light and to a dark background.
+        Colors in the report, with enough contrast to a light and to a dark background.
     marker
-        In the report, by its name in plotly.
+        Marker in the report, by its name in plotly.
     spurious
-        Whether it is a fault of the descriptor, or may be: a run warns of it, and the report calls
+        Whether it is, or may be, a fault of the descriptor. A run warns of it, and the report calls
         the features blind.
     harmless
-        Whether the true force along such a direction vanishes as well, so that nothing is lost.
-        Neither spurious nor harmless is a fragment: the forces between fragments are lost, as the
-        chosen cutoff means.
+        Whether the true force along such a direction vanishes as well, so that nothing is lost. The
+        cause "fragment" is neither spurious nor harmless: forces between fragments are lost, but
+        the choice of the cutoff implies that.
     exact
-        Whether an invisible direction can have it; the others are causes of a singular
-        configuration in the neighborhood only.
+        Whether it can be the cause of an invisible direction. The others can only be causes of a
+        singular configuration nearby.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Cause:
 _TABLE = (
     Cause(
         "species",
-        "they move atoms whose element is not among the species of the descriptor",
+        "they move atoms of elements that are not among the species of the descriptor",
         "a descriptor with these species would see them",
         color="#0072B2",
         page_colors=("#3f51b5", "#9fa8ff"),
@@ -90,7 +90,7 @@ _TABLE = (
     ),
     Cause(
         "fragment",
-        "parts move rigidly against each other, out of sight of every center",
+        "parts that no center sees together move rigidly against each other",
         "a larger cutoff would see them",
         color="#009E73",
         page_colors=("#12977a", "#4fd0b0"),
@@ -127,16 +127,16 @@ _TABLE = (
 )
 
 CAUSES = {cause.name: cause for cause in _TABLE}
-"""All causes by name, the worst first. Of several causes, the first is that of the whole."""
+"""All causes by name, the worst first. A structure with several causes is named after the first."""
 
 NULL_CAUSES = tuple(cause.name for cause in _TABLE if cause.exact)
-"""Names of those that an invisible direction can have."""
+"""Names of the causes that an invisible direction can have."""
 
 SPURIOUS = tuple(cause.name for cause in _TABLE if cause.spurious)
-"""Names of those that are a fault of the descriptor, or may be."""
+"""Names of the causes that are, or may be, a fault of the descriptor."""
 
 EXPECTED = tuple(cause.name for cause in _TABLE if not cause.spurious)
-"""Names of the others, which are as they should be: a run does not warn of them."""
+"""Names of the other causes. They are expected, and a run does not warn of them."""
 
 HARMLESS = tuple(cause.name for cause in _TABLE if cause.harmless)
-"""Names of those that cost no force."""
+"""Names of the causes that cost no force."""

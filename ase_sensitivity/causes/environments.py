@@ -1,4 +1,4 @@
-"""The surroundings of every center, and how displacements of a view's columns change them."""
+"""The environment of every center, and its change by displacements of a view's columns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
-from ase_sensitivity.descriptors.base import Correlates, Descriptor, KnowsElements
+from ase_sensitivity.descriptors.base import Descriptor, HasCorrelations, HasElements
 from ase_sensitivity.geometry.clusters import clusters
 from ase_sensitivity.geometry.fragments import fragments
 from ase_sensitivity.geometry.ranges import Range
@@ -21,15 +21,15 @@ from ase_sensitivity.spectrum.scopes import View
 from ase_sensitivity.types import Floats, Ints
 
 LOOSE = 0.01
-"""In Å: symmetries of an environment are looked for with this tolerance at least, in the end."""
+"""In Å: the loosest tolerance in the search for symmetries of an environment is at least this."""
 
-ANY_WAY = 0.1
-"""In Å: a neighbor nearer than this may be anywhere about the center for such a symmetry."""
+ANY_ANGLE = 0.1
+"""In Å: within this distance from the center, angles of a neighbor do not restrict symmetries."""
 
 MAX_MATCHES = 4e6
-"""Pairs of points that a symmetry might put one pair on: 1 GB, and 10 s. Distances and angles tell
-most apart: there are some 10 000 in a crystal with 500 neighbors, but n^3 where n neighbors are
-too near to each other to tell."""
+"""Limit of the pairs of points that a symmetry may map one pair onto: 1 GB, and 10 s. Distances and
+angles exclude most of them. About 10 000 are left in a crystal with 500 neighbors, but n^3 if n
+neighbors are too close to each other to be distinguished."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class Environment:
     columns
         The column that moves each point, of shape (n,); -1 for a point that stays in place.
     center_columns
-        The same of the center from which each point is seen, of shape (n,). It is one center,
-        unless environments are laid on top of each other.
+        The column that moves the center of each point, of shape (n,). There is one center, unless
+        several environments are superposed.
     about_centroid
-        The center is no atom but the centroid of the points.
+        Whether the center is the centroid of the points instead of an atom.
     """
 
     numbers: Ints
@@ -65,7 +65,7 @@ class Environment:
         modes
             Displacements of the columns, of shape (n_columns, 3, m).
         """
-        padded = np.concatenate([modes, np.zeros((1, *modes.shape[1:]))])  # column -1 stays
+        padded = np.concatenate([modes, np.zeros((1, *modes.shape[1:]))])  # column -1: no motion
         moved: Floats = padded[self.columns]
         if self.about_centroid:
             moved = moved - moved.mean(axis=0)
@@ -74,25 +74,25 @@ class Environment:
         return moved.reshape(-1, modes.shape[2])
 
     def internal(self, modes: Floats, tolerance: float) -> Floats:
-        """What remains of :meth:`relative` without the rotations about the center, (3 n, m)."""
+        """The displacements of :meth:`relative` without rotations about the center, (3 n, m)."""
         moved = self.relative(modes)
-        turns = rotation_generators(self.displacements).reshape(3, -1).T
-        u, s, _ = np.linalg.svd(turns, full_matrices=False)
+        generators = rotation_generators(self.displacements).reshape(3, -1).T
+        u, s, _ = np.linalg.svd(generators, full_matrices=False)
         u = u[:, s > tolerance * np.sqrt(len(self.numbers))]  # not about the axis of a line
         return moved - u @ (u.T @ moved)
 
     def without(self, symbols: Sequence[str]) -> Environment:
-        """The points of all other species."""
+        """The environment without the points of some species."""
         unseen = np.isin(self.numbers, [atomic_numbers[symbol] for symbol in symbols])
         return self._of(~unseen)
 
     def check_size(self, tolerance: float) -> None:
-        """Raise ValueError if too many operations could be symmetries up to a tolerance (Å)."""
+        """Raise ValueError if too many operations may be symmetries up to a tolerance (Å)."""
         n_points = len(self.numbers)
         distance = np.linalg.norm(self.displacements, axis=1)
         shells = np.bincount(clusters(distance, max(tolerance, LOOSE), self.numbers))
         away = distance[distance > 1e-9]
-        share = np.clip(ANY_WAY / away.min(initial=np.inf), 0.04, 1.0)
+        share = np.clip(ANY_ANGLE / away.min(initial=np.inf), 0.04, 1.0)
         if share * shells.min(initial=n_points) * n_points**2 > MAX_MATCHES:
             raise ValueError(
                 f"an environment of {n_points} neighbors, the nearest at {distance.min():.2g} Å, "
@@ -101,7 +101,7 @@ class Environment:
             )
 
     def seen_by(self, species: tuple[str, ...] | None) -> Environment:
-        """The points of the species told apart; None: of all of them, taken for one species."""
+        """The points of some species. With None: all points, with the same species."""
         if species is None:
             return replace(self, numbers=np.zeros_like(self.numbers))
         return self._of(np.isin(self.numbers, [atomic_numbers[symbol] for symbol in species]))
@@ -121,18 +121,19 @@ class Environment:
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """What one part of a descriptor looks at.
+    """The environments that one part of a descriptor sees.
 
     Attributes
     ----------
     environments
-        Those whose symmetry the features have.
+        The environments that determine the symmetry of the features.
     resolved
-        Those whose tuples of neighbors enter the features, with the points that the features see.
+        The environments with only the points that the features see; their tuples of neighbors enter
+        the features.
     body_order
-        Nu + 1, or None.
+        Nu + 1, or None if unknown.
     symmetry_known
-        False for a row of the whole structure that is periodic, as its symmetry is a space group.
+        False for a row of the whole structure if that is periodic: its symmetry is a space group.
     """
 
     environments: list[Environment]
@@ -149,13 +150,13 @@ def unseen_species(atoms: Atoms, descriptor: Descriptor, ranges: Sequence[Range]
     atoms
         The structure.
     descriptor
-        Where the Jacobian is from. Its attribute ``elements`` counts, if it has one: what its
-        features depend on; otherwise its ``species``. None: all elements.
+        The descriptor of the Jacobian. It sees the elements in its attribute ``elements`` if it has
+        one, otherwise those in ``species``; None stands for all elements.
     ranges
-        Of the Jacobian of ``atoms``.
+        The ranges of the Jacobian of ``atoms``.
     """
     elements: Collection[str] | None = descriptor.species
-    if isinstance(descriptor, KnowsElements):
+    if isinstance(descriptor, HasElements):
         elements = descriptor.elements
     unseen = set() if elements is None else set(atoms.symbols) - set(elements)
     if unseen:
@@ -167,7 +168,7 @@ def unseen_species(atoms: Atoms, descriptor: Descriptor, ranges: Sequence[Range]
 def receptive_fields(
     view: View, atoms: Atoms, descriptor: Descriptor, tolerance: float
 ) -> list[ReceptiveField]:
-    """What each part of the Jacobian of ``view`` looks at.
+    """The environments that each part of the Jacobian of ``view`` sees.
 
     Parameters
     ----------
@@ -176,10 +177,10 @@ def receptive_fields(
     atoms
         The structure.
     descriptor
-        Where the Jacobian is from.
+        The descriptor of the Jacobian.
     tolerance
-        Points nearer to the end of the reach than this (Å) are left out: they have no weight, and
-        rounding would decide which of several equivalent ones are inside.
+        Points within this distance (Å) of the end of the reach are left out. They have no weight,
+        and rounding would decide which of several equivalent ones are inside.
 
     Raises
     ------
@@ -193,15 +194,15 @@ def receptive_fields(
         parts = list(view.jacobian.parts)
     correlations: Sequence[tuple[int | None, Sequence[str] | None]]
     correlations = [(descriptor.body_order, descriptor.species)] * len(ranges)
-    if isinstance(descriptor, Correlates):
+    if isinstance(descriptor, HasCorrelations):
         correlations = descriptor.correlations
     found = []
-    for part, known, (order, told) in zip(parts, ranges, correlations, strict=True):
-        species = None if told is None else tuple(told)
+    for part, known, (order, symbols) in zip(parts, ranges, correlations, strict=True):
+        species = None if symbols is None else tuple(symbols)
         if not np.isfinite(known.reach) and atoms.pbc.any():
             raise ValueError(
-                "causes in a periodic structure need a descriptor whose cutoff is finite, and "
-                "whose reach is"
+                "causes in a periodic structure need a descriptor with a finite cutoff and a "
+                "finite reach"
             )
         around = _of_centers(view, atoms, known, tolerance)
         for environment in around:
@@ -211,12 +212,12 @@ def receptive_fields(
             whole = _whole(view, atoms, known)
             found.append(
                 ReceptiveField(
-                    whole or around, [_on_top(resolved)], order, symmetry_known=bool(whole)
+                    whole or around, [_superposed(resolved)], order, symmetry_known=bool(whole)
                 )
             )
             continue
         if part is not None and len(np.unique(part.centers)) < len(part.centers):
-            # Rows of pairs or triplets: each sees its own points, and no sum is taken over them.
+            # Rows of pairs or triplets: each sees its own points, and there is no sum over rows.
             resolved = _of_rows(view, part, atoms)
             order = order if part.per_image else None  # the points are not known
         found.append(ReceptiveField(around, resolved, order))
@@ -224,7 +225,7 @@ def receptive_fields(
 
 
 def _whole(view: View, atoms: Atoms, known: Range) -> list[Environment]:
-    """The structure about its centroid; nothing if it is no isolated object."""
+    """The structure about its centroid; empty if the structure is not isolated."""
     pieces = fragments(atoms, [known])
     if atoms.pbc.any() and (len(pieces) > 1 or len(pieces[0].axes)):
         return []
@@ -235,8 +236,8 @@ def _whole(view: View, atoms: Atoms, known: Range) -> list[Environment]:
     return [Environment(atoms.numbers[order], relative, column, np.full_like(column, -1), True)]
 
 
-def _on_top(environments: Sequence[Environment]) -> Environment:
-    """All environments about one center: averages of QUIP are over the neighbor densities."""
+def _superposed(environments: Sequence[Environment]) -> Environment:
+    """All environments about one center, as QUIP averages the neighbor densities."""
     return Environment(
         numbers=np.concatenate([environment.numbers for environment in environments]),
         displacements=np.concatenate([environment.displacements for environment in environments]),
@@ -252,7 +253,7 @@ def _column_of(view: View, n_atoms: int) -> Ints:
 
 
 def _fragment_of(atoms: Atoms, known: Range) -> Ints:
-    """Which fragment each atom belongs to: those of others are within reach, but never heard."""
+    """The fragment of each atom. No message comes from other fragments, even within the reach."""
     label = np.zeros(len(atoms), dtype=np.intp)
     if known.reach > known.cutoff:
         for number, piece in enumerate(fragments(atoms, [known])):
@@ -261,15 +262,15 @@ def _fragment_of(atoms: Atoms, known: Range) -> Ints:
 
 
 def _of_centers(view: View, atoms: Atoms, known: Range, tolerance: float) -> list[Environment]:
-    """The environment of each center, all species included."""
+    """The environment of each center, with all species."""
     radius = known.reach - tolerance
     label = _fragment_of(atoms, known)
     if view.displacements is not None:
         distance = np.linalg.norm(view.displacements, axis=1)
         if view.center is None or view.center not in known.centers:
             return []
-        heard = label[view.atoms] == label[view.center]
-        inside = np.flatnonzero((distance < radius) & (distance > 1e-9) & heard)
+        connected = label[view.atoms] == label[view.center]
+        inside = np.flatnonzero((distance < radius) & (distance > 1e-9) & connected)
         return [
             Environment(
                 numbers=atoms.numbers[view.atoms[inside]],

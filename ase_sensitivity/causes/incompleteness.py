@@ -1,4 +1,4 @@
-"""What features of a body order could resolve at best, in an infinite basis."""
+"""What features of a body order can resolve at best, in an infinite basis."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from ase_sensitivity.geometry.structure import coordinates_of
 from ase_sensitivity.types import Floats, Ints
 
 MAX_TUPLES = 300_000
-"""Tuples of neighbors that are listed at most: 547 neighbors at nu = 2, 66 at nu = 3."""
+"""Limit of the number of tuples of neighbors: 547 neighbors at nu = 2, 66 at nu = 3."""
 
 
 def class_sums(environment: Environment, nu: int, tolerance: float) -> scipy.sparse.csr_array:
-    """Rows that span what sums over nu-tuples of neighbors resolve, of shape (any, 3 n).
+    """Rows that span the displacements which sums over nu-tuples resolve, of shape (any, 3 n).
 
-    Two tuples with the same species, distances and pairwise angles are the same to every feature
-    that correlates nu neighbors. Features depend on sums over the tuples of such a class, and to
-    first order on the sum over the class of the gradients of each distance and each cosine.
+    A feature that correlates nu neighbors does not distinguish two tuples with the same species,
+    distances and pairwise angles. Features depend on sums over the tuples of such a class. To first
+    order, they depend on the sums over the class of the gradients of each distance and each cosine.
 
     Parameters
     ----------
     environment
-        The center and its n points, whose coordinates relative to the center are the columns.
+        The center and its n points. The columns are the points' coordinates relative to the center.
     nu
-        Number of neighbors correlated, the body order less one.
+        Number of correlated neighbors: the body order minus one.
     tolerance
         Distances (Å) and cosines that differ by less are equal.
 
@@ -40,8 +40,8 @@ def class_sums(environment: Environment, nu: int, tolerance: float) -> scipy.spa
 
     Examples
     --------
-    Three neighbors at different distances: at nu = 1 only the distances are seen, at nu = 2 the
-    three angles as well.
+    Three neighbors at different distances: at nu = 1 only the distances are seen, at nu = 2 also
+    the three angles.
 
     >>> import numpy as np
     >>> points = np.array([(1.0, 0.2, 0.0), (-0.3, 1.1, 0.1), (0.2, 0.4, 1.3)])
@@ -54,8 +54,8 @@ def class_sums(environment: Environment, nu: int, tolerance: float) -> scipy.spa
     n_points = len(environment.numbers)
     if n_points**nu > MAX_TUPLES:
         raise ValueError(
-            f"features that correlate {nu} of {n_points} neighbors have {n_points**nu} tuples to "
-            f"tell apart, more than the limit of {MAX_TUPLES}; reduce the cutoff"
+            f"features that correlate {nu} of {n_points} neighbors depend on {n_points**nu} "
+            f"tuples, more than the limit of {MAX_TUPLES}; reduce the cutoff"
         )
     if n_points == 0:
         return scipy.sparse.csr_array((0, 0))
@@ -63,7 +63,7 @@ def class_sums(environment: Environment, nu: int, tolerance: float) -> scipy.spa
     unit = environment.displacements / distance[:, None]
     shell = clusters(distance, tolerance, environment.numbers)
     tuples = np.indices((n_points,) * nu).reshape(nu, -1).T
-    # A tuple in another order tells the same; within a shell the order cannot be told.
+    # One order of each tuple is enough; within a shell, the order is not unique.
     tuples = tuples[(np.diff(shell[tuples], axis=1) >= 0).all(axis=1)]
     pairs = list(combinations(range(nu), 2))
     label = _combined([shell[tuples[:, p]] for p in range(nu)])
@@ -108,7 +108,7 @@ def resolved_rank(environment: Environment, nu: int, tolerance: float, cut: floa
     """
     sums = class_sums(environment, nu, tolerance)
     factor = np.empty((0, sums.shape[1]))
-    # Block by block: the dense matrix of a large environment would be needlessly large.
+    # Block by block, as the dense matrix of a large environment would need much memory.
     step = max(1000, sums.shape[1])
     for start in range(0, sums.shape[0], step):
         block = sums[start : start + step].toarray()

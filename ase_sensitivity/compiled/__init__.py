@@ -1,1 +1,1 @@
-"""numba's compiler and vectors of doubles: what every kernel of the package is written with."""
+"""numba's compiler with a cache, and vectors of doubles, for all kernels of the package."""

@@ -1,4 +1,4 @@
-"""numba's `njit`, with its cache on disk wherever there is a place for one."""
+"""numba's `njit`, with a cache on disk wherever there is a writable folder for it."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from ase_sensitivity.errors import CostWarning, warn
 
 logger = logging.getLogger(__name__)
 
-UNKEPT = (
+NOT_CACHED = (
     "compiled loops cannot be kept on disk, so that every process spends some 10 s on them; "
     "set NUMBA_CACHE_DIR to a folder that can be written"
 )
 
 
 class _Cache(FunctionCache):
-    """A cache that is renewed where it is damaged, and gives up where it cannot be written."""
+    """A cache that is cleared if it is damaged, and disabled if it cannot be written."""
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
             return super().load_overload(sig, target_context)
-        except Exception as error:  # a damaged file raises anything
+        except Exception as error:  # a damaged file may raise any error
             logger.info("a compiled function could not be read: %r", error)
             self._attempt(self.flush)
             return None
@@ -39,7 +39,7 @@ class _Cache(FunctionCache):
             action()
         except OSError as error:
             self.disable()
-            _tell(error)
+            _report(error)
 
 
 def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -50,25 +50,25 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
         try:
             dispatcher._cache = _Cache(function)
         except RuntimeError as error:  # numba found no folder
-            _tell(error)
+            _report(error)
         return dispatcher
 
     return compiled
 
 
-def tell_if_unkept() -> None:
-    """Say so where compiled loops cannot be kept, before others compile them."""
+def warn_if_not_cached() -> None:
+    """Warn if compiled loops cannot be kept on disk, before worker processes compile them."""
     try:
-        _Cache(tell_if_unkept)
+        _Cache(warn_if_not_cached)
     except RuntimeError as error:
-        _tell(error)
+        _report(error)
 
 
-def _tell(error: Exception) -> None:
+def _report(error: Exception) -> None:
     logger.info("no cache of compiled functions: %s", error)
     _warn_once()
 
 
 @cache
 def _warn_once() -> None:
-    warn(UNKEPT, CostWarning)
+    warn(NOT_CACHED, CostWarning)

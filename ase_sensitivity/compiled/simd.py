@@ -1,8 +1,8 @@
 """Four doubles at a time inside numba kernels.
 
 LLVM vectorises long simple loops by itself, but not the kernels of SOAP: their inner loops are a
-few elements long and it cannot know that the arrays do not overlap. ``Lanes`` says outright which
-four elements belong together; LLVM maps them to whatever registers the processor has.
+few elements long, and LLVM cannot know that the arrays do not overlap. ``Lanes`` states which four
+elements belong together, and LLVM maps them to the registers of the processor.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ mul = _arithmetic("fmul")
 
 @intrinsic
 def fma(typing_context, left, right, addend):
-    """Left * right + addend, fused where the processor can."""
+    """Left * right + addend, as one fused operation if the processor has it."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         # fmuladd, not fma: without the instruction the latter is a slow library call.

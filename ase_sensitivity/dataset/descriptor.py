@@ -1,4 +1,4 @@
-"""The descriptor for a data set: of strings without species, for those that the frames have."""
+"""The descriptor for a data set. QUIP strings without species get those of the frames."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from ase_sensitivity.descriptors.given import as_descriptor, no_species, species
 from ase_sensitivity.io.reading import Frames, read_frames
 
 
-def given_for(given: Any, frames: Frames, type_map: Sequence[str] | None = None) -> Any:
-    """The descriptor that was given for these frames: of strings for their species, in a pass.
+def descriptor_for(given: Any, frames: Frames, type_map: Sequence[str] | None = None) -> Any:
+    """The descriptor that was given; QUIP strings without species get those of the frames.
+
+    To find the species, all frames are read once.
 
     Raises
     ------
     ValueError
-        If strings list no species and the frames can be read only once, or not at all.
+        If strings list no species, and the frames can be read only once or not at all.
     """
     if isinstance(frames, str | Path | Sequence):
         read = (frame.atoms for frame in read_frames(frames, type_map=type_map))

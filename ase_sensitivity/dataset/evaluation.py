@@ -1,4 +1,4 @@
-"""One chunk of frames: what a worker does."""
+"""The evaluation of a chunk of frames by a worker."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SCAN_NULL_TOLERANCE = 1e-9
 
 @dataclass(frozen=True)
 class Settings:
-    """What is asked of every frame; as the arguments of :func:`scan`."""
+    """The options of the evaluation of each frame: arguments of :func:`scan`."""
 
     scope: Scope
     k: int
@@ -44,7 +44,7 @@ class Settings:
 def evaluate(
     descriptor: Descriptor, settings: Settings, tasks: Sequence[Task]
 ) -> tuple[list[FrameRecord], float]:
-    """The records of some frames, and how long it took in s."""
+    """The records of some frames, and the elapsed time in s."""
     begin = time.perf_counter()
     return [_record(descriptor, settings, task) for task in tasks], time.perf_counter() - begin
 
@@ -68,26 +68,26 @@ def _record(descriptor: Descriptor, settings: Settings, task: Task) -> FrameReco
 
 def _fill(record: FrameRecord, descriptor: Descriptor, settings: Settings, task: Task) -> None:
     atoms, row = task.atoms, record.row
-    # Of the forces, every direction matters.
+    # Forces need all directions, and not only the first k.
     whole = settings.scope == "structure" and task.forces is not None
     found = _sensitivity(atoms, descriptor, settings, row, None if whole else settings.k)
-    row |= _told(found)
+    row |= _sensitivity_columns(found)
     row["unseen"] = ", ".join(found.unseen) or None
     k = min(settings.k, len(found.singular_values))
     record.singular_values = found.singular_values[:k]
     record.modes = np.array([found.mode_of_atoms(len(atoms), n) for n in range(k)])
     record.causes = None if found.causes is None else found.causes[:k]
-    alone = {name: _told(own) for name, own in (found.alone or {}).items()}
+    alone = {name: _sensitivity_columns(own) for name, own in (found.alone or {}).items()}
     if task.forces is not None:
         if not whole:
             found = analyze(atoms, descriptor, k=None, null_tolerance=settings.null_tolerance)
         loss = force_loss(atoms, task.forces, found)
         record.lost_forces, record.curve = loss.lost, loss.curve
-        row |= _costs(loss, row["cause"], settings)
+        row |= _force_columns(loss, row["cause"], settings)
         for name, own in (found.alone or {}).items():
             one = force_loss(atoms, task.forces, own)
-            told = alone.setdefault(name, {})
-            told |= _costs(one, told.get("cause"), settings)
+            columns = alone.setdefault(name, {})
+            columns |= _force_columns(one, columns.get("cause"), settings)
     row["alone"] = text_alone(alone, found.masking)
     if settings.distance:
         row["distance"] = singularity_distance(
@@ -95,10 +95,10 @@ def _fill(record: FrameRecord, descriptor: Descriptor, settings: Settings, task:
         )
 
 
-def _told(found: Sensitivity) -> dict[str, Any]:
-    """What a row says of the singular values."""
+def _sensitivity_columns(found: Sensitivity) -> dict[str, Any]:
+    """The columns of a row that follow from the singular values."""
     row: dict[str, Any] = {"n_null": found.n_null, "center": found.center}
-    if len(found.singular_values):  # otherwise nothing can move but fragments
+    if len(found.singular_values):  # otherwise only fragments can move
         row |= {
             "sigma_min": float(found.singular_values[0]),
             "sigma_max": found.sigma_max,
@@ -112,8 +112,8 @@ def _told(found: Sensitivity) -> dict[str, Any]:
     return row
 
 
-def _costs(loss: ForceLoss, cause: str | None, settings: Settings) -> dict[str, Any]:
-    """What a row says of the forces."""
+def _force_columns(loss: ForceLoss, cause: str | None, settings: Settings) -> dict[str, Any]:
+    """The columns of a row that follow from the forces."""
     row: dict[str, Any] = {
         "rms_force": loss.rms_force,
         "irreducible_force_error": loss.irreducible,
@@ -140,7 +140,7 @@ def _sensitivity(
     try:
         return analyze(atoms, descriptor, causes=True, **arguments)
     except ValueError as error:
-        # Either the causes could not be found, or nothing could.
+        # Either the causes could not be found, or the whole analysis fails again.
         found = analyze(atoms, descriptor, **arguments)
         row["error"] = f"causes were not found: {reason(error)}"
         row["cause"] = "unknown"

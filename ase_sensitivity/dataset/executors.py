@@ -1,4 +1,4 @@
-"""What a scan has to know of executors: how many work there, and whether they still do."""
+"""The number of workers of an executor, and whether they still work."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, TypeVar
 
 SOME_WORKERS = 16
-"""Assumed of an executor that does not tell how many it has."""
+"""Number of workers that is assumed if an executor does not give it."""
 
 PATIENCE = 30.0
-"""How long a Dask cluster may be without workers or without an answer, in s."""
+"""Time in s that a Dask cluster may be without workers or not answer."""
 
 INTERVAL = 5.0
-"""How often it is asked, and how long it may take to answer, in s."""
+"""Time in s between two requests to the cluster, and the longest time for an answer."""
 
 T = TypeVar("T")
 
@@ -23,18 +23,18 @@ class LostCluster(RuntimeError):  # noqa: N818 (a state, not a mistake)
     """A Dask scheduler or all of its workers are gone."""
 
 
-class Watched:
-    """An executor, with an eye on whether somebody works there.
+class WatchedExecutor:
+    """An executor that is watched: it is an error if no workers are left.
 
     Parameters
     ----------
     executor
-        Any; of one of Dask the scheduler is asked.
+        Any executor. For one of Dask, the scheduler is asked for its workers.
 
     Attributes
     ----------
     n_workers
-        How many tasks it works at together.
+        Number of tasks that are computed at the same time.
     """
 
     def __init__(self, executor: Executor) -> None:
@@ -43,7 +43,7 @@ class Watched:
         self._scheduler: str | None = None
         found: int | None = getattr(executor, "_max_workers", None)
         if self._client is not None:
-            self._scheduler, found = self._asked()
+            self._scheduler, found = self._workers()
         self.n_workers = found or SOME_WORKERS
 
     def result(self, future: Future[T]) -> T:
@@ -52,9 +52,9 @@ class Watched:
         Raises
         ------
         LostCluster
-            If nobody is left to compute it: Dask itself may wait for ever.
+            If no worker is left to compute it: Dask itself may wait forever.
         Exception
-            Of the task.
+            The error of the task.
         """
         if self._client is None:
             return future.result()
@@ -68,8 +68,8 @@ class Watched:
                 if future.done():  # the error is that of the task
                     raise
             now = time.monotonic()
-            scheduler, n_workers = self._asked()
-            # Another scheduler that took its place knows nothing of what was sent to this one.
+            scheduler, n_workers = self._workers()
+            # A new scheduler in its place does not have the tasks that were sent to the old one.
             works = n_workers > 0 and scheduler == self._scheduler
             since = None if works else since or now
             if since is not None and now - since >= PATIENCE:
@@ -77,8 +77,8 @@ class Watched:
                     f"the Dask scheduler did not answer, or had no workers, for {PATIENCE:g} s"
                 )
 
-    def _asked(self) -> tuple[str | None, int]:
-        """The scheduler's id, and how many threads its workers have."""
+    def _workers(self) -> tuple[str | None, int]:
+        """The scheduler's id, and the number of threads of its workers."""
         try:
             found = self._client.sync(self._client.scheduler.identity, callback_timeout=INTERVAL)
         except Exception:  # no connection, no answer, closed

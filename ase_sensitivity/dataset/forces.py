@@ -1,4 +1,4 @@
-"""What force error and what slopes a descriptor makes unavoidable (:ref:`fits`)."""
+"""The force error and the slopes that a descriptor makes unavoidable (:ref:`fits`)."""
 
 from __future__ import annotations
 
@@ -13,39 +13,40 @@ from ase_sensitivity.spectrum.rigid import trivial_modes
 from ase_sensitivity.types import Floats
 
 THRESHOLDS = np.logspace(-10, 0, 41)
-"""Values of sigma / sigma_max at which the curve is known, of shape (41,)."""
+"""Values of sigma / sigma_max at which the curve is computed, of shape (41,)."""
 
 NOISE = 1e-8
-"""eV/Å: nobody has forces as accurate as that."""
+"""In eV/Å. No reference forces are as accurate as this."""
 
 ROUNDING = 1e-9
-"""A part of the forces smaller than this fraction of their root mean square is rounding."""
+"""Parts of the forces below this fraction of their root mean square are rounding errors."""
 
 
 @dataclass(frozen=True, eq=False)
 class ForceLoss:
-    """What a fit can never learn of the forces of one frame, and how steep it has to be.
+    """The part of the forces of one frame that no fit can learn, and the slope that a fit needs.
 
     Attributes
     ----------
     lost
         The part of the forces that no model on these features has, in eV/Å, of shape (n_atoms, 3).
-        Components that are smaller than what the forces can tell are zero.
+        Components below the accuracy of the forces are zero.
     between_fragments
-        Root mean square in eV/Å of what is lost in none of the null directions: forces between
-        parts that no center sees together.
+        Root mean square in eV/Å of the lost forces outside of all null directions. These are forces
+        between parts that no center sees together.
     curve
-        Sum of the squares of what is lost to a model that uses nothing below
-        :data:`THRESHOLDS` times sigma_max, in eV²/Å², of shape (41,).
+        Sum of the squares of the lost forces in eV²/Å², of shape (41,), for models that use only
+        directions with singular values above :data:`THRESHOLDS` times sigma_max.
     required_slope
-        The least slope of a model with the right forces, times sigma_max, in eV/Å.
+        The smallest slope of a model with the right forces, times sigma_max, in eV/Å.
     rms_force
         Root mean square of the force components in eV/Å.
     net_force
-        Length of the sum of the forces in eV/Å: rigid, and not counted as lost.
+        Length of the sum of the forces in eV/Å. It acts on a rigid motion and does not count as
+        lost.
     net_torque
-        Length of their torque about the middle in eV; None where a torque means nothing because
-        periodic images hold the structure.
+        Length of their torque about the centroid in eV; None if periodic images prevent a rotation
+        of the structure.
     """
 
     lost: Floats
@@ -63,7 +64,7 @@ class ForceLoss:
 
 
 def force_loss(atoms: Atoms, forces: Floats, found: Sensitivity) -> ForceLoss:
-    """What is lost of the reference forces of one frame.
+    """The part of the reference forces of one frame that is lost.
 
     Parameters
     ----------
@@ -76,9 +77,10 @@ def force_loss(atoms: Atoms, forces: Floats, found: Sensitivity) -> ForceLoss:
 
     Notes
     -----
-    The forces of any model are in the row space of the Jacobian. Rigid motions of the structure as
-    a whole are taken off the forces first: a net force or torque is a fault of the data. Motions of
-    fragments against each other are not, though no descriptor sees them.
+    The forces of any model are in the row space of the Jacobian. Their components along rigid
+    motions of the whole structure are removed first, as a net force or torque is an error of the
+    data. Components along motions of fragments against each other are not removed, although no
+    descriptor sees these motions.
     """
     n_atoms = len(atoms)
     axes = _rotation_axes(atoms)
@@ -91,7 +93,7 @@ def force_loss(atoms: Atoms, forces: Floats, found: Sensitivity) -> ForceLoss:
     known = max(NOISE, ROUNDING * rms_force)
     lost = outside(modes[seen], internal.ravel(), known)
     rest = outside(modes[: found.n_null], lost, known)
-    # From below: fragments and null vectors first, then one mode after the other.
+    # In ascending order: fragments and null vectors first, then one mode after the other.
     squares = (lost**2).sum() + np.concatenate([[0.0], np.cumsum(along[seen] ** 2)])
     curve = squares[np.searchsorted(values[seen], THRESHOLDS * found.sigma_max)]
     slope = np.linalg.norm(along[seen] / values[seen]) * found.sigma_max
@@ -109,7 +111,7 @@ def force_loss(atoms: Atoms, forces: Floats, found: Sensitivity) -> ForceLoss:
 
 
 def _rotation_axes(atoms: Atoms) -> Floats:
-    """Axes about which the structure as a whole can turn, of shape (3, 1 or 0, 3)."""
+    """Axes about which the whole structure can rotate, of shape (3, 1 or 0, 3)."""
     if not atoms.pbc.any():
         return np.eye(3)
     vectors = atoms.cell.array[atoms.pbc]
@@ -117,7 +119,7 @@ def _rotation_axes(atoms: Atoms) -> Floats:
 
 
 def internal_forces(atoms: Atoms, forces: Floats) -> Floats:
-    """The forces without what moves the structure as a whole, of shape (n_atoms, 3)."""
+    """The forces without components along rigid motions of the whole structure, (n_atoms, 3)."""
     whole = Fragment(np.arange(len(atoms)), atoms.positions, atoms.cell.array[atoms.pbc])
     modes = trivial_modes([whole], len(atoms))
     return forces - (modes @ (modes.T @ forces.ravel())).reshape(-1, 3)
@@ -125,7 +127,7 @@ def internal_forces(atoms: Atoms, forces: Floats) -> Floats:
 
 def outside(modes: Floats, forces: Floats, known: float) -> Floats:
     """The part of forces (n,) outside the span of modes (m, n); 0 where it is below ``known``."""
-    # Modes whose values are far apart come from different steps and are orthogonal up to 1e-9 only.
+    # Modes with very different values come from different steps: orthogonal only up to 1e-9.
     basis = np.linalg.qr(modes.T)[0]
     rest = forces - basis @ (basis.T @ forces)
     rest[np.abs(rest) <= known] = 0.0

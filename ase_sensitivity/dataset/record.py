@@ -1,4 +1,4 @@
-"""What a scan finds of one frame."""
+"""The results of a scan for one frame."""
 
 from __future__ import annotations
 
@@ -42,23 +42,23 @@ COLUMNS = (
 
 TEXT = ("source", "formula", "cause", "unseen", "alone", "error")
 WHOLE = ("index", "n_atoms", "center", "worst_atom")
-"""Columns of words, and of integers beside those that begin with ``n_``."""
+"""Columns of text, and columns of integers in addition to those that begin with ``n_``."""
 
 OF_ATOMS = ("formula", "n_atoms", "energy")
-"""Columns that an ASE database has by itself, as ``formula``, ``natoms`` and ``energy``."""
+"""Columns that every ASE database has, as ``formula``, ``natoms`` and ``energy``."""
 
 
 @dataclass(eq=False)
 class FrameRecord:
-    """What was found of one frame.
+    """The results for one frame.
 
     Attributes
     ----------
     row
-        The values of :data:`COLUMNS`, None where missing. "alone" is the text that
-        :func:`rows_alone` reads.
+        The values of :data:`COLUMNS`, None where missing. "alone" is a text for
+        :func:`rows_alone`.
     atoms
-        Species, positions and cell, with energy (eV) and forces (eV/Å) if they are known; without
+        Species, positions and cell, with energy (eV) and forces (eV/Å) if they are known. It has no
         atoms if the frame could not be read.
     singular_values
         The k smallest non-trivial ones, in 1/Å times the unit of the features, of shape (k,).
@@ -70,7 +70,7 @@ class FrameRecord:
         The part of the forces that no model on the features has, in eV/Å, of shape (n_atoms, 3);
         None without forces.
     curve
-        Sum of squares of what is lost at each of
+        Sum of squares of the lost forces at each of
         :data:`~ase_sensitivity.dataset.forces.THRESHOLDS`, in eV²/Å²; None without forces.
     """
 
@@ -89,7 +89,7 @@ class FrameRecord:
 
     @property
     def scale(self) -> float | None:
-        """What singular values are compared with: their ratio is the smallest of them over it."""
+        """What singular values are compared with: the ratio is sigma_min over the scale."""
         ratio, largest = self.row["ratio"], self.sigma_max
         if not ratio or largest is None:
             return largest
@@ -97,7 +97,7 @@ class FrameRecord:
 
     @property
     def error(self) -> str | None:
-        """What failed, or None."""
+        """The error of the frame, or None."""
         return self.row["error"]
 
     @property
@@ -107,22 +107,22 @@ class FrameRecord:
 
 
 def causes_of(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """All causes of the directions that are not seen in a frame, the worst first.
+    """All causes of the invisible directions of a frame, the worst first.
 
-    Whoever counts frames by cause counts a frame for each of these.
+    In numbers of frames by cause, the frame counts once for each of these.
     """
     return tuple(cause for cause in NULL_CAUSES if row[f"n_{cause}"] or row["cause"] == cause)
 
 
 def text_alone(rows: Mapping[str, Mapping[str, Any]], masking: Sequence[str]) -> str | None:
-    """What was found of several descriptors, each alone, as JSON for a table.
+    """The results for each of several descriptors by itself, as JSON for a table.
 
     Parameters
     ----------
     rows
-        Values of some of the columns by the descriptors' names.
+        Values of some of the columns, by the descriptors' names.
     masking
-        The names of those with a row of features for each pair or triplet.
+        The names of descriptors with a row of features for each pair or triplet.
     """
     if not rows and not masking:
         return None
@@ -130,7 +130,7 @@ def text_alone(rows: Mapping[str, Mapping[str, Any]], masking: Sequence[str]) ->
 
 
 def rows_alone(row: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """The rows of each of several descriptors alone, by name, and the names of those that mask."""
+    """The row of each of several descriptors by itself, by name, and the names in ``masking``."""
     if row["alone"] is None:
         return {}, []
     found = json.loads(row["alone"])
@@ -139,7 +139,7 @@ def rows_alone(row: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], list[
 
 
 def is_analyzed(row: Mapping[str, Any]) -> bool:
-    """Whether something was found of a frame: where only fragments can move that is no ratio."""
+    """Whether a frame has results. There is no ratio if only fragments can move."""
     return row["ratio"] is not None or row["error"] is None
 
 

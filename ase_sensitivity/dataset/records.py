@@ -1,4 +1,4 @@
-"""Where the records of a scan are kept: what a store is, the one in memory, and a part of one."""
+"""Stores for the records of a scan: their interface, a store in memory, and a part of a store."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Store(Protocol):
         ...
 
     def write(self, records: Sequence[FrameRecord]) -> None:
-        """Add records: all of them or, if that fails, none."""
+        """Add records: all or, if that fails, none."""
         ...
 
     def rows(self) -> Iterator[dict[str, Any]]:
@@ -64,7 +64,7 @@ class MemoryStore:
         return self._records[number]
 
 
-class Part:
+class PartialStore:
     """A store without some of its records.
 
     Parameters
@@ -72,7 +72,7 @@ class Part:
     whole
         The store.
     others
-        Source and index of what to leave out.
+        Source and index of the records to leave out.
     """
 
     def __init__(self, whole: Store, others: Collection[tuple[str, int]]) -> None:

@@ -1,4 +1,4 @@
-"""The result of a scan: a table, what is behind each row, and what the whole set says."""
+"""The result of a scan: a table, the record of each row, and sums over the set."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ from ase_sensitivity.types import Floats
 from ase_sensitivity.validation import check_exists
 
 ROWS = 4096
-"""Rows that are turned into Parquet at a time."""
+"""Number of rows that are converted to Parquet at a time."""
 
 
 def check_result(result: object) -> None:
-    """Raise TypeError if that is no :class:`ScanResult`."""
+    """Raise TypeError if ``result`` is not a :class:`ScanResult`."""
     if not isinstance(result, ScanResult):
         raise TypeError(f"`result` is {result!r} but must be a ScanResult, as of ScanResult.read")
 
 
 class ScanResult:
-    """What :func:`scan` found.
+    """The result of :func:`scan`.
 
     Parameters
     ----------
     store
-        Where the records are.
+        The store of the records.
     n_besides
-        How many frames the database holds besides.
+        Number of frames in the database that do not belong to this result.
 
     Notes
     -----
-    With a database nothing but what is asked for is in memory: ``rows`` takes about 2 kB for each
-    frame, ``column`` and ``records`` far less.
+    A database is read only when needed: ``rows`` takes about 2 kB of memory for each frame,
+    ``column`` and ``records`` far less.
     """
 
     def __init__(self, store: Store, n_besides: int = 0) -> None:
@@ -83,12 +83,12 @@ class ScanResult:
         return list(self._store.rows())
 
     def record(self, number: int) -> FrameRecord:
-        """What is behind a row of the table.
+        """The record of a row of the table.
 
         Parameters
         ----------
         number
-            Which row, from 0; negative from the end.
+            The number of the row, from 0; negative from the end.
         """
         if not isinstance(number, int | np.integer):
             raise TypeError(f"`number` is {number!r} but must be an integer")
@@ -97,7 +97,7 @@ class ScanResult:
         return self._store.record(int(number) % len(self))
 
     def records(self) -> Iterator[FrameRecord]:
-        """What is behind each row, one after the other."""
+        """The record of each row, one after the other."""
         return self._store.records()
 
     def column(self, name: str) -> NDArray[Any]:
@@ -137,9 +137,9 @@ class ScanResult:
         Returns
         -------
         thresholds, error
-            Both of shape (m,); the error is the root mean square over all force components in eV/Å
-            of what a model cannot learn that uses no direction below the threshold. nan without
-            forces.
+            Both of shape (m,). The error is the root mean square over all force components in eV/Å
+            of the part that a model cannot learn if it uses no direction below the threshold; nan
+            without forces.
         """
         squares, _, _, n_coordinates = self._sums
         return THRESHOLDS, np.sqrt(squares / n_coordinates) if n_coordinates else squares * np.nan
@@ -159,7 +159,7 @@ class ScanResult:
 
     @cached_property
     def totals(self) -> Summary:
-        """What all rows amount to: the numbers behind the summary, the report and the commands."""
+        """Numbers over all rows, which the summary, the report and the commands show."""
         return Summary.of(self._store.rows())
 
     @property
@@ -170,9 +170,9 @@ class ScanResult:
 
     @property
     def alone(self) -> dict[str, list[dict[str, Any]]]:
-        """Rows of each of several descriptors by itself, by name; nothing if there is only one.
+        """Rows of each of several descriptors by itself, by name; empty if there is only one.
 
-        They have the columns of ``rows``; what does not depend on the descriptor is the same there.
+        They have the same columns as ``rows``.
         """
         found: dict[str, list[dict[str, Any]]] = {}
         for row in self._store.rows():
@@ -186,11 +186,10 @@ class ScanResult:
 
     @property
     def besides(self) -> list[str]:
-        """What the database holds besides, a line if it holds something."""
+        """A line about other frames in the database; empty if there are none."""
         if not self.n_besides:
             return []
-        held = many(self.n_besides, "frame")
-        return [f"The database holds {held} besides, which this is not about."]
+        return [f"The database has {many(self.n_besides, 'more frame')}, not included here."]
 
     @property
     def irreducible_alone(self) -> dict[str, float | None]:
@@ -204,7 +203,7 @@ class ScanResult:
 
     @property
     def notes(self) -> list[str]:
-        """What pair terms hide, and what each of several descriptors alone does not see."""
+        """What pair terms mask, and what each of several descriptors by itself does not see."""
         return self.totals.notes()
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Records as rows of an ASE database and back: what is no row of a scan does not pass."""
+"""Conversion of records to rows of an ASE database and back, with checks of the rows."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from ase_sensitivity.dataset.forces import THRESHOLDS
 from ase_sensitivity.dataset.record import COLUMNS, OF_ATOMS, TEXT, WHOLE, FrameRecord
 from ase_sensitivity.types import Floats
 
-COME_TOGETHER = {
+REQUIRED_WITH = {
     "ratio": ("sigma_min", "sigma_max", "n_null", "n_atoms"),
     "irreducible_force_error": ("rms_force", "net_force", "n_atoms"),
 }
-"""Columns, and those that a row has as well if it has them."""
+"""Columns, and for each the columns that a row must have too."""
 
 
 def digest(atoms: Atoms) -> str:
-    """What tells a structure and its reference energy and forces from others."""
+    """A hash of a structure with its reference energy and forces."""
     known = {} if atoms.calc is None else atoms.calc.results
     parts = [atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc]
     parts += [np.asarray(known[name]) for name in ("energy", "forces") if name in known]
     text = hashlib.sha256()
     for part in parts:
         text.update(f"{part.dtype}{part.shape}".encode() + np.ascontiguousarray(part).tobytes())
-    return f"x{text.hexdigest()[:16]}"  # a database would take digits for a number
+    return f"x{text.hexdigest()[:16]}"  # a database would read digits alone as a number
 
 
 def as_row(record: FrameRecord) -> Any:
-    """An ASE row with the structure, whose identity is made from source and index."""
+    """An ASE row with the structure. Its unique id is a hash of source and index."""
     row: Any = AtomsRow(record.atoms)
     key = f"{record.row['source']}@{record.row['index']}"
     row.unique_id = hashlib.sha256(key.encode()).hexdigest()[:32]
@@ -46,14 +46,14 @@ def as_row(record: FrameRecord) -> Any:
 
 
 def pairs_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns that a database does not have by itself."""
+    """The columns for a database's key-value pairs: those that it does not have anyway."""
     return {
         name: value for name, value in row.items() if value is not None and name not in OF_ATOMS
     }
 
 
 def data_of(record: FrameRecord) -> dict[str, Any]:
-    """The arrays."""
+    """The arrays of a record, for a database's data."""
     data: dict[str, Any] = {
         "singular_values": record.singular_values,
         "modes": record.modes.astype(np.float32),
@@ -71,7 +71,7 @@ def values_of(row: Any) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If they are not those of a frame of a scan.
+        If the row is not that of a frame of a scan.
     """
     values = {name: row.get(name) for name in COLUMNS}
     values |= {"n_atoms": row.natoms, "formula": row.formula, "energy": row.get("energy")}
@@ -82,12 +82,12 @@ def values_of(row: Any) -> dict[str, Any]:
         if value is not None and not _is(value, kind):
             raise ValueError(f"its {name} is {value!r}")
     needed = ["source", "index"]
-    for name, more in COME_TOGETHER.items():
+    for name, more in REQUIRED_WITH.items():
         needed += more if values[name] is not None else ()
     for name in needed:
         if values[name] is None:
             raise ValueError(f"it has no {name}")
-    # Where nothing but fragments can move there is no singular value.
+    # If only fragments can move, there is no singular value.
     nothing = values["n_null"] is None or values["sigma_min"] is not None
     if values["ratio"] is None and values["error"] is None and nothing:
         raise ValueError("it has neither a ratio nor an error")
@@ -108,7 +108,7 @@ def record_of(row: Any) -> FrameRecord:
     Raises
     ------
     ValueError
-        As :func:`values_of`, and if its arrays do not fit to each other.
+        As :func:`values_of`, and if the shapes of arrays do not agree.
     """
     values = values_of(row)
     data = row.data

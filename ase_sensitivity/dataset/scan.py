@@ -1,4 +1,4 @@
-"""Frames in, records out: in chunks, in order, on any executor."""
+"""Scan a data set: frames are evaluated in chunks, in order, on any executor."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from pathlib import Path
 from ase import Atoms
 
 from ase_sensitivity.analysis import check_arguments
-from ase_sensitivity.dataset.descriptor import given_for
+from ase_sensitivity.dataset.descriptor import descriptor_for
 from ase_sensitivity.dataset.evaluation import SCAN_NULL_TOLERANCE, Settings, evaluate
-from ase_sensitivity.dataset.executors import LostCluster, Watched
+from ase_sensitivity.dataset.executors import LostCluster, WatchedExecutor
 from ase_sensitivity.dataset.record import FrameRecord
-from ase_sensitivity.dataset.records import MemoryStore, Part, Store
+from ase_sensitivity.dataset.records import MemoryStore, PartialStore, Store
 from ase_sensitivity.dataset.result import ScanResult
 from ase_sensitivity.dataset.rows import digest
 from ase_sensitivity.dataset.store import DatabaseStore, Digests
@@ -37,13 +37,13 @@ logger = logging.getLogger(__name__)
 
 
 SECONDS = 0.5
-"""How long a chunk should take, and how often the store is written to."""
+"""Time in s that a chunk should take, and between two writes to the store."""
 
 MOST_FRAMES = 256
-"""Frames of a chunk."""
+"""Limit of the frames of a chunk."""
 
 MOST_ATOMS = 20_000
-"""Atoms of a chunk, unless one frame has more."""
+"""Limit of the atoms of a chunk, unless one frame has more."""
 
 Evaluated = tuple[list[FrameRecord], float]
 Evaluate = Callable[[list[Task]], Evaluated]
@@ -67,64 +67,65 @@ def scan(
     tolerance: float = TOLERANCE,
     progress: Callable[[int], object] | None = None,
 ) -> ScanResult:
-    """Find what a descriptor cannot resolve in a data set, and what force error that costs.
+    """Find what a descriptor cannot resolve in a data set, and the force error that follows.
 
     Parameters
     ----------
     frames
-        A file that ASE reads, all of it or what its ``@`` selects (``"run.traj@::10"``); or a list
-        or iterator of structures and files. Files and iterators are never in memory as a whole.
+        A file that ASE reads, or frames of it selected by ``@`` (``"run.traj@::10"``); or a list or
+        iterator of structures and files. Files and iterators are never in memory as a whole.
     descriptor
         Anything with the attributes of :class:`~ase_sensitivity.Descriptor`; or a QUIP string, or
-        several, for the species in the frames, which takes a pass of its own.
+        several, for the species in the frames. Then all frames are read once more to find these.
     scope
-        As in :func:`~ase_sensitivity.analyze`. Force errors are those of the structure always.
+        As in :func:`~ase_sensitivity.analyze`. Force errors are always those in structure scope.
     forces_key
-        Name of the array with reference forces; by default what a calculator has as forces, if it
-        has some.
+        Name of the array with reference forces; by default the calculator's forces, if there are
+        any.
     energy_key
         Name of the entry of ``atoms.info`` with the energy; by default the calculator's.
     units
         Units of these energies and forces: "eV", "kcal/mol", "kJ/mol", "Ha", ... with lengths in Å,
         or "Ha/Bohr", "kJ/mol/nm", ...; results are in eV and eV/Å.
     type_map
-        Chemical symbols of the types 1, 2, ... in files of LAMMPS, which ASE takes for H, He, ...
+        Chemical symbols of the types 1, 2, ... in files of LAMMPS, which ASE reads as H, He, ...
     executor
         Where to compute: any :class:`concurrent.futures.Executor`, such as a
-        ``ProcessPoolExecutor`` or ``dask.distributed.Client(...).get_executor()``. By default here.
+        ``ProcessPoolExecutor`` or ``dask.distributed.Client(...).get_executor()``. By default in
+        this process.
     store
-        An ASE database to write to, ``"results.db"`` or ``"postgresql://..."``. If it has part of
-        the frames already, only the rest is computed: after an interruption, call again with the
-        same arguments. The result is of these frames, also if the store has others. Without a
-        store all records are in memory, some kB for each frame.
+        An ASE database to write to, ``"results.db"`` or ``"postgresql://..."``. If it has some of
+        the frames already, only the others are computed: after an interruption, call again with the
+        same arguments. The result has only these frames, even if the store has more. Without a
+        store all records are in memory, a few kB for each frame.
     k
-        Number of singular values and modes to keep of each frame.
+        Number of singular values and modes to keep for each frame.
     causes
-        Find out why singular values vanish; costs nothing for frames where none does.
+        Find out why singular values vanish. This takes no time for frames without such values.
     distance
         Estimate the distance to the nearest singular configuration, to first order, with up to
         four more Jacobians.
     null_tolerance
         Singular values below this fraction of the largest are zero.
     tolerance
-        The geometry is symmetric, and distances are equal, up to this, in Å.
+        Tolerance in Å for symmetries of the geometry and for equal distances.
     progress
-        Called with the number of frames done so far, every now and then.
+        Called from time to time with the number of frames done so far.
 
     Returns
     -------
     ScanResult
-        A row for each frame, in order. A frame that fails has its error there.
+        It has a row for each frame, in order. The row of a frame that fails has its error.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument makes no sense, there are no frames, the first one has no such forces, or the
-        store is of another scan.
+        If an argument makes no sense, there are no frames, none of the first frames has forces or
+        an energy under the key, or the store is of another scan.
     OSError
         If a file is missing or the store cannot be written.
     RuntimeError
-        If a worker died, or a Dask scheduler or all its workers for half a minute.
+        If a worker died, or a Dask scheduler did not answer or had no workers for half a minute.
 
     Examples
     --------
@@ -136,7 +137,7 @@ def scan(
     [2, 1]
     """
     check_frames(frames)
-    seen: Descriptor = given_for(descriptor, frames, type_map)
+    seen: Descriptor = descriptor_for(descriptor, frames, type_map)
     if k is None:
         raise ValueError("`k` is None but must be a positive integer")
     check_arguments(
@@ -194,21 +195,21 @@ def scan(
     finally:
         if waiting:
             kept.write(waiting)
-    return ScanResult(Part(kept, known) if known else kept, n_besides=len(known))
+    return ScanResult(PartialStore(kept, known) if known else kept, n_besides=len(known))
 
 
 def descriptor_text(descriptor: Descriptor) -> str:
-    """What tells a descriptor from others: its ``repr``, but not where it is in memory."""
+    """A text that identifies a descriptor: its ``repr`` without addresses in memory."""
     return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(descriptor))
 
 
 def _new(tasks: Iterator[Task], known: Digests, n_done: Counter[str]) -> Iterator[Task]:
-    """Tasks that are not known; those that are get lost from ``known``, and are counted.
+    """Tasks that are not in ``known``; those that are in it are counted and removed from it.
 
     Raises
     ------
     ValueError
-        If a known frame has another structure, or other references, than it had.
+        If the structure or the references of a known frame have changed.
     """
     for task in tasks:
         before = known.pop((task.source, task.index), None)
@@ -224,14 +225,14 @@ def _new(tasks: Iterator[Task], known: Digests, n_done: Counter[str]) -> Iterato
 
 
 class _Chunks:
-    """Tasks in lists that take about the same time."""
+    """Lists of tasks that take about the same time."""
 
     def __init__(self, tasks: Iterator[Task]) -> None:
         self._tasks = tasks
         self._size = 1.0
 
     def adapt(self, n_frames: int, elapsed: float) -> None:
-        """Learn from how long a chunk took, in s."""
+        """Adapt the size of chunks to the time that one took, in s."""
         wanted = n_frames * SECONDS / max(elapsed, 1e-6)
         wanted = min(max(wanted, self._size / 2), 2 * self._size)
         self._size = min(max(wanted, 1.0), MOST_FRAMES)
@@ -250,11 +251,11 @@ class _Chunks:
 
 
 def _computed(compute: Evaluate, chunks: _Chunks, executor: Executor | None) -> Iterator[Evaluated]:
-    """Records of chunk after chunk, in order; only some are on their way at any time."""
+    """Records of chunk after chunk, in order; only a few chunks are submitted at any time."""
     if executor is None:
         yield from map(compute, chunks)
         return
-    watched = Watched(executor)
+    watched = WatchedExecutor(executor)
     most = 2 * watched.n_workers
     sent: deque[tuple[list[Task], Future[Evaluated]]] = deque()
     try:
@@ -265,7 +266,7 @@ def _computed(compute: Evaluate, chunks: _Chunks, executor: Executor | None) -> 
         while sent:
             yield _outcome(watched, *sent.popleft())
     except LostCluster:
-        sent.clear()  # to cancel them would take as long as to wait for them
+        sent.clear()  # cancelling them would take as long as waiting for them
         raise
     finally:
         for _, future in sent:
@@ -279,7 +280,7 @@ def _submitted(executor: Executor, compute: Evaluate, chunk: list[Task]) -> Futu
         raise _lost(chunk, error) from error
 
 
-def _outcome(watched: Watched, chunk: list[Task], future: Future[Evaluated]) -> Evaluated:
+def _outcome(watched: WatchedExecutor, chunk: list[Task], future: Future[Evaluated]) -> Evaluated:
     try:
         return watched.result(future)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Records of a scan in a database that survives the process."""
+"""A store for the records of a scan in a database."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from ase_sensitivity.dataset.rows import as_row, data_of, digest, pairs_of, reco
 from ase_sensitivity.plain_text import reason
 
 PAGE = 256
-"""Rows read from a database at a time."""
+"""Number of rows that are read from a database at a time."""
 
 KEY = "ase_sensitivity"
-"""Where the parameters are in the metadata of a database."""
+"""Key of the parameters in the metadata of a database."""
 
 SERVERS = ("postgresql://", "postgres://", "mysql://", "mariadb://")
-"""How URLs begin that ASE can talk to."""
+"""Beginnings of URLs of database servers that ASE supports."""
 
 TABLE = ["id", "numbers", "key_value_pairs", "natoms", "energy"]
-"""What an ASE database has to read for the table alone."""
+"""Columns of an ASE database that are needed for the table."""
 
 MAY_DIFFER = ("version",)
-"""Parameters that another part of the same scan may have."""
+"""Parameters that may differ when a scan is continued."""
 
 
 Digests = dict[tuple[str, int], str | None]
@@ -42,7 +42,7 @@ class DatabaseStore:
     Parameters
     ----------
     name
-        A file that ends in .db, or the URL of a database server that ASE can talk to.
+        A file that ends in .db, or the URL of a database server that ASE supports.
 
     Raises
     ------
@@ -51,12 +51,12 @@ class DatabaseStore:
     OSError
         If it cannot be opened.
     ImportError
-        If ASE lacks its package for such servers.
+        If ASE's package for such servers is not installed.
 
     Notes
     -----
-    The identity of a row is made from source and index, and the database allows it once: whatever
-    happens, no frame is in it twice.
+    The unique id of a row is a hash of source and index. As the database allows each id only once,
+    no frame is ever in it twice.
     """
 
     def __init__(self, name: str | Path) -> None:
@@ -84,10 +84,10 @@ class DatabaseStore:
             self._open()
 
     def _open(self) -> None:
-        with _told(self.name):
+        with _clear_errors(self.name):
             self._database = _connected(self._address)
-        # ASE before 3.29 reads metadata only where it is connected already.
-        with _told(self.name, damaged=lambda: "in its metadata"), self._database:
+        # ASE before 3.29 reads metadata only within a connection.
+        with _clear_errors(self.name, damaged=lambda: "in its metadata"), self._database:
             self._metadata = self._database.metadata
 
     @property
@@ -116,7 +116,7 @@ class DatabaseStore:
         return dict(known)
 
     def begin(self, parameters: Mapping[str, Any]) -> None:
-        """Take the parameters of a new scan, or compare them with those of the one to resume.
+        """Store the parameters of a new scan, or compare them with those of the scan to resume.
 
         Raises
         ------
@@ -125,26 +125,26 @@ class DatabaseStore:
         """
         fresh = {KEY: dict(parameters)}
         if not self.exists:
-            # Made under another name: a process that is killed must not leave half a database, and
-            # of two that begin at once the second takes that of the first.
-            beside = f"{self._address}.{os.getpid()}.new"
+            # Created under another name: a process that is killed must not leave half a database,
+            # and if two processes begin at once, the second one uses the database of the first.
+            new = f"{self._address}.{os.getpid()}.new"
             try:
-                _remove(beside)
-                with _told(self.name):
-                    _connected(beside).metadata = fresh
+                _remove(new)
+                with _clear_errors(self.name):
+                    _connected(new).metadata = fresh
                 if os.path.exists(self._address) and os.path.getsize(self._address) == 0:
                     os.remove(self._address)
                 try:
-                    os.link(beside, self._address)
+                    os.link(new, self._address)
                 except FileExistsError:
                     pass
                 except OSError:  # a file system without links
-                    os.replace(beside, self._address)
+                    os.replace(new, self._address)
             finally:
-                _remove(beside)
+                _remove(new)
             self._open()
         elif len(self) == 0:
-            with _told(self.name):
+            with _clear_errors(self.name):
                 self._database.metadata = self._metadata = self._metadata | fresh
         elif KEY not in self._metadata:
             raise ValueError(f"{self.name} has rows that are not from a scan; use another file")
@@ -156,20 +156,20 @@ class DatabaseStore:
                 )
 
     def done(self) -> tuple[Digests, set[str]]:
-        """Digests of the frames that are there, by source and index, and all sources."""
+        """Digests of the frames in the database, by source and index, and all sources."""
         known: Digests = {}
         self._unread = {}
         for row, values in self._checked():
             key = values["source"], values["index"]
             if row.natoms:
                 known[key] = str(row.get("digest"))
-            else:  # the file may be complete by now
+            else:  # not read then; the file may be complete now
                 known[key] = None
                 self._unread[key] = row.id
         return known, {source for source, _ in known}
 
     def __len__(self) -> int:
-        with _told(self.name):
+        with _clear_errors(self.name):
             return self._database.count()
 
     def write(self, records: Sequence[FrameRecord]) -> None:
@@ -178,12 +178,12 @@ class DatabaseStore:
         Raises
         ------
         OSError
-            If the database does not take them, as on a full disk.
+            If they cannot be written, for example on a full disk.
         RuntimeError
-            If somebody else has added one of them meanwhile.
+            If another process has added one of them in the meantime.
         """
-        after = "; what it holds is safe, and the same scan goes on from there"
-        with _told(self.name, after), self._database:
+        after = "; its rows are safe, and the same scan goes on from there"
+        with _clear_errors(self.name, after), self._database:
             for record in records:
                 key = record.row["source"], record.row["index"]
                 self._database.write(
@@ -206,8 +206,8 @@ class DatabaseStore:
 
     def record(self, number: int) -> FrameRecord:
         """One record."""
-        with _told(self.name), self._database:
-            if number >= len(self._ids):  # an offset would step over all rows before, data and all
+        with _clear_errors(self.name), self._database:
+            if number >= len(self._ids):  # an offset would read all rows before, with their data
                 ids = self._database.select(sort="id", columns=["id"], include_data=False)
                 self._ids = [row.id for row in ids]
             row = self._database.get(id=self._ids[number])
@@ -215,7 +215,7 @@ class DatabaseStore:
             return record_of(row)
 
     def _checked(self) -> Iterator[tuple[Any, dict[str, Any]]]:
-        """Rows of the database, and of the table."""
+        """Rows of the database, each with its row of the table."""
         for row in self._pages(data=False):
             with self._sound(row):
                 values = values_of(row)
@@ -223,10 +223,10 @@ class DatabaseStore:
 
     @contextmanager
     def _sound(self, row: Any) -> Iterator[None]:
-        """Say of what is wrong with a row which one it is, and what to do."""
+        """Convert errors of a row to a ValueError that names the row and the remedy."""
         try:
             yield
-        except Exception as error:  # whatever somebody has put there
+        except Exception as error:  # a row may have any content
             raise ValueError(
                 f"row {row.id} of {self.name} is damaged or not of a scan: {reason(error)}; delete "
                 f"it with: ase db {self.name} id={row.id} --delete. The same scan computes its "
@@ -234,7 +234,7 @@ class DatabaseStore:
             ) from error
 
     def _pages(self, data: bool) -> Iterator[Any]:
-        """Rows of the database; it would read all of them at once if it was asked for all."""
+        """Rows of the database, page by page: without a limit, all are read at once."""
         last = 0
         while page := self._page(last, data):
             yield from page
@@ -246,7 +246,7 @@ class DatabaseStore:
         def where() -> str:
             return f"after its row {page[-1].id if page else last}"
 
-        with _told(self.name, damaged=where), self._database:
+        with _clear_errors(self.name, damaged=where), self._database:
             page.extend(
                 self._database.select(
                     f"id>{last}",
@@ -260,7 +260,7 @@ class DatabaseStore:
 
 
 def _connected(name: str) -> Any:
-    # ASE's lock file would outlive a process that is killed, and block the next one for good.
+    # Without ASE's lock file: it would remain if a process is killed, and block all later ones.
     kind = "extract_from_name" if "://" in name else "db"
     if "://" in name and find_spec("ase_db_backends") is None:
         raise ImportError("`store` is on a server, which needs the package ase-db-backends")
@@ -273,15 +273,18 @@ def _remove(name: str) -> None:
 
 
 @contextmanager
-def _told(name: str, after: str = "", damaged: Callable[[], str] | None = None) -> Iterator[None]:
-    """Say of errors of a database which one it is, and what to do.
+def _clear_errors(
+    name: str, after: str = "", damaged: Callable[[], str] | None = None
+) -> Iterator[None]:
+    """Convert errors of a database to errors that name the database and the remedy.
 
-    With ``damaged``, which tells where, all others are those of reading what is there.
+    ``damaged`` returns the place that is read. If it is given, all other errors mean that the
+    database is damaged there.
     """
     try:
         yield
     except Exception as error:
-        # Every driver of a database has classes of these names (PEP 249).
+        # Every database driver has error classes with these names (PEP 249).
         kinds = {kind.__name__ for kind in type(error).__mro__}
         why = reason(error)
         if "IntegrityError" in kinds:

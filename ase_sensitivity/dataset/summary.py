@@ -1,4 +1,4 @@
-"""What the table of a scan amounts to: the one summary of commands, report and sweeps."""
+"""The summary of the table of a scan, for commands, reports and sweeps."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 from ase_sensitivity.causes.cause import CAUSES, NULL_CAUSES, SPURIOUS
 from ase_sensitivity.dataset.record import causes_of, is_analyzed, is_blind, rows_alone
 from ase_sensitivity.plain_text import many
-from ase_sensitivity.sensitivity import NEARLY, not_among, said_of_pairs
+from ase_sensitivity.sensitivity import NEARLY, pair_terms_text, unseen_text
 
 NET_FORCE = 1e-3
-"""Net forces of a frame above this, in eV/Å, are no rounding and are told."""
+"""Net forces of a frame above this, in eV/Å, are not rounding errors and are reported."""
 
 LARGE_LOSS = 0.01
-"""An irreducible force error of the set from this on, in eV/Å, is bad news and no side remark."""
+"""An irreducible force error of the set is a main result if it is at least this, in eV/Å."""
 
 UNUSUAL_FORCE = 15.0
-"""Root mean square forces above this, in eV/Å, are more likely in other units."""
+"""Root mean square forces above this, in eV/Å, are probably in other units."""
 
 EXTREMES = {
     "ratio": -1,
@@ -29,44 +29,44 @@ EXTREMES = {
     "net_force": 1,
     "distance": -1,
 }
-"""Columns of which the worst frame is told, and in which direction worse is."""
+"""Columns for which the worst frame is reported: 1 if larger values are worse, -1 if smaller."""
 
 
 class Summary:
-    """Numbers over all rows, one added after the other.
+    """Numbers over all rows, which are added one after the other.
 
-    Forces are lost where the irreducible force error is not zero: what is rounding is zero in the
-    rows already (:func:`~ase_sensitivity.dataset.forces.force_loss`).
+    Forces are lost if the irreducible force error is not zero: rounding errors are already zero in
+    the rows (:func:`~ase_sensitivity.dataset.forces.force_loss`).
 
     Attributes
     ----------
     n_frames, n_failed, n_analyzed
-        Frames; those with an error; those of which something was found. All numbers below are of
-        the latter.
+        Number of frames; of those with an error; and of those with results. All numbers below are
+        of frames with results.
     n_blind, n_nearly, n_unexplained
-        Frames with directions that are not seen; those of them that have none but for small errors
-        of the geometry; and those of which the cause was not asked for.
+        Frames with invisible directions; those of them where the directions would be visible
+        without small errors of the geometry (near-null only); and those without a known cause.
     n_spurious
-        Frames with directions that are not seen and should be, as far as is known.
+        Frames with invisible directions that are, or may be, a fault of the descriptor.
     n_soft
         Frames without such directions, but with a ratio below
         :data:`~ase_sensitivity.sensitivity.NEARLY`.
     n_net
         Frames with a net force above :data:`NET_FORCE`.
     causes, first
-        Number of frames with such directions for each cause, and where the first one is. A frame
+        Number of frames with such directions for each cause, and the first of these frames. A frame
         counts for each cause that it has.
     unseen, first_unseen
-        Number of frames with elements that the descriptor does not know, by what these are, and
-        the first of these frames.
+        Number of frames with elements that the descriptor does not know, by these elements, and the
+        first of these frames.
     errors, first_error
-        Number of frames with each error; the first one and where it is, or None.
+        Number of frames with each error; the first error with its frame, or None.
     worst
-        The worst row by each of :data:`EXTREMES` that some row has.
+        The worst row for each of :data:`EXTREMES`, if any row has a value.
     alone
-        The same for each of several descriptors by itself, by name.
+        The summary for each of several descriptors by itself, by name.
     masking
-        The names of those with a row of features for each pair or triplet.
+        The names of descriptors with a row of features for each pair or triplet.
     """
 
     def __init__(self) -> None:
@@ -87,14 +87,14 @@ class Summary:
 
     @classmethod
     def of(cls, rows: Iterable[Mapping[str, Any]]) -> Summary:
-        """That of these rows."""
+        """The summary of some rows."""
         found = cls()
         for row in rows:
             found.add(row)
         return found
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Count a row in."""
+        """Add a row."""
         self.n_frames += 1
         where = _of(row)
         if row["error"] is not None:
@@ -130,8 +130,8 @@ class Summary:
             self.first.setdefault(cause, where)
         if row["unseen"] is not None:
             self.unseen[row["unseen"]] += 1
-            said = not_among(row["unseen"].split(", "))
-            self.first_unseen = self.first_unseen or f"{where}: {said}"
+            text = unseen_text(row["unseen"].split(", "))
+            self.first_unseen = self.first_unseen or f"{where}: {text}"
         blind = is_blind(row)
         self.n_blind += blind
         self.n_nearly += bool(row["n_near_null"] and not (row["n_null"] or row["n_fragment"]))
@@ -141,7 +141,7 @@ class Summary:
         self.n_soft += row["ratio"] is not None and row["ratio"] < NEARLY and not blind
 
     def rms(self, name: str) -> float | None:
-        """Root mean square over all force components of what each row has the one of."""
+        """Root mean square over all force components, from the column with that of each frame."""
         return math.sqrt(self._squares[name] / self._n_atoms) if self._n_atoms else None
 
     @property
@@ -150,7 +150,7 @@ class Summary:
         return median(self._slopes) if self._slopes else None
 
     def todict(self) -> dict[str, Any]:
-        """The numbers, for programs; force errors in eV/Å."""
+        """The numbers as a dictionary, for programs; force errors in eV/Å."""
         return {
             "n_frames": self.n_frames,
             "n_analyzed": self.n_analyzed,
@@ -185,7 +185,7 @@ class Summary:
         """What was found, in words."""
         lines = [f"{many(self.n_frames, 'frame')}, {self.n_failed} with an error."]
         lines += [
-            f"{many(number, 'frame')} where {not_among(unseen.split(', '))}."
+            f"{many(number, 'frame')} where {unseen_text(unseen.split(', '))}."
             for unseen, number in self.unseen.most_common()
         ]
         lines += self.findings()
@@ -202,11 +202,11 @@ class Summary:
         return "\n".join([*lines, *self.notes()])
 
     def findings(self) -> list[str]:
-        """What is not seen and what that costs, a line for each."""
+        """Lines about invisible directions and lost forces."""
         lines = []
         if self.n_analyzed:
             nearly = (
-                f"; in {self.n_nearly} of these, but for small errors of the geometry"
+                f"; in {self.n_nearly} of these, if small errors of the geometry are neglected"
                 if self.n_nearly
                 else ""
             )
@@ -243,8 +243,8 @@ class Summary:
         return lines
 
     def notes(self) -> list[str]:
-        """What pair terms hide, and what each of several descriptors alone does not see."""
-        lines = [said_of_pairs(self.masking)] if self.masking else []
+        """What pair terms mask, and what each of several descriptors by itself does not see."""
+        lines = [pair_terms_text(self.masking)] if self.masking else []
         for name, own in self.alone.items():
             lines += [f"{name} alone:", *(f"  {line}" for line in own.findings())]
         return lines

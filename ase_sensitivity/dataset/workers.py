@@ -1,4 +1,4 @@
-"""Processes on this machine that frames are sent to."""
+"""Worker processes on this machine."""
 
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ import numba
 import scipy.linalg  # noqa: F401  (has a BLAS of its own, to be limited as well)
 from threadpoolctl import threadpool_limits
 
-from ase_sensitivity.compiled.njit import UNKEPT, tell_if_unkept
+from ase_sensitivity.compiled.njit import NOT_CACHED, warn_if_not_cached
 
 
 def processes(n_workers: int) -> ProcessPoolExecutor:
     """An executor with processes of one thread each.
 
-    They leave Ctrl-C to their parent, and end when it is killed.
+    They ignore Ctrl-C, which their parent handles, and end when the parent is killed.
 
     Parameters
     ----------
     n_workers
-        How many.
+        The number of processes.
 
     Notes
     -----
-    They are started anew, not forked, as libraries with threads require; on a script's top level
-    this needs ``if __name__ == "__main__":``.
+    They are spawned and not forked, as libraries with threads require. A script that calls this
+    must do so under ``if __name__ == "__main__":``.
     """
     if not isinstance(n_workers, int) or isinstance(n_workers, bool) or n_workers < 1:
         raise ValueError(f"`n_workers` is {n_workers!r} but must be a positive integer")
-    tell_if_unkept()
+    warn_if_not_cached()
     return ProcessPoolExecutor(n_workers, mp_context=get_context("spawn"), initializer=_begin)
 
 
 def _begin() -> None:
-    warnings.filterwarnings("ignore", re.escape(UNKEPT))  # the parent has said so
+    warnings.filterwarnings("ignore", re.escape(NOT_CACHED))  # the parent process has warned
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # The processes share the machine already.
+    # Several processes use all cores already.
     numba.config.NUMBA_NUM_THREADS = 1
     threadpool_limits(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """A process whose parent was killed would wait for work forever."""
+    """End this process when its parent is killed; otherwise it would wait for work forever."""
     parent = parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])

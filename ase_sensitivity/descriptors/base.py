@@ -1,4 +1,4 @@
-"""What a descriptor is, what it may do beyond, and what the rest of the package asks of it."""
+"""The interface of a descriptor, its optional methods, and how the package calls them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Descriptor(Protocol):
 
     @property
     def species(self) -> Sequence[str] | None:
-        """Chemical symbols of the neighbors that are told apart, or None if they are not."""
+        """Chemical symbols of the neighbors seen, or None if species are not distinguished."""
         ...
 
     @property
     def cutoff(self) -> float:
-        """Radius in Å beyond which nothing is heard directly."""
+        """Radius in Å beyond which a center sees no atom directly."""
         ...
 
     @property
@@ -45,34 +45,34 @@ class Descriptor(Protocol):
 
 
 @runtime_checkable
-class Reaches(Protocol):
-    """A descriptor that sees farther than its cutoff, because messages are passed on."""
+class HasReach(Protocol):
+    """A descriptor that may see farther than its cutoff, by message passing."""
 
     @property
     def reach(self) -> float:
-        """Radius in Å beyond which nothing matters to a row of features."""
+        """Radius in Å beyond which no atom affects a row of features."""
         ...
 
 
 def reach_of(descriptor: Descriptor) -> float:
-    """Radius in Å beyond which nothing matters to a row: the cutoff, unless a descriptor says."""
-    if isinstance(descriptor, Reaches):
+    """Radius in Å beyond which no atom affects a row: the cutoff, unless there is a ``reach``."""
+    if isinstance(descriptor, HasReach):
         return max(descriptor.reach, descriptor.cutoff)
     return descriptor.cutoff
 
 
 @runtime_checkable
-class Streams(Protocol):
-    """A descriptor whose Jacobian comes some rows at a time."""
+class HasStream(Protocol):
+    """A descriptor that can compute its Jacobian a few rows at a time."""
 
     def stream(self, atoms: Atoms) -> Jacobian:
-        """The Jacobian, in pieces computed when asked for."""
+        """The Jacobian, in pieces that are computed when needed."""
         ...
 
 
 @runtime_checkable
 class HasRows(Protocol):
-    """A descriptor that gives features, and whose they are, without derivatives."""
+    """A descriptor that can compute features and their centers without derivatives."""
 
     def rows(self, atoms: Atoms) -> list[Rows]:
         """Features and the atom at the center of each row, of each part."""
@@ -80,16 +80,16 @@ class HasRows(Protocol):
 
 
 @runtime_checkable
-class Restricts(Protocol):
-    """A descriptor that can leave out features that are zero for all structures of some species."""
+class HasRestricted(Protocol):
+    """A descriptor that can leave out features of species that a structure does not have."""
 
     def restricted(self, atoms: Atoms) -> Descriptor:
-        """The same descriptor without features of species that a structure lacks."""
+        """The same descriptor without features of species that a structure does not have."""
         ...
 
 
 @runtime_checkable
-class Enlarges(Protocol):
+class HasEnlarged(Protocol):
     """A descriptor whose basis can be larger."""
 
     def enlarged(self) -> Descriptor | None:
@@ -99,7 +99,7 @@ class Enlarges(Protocol):
 
 @runtime_checkable
 class HasSquaredJVPGradient(Protocol):
-    """A descriptor that differentiates |J v|² without Jacobians."""
+    """A descriptor that can differentiate |J v|² without a Jacobian."""
 
     def squared_jvp_gradient(
         self,
@@ -115,18 +115,18 @@ class HasSquaredJVPGradient(Protocol):
 
 
 @runtime_checkable
-class KnowsElements(Protocol):
-    """A descriptor whose features depend on other elements than its ``species``."""
+class HasElements(Protocol):
+    """A descriptor with features that depend on other elements than its ``species``."""
 
     @property
     def elements(self) -> Collection[str] | None:
-        """Elements that some feature depends on, as neighbors; None for all."""
+        """Elements of neighbors that some feature depends on; None for all elements."""
         ...
 
 
 @runtime_checkable
-class Correlates(Protocol):
-    """A descriptor whose parts differ in body order or species."""
+class HasCorrelations(Protocol):
+    """A descriptor with parts that differ in body order or species."""
 
     @property
     def correlations(self) -> Sequence[tuple[int | None, Sequence[str] | None]]:
@@ -135,14 +135,14 @@ class Correlates(Protocol):
 
 
 SHORTCUTS = ("stream", "rows", "restricted", "enlarged", "squared_jvp_gradient")
-"""Methods that do what `jacobian` would do in more time."""
+"""Methods that compute quantities faster than `jacobian` does."""
 
 
 class Shortcuts:
-    """Base of descriptors with shortcuts, which are those of their own Jacobian only.
+    """Base of descriptors with shortcuts, which must agree with their ``jacobian``.
 
-    A subclass that changes ``jacobian`` has no longer the shortcuts that it does not define itself:
-    they are None there, as an unhashable class has a ``__hash__`` that is None.
+    A subclass that overrides ``jacobian`` loses the shortcuts that it does not define itself: they
+    are set to None, as ``__hash__`` is None for an unhashable class.
     """
 
     def __init_subclass__(cls, **keywords: Any) -> None:
@@ -160,17 +160,18 @@ class Shortcuts:
 
 def jacobian_of(descriptor: Descriptor, atoms: Atoms) -> Jacobian:
     """The Jacobian, in pieces computed when needed if the descriptor has a method ``stream``."""
-    return (
-        descriptor.stream(atoms) if isinstance(descriptor, Streams) else descriptor.jacobian(atoms)
-    )
+    if isinstance(descriptor, HasStream):
+        return descriptor.stream(atoms)
+    return descriptor.jacobian(atoms)
 
 
 def restricted(descriptor: Descriptor, atoms: Atoms) -> Descriptor:
     """The descriptor without features that are zero for every structure of these species.
 
-    Itself, unless it has a method of this name. Everything but the number of features is the same.
+    The descriptor itself, unless it has a method of this name. Everything except the number of
+    features is the same.
     """
-    return descriptor.restricted(atoms) if isinstance(descriptor, Restricts) else descriptor
+    return descriptor.restricted(atoms) if isinstance(descriptor, HasRestricted) else descriptor
 
 
 def squared_jvp_gradient(
@@ -184,8 +185,8 @@ def squared_jvp_gradient(
 ) -> tuple[Floats, Floats] | None:
     """Derivatives of |J v|² by positions (m, n_atoms, 3) and strain (m, 3, 3), without Jacobians.
 
-    None if the descriptor has no method of this name, or that gives None. Arguments are those of
-    :meth:`SOAP.squared_jvp_gradient`.
+    None if the descriptor has no method of this name, or the method returns None. Arguments are
+    those of :meth:`SOAP.squared_jvp_gradient`.
     """
     if not isinstance(descriptor, HasSquaredJVPGradient):
         return None
@@ -195,9 +196,9 @@ def squared_jvp_gradient(
 
 
 def rows_of(descriptor: Descriptor, atoms: Atoms) -> list[Rows]:
-    """Features and whose they are, of each part of the descriptor.
+    """Features and the atom at the center of each row, for each part of the descriptor.
 
-    Descriptors that have a method ``rows`` are spared the derivatives.
+    If the descriptor has a method ``rows``, no derivatives are computed.
     """
     if isinstance(descriptor, HasRows):
         found = descriptor.rows(atoms)

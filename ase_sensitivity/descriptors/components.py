@@ -1,4 +1,4 @@
-"""Several descriptors seen together: which parts are whose, and what each of them weighs."""
+"""Several descriptors combined to one: the parts of each, and their weights."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from ase_sensitivity.jacobian.stacked import StackedJacobian
 from ase_sensitivity.types import Floats
 
 CONSTANT = 1e-10
-"""Features that change by less than this fraction per Å are constant, and the rest is rounding."""
+"""Features that change by less than this fraction per Å are constant; their change is rounding."""
 
 
 @dataclass(frozen=True)
 class Component:
-    """A descriptor among several.
+    """One of several descriptors that are combined.
 
     Attributes
     ----------
     name
-        What to call it.
+        Its name in results.
     descriptor
         The descriptor by itself.
     parts
-        Which parts of the Jacobian are its own.
+        The numbers of its parts in the Jacobian of all.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Component:
     parts: tuple[int, ...]
 
     def jacobian(self, whole: Jacobian) -> Jacobian:
-        """Its own parts of the Jacobian of all."""
+        """Its parts of the Jacobian of all descriptors."""
         if not isinstance(whole, StackedJacobian):
             return whole
         own = tuple(whole.parts[n] for n in self.parts)
@@ -46,31 +46,31 @@ class Component:
 
 
 @runtime_checkable
-class Composed(Protocol):
-    """A descriptor that is made of several ones."""
+class HasComponents(Protocol):
+    """A descriptor that consists of several ones."""
 
     @property
     def components(self) -> Sequence[Component]:
-        """What it is made of."""
+        """The descriptors that it consists of."""
         ...
 
 
 @runtime_checkable
-class HasKernels(Protocol):
-    """A descriptor that knows what the kernels of a potential make of its features."""
+class HasKernelWeights(Protocol):
+    """A descriptor with features that are weighted by the kernels of a potential."""
 
     @property
     def kernel_weights(self) -> tuple[Floats, ...] | None:
-        """In eV, numbers or one for each feature, for each part; None if not known."""
+        """For each part one weight, or one for each feature, in eV; None if unknown."""
         ...
 
 
 def components(descriptor: Descriptor) -> Sequence[Component]:
-    """The descriptors that one is made of, as its attribute ``components`` has them, or none."""
-    return descriptor.components if isinstance(descriptor, Composed) else ()
+    """The attribute ``components`` of a descriptor; empty if it has none."""
+    return descriptor.components if isinstance(descriptor, HasComponents) else ()
 
 
-def has_free_rows(jacobian: Jacobian) -> bool:
+def has_pair_rows(jacobian: Jacobian) -> bool:
     """Whether centers have several rows of features: one for each pair or triplet."""
     if not isinstance(jacobian, FeatureJacobian | StackedJacobian):
         return False
@@ -78,31 +78,31 @@ def has_free_rows(jacobian: Jacobian) -> bool:
 
 
 def weights(descriptor: Descriptor, jacobian: Jacobian) -> tuple[Floats, ...] | None:
-    """What to multiply the features of each part with before they are seen together.
+    """Factors for the features of each part when several descriptors are combined.
 
     Parameters
     ----------
     descriptor
-        Where the Jacobian is from.
+        The descriptor of the Jacobian.
     jacobian
         The Jacobian of a structure.
 
     Returns
     -------
     weights
-        Numbers, or one for each feature, for each part; None if there is nothing to weigh.
+        For each part one factor, or one for each feature; None for a single descriptor.
 
     Notes
     -----
-    docs/descriptors, several descriptors. Where the kernels are known, so is how much of the energy
-    (eV) is due to a change of each feature. Otherwise the derivatives of each component are divided
-    by their root mean square over its centers, all neighbors and features of a center summed up.
-    This norm is never zero by symmetry only, as sigma_max is in a perfect crystal.
+    See docs/descriptors, several descriptors. If the kernels are known, they give the change of the
+    energy (eV) with each feature. Otherwise the derivatives of each component are divided by their
+    norm: the root mean square over its centers of the sum over all neighbors and features. Symmetry
+    alone never makes this norm zero, while sigma_max is zero in a perfect crystal.
     """
     parts = components(descriptor)
     if len(parts) < 2 or not isinstance(jacobian, StackedJacobian):
         return None
-    if isinstance(descriptor, HasKernels):
+    if isinstance(descriptor, HasKernelWeights):
         known = descriptor.kernel_weights
         if known is not None:
             return known
@@ -118,7 +118,7 @@ def weights(descriptor: Descriptor, jacobian: Jacobian) -> tuple[Floats, ...] | 
 
 
 def _size(arrays: Iterable[Floats]) -> float:
-    """Root of the sum of all squares."""
+    """Square root of the sum of the squares of all entries."""
     return math.sqrt(sum(float(np.vdot(array, array)) for array in arrays))
 
 
@@ -127,10 +127,10 @@ def balanced(descriptor: Descriptor, jacobian: Jacobian) -> Jacobian:
     factors = weights(descriptor, jacobian)
     if factors is None or not isinstance(jacobian, StackedJacobian):
         return jacobian
-    return StackedJacobian(weighed(jacobian.parts, factors))
+    return StackedJacobian(weighted(jacobian.parts, factors))
 
 
-def weighed(
+def weighted(
     parts: Sequence[FeatureJacobian], factors: Sequence[Floats] | None
 ) -> tuple[FeatureJacobian, ...]:
     """Parts of a Jacobian with their features multiplied by weights."""

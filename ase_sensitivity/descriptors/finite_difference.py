@@ -30,14 +30,14 @@ class FiniteDifferenceDescriptor(Shortcuts):
     function
         ``function(atoms)`` returns features of shape (n_rows, n_features).
     cutoff
-        Radius in Å beyond which an atom is not heard directly. Infinite by default: the whole
-        structure is then one fragment.
+        Radius in Å beyond which a center does not see an atom directly. Infinite by default: the
+        whole structure is then one fragment.
     reach
-        Radius in Å beyond which a row does not depend on an atom, where it is more than the cutoff:
-        for messages that are passed on twice, two times the cutoff.
+        Radius in Å beyond which a row does not depend on an atom, if that is more than the cutoff:
+        with two hops of message passing, two times the cutoff.
     centers
-        Atom at the center of each row. By default row i belongs to atom i, and a single row of a
-        structure with several atoms to the whole structure.
+        Atom at the center of each row. By default row i belongs to atom i. A single row belongs to
+        the whole structure if that has several atoms.
     species, body_order
         As in :class:`~ase_sensitivity.Descriptor`.
     step
@@ -47,9 +47,9 @@ class FiniteDifferenceDescriptor(Shortcuts):
 
     Notes
     -----
-    A Jacobian takes 12 calls per atom. Images of an atom move together, so that environment scope
-    and strain are refused where a center sees two images of one atom. Derivatives are good to about
-    1e-10, so that singular values below 1e-9 of the largest count as zero.
+    A Jacobian takes 12 calls per atom. Images of an atom move together; so environment scope and
+    strain are refused if a center sees two images of one atom. Derivatives are accurate to about
+    1e-10; so singular values below 1e-9 of the largest count as zero.
 
     Examples
     --------
@@ -99,8 +99,8 @@ class FiniteDifferenceDescriptor(Shortcuts):
         Raises
         ------
         ValueError
-            If the function returns anything else than a two-dimensional array of finite numbers, or
-            the structure is unusable.
+            If the function does not return a two-dimensional array of finite numbers, or the
+            structure is unusable.
         """
         check_atoms(atoms)
         if (distance := shortest_distance(atoms)) < CLOSEST:
@@ -141,7 +141,7 @@ class FiniteDifferenceDescriptor(Shortcuts):
                 gradient[:, a, k] = total / (12 * self.step)
         centers = self._centers(n_rows, n_atoms)
         displacement = np.zeros((n_rows, n_atoms, 3))
-        # Vectors along directions that are not periodic have no meaning, and may be anything.
+        # Cell vectors along directions that are not periodic have no meaning, and may be anything.
         moving.cell = complete_cell(np.where(atoms.pbc[:, None], atoms.cell.array, 0.0))
         for r in np.flatnonzero(centers >= 0):
             displacement[r] = moving.get_distances(
@@ -149,7 +149,7 @@ class FiniteDifferenceDescriptor(Shortcuts):
             )
         row, atom = (index.ravel() for index in np.indices((n_rows, n_atoms)))
         blocks = gradient.reshape(n_rows * n_atoms, 3, -1)
-        # What is out of sight has no block, as it is no point of an environment.
+        # Atoms beyond the reach have no block, as they are not points of the environment.
         largest = np.abs(blocks).max(axis=(1, 2), initial=0.0)
         away = np.linalg.norm(displacement, axis=2).ravel() >= self.reach
         kept = ~away | (largest > PRECISION * largest.max(initial=0.0))
@@ -203,7 +203,7 @@ class FiniteDifferenceDescriptor(Shortcuts):
 
 
 def _one_image_each(atoms: Atoms, radius: float) -> bool:
-    """Whether no atom has two images of one atom, or one of itself, within a radius (Å)."""
+    """Whether within a radius (Å) no atom has two images of an atom, or an image of itself."""
     if not atoms.pbc.any():
         return True
     if not math.isfinite(radius):

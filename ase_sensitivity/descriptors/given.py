@@ -1,4 +1,4 @@
-"""Descriptors as people give them: objects, or the text of QUIP strings."""
+"""Descriptors as users give them: objects, or QUIP strings."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from ase_sensitivity.descriptors.quip.arguments import QUIPArguments
 from ase_sensitivity.descriptors.quip.quip import QUIPDescriptor
 
 Given = Descriptor | str | Sequence[str]
-"""What public functions take for a descriptor: one, a QUIP string, or several seen together."""
+"""What public functions accept as a descriptor: an object, a QUIP string, or several strings."""
 
 
 def as_descriptor(given: Any, species: Callable[[], Sequence[str]]) -> Any:
-    """The descriptor that somebody gave, if it was text; whatever else it was, unchanged.
+    """The descriptor of QUIP strings; anything else is returned unchanged.
 
     Parameters
     ----------
     given
         A QUIP string or several, or anything else.
     species
-        Gives the chemical symbols to take where the strings do not list any.
+        Returns the chemical symbols to use if the strings do not list any.
 
     Raises
     ------
     ValueError
-        If text is no QUIP string.
+        If a text is not a QUIP string.
     """
     if isinstance(given, str):
         return of_strings([given], None, species)
@@ -51,12 +51,12 @@ def of_strings(
     listed
         Chemical symbols, if they are given.
     species
-        Gives them otherwise; called only if some string does not list its own.
+        Returns them otherwise; called only if some string does not list its own.
 
     Raises
     ------
     ValueError
-        If these are none.
+        If a text is not a QUIP string.
     """
     for text in texts:
         check_is_no_file(text)
@@ -70,7 +70,7 @@ def of_strings(
 
 
 def check_is_no_file(text: str) -> None:
-    """Raise ValueError if the name of a file stands where a QUIP string belongs."""
+    """Raise ValueError if ``text`` is the name of a file and not a QUIP string."""
     name = text.strip()
     if name.endswith(".xml"):
         raise ValueError(
@@ -82,7 +82,7 @@ def check_is_no_file(text: str) -> None:
 
 
 def with_any_basis(text: str) -> str:
-    """A soap string with a basis, for which the string need not care."""
+    """A soap string with some ``n_max`` and ``l_max`` if it has none, as a sweep replaces them."""
     if text.split()[:1] != ["soap"]:
         return text
     for name in ("n_max", "l_max"):
@@ -92,7 +92,7 @@ def with_any_basis(text: str) -> str:
 
 
 def species_in(structures: Iterable[Atoms]) -> list[str]:
-    """Chemical symbols in structures, by atomic number, without ghosts.
+    """Chemical symbols in structures, by atomic number, without ghost atoms.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def species_in(structures: Iterable[Atoms]) -> list[str]:
 
 
 def no_species(why: str) -> Callable[[], Sequence[str]]:
-    """Species that cannot be looked up, for a reason."""
+    """A function that raises ValueError, for use where species cannot be looked up."""
 
     def refuse() -> Sequence[str]:
         raise ValueError(
@@ -121,7 +121,7 @@ def no_species(why: str) -> Callable[[], Sequence[str]]:
 
 
 def _complete(arguments: QUIPArguments) -> QUIPArguments | None:
-    """With the centers, if the species are given; None if these have to be looked up."""
+    """The arguments with the centers filled in; None if the species have to be looked up."""
     if not arguments.takes_species:
         return arguments
     return arguments.with_species(arguments.species) if arguments.species else None

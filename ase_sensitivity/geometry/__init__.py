@@ -1,1 +1,1 @@
-"""Structures as points in space: neighbors, fragments, symmetry, best match."""
+"""Structures as points in space: neighbors, fragments, symmetry, best match of two."""

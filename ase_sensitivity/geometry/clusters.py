@@ -1,4 +1,4 @@
-"""Numbers that are equal up to a tolerance."""
+"""Groups of numbers that are equal up to a tolerance."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from ase_sensitivity.types import Floats, Ints
 
 
 def clusters(values: Floats, tolerance: float, groups: Ints) -> Ints:
-    """Label values by single linkage: neighbors on the line within ``tolerance`` share a label.
+    """Label values by single linkage: sorted neighbors within ``tolerance`` share a label.
 
-    Rounding instead would part equal values at the ends of the rounding intervals.
+    Rounding the values would separate equal ones at the ends of the rounding intervals.
 
     Parameters
     ----------

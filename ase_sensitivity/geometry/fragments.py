@@ -1,4 +1,4 @@
-"""Fragments: atoms that paths of neighbors connect."""
+"""Fragments: groups of atoms that are connected by paths of neighbors."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ase_sensitivity.types import Floats, Ints
 
 @dataclass(frozen=True, eq=False)
 class Fragment:
-    """Atoms connected by paths of neighbors, and by nothing to the rest.
+    """Atoms connected to each other by paths of neighbors, and to no other atom.
 
     Attributes
     ----------
     atoms
         Indices of shape (n,).
     positions
-        In Å, of shape (n, 3), with the images chosen along the paths: a molecule is not torn apart.
+        In Å, of shape (n, 3). Images are chosen along the paths, so that a molecule is whole.
     axes
         Independent lattice vectors that connect the fragment to its own images, of shape (m, 3):
         none for a molecule, one for a wire, two for a slab, three for a crystal.
@@ -48,24 +48,24 @@ class Fragment:
 def fragments(atoms: Atoms, ranges: Iterable[Range]) -> list[Fragment]:
     """Connected components of the graph of centers and their neighbors.
 
-    Two atoms are neighbors if one is within the cutoff of the other and is a center, or hands on
-    messages to one, whether or not the descriptor tells their species apart: an atom that a center
-    should see and does not is not a fragment but a blind spot.
+    Two atoms are neighbors if one is within the cutoff of the other and is a center, or passes
+    messages on to a center. Species do not matter: an atom within the cutoff that the descriptor
+    does not see because of its species is no fragment but a blind spot.
 
     Parameters
     ----------
     atoms
         The structure.
     ranges
-        How far which centers see, for each part of a Jacobian.
+        The centers and how far they see, for each part of a Jacobian.
     """
-    pairs = _together([_heard(atoms, part) for part in ranges])
+    pairs = _concatenated([_message_pairs(atoms, part) for part in ranges])
     first, second, shift = pairs.first, pairs.second, pairs.shift
     root, offset = connect(first, second, shift, len(atoms))
     cycles = offset[first] + shift - offset[second]
     around = cycles.any(axis=1)
     cycles, root_of_cycle = cycles[around], root[first[around]]
-    cell = np.where(atoms.pbc[:, None], atoms.cell.array, 0.0)  # what else it says has no meaning
+    cell = np.where(atoms.pbc[:, None], atoms.cell.array, 0.0)  # other vectors have no meaning
     unfolded = atoms.positions + offset @ cell
     found = []
     for label in np.unique(root):
@@ -75,12 +75,12 @@ def fragments(atoms: Atoms, ranges: Iterable[Range]) -> list[Fragment]:
     return found
 
 
-def links(atoms: Atoms, ranges: Iterable[Range]) -> NeighborPairs:
-    """Centers and what each of them could see, directly or not."""
-    return _together([_seen(atoms, part) for part in ranges])
+def pairs_within_reach(atoms: Atoms, ranges: Iterable[Range]) -> NeighborPairs:
+    """Each center with all atoms within its reach, which it sees directly or by messages."""
+    return _concatenated([_pairs_within_reach(atoms, part) for part in ranges])
 
 
-def _together(edges: Sequence[NeighborPairs]) -> NeighborPairs:
+def _concatenated(edges: Sequence[NeighborPairs]) -> NeighborPairs:
     if len(edges) == 1:
         return edges[0]
     return NeighborPairs(
@@ -90,38 +90,37 @@ def _together(edges: Sequence[NeighborPairs]) -> NeighborPairs:
     )
 
 
-def _seen(atoms: Atoms, part: Range) -> NeighborPairs:
-    """Centers and what is within reach of each of them."""
+def _pairs_within_reach(atoms: Atoms, part: Range) -> NeighborPairs:
     if not np.isfinite(part.reach):
-        return _everything(atoms)
-    return _of(part.within_reach(atoms), part.centers, len(atoms))
+        return _all_connected(atoms)
+    return _of_centers(part.within_reach(atoms), part.centers, len(atoms))
 
 
-def _heard(atoms: Atoms, part: Range) -> NeighborPairs:
-    """Atoms and what they hear directly, if they are centers or pass it on to one."""
+def _message_pairs(atoms: Atoms, part: Range) -> NeighborPairs:
+    """Pairs within the cutoff with a first atom that is a center or passes messages on to one."""
     if not np.isfinite(part.cutoff):
-        return _everything(atoms)
+        return _all_connected(atoms)
     pairs = part.pairs or neighbor_pairs(atoms, part.cutoff)
-    listening = part.centers
+    receivers = part.centers
     hops = part.n_hops if np.isfinite(part.reach) else len(atoms)
     for _ in range(hops - 1):
-        found = np.union1d(listening, _of(pairs, listening, len(atoms)).second)
-        if len(found) == len(listening):
+        found = np.union1d(receivers, _of_centers(pairs, receivers, len(atoms)).second)
+        if len(found) == len(receivers):
             break
-        listening = found
-    return _of(pairs, listening, len(atoms))
+        receivers = found
+    return _of_centers(pairs, receivers, len(atoms))
 
 
-def _of(pairs: NeighborPairs, centers: Ints, n_atoms: int) -> NeighborPairs:
-    """The pairs whose first atom is a center."""
+def _of_centers(pairs: NeighborPairs, centers: Ints, n_atoms: int) -> NeighborPairs:
+    """The pairs that have a center as their first atom."""
     if len(centers) == n_atoms:
         return pairs
     chosen = np.isin(pairs.first, centers)
     return NeighborPairs(pairs.first[chosen], pairs.second[chosen], pairs.shift[chosen])
 
 
-def _everything(atoms: Atoms) -> NeighborPairs:
-    """Nothing is known of the range: everything is connected, across every periodic boundary."""
+def _all_connected(atoms: Atoms) -> NeighborPairs:
+    """For an unknown range: every atom is connected, across every periodic boundary."""
     others = np.arange(len(atoms))
     axes = np.eye(3, dtype=np.intp)[atoms.pbc]
     return NeighborPairs(

@@ -1,4 +1,4 @@
-"""How far two sets of points are apart, whatever their orientation, handedness and order."""
+"""The distance of two sets of points, minimal over rotations, reflections and permutations."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from math import factorial, prod
 import numpy as np
 import scipy
 
-from ase_sensitivity.linalg.canonical import MEETING, canonical, multiplets
+from ase_sensitivity.linalg.canonical import DEGENERATE, canonical, multiplets
 from ase_sensitivity.types import Floats, Ints
 
 ALL = 720
-"""Up to so many permutations of like points are all tried: six points of one species."""
+"""Up to this number, all permutations of points of the same species are tried: six points of one
+species have as many."""
 
 FRAMES = 1500
-"""Orientations tried at most where the permutations are too many."""
+"""The largest number of orientations that are tried if there are too many permutations."""
 
 REFINED = 16
-"""The best of these orientations are refined."""
+"""The number of the best of these orientations that are refined."""
 
 COINCIDENT = 1e-9
-"""A distance (Å) that is none."""
+"""Distances (Å) below this are zero."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +44,8 @@ class Match:
     permutation
         The point of b that each point of a is put on, of shape (n,); empty if the species differ.
     exact
-        No other match has a smaller rmsd. Otherwise ``rmsd`` is an upper bound; matches that miss
-        by little are found all the same.
+        Whether it is certain that no other match has a smaller rmsd. Otherwise ``rmsd`` is an upper
+        bound; matches with a small rmsd are found nevertheless.
     """
 
     rmsd: float
@@ -67,25 +68,26 @@ def best_match(
     numbers_a, numbers_b
         Species of the points, of shape (n,).
     displacements_a, displacements_b
-        The points in Å, seen from the origin that both sets share, of shape (n, 3). Whole
+        The points in Å, relative to the origin that the two sets share, of shape (n, 3). Whole
         molecules are best matched about their centroids.
 
     Returns
     -------
     Match
-        Of the smallest rmsd.
+        The one with the smallest rmsd.
 
     Notes
     -----
     For one permutation the best orthogonal matrix is U V^T, with U S V^T the singular value
     decomposition of the sum of the outer products of all pairs of points, and
-    ``n rmsd^2 = |a|^2 + |b|^2 - 2 tr S`` (Kabsch). Few permutations are all tried. Otherwise the
-    matrices are tried that put two points of a in the directions of two of b, or the principal axes
-    on each other; the best of them are refined, assignment and matrix in turns.
+    ``n rmsd^2 = |a|^2 + |b|^2 - 2 tr S`` (Kabsch). If there are few permutations, all are tried.
+    Otherwise matrices are tried that put two points of a in the directions of two points of b, or
+    the principal axes of a on those of b. The best of them are refined by optimizing the assignment
+    and the matrix alternately.
 
     Examples
     --------
-    A chain of four atoms and its mirror image, listed the other way round:
+    A chain of four atoms and its mirror image, listed in the reverse order:
 
     >>> import numpy as np
     >>> chain = np.array([(0.9, 1.0, 0.4), (0.6, 0, 0), (-0.6, 0, 0), (-1.0, 1.1, 0.0)])
@@ -120,21 +122,21 @@ def best_match(
 
 
 def _kabsch(a: Floats, b: Floats) -> Floats:
-    """The orthogonal matrix that puts a nearest to b."""
+    """The orthogonal matrix that puts a closest to b."""
     u, _, vt = np.linalg.svd(b.T @ a)
     rotation: Floats = u @ vt
     return rotation
 
 
 def _bound(a: Floats, b: Floats, species: Ints) -> float:
-    """No match has a smaller rmsd: distances from the origin stay what they are."""
+    """A lower bound of the rmsd, from the distances to the origin, which no match changes."""
     r, s = (np.linalg.norm(points, axis=1) for points in (a, b))
     return float(np.sqrt(((r[np.lexsort((r, species))] - s[np.lexsort((s, species))]) ** 2).mean()))
 
 
 @lru_cache(maxsize=32)
 def _permutations(counts: tuple[int, ...]) -> Ints:
-    """All permutations within runs of so many points, of shape (any, n)."""
+    """All permutations within successive groups of ``counts`` points, of shape (any, n)."""
     starts = np.concatenate([[0], np.cumsum(counts)])
     runs = [permutations(range(s, s + c)) for s, c in zip(starts.tolist(), counts, strict=False)]
     return np.array([sum(choice, ()) for choice in product(*runs)], dtype=np.intp)
@@ -150,7 +152,7 @@ def _over_all(a: Floats, b: Floats, counts: tuple[int, ...]) -> Ints:
 def _over_orientations(a: Floats, b: Floats, species: Ints) -> Ints:
     """The best permutation found from many orientations."""
     apart = species[:, None] != species
-    # Lower bounds of the assignments' costs tell which orientations are worth more.
+    # Lower bounds of the assignments' costs select the orientations to refine.
     rotations = np.concatenate([_principal(a, b), *_paired(a, b, species)])
     moved = np.einsum("hij,nj->hni", rotations, a)
     squares = ((b**2).sum(axis=1) - 2 * moved @ b.T) + (moved**2).sum(axis=2)[:, :, None]
@@ -179,7 +181,7 @@ def _over_orientations(a: Floats, b: Floats, species: Ints) -> Ints:
 
 
 def _principal(a: Floats, b: Floats) -> Floats:
-    """Matrices that put the principal axes of a on those of b, any way round; (48, 3, 3)."""
+    """Matrices that put the principal axes of a on those of b, all orders and signs; (48, 3, 3)."""
     axes_a, axes_b = (_axes(points) for points in (a, b))
     signed = np.array(
         [
@@ -193,9 +195,9 @@ def _principal(a: Floats, b: Floats) -> Floats:
 
 
 def _axes(points: Floats) -> Floats:
-    """Principal axes as columns; where moments are equal, those that the coordinates suggest."""
+    """Principal axes as columns; where moments are equal, the choice of :func:`canonical`."""
     moments, axes = np.linalg.eigh(points.T @ points)
-    return canonical(axes, multiplets(moments, MEETING * float(moments[-1])))
+    return canonical(axes, multiplets(moments, DEGENERATE * float(moments[-1])))
 
 
 def _paired(a: Floats, b: Floats, species: Ints) -> list[Floats]:
@@ -208,7 +210,7 @@ def _paired(a: Floats, b: Floats, species: Ints) -> list[Floats]:
     sine = np.sqrt((1 - (u @ u.T) ** 2).clip(0.0))
     usable = (r > 0.3 * r.max())[:, None] & (r > 0.3 * r.max()) & (sine > 0.5 * sine.max())
     usable &= (sine > 0.05) & ~np.eye(len(a), dtype=bool)
-    # Few images first, then the more independent directions.
+    # Pairs with few images come first, and among these the more independent directions.
     choices = np.outer(counts, counts) - sine
     choices[~usable] = np.inf
     found: list[Floats] = []
@@ -236,7 +238,7 @@ def _paired(a: Floats, b: Floats, species: Ints) -> list[Floats]:
 def _frames(first: Floats, second: Floats) -> Floats:
     """Orthonormal right-handed frames as columns, the first vector along ``first``, (m, 3, 3).
 
-    The pair is taken symmetrically: the x axis halves the angle of the two directions.
+    The two directions are treated alike: the x axis bisects the angle between them.
     """
     x = first + second
     x /= np.linalg.norm(x, axis=1)[:, None]

@@ -16,27 +16,27 @@ from ase_sensitivity.geometry.structure import CLOSEST, check_fits
 from ase_sensitivity.types import Floats, Ints
 
 SMALL = 60
-"""Atoms of a molecule small enough to look at all of its pairs."""
+"""Up to this number of atoms of a molecule, all pairs are computed without a search."""
 
 
 MAX_BINS = 3e7
-"""Boxes that a search for neighbors divides the cell into: 1 GB of memory, and a few seconds."""
+"""Limit of the boxes that a neighbor search divides a cell into: 1 GB of memory, a few seconds."""
 
 
 MAX_NEIGHBORS = 1e5
-"""Images within the cutoff of one atom. The sphere of a cutoff holds a few thousand atoms."""
+"""Limit of the images within the cutoff of one atom. Usual cutoffs have up to a few thousand."""
 
 
 PAIR = 160
-"""Bytes that a pair takes: in the search, in the list kept and as a vector."""
+"""Bytes of memory for each pair: in the search, in the list that is kept and as a vector."""
 
 
 SAFE_PAIRS = 1e7
-"""Pairs that any machine can list (1.6 GB); whether there are more is not worth a look below."""
+"""Number of pairs that any machine can list (1.6 GB): below it, memory is not checked."""
 
 
 SAMPLE = 32
-"""Atoms whose neighbors are counted to tell how many pairs there are."""
+"""Number of atoms with neighbors that are counted to estimate the number of all pairs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,7 @@ def neighbor_pairs(atoms: Atoms, cutoff: float) -> NeighborPairs:
         If two atoms are closer than :data:`CLOSEST`, or the list would not fit into memory.
     """
     if len(atoms) <= SMALL and not atoms.pbc.any():
-        # Searching in bins takes longer than all of the rest for a small molecule.
+        # For a small molecule, searching in bins takes longer than everything else.
         squares = ((atoms.positions - atoms.positions[:, None]) ** 2).sum(axis=2)
         squares.flat[:: len(atoms) + 1] = np.inf
         if squares.min() > CLOSEST**2:
@@ -78,7 +78,7 @@ def neighbor_pairs(atoms: Atoms, cutoff: float) -> NeighborPairs:
         raise ValueError(
             f"atoms {i} and {j} are {distance[pair]:.2g} Å apart, on top of each other"
         )
-    # The box holds wrapped atoms; the shifts are those of the atoms as given.
+    # The box has wrapped atoms; the shifts returned are those between the atoms as given.
     shift = shift.astype(np.intp)
     if moved.any():
         shift += moved[second] - moved[first]
@@ -101,17 +101,17 @@ def shortest_distance(atoms: Atoms, cutoff: float = 3.0) -> float:
 def boxed(atoms: Atoms, cutoff: float) -> Atoms:
     """A bare copy with a regular cell: non-periodic directions get a vector that spans the atoms.
 
-    Neighbor searches divide space along the cell vectors, so a missing, tiny or huge vector along
-    a direction that is not periodic costs memory or fails although it has no meaning, and so does
-    emptiness between the atoms: gaps beyond ``cutoff`` (Å) are made shorter. Atoms are wrapped
-    along periodic directions; the search could lose far ones otherwise.
+    Neighbor searches divide space along the cell vectors. A missing, tiny or huge vector along a
+    direction that is not periodic has no meaning, but costs memory or makes the search fail. So
+    does empty space between the atoms: gaps beyond ``cutoff`` (Å) are shortened. Atoms are wrapped
+    along periodic directions, as the search could lose far ones otherwise.
     """
     cell, positions, _ = _box(atoms, cutoff)
     return Atoms(atoms.numbers, positions, cell=cell, pbc=atoms.pbc)
 
 
 def _box(atoms: Atoms, cutoff: float) -> tuple[Floats, Floats, Ints]:
-    """Cell and positions of :func:`boxed`, and by which lattice vectors the atoms were moved."""
+    """Cell and positions of :func:`boxed`, and the lattice vectors by which atoms were moved."""
     free = ~atoms.pbc
     cell: Floats = atoms.cell.array
     if free.any():
@@ -129,7 +129,7 @@ def _box(atoms: Atoms, cutoff: float) -> tuple[Floats, Floats, Ints]:
 
 
 def _gaps_closed(coordinates: Floats, gap: float) -> Floats:
-    """Coordinates (n, m) of which none is farther from the next than ``gap``."""
+    """Coordinates (n, m) with gaps along each direction shortened to at most ``gap``."""
     closer = coordinates.copy()
     for own in closer.T:
         order = own.argsort()
@@ -138,7 +138,7 @@ def _gaps_closed(coordinates: Floats, gap: float) -> Floats:
 
 
 def _check_size(cell: Floats, pbc: NDArray[np.bool_], positions: Floats, cutoff: float) -> None:
-    """Raise ValueError if neighbors within ``cutoff`` are more than a machine can list."""
+    """Raise ValueError if there are more neighbors within ``cutoff`` than a machine can list."""
     n_atoms = len(positions)
     volume = abs(np.linalg.det(cell))
     if volume / min(cutoff + 1.0, 50.0) ** 3 > MAX_BINS:
@@ -146,7 +146,8 @@ def _check_size(cell: Floats, pbc: NDArray[np.bool_], positions: Floats, cutoff:
             f"the cell has a volume of {volume:.3g} Å^3, too large to search for neighbors within "
             f"{cutoff:g} Å; make the vacuum smaller, or set `pbc = False` along it"
         )
-    # Images of the cell within the cutoff: its heights are 1 / the norms of the reciprocal vectors.
+    # Images of the cell within the cutoff; the heights of the cell are 1 / the norms of its
+    # reciprocal vectors.
     per_height = np.linalg.norm(np.linalg.inv(cell), axis=0)
     per_atom = n_atoms * float(np.where(pbc, 2 * cutoff * per_height + 1, 1.0).prod())
     if per_atom > MAX_NEIGHBORS and per_atom > 50 * n_atoms:
@@ -166,7 +167,7 @@ def _check_size(cell: Floats, pbc: NDArray[np.bool_], positions: Floats, cutoff:
 def _estimated_pairs(
     cell: Floats, pbc: NDArray[np.bool_], positions: Floats, cutoff: float, per_height: Floats
 ) -> float:
-    """Pairs within ``cutoff``, from the neighbors of some atoms."""
+    """Number of pairs within ``cutoff``, estimated from the neighbors of some atoms."""
     reach = np.where(pbc, np.ceil(cutoff * per_height), 0.0)
     shape = tuple((2 * reach + 1).astype(int).tolist())
     shifts = (np.indices(shape).reshape(3, -1).T - reach) @ cell
@@ -177,8 +178,7 @@ def _estimated_pairs(
 
 
 def _listed(quantities: str, atoms: Atoms, cutoff: float) -> tuple[Any, Ints]:
-    """What matscipy tells of all pairs, and by which lattice vectors it had the atoms moved."""
-    # Here, as it loads much, and for ASE to list the package as a plugin where it is broken.
+    """Quantities of all pairs from matscipy, and the lattice vectors that wrapped the atoms."""
     cell, positions, moved = _box(atoms, cutoff)
     _check_size(cell, atoms.pbc, positions, cutoff)
     found = neighbour_list(

@@ -1,4 +1,4 @@
-"""Which atoms are connected by paths of neighbors, and across which cell boundaries."""
+"""Atoms that are connected by paths of neighbors, and the cell boundaries that paths cross."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ OPTIONS = {"nogil": True}
 
 
 def connect(first: Ints, second: Ints, shift: Ints, n_atoms: int) -> tuple[Ints, Ints]:
-    """Follow pairs of neighbors, in either direction.
+    """Find connected atoms by following pairs of neighbors in either direction.
 
     Parameters
     ----------
     first, second
         Atoms of each pair, of shape (n_pairs,).
     shift
-        Lattice vectors to add to the second, of shape (n_pairs, 3).
+        Lattice vectors to add to the second atom, of shape (n_pairs, 3).
     n_atoms
         Number of atoms.
 
     Returns
     -------
     root
-        An atom that stands for all that are connected to it, of shape (n_atoms,).
+        For each atom, the one that represents its connected component, of shape (n_atoms,).
     offset
-        Lattice vectors to add to each atom so that the image is reached from its root by a path
-        that leaves no cell, of shape (n_atoms, 3).
+        Lattice vectors to add to each atom, of shape (n_atoms, 3). They give the image that a path
+        of neighbors from the root reaches.
     """
     root: Ints = np.arange(n_atoms)
     offset: Ints = np.zeros((n_atoms, 3), dtype=np.intp)
@@ -52,7 +52,7 @@ def _connect(first, second, shift, parent, offset):
 
 @njit(**OPTIONS)
 def _root(parent, offset, i):
-    """The root of i, which becomes the parent of i and of all between them."""
+    """The root of i. It becomes the parent of i and of all atoms on the way to it."""
     root, x, y, z = i, 0, 0, 0
     while parent[root] != root:
         x, y, z = x + offset[root, 0], y + offset[root, 1], z + offset[root, 2]

@@ -1,4 +1,4 @@
-"""How far centers see: directly, and by messages that are passed on."""
+"""How far centers see: directly, and by messages that neighbors pass on."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from ase_sensitivity.validation import is_number
 
 @dataclass(frozen=True, eq=False)
 class Range:
-    """How far which centers see: what makes the graph of neighbors.
+    """The centers and how far they see. This determines the graph of neighbors.
 
     Attributes
     ----------
     cutoff
-        In Å, up to which an atom hears another one directly; infinite if unknown.
+        Distance in Å up to which an atom receives messages from another one directly; infinite if
+        unknown.
     centers
         The atoms that are centers, of shape (n_centers,).
     pairs
         All pairs of atoms within the cutoff, if the descriptor has listed them.
     whole
-        Whether a row belongs to the whole structure. It may combine what different centers see
-        before it becomes invariant, as QUIP's ``average=T`` does: a fragment turned against the
-        others changes it then, and only all of them turned alike do not.
+        Whether a row belongs to the whole structure. Such a row may combine what different centers
+        see before it becomes invariant, as QUIP's ``average=T`` does. Then it changes if one
+        fragment rotates against the others, and is invariant only if all rotate together.
     reach
-        In Å, up to which an atom can matter to a center: the cutoff, or where messages are passed
-        on, the cutoff times the number of hops.
+        Distance in Å up to which an atom can affect the features of a center: the cutoff, or with
+        message passing, the cutoff times the number of hops.
     """
 
     cutoff: float
@@ -44,23 +45,23 @@ class Range:
 
     @property
     def n_hops(self) -> int:
-        """How many times a message may be passed on, if both cutoff and reach are known."""
+        """Number of hops of a message, if cutoff and reach are known."""
         return max(1, math.ceil(self.reach / self.cutoff - 1e-9))
 
     def within_reach(self, atoms: Atoms) -> NeighborPairs:
-        """Atoms (first) and what could matter to them; the reach has to be finite."""
+        """Atoms (first) with all atoms within their reach, which has to be finite."""
         if self.pairs is not None and self.reach == self.cutoff:
             return self.pairs
         return neighbor_pairs(atoms, self.reach)
 
 
 def as_reach(reach: float, cutoff: float) -> float:
-    """The reach in Å, no less than the cutoff.
+    """The reach in Å, at least the cutoff.
 
     Raises
     ------
     ValueError
-        If it is no such number.
+        If ``reach`` is not a number, or negative.
     """
     if not (is_number(reach) and reach >= 0):
         raise ValueError(f"`reach` is {reach!r} but must be a number of Å, the cutoff or more")

@@ -8,11 +8,11 @@ from ase_sensitivity.types import Floats
 
 
 def rotation_generators(points: Floats) -> Floats:
-    """Points (..., 3) turned about x, y and z: the cross products with these axes, (3, ..., 3).
+    """Cross products of the axes x, y and z with points (..., 3), of shape (3, ..., 3).
 
-    numpy's cross product takes several times as long.
+    Written out, as numpy's cross product takes several times as long.
     """
     x, y, z = np.moveaxis(points, -1, 0)
     zero = np.zeros_like(x)
-    turns: Floats = np.array([[zero, -z, y], [z, zero, -x], [-y, x, zero]])
-    return np.moveaxis(turns, 1, -1)
+    generators: Floats = np.array([[zero, -z, y], [z, zero, -x], [-y, x, zero]])
+    return np.moveaxis(generators, 1, -1)

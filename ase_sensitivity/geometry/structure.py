@@ -1,4 +1,4 @@
-"""What has to hold of a structure before anything is computed."""
+"""Checks of a structure before anything is computed."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from ase import Atoms
 from ase_sensitivity.types import Floats, Ints
 
 CLOSEST = 0.01
-"""Atoms nearer than this (Å) sit on top of each other; no potential is meant for that."""
+"""Atoms closer than this (Å) are on top of each other; no potential is made for that."""
 
 FARTHEST = 1e9
-"""Coordinates (Å) beyond this are rounded to more than 1e-7 Å: symmetry could not be told."""
+"""Rounding errors of coordinates beyond this (Å) are above 1e-7 Å: too large to find symmetries."""
 
 
 MAX_POINTS = 1000
-"""Points that move independently in environment scope: 10 s and 0.3 GB for every center."""
+"""Limit of the points that move independently in environment scope: 10 s and 0.3 GB for every
+center."""
 
 SHARE = 0.8
-"""Of this machine's memory, what one array may take."""
+"""The fraction of this machine's memory that one array may take."""
 
 
 def check_atoms(atoms: Atoms) -> None:
-    """Raise if ``atoms`` is no structure with finite positions and a usable cell.
+    """Raise unless ``atoms`` is a structure with finite positions and a usable cell.
 
     Raises
     ------
@@ -58,7 +59,7 @@ def check_atoms(atoms: Atoms) -> None:
 
 
 def _check_periodic(vectors: Floats) -> None:
-    """Raise ValueError if lattice vectors of shape (m, 3) span no lattice."""
+    """Raise ValueError unless lattice vectors of shape (m, 3) span a lattice."""
     if np.abs(vectors).max() > FARTHEST:
         raise ValueError(
             f"a periodic cell vector of {vectors.tolist()} is longer than {FARTHEST:g} Å; set "
@@ -70,7 +71,7 @@ def _check_periodic(vectors: Floats) -> None:
             f"a periodic cell vector of {vectors.tolist()} is {lengths.min():.2g} Å long: atoms "
             "and their images are on top of each other; set `atoms.cell`"
         )
-    # Their volume over the product of their lengths: no determinant, which rounding may turn.
+    # Their volume over the product of their lengths. Rounding may change the sign of a determinant.
     if lengths.min() == 0 or np.linalg.svd(vectors / lengths[:, None])[1].prod() < 1e-6:
         raise ValueError(
             f"the periodic cell vectors {vectors.tolist()} are zero or linearly dependent; "
@@ -90,7 +91,7 @@ def check_fits(n_bytes: float, what: str, remedy: str) -> None:
 
 
 def check_memory(n_blocks: int, n_features: int, copies: int = 1) -> None:
-    """Raise ValueError if a Jacobian of so many blocks does not fit into this machine's memory."""
+    """Raise ValueError if a Jacobian of ``n_blocks`` does not fit into this machine's memory."""
     check_fits(
         copies * n_blocks * 3 * n_features * 8.0,
         f"the Jacobian has {n_blocks} blocks of 3 x {n_features} numbers and",
@@ -108,6 +109,6 @@ def check_points(n_points: int) -> None:
 
 
 def coordinates_of(atoms: Ints) -> Ints:
-    """Numbers of the coordinates x, y, z of atoms, of shape (3 n_atoms,)."""
+    """Indices of the coordinates x, y, z of atoms, of shape (3 n_atoms,)."""
     found: Ints = (3 * atoms[:, None] + np.arange(3)).ravel()
     return found

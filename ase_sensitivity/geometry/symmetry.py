@@ -1,4 +1,4 @@
-"""Operations of O(3) that leave an environment as it is, and the displacements they allow."""
+"""Operations of O(3) that map an environment onto itself, and invariant displacements."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from ase_sensitivity.geometry.structure import coordinates_of
 from ase_sensitivity.types import Floats, Ints
 
 TOLERANCE = 1e-5
-"""An operation maps every point of an environment to within this distance (Å) of another one.
+"""A symmetry operation maps every point of an environment to within this distance (Å) of a point.
 Geometries printed with six decimals are symmetric to a few 1e-6 Å."""
 
 SMALL = 30
-"""Number of points up to which the orbits of a group are not worth telling apart."""
+"""Number of points up to which it does not pay to treat each orbit of a group by itself."""
 
 DENSE = 1_000_000
-"""Up to so many distances, all of them cost less than a tree."""
+"""Number of distances up to which computing all of them costs less than a search tree."""
 
 ROUGH = 100.0
-"""Candidates, which rest on two points only, may miss by this many tolerances before they are
-fitted to all points."""
+"""Candidate operations come from two points only. Before they are fitted to all points, they may
+miss by this many tolerances."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class PointGroup:
     Attributes
     ----------
     matrices
-        Orthogonal matrices of shape (g, 3, 3), determinant 1 or -1. Of a collinear environment only
-        the identity and, if it is one, the inversion: the others are told by ``axis``.
+        Orthogonal matrices of shape (g, 3, 3), determinant 1 or -1. For a collinear environment
+        only the identity and, if it is a symmetry, the inversion; ``axis`` stands for the others.
     permutations
         ``permutations[h, j]`` is the point that operation h takes point j to; shape (g, n).
     axis
-        Unit vector along a collinear environment, about which every rotation and in which every
-        mirror plane belongs to the group; None for all others.
+        Unit vector along a collinear environment: every rotation about it and every mirror plane
+        that contains it belong to the group. None for all other environments.
     """
 
     matrices: Floats
@@ -53,16 +53,16 @@ class PointGroup:
         return math.inf if self.axis is not None else float(len(self.matrices))
 
     def invariants(self) -> Floats:
-        """Orthonormal displacements of the points that every operation leaves as they are.
+        """Orthonormal displacements of the points that are invariant under every operation.
 
         They span the range of the projector P, the average of the operations' action on
         displacements (:doc:`/causes`); of shape (3 n, m).
 
         Notes
         -----
-        Operations found with a tolerance close into a group only up to that tolerance, and their
-        average is a projector only that far. Its eigenvectors with eigenvalues above one half span
-        what is meant.
+        Operations found with a tolerance form a group only up to that tolerance, and so their
+        average is only approximately a projector. Its eigenvectors with eigenvalues above one half
+        span the invariant displacements.
         """
         g, n = self.permutations.shape
         if self.axis is not None:
@@ -114,7 +114,7 @@ def point_group(displacements: Floats, numbers: Ints, tolerance: float = TOLERAN
     Returns
     -------
     PointGroup
-        At least the identity.
+        The group; it has at least the identity.
 
     Examples
     --------
@@ -125,7 +125,7 @@ def point_group(displacements: Floats, numbers: Ints, tolerance: float = TOLERAN
     """
     distance = np.linalg.norm(displacements, axis=1)
     shell = clusters(distance, tolerance, numbers)
-    axis = np.array([0.0, 0.0, 1.0])  # any, if there is no point off the origin
+    axis = np.array([0.0, 0.0, 1.0])  # any axis will do if no point is off the origin
     if distance.max(initial=0.0) > tolerance:
         axis = displacements[distance.argmax()] / distance.max()
     off_axis = displacements - np.outer(displacements @ axis, axis)
@@ -139,8 +139,9 @@ def point_group(displacements: Floats, numbers: Ints, tolerance: float = TOLERAN
 def _candidates(d: Floats, distance: Floats, shell: Ints, tolerance: float) -> Floats:
     """Orthogonal matrices that map two points onto two of the same shells at the same angle.
 
-    The first point is of the smallest shell, the second the one that leaves fewest choices. The
-    points' plane may keep its normal or turn it round: that completes planar environments too.
+    The first point is from the smallest shell; the second is the one that leaves fewest choices.
+    The normal of the plane of the points may keep or change its sign: so planar environments are
+    complete too.
     """
     away = distance > tolerance  # the centroid of a structure may be an atom
     unit = d / np.where(away, distance, 1.0)[:, None]
@@ -154,7 +155,7 @@ def _candidates(d: Floats, distance: Floats, shell: Ints, tolerance: float) -> F
     slack = min(ROUGH * tolerance, max(0.1, 1.5 * tolerance)) / distance[away].min()
     same = np.abs(cosine[:, None, :] - own[usable, None]) < slack
     same &= shell[usable, None] == shell
-    # No frame can be made of two directions that are nearly one.
+    # Two directions that are nearly parallel do not define a frame.
     same &= (1 - cosine**2)[:, None, :] > (0.5 * sine[usable, None]) ** 2
     chosen = int(same.sum(axis=(0, 2)).argmin())
     second = int(usable[chosen])
@@ -171,7 +172,7 @@ def _frames(first: Floats, second: Floats) -> Floats:
     x = first
     y = second - np.einsum("ij,ij->i", first, second)[:, None] * first
     y /= np.linalg.norm(y, axis=1)[:, None]
-    # numpy's cross product takes its time
+    # written out, as numpy's cross product is slow
     z = x[:, [1, 2, 0]] * y[:, [2, 0, 1]] - x[:, [2, 0, 1]] * y[:, [1, 2, 0]]
     return np.stack([x, y, z], axis=2)
 
@@ -182,14 +183,14 @@ def _confirmed(d: Floats, shell: Ints, candidates: Floats, tolerance: float) -> 
     moved = d @ candidates.transpose(0, 2, 1)
     reach = min(ROUGH * tolerance * 10, 0.5)
     if 0 < g * n * n < DENSE:
-        # Distances squared, by a matrix product.
+        # Squared distances by a matrix product.
         squares = (d**2).sum(axis=1)
         never = np.where(shell[:, None] == shell, squares[:, None] + squares, np.inf)
         apart_squared = never - 2 * (moved @ d.T)
         image = apart_squared.argmin(axis=2)
         near = apart_squared.min(axis=2) <= reach**2
     else:
-        # Shells are told apart by a fourth coordinate.
+        # A fourth coordinate separates the shells.
         tree = scipy.spatial.KDTree(np.column_stack([d, 10.0 * shell]))
         where = np.concatenate([moved, np.broadcast_to(10.0 * shell[:, None], (g, n, 1))], axis=2)
         missed, image = tree.query(where.reshape(-1, 4), distance_upper_bound=reach)
@@ -197,7 +198,7 @@ def _confirmed(d: Floats, shell: Ints, candidates: Floats, tolerance: float) -> 
     complete = near.all(axis=1)
     complete &= (np.diff(np.sort(image, axis=1), axis=1) > 0).all(axis=1)
     image, rough = image[complete], candidates[complete]
-    # Orthogonal matrix of the same determinant nearest to all pairs of points (Kabsch).
+    # The orthogonal matrix of the same determinant that fits all pairs of points best (Kabsch).
     u, _, vt = np.linalg.svd(d[image].transpose(0, 2, 1) @ d)
     last = np.linalg.det(rough) * np.linalg.det(u @ vt)
     u[:, :, 2] *= last[:, None]
@@ -208,7 +209,7 @@ def _confirmed(d: Floats, shell: Ints, candidates: Floats, tolerance: float) -> 
 
 
 def _range(average: Floats) -> Floats:
-    """Eigenvectors of a nearly exact projector that belong to the eigenvalue one."""
+    """Eigenvectors of an approximate projector with eigenvalues near one."""
     values, vectors = np.linalg.eigh((average + average.T) / 2)
     chosen: Floats = vectors[:, values > 0.5]
     return chosen

@@ -1,1 +1,1 @@
-"""Structures, energies and forces from files, and files that are written line by line."""
+"""Reading structures, energies and forces, and writing files line by line."""

@@ -1,4 +1,4 @@
-"""Files as bytes, compressed ones also where they are torn: what comes before that is read."""
+"""Files as bytes. A damaged compressed file is read up to the damage."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import IO, Any
 from ase.io.formats import get_compression
 
 PIECE = 2**16
-"""Compressed bytes that are read at a time."""
+"""Number of compressed bytes that are read at a time."""
 
 DECODERS = {
     "gz": lambda: zlib.decompressobj(wbits=31),
@@ -21,7 +21,7 @@ DECODERS = {
 
 
 def opened(name: str) -> IO[bytes]:
-    """A file to read bytes from; a compressed one that is damaged ends where the damage begins."""
+    """A file to read bytes from. A damaged compressed file ends where the damage begins."""
     kind = get_compression(name)[1]
     if kind is None:
         return open(name, "rb")
@@ -35,7 +35,7 @@ def fault_of(file: IO[bytes]) -> str | None:
 
 
 class _Decompressed(io.RawIOBase):
-    """What can be decompressed of a file.
+    """The bytes of a compressed file, as far as they can be decompressed.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Frames of one file, whatever its format: each that can be read, and why others cannot."""
+"""Frames of one file of any format: those that can be read, and why others cannot."""
 
 from __future__ import annotations
 
@@ -30,23 +30,24 @@ TEXTS: dict[str, tuple[Callable[[IO[bytes]], Iterator[Text]], Parse]] = {
     "lammps-dump-text": (dump_texts, parsed_dump),
     "vasp-xdatcar": (xdatcar_texts, parsed_xdatcar),
 }
-"""Formats that are read text by text; ASE gives no frame of them if one is damaged."""
+"""Formats that are read frame by frame as text. ASE returns no frame of them if one is damaged."""
 
 BEGINNINGS = {
     "cif": re.compile(rb"^data_", re.MULTILINE),
     "proteindatabank": re.compile(rb"^MODEL", re.MULTILINE),
 }
-"""How frames begin in formats that ASE reads as a whole: a torn one can be cut off."""
+"""How frames begin in formats that ASE reads as a whole: the last one can be cut off if it is
+incomplete."""
 
 LAMMPS = ("lammps-dump-text", "lammps-dump-binary", "lammps-data")
 
 
-class _ToldError(ValueError):
-    """An error that says enough."""
+class _ClearError(ValueError):
+    """An error with a message that needs no explanation."""
 
 
 class Read(NamedTuple):
-    """A frame with its number in the file, or why there is none."""
+    """A frame with its number in the file, or the reason why it could not be read."""
 
     number: int
     atoms: Atoms | None
@@ -54,27 +55,27 @@ class Read(NamedTuple):
 
 
 def read_file(name: str, chosen: slice, type_map: Sequence[str] | None = None) -> Iterator[Read]:
-    """Some frames of a file.
+    """Read some frames of a file.
 
     Parameters
     ----------
     name
         The file.
     chosen
-        Which of its frames; :func:`from_the_front`.
+        Which of its frames, as returned by :func:`counted_from_start`.
     type_map
         Chemical symbols of LAMMPS' types.
 
     Yields
     ------
     Read
-        A file that cannot be read at all gives one, with the reason.
+        If the file cannot be read at all, only one, with the reason.
     """
     found = False
     try:
         kind = format_of(name)
     except Exception as error:
-        yield Read(chosen.start, None, told(name, error))
+        yield Read(chosen.start, None, read_error(name, error))
         return
     if _is_plain(chosen) and kind in TEXTS:
         frames = _of_texts(name, chosen, kind, type_map)
@@ -86,14 +87,14 @@ def read_file(name: str, chosen: slice, type_map: Sequence[str] | None = None) -
             try:
                 with_elements(frame.atoms, type_map)
             except ValueError as error:
-                frame = Read(frame.number, None, told(name, error))
+                frame = Read(frame.number, None, read_error(name, error))
         yield frame
     if not found:
         yield Read(chosen.start, None, printable(f"{name} has none of the frames asked for"))
 
 
 def read_rows(name: str, query: str) -> Iterator[Read]:
-    """Rows of an ASE database, numbered in their order: the numbers are those of the selection."""
+    """Rows that a query selects from an ASE database, numbered in their order from 0."""
     number = 0
     try:
         for atoms in iread(name, index=query, do_not_split_by_at_sign=True):
@@ -101,11 +102,11 @@ def read_rows(name: str, query: str) -> Iterator[Read]:
             number += 1
     except Exception as error:
         why = f"{query!r} is neither a slice nor a selection of an ASE database"
-        yield Read(number, None, f"{told(f'{name}@{query}', error)} ({printable(why)}?)")
+        yield Read(number, None, f"{read_error(f'{name}@{query}', error)} ({printable(why)}?)")
 
 
-def from_the_front(name: str, chosen: slice) -> slice:
-    """The same slice with a start and a step, and without negative numbers if that is possible."""
+def counted_from_start(name: str, chosen: slice) -> slice:
+    """The same slice with a start and a step, and if possible without negative indices."""
     step = 1 if chosen.step is None else chosen.step
     start = chosen.start if chosen.start is not None else (0 if step > 0 else -1)
     if start < 0 or step < 0 or (chosen.stop is not None and chosen.stop < 0):
@@ -117,7 +118,7 @@ def from_the_front(name: str, chosen: slice) -> slice:
 
 
 def length_of(name: str) -> int | None:
-    """How many frames a file has, where that is known without reading them."""
+    """How many frames a file has, if that is known without reading them; else None."""
     try:
         kind = format_of(name)
         if kind in TEXTS:
@@ -128,26 +129,26 @@ def length_of(name: str) -> int | None:
                 return len(trajectory)
         if kind in ("db", "postgresql"):
             return int(connect(name).count())
-    except Exception:  # to be told when it is read
+    except Exception:  # reported when the file is read
         pass
     return None
 
 
-def told(name: str, error: Exception, kind: str | None = None) -> str:
+def read_error(name: str, error: Exception, kind: str | None = None) -> str:
     """Why a file or a frame of it could not be read, as a sentence that names the file.
 
-    With a format, the error is one of ASE's reader, which need not say much.
+    If a format is given, the error comes from ASE's reader, and its message may not say much.
     """
     what = reason(error)
     if isinstance(error, KeyError) and error.args:
         what = f"{error.args[0]!r} is not what belongs there, such as a chemical symbol"
-    if kind is not None and not isinstance(error, _ToldError):
+    if kind is not None and not isinstance(error, _ClearError):
         what = f"ASE's reader of {kind} files stops ({what}); is it torn, or of another format?"
     return printable(what if what.startswith(name) else f"{name} cannot be read here: {what}")
 
 
 def _is_plain(chosen: slice) -> bool:
-    """Whether all frames are counted from the front."""
+    """Whether a slice counts frames from the start of the file."""
     return chosen.start >= 0 and (chosen.stop is None or chosen.stop >= 0)
 
 
@@ -162,9 +163,9 @@ def _of_texts(
                 try:
                     yield Read(number, parse(text, type_map))
                 except Exception as error:
-                    yield Read(number, None, told(name, error) + because(fault_of(file)))
-    except Exception as error:  # the file itself
-        yield Read(number + chosen.step, None, told(name, error))
+                    yield Read(number, None, read_error(name, error) + because(fault_of(file)))
+    except Exception as error:  # of the file as a whole
+        yield Read(number + chosen.step, None, read_error(name, error))
 
 
 def _of_any(name: str, chosen: slice, kind: str) -> Iterator[Read]:
@@ -176,7 +177,7 @@ def _of_any(name: str, chosen: slice, kind: str) -> Iterator[Read]:
                 number += step
             return
         except Exception as error:
-            wrong = told(name, error, kind)
+            wrong = read_error(name, error, kind)
         whole = _is_unreadable(name, kind)
         if whole and _is_plain(slice(number, chosen.stop)):
             rescued, complete = _rescued(name, slice(number, chosen.stop, step), kind)
@@ -192,17 +193,19 @@ def _of_any(name: str, chosen: slice, kind: str) -> Iterator[Read]:
 
 
 def _iread(name: str | IO[Any], index: slice, kind: str) -> Iterator[Atoms]:
-    """Frames up to the first one that cannot be read, whose error is raised."""
+    """Frames up to the first one that cannot be read; its error is raised."""
     form = ioformats[kind]
     if form.single and index.start not in (0, -1):
-        raise _ToldError(f"a file of the format {kind} has one frame")
+        raise _ClearError(f"a file of the format {kind} has one frame")
     if isinstance(name, str) and not form.acceptsfd and get_compression(name)[1]:
-        raise _ToldError(f"ASE reads no compressed files of the format {kind}; decompress it first")
+        raise _ClearError(
+            f"ASE reads no compressed files of the format {kind}; decompress it first"
+        )
     yield from iread(name, index=index, format=kind, do_not_split_by_at_sign=True)
 
 
 def _is_unreadable(name: str, kind: str) -> bool:
-    """Whether a file as a whole cannot be read: then there are no frames behind a bad one."""
+    """Whether a file cannot be read as a whole: then no frame after a bad one can be read."""
     try:
         return bool(list(islice(_iread(name, slice(2**40, None), kind), 1)))
     except Exception:
@@ -212,8 +215,8 @@ def _is_unreadable(name: str, kind: str) -> bool:
 def _rescued(name: str, chosen: slice, kind: str) -> tuple[list[Atoms], bool]:
     """Frames before the damage of a file that ASE reads as a whole, and whether these are all.
 
-    What is decompressed of a torn file, bytes of another encoding replaced, and the last frame, if
-    it is that which is torn, cut off.
+    Bytes of another encoding are replaced. If a compressed file is torn, its decompressed part is
+    read. If the last frame is incomplete, it is cut off.
     """
     if not ioformats[kind].acceptsfd or not os.path.isfile(name):
         return [], False
@@ -228,12 +231,12 @@ def _rescued(name: str, chosen: slice, kind: str) -> tuple[list[Atoms], bool]:
     cut = data[:last]
     for part in (data, cut):
         if part is data and not whole and (begin or ioformats[kind].single):
-            continue  # what is left of the last frame may look like one
+            continue  # the rest of an incomplete frame may look like a frame
         frames: list[Atoms] = []
         try:
             for atoms in _iread(_file_of(part, name, kind), chosen, kind):
                 frames.append(atoms)
-        except Exception:  # the first one has been told
+        except Exception:  # the first error is reported already
             if not frames:
                 continue
             return frames, False
@@ -243,7 +246,7 @@ def _rescued(name: str, chosen: slice, kind: str) -> tuple[list[Atoms], bool]:
 
 
 def _file_of(data: bytes, name: str, kind: str) -> IO[Any]:
-    """What ASE can read from, with the name of the file: some formats ask for it."""
+    """A file object for ASE, with the name of the file, which some readers need."""
     if ioformats[kind].isbinary:
         return named(io.BytesIO(data), name)
     return named(io.StringIO(data.decode(errors="replace")), name)

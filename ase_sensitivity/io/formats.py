@@ -1,4 +1,4 @@
-"""Which format a file has; compressed files by their inner suffix."""
+"""The format of a file; that of a compressed file follows from its inner suffix."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ase_sensitivity.io.compressed import fault_of, opened
 LAMMPS_DATA = re.compile(rb"^\s*\d+\s+atoms\s*$", re.MULTILINE)
 
 PEEK = 2**12
-"""Bytes of a file that tell what it is."""
+"""Number of bytes at the beginning of a file that are read to find its format."""
 
 
 def format_of(name: str) -> str:
@@ -24,7 +24,7 @@ def format_of(name: str) -> str:
     Raises
     ------
     ValueError
-        If it has none.
+        If ASE knows no format for it.
     """
     try:
         found = str(filetype(name))
@@ -40,7 +40,7 @@ def format_of(name: str) -> str:
             return "lammps-data"
         if not head:
             raise ValueError(f"{name} is empty{because(fault_of(file))}")
-        if not known:  # as for a compressed file that is torn
+        if not known:  # such as a compressed file that is torn
             with suppress(Exception):
                 found = filetype(named(io.BytesIO(head), get_compression(name)[0]))
             known = found in ioformats
@@ -54,11 +54,11 @@ def format_of(name: str) -> str:
 
 
 def named(file: Any, name: str) -> Any:
-    """The file with a name, which some of ASE's readers ask for."""
+    """The file with a name attribute, which some of ASE's readers need."""
     file.name = name
     return file
 
 
 def because(fault: str | None) -> str:
-    """The end of a sentence that gives a reason, if there is one."""
+    """The end of a sentence that gives a reason; empty if there is none."""
     return "" if fault is None else f"; {fault}"

@@ -18,7 +18,7 @@ WHOLE_NUMBERS = ("id", "type", "mol")
 
 
 def dump_texts(file: IO[bytes]) -> Iterator[Text]:
-    """Frames of a text dump as they stand there; ASE gives none if one of them is torn."""
+    """The text of each frame of a dump. ASE returns no frame if one of them is incomplete."""
     text: list[str] = []
     begin = 1
     for number, read in enumerate(file, 1):
@@ -44,12 +44,12 @@ def _given(text: list[str], begin: int) -> Text:
 
 
 def parsed_dump(found: Text, type_map: Sequence[str] | None = None) -> Atoms:
-    """The structure of one frame of a dump; of :func:`with_elements` if types are mapped.
+    """The structure of one frame of a dump; types are mapped later, by :func:`with_elements`.
 
     Raises
     ------
     ValueError
-        If something is wrong with it.
+        If the frame is damaged.
     """
     if found.wrong is not None:
         raise ValueError(found.wrong)
@@ -92,12 +92,12 @@ def _kind(name: str) -> str:
 
 
 def check_type_map(type_map: Sequence[str] | None) -> tuple[str, ...] | None:
-    """The symbols of the types 1, 2, ...
+    """Check the chemical symbols of the types 1, 2, ...
 
     Raises
     ------
     TypeError, ValueError
-        If these are none.
+        If ``type_map`` is not a sequence of chemical symbols.
     """
     if type_map is None:
         return None
@@ -113,12 +113,12 @@ def check_type_map(type_map: Sequence[str] | None) -> tuple[str, ...] | None:
 
 
 def with_elements(atoms: Atoms, type_map: Sequence[str]) -> Atoms:
-    """A structure from LAMMPS with the elements of its types.
+    """Give the atoms of a structure from LAMMPS the elements of their types.
 
     Raises
     ------
     ValueError
-        If it has no types, or one for which there is no symbol.
+        If the structure has no types, or a type without a symbol.
     """
     types = atoms.arrays.get("type")
     if types is None:
@@ -134,6 +134,6 @@ def with_elements(atoms: Atoms, type_map: Sequence[str]) -> Atoms:
 
 
 def has_types_for_elements(atoms: Atoms) -> bool:
-    """Whether ASE took LAMMPS' types for atomic numbers."""
+    """Whether ASE has read LAMMPS' types as atomic numbers."""
     types = atoms.arrays.get("type")
     return types is not None and np.array_equal(types, atoms.numbers)

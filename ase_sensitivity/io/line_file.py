@@ -1,4 +1,4 @@
-"""Files that are written line by line by one writer at a time, and lose nothing."""
+"""Files that one writer at a time writes line by line, without losing a line."""
 
 from __future__ import annotations
 
@@ -21,35 +21,35 @@ logger = logging.getLogger(__name__)
 
 
 class LineFile:
-    """Appends text to a file as it comes, and keeps what the disk does not take.
+    """Append text to a file at once, and keep what could not be written.
 
     Nothing is buffered, so that a killed process loses at most part of its last line. After an
-    error such as a full disk, the next call writes the rest first: no line is lost or torn.
+    error such as a full disk, the next call writes the rest first: no line is lost or incomplete.
 
     Parameters
     ----------
     file
         A path, ``"-"`` for the standard output, an open text file, or None to write nothing.
     append
-        Whether to keep what the file holds.
+        Whether to keep the content of the file.
     comm
-        Only its rank 0 writes.
+        Communicator; only its rank 0 writes.
     mend
-        Called with the path before anything is appended to a file.
+        Called with the path before anything is appended, to repair the end of the file.
 
     Attributes
     ----------
     empty
-        Whether nothing was written yet, nor found in a file to append to.
+        Whether nothing has been written yet, and the file to append to was empty.
     copy
-        A stream that gets every text as well, on all ranks, or None.
+        A stream that every text is written to as well, on all ranks, or None.
 
     Raises
     ------
     TypeError
         If ``file`` is something else.
     OSError
-        If it cannot be opened, or somebody else writes to it.
+        If it cannot be opened, or another writer has it open.
     """
 
     def __init__(
@@ -78,12 +78,12 @@ class LineFile:
                 os.ftruncate(self._descriptor, 0)
             self.empty = os.fstat(self._descriptor).st_size == 0
             if not self.empty and not _ends_line(file):
-                self._pending = b"\n"  # the run before was killed in the middle of a line
+                self._pending = b"\n"  # the previous run was killed in the middle of a line
         else:
             self._stream = file
 
     def write(self, text: str) -> None:
-        """Write ``text``, after whatever an earlier error kept back.
+        """Write ``text``, after what could not be written before.
 
         Raises
         ------
@@ -123,12 +123,12 @@ class LineFile:
 
 
 def locked(file: str | os.PathLike[str]) -> int:
-    """Open a file to append to, as it is; nobody else gets it until the descriptor is closed.
+    """Open a file to append to, and lock it until the descriptor is closed.
 
     Raises
     ------
     OSError
-        If somebody else has it, in this process or another one, or it cannot be opened.
+        If it is locked already, in this process or another one, or cannot be opened.
     """
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     if fcntl is None or not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -137,7 +137,7 @@ def locked(file: str | os.PathLike[str]) -> int:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            gc.collect()  # an observer whose run is gone
+            gc.collect()  # the lock may be that of an observer that nothing refers to any more
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
@@ -151,7 +151,7 @@ def locked(file: str | os.PathLike[str]) -> int:
 
 
 def check_file(file: object) -> None:
-    """Raise TypeError if ``file`` is nothing that a log can be written to."""
+    """Raise TypeError if a log cannot be written to ``file``."""
     binary = isinstance(file, io.RawIOBase | io.BufferedIOBase)
     if file is None or isinstance(file, str | os.PathLike):
         return

@@ -1,4 +1,4 @@
-"""Frames from lists, iterators and files, one at a time, with the errors of those that fail."""
+"""Frames from lists, iterators and files, one at a time; a frame that fails has its error."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ase.data import chemical_symbols
 from ase.utils import string2index
 
 from ase_sensitivity.errors import ReadingWarning, warn
-from ase_sensitivity.io.files import from_the_front, length_of, read_file, read_rows
+from ase_sensitivity.io.files import counted_from_start, length_of, read_file, read_rows
 from ase_sensitivity.io.lammps import check_type_map, has_types_for_elements
 from ase_sensitivity.plain_text import printable, reason
 from ase_sensitivity.validation import check_exists
 
 MEMORY = "frames"
-"""The source of frames that were given as such, not as a file."""
+"""The source of frames that were given as structures, not as a file."""
 
 TYPES = (
     "the files have LAMMPS' types and no elements: type 1 is taken for H, 2 for He, ...; name "
@@ -31,15 +31,15 @@ Frames = str | Path | Iterable[str | Path | Atoms]
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """A frame, or why there is none.
+    """A frame, or why it could not be read.
 
     Attributes
     ----------
     source
         The file, or :data:`MEMORY`.
     index
-        Number in the source: what ASE's ``@`` takes. Negative if the slice is, and the number of
-        frames is not known (:func:`count_frames`).
+        Number in the source, as in ASE's ``@`` notation. Negative if the slice has negative numbers
+        and the number of frames is unknown (:func:`count_frames`).
     atoms
         The structure, or None.
     error
@@ -53,14 +53,14 @@ class Frame:
 
 
 def check_frames(frames: Frames) -> None:
-    """Raise if ``frames`` is nothing to read frames from, or names a file that is not there.
+    """Raise if frames cannot be read from ``frames``, or a file that it names does not exist.
 
     Raises
     ------
     TypeError
         If it is neither a file nor an iterable.
     FileNotFoundError
-        If a file of a list does not exist.
+        If a file does not exist.
     """
     if isinstance(frames, Atoms):
         raise TypeError("`frames` is one ase.Atoms but must be a list of them, or files")
@@ -79,9 +79,9 @@ def check_frames(frames: Frames) -> None:
 
 
 def split_name(path: str | Path, otherwise: str = ":") -> tuple[str, slice | str]:
-    """The name of a file and what ASE's ``@`` selects from it, or ``otherwise`` if nothing.
+    """The name of a file and the selection after ASE's ``@``, or ``otherwise`` without an ``@``.
 
-    A string is a selection of an ASE database.
+    A selection that is returned as a string is a query of an ASE database.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def split_name(path: str | Path, otherwise: str = ":") -> tuple[str, slice | str
     """
     name, separator, selection = str(path).rpartition("@")
     if os.path.exists(str(path)) or not separator or os.sep in selection:
-        name, selection = str(path), otherwise  # an @ belongs to the name
+        name, selection = str(path), otherwise  # the @, if any, belongs to the name
     try:
         index = string2index(selection)
     except ValueError:
@@ -99,7 +99,7 @@ def split_name(path: str | Path, otherwise: str = ":") -> tuple[str, slice | str
         index = slice(index, index + 1 or None)
     if isinstance(index, slice) and index.step == 0:
         raise ValueError(f"the step of {str(path)!r} is 0")
-    if _is_literal(name):  # a database would take it for a number
+    if _is_literal(name):  # ASE's database would read it as a number
         name = os.path.join(os.curdir, name)
     return name, index
 
@@ -115,27 +115,28 @@ def _is_literal(name: str) -> bool:
 def read_frames(
     frames: Frames, sources: Iterable[str] = (), type_map: Sequence[str] | None = None
 ) -> Iterator[Frame]:
-    """Frames in order, those of files as they are read.
+    """Frames in order; those of files are read one at a time.
 
     Parameters
     ----------
     frames
         A file, or a list or iterator of files and structures.
     sources
-        Names that files have already: a file has one, however it is spelled.
+        Names that are already in use for files: each file has one name, however its path is
+        written.
     type_map
         Chemical symbols of the types 1, 2, ... in files of LAMMPS.
 
     Yields
     ------
     Frame
-        A frame that cannot be read is given with its error, and so is a file. Frames of files come
-        once, also if several selections have them.
+        A frame or a file that cannot be read is given with its error. A frame of a file is given
+        once, even if several selections have it.
 
     Warns
     -----
     ReadingWarning
-        If ASE takes types of LAMMPS for atomic numbers.
+        If ASE reads LAMMPS' types as atomic numbers.
 
     Raises
     ------
@@ -167,14 +168,14 @@ def _of_file(
         whole = f"{source}@{printable(index)}"
         yield from (Frame(whole, *found) for found in read_rows(name, index))
         return
-    for found in read_file(name, from_the_front(name, index), type_map):
+    for found in read_file(name, counted_from_start(name, index), type_map):
         if type_map is None and found.atoms is not None and has_types_for_elements(found.atoms):
             warn(TYPES, ReadingWarning)
         yield Frame(source, *found)
 
 
 def _checked(frame: Frame) -> Frame:
-    """The frame, or why it is none: of whatever a file holds, only structures get further."""
+    """The frame; with an error instead of the structure if an atomic number is not valid."""
     if frame.atoms is None:
         return frame
     try:
@@ -185,7 +186,7 @@ def _checked(frame: Frame) -> Frame:
 
 
 def check_numbers(atoms: Atoms) -> None:
-    """Raise ValueError if an atom is of no element."""
+    """Raise ValueError if an atomic number is not that of an element."""
     numbers = np.asarray(atoms.numbers)
     wrong = np.flatnonzero((numbers < 0) | (numbers >= len(chemical_symbols)))
     if len(wrong):
@@ -196,7 +197,7 @@ def check_numbers(atoms: Atoms) -> None:
 
 
 def count_frames(frames: Frames) -> int | None:
-    """How many frames there are, where that is known without reading them.
+    """How many frames there are, if that is known without reading them.
 
     None for iterators and for files that are neither XYZ files, LAMMPS dumps, ASE
     trajectories nor ASE databases.

@@ -1,4 +1,4 @@
-"""Reference energies and forces of frames, in eV and Å, whatever they are called there."""
+"""Reference energies and forces of frames, in eV and eV/Å, under any name."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ LENGTHS = {"å": 1.0, "a": 1.0, "ang": 1.0, "angstrom": 1.0, "nm": units.nm, "bo
 
 
 FORCES = re.compile(r"forces?\b|forces?_|^f$|^grad", re.IGNORECASE)
-"""What names of arrays with forces, or their negatives, are like."""
+"""Pattern for names of arrays that have forces, or their negatives."""
 
 LOOKED_AT = 100
-"""A key that none of the first so many frames has is misspelled."""
+"""If none of this many first frames has a key, the key is taken to be misspelled."""
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A frame, and what is known of it.
+    """A frame with its reference values.
 
     Attributes
     ----------
     source, index
-        Where it is from.
+        Where the frame is from, as in :class:`Frame`.
     atoms
         The structure, without atoms if it could not be read.
     energy
@@ -50,7 +50,7 @@ class Task:
     forces
         In eV/Å of shape (n_atoms, 3), or None.
     error
-        What is wrong with it already, or None.
+        What is wrong with the frame, or None.
     """
 
     source: str
@@ -66,7 +66,7 @@ class MissingReference(ValueError):  # noqa: N818 (a property of the data)
 
 
 def unit_factors(text: str) -> tuple[float, float]:
-    """Factors that turn energies into eV and forces into eV/Å.
+    """Factors that convert energies to eV and forces to eV/Å.
 
     Parameters
     ----------
@@ -109,14 +109,13 @@ def tasks_of(
     factors
         Those of :func:`unit_factors`.
     strict
-        Whether some of the first frames have to have what the keys name: a key that none has is
-        misspelled. Other frames without it are given with an error, but not single atoms, which
-        have no forces.
+        Whether a key that none of the first :data:`LOOKED_AT` frames has is an error. Other frames
+        without it are given with an error, except single atoms without forces.
 
     Raises
     ------
-    ValueError
-        If none has.
+    MissingReference
+        If ``strict``, and no frame has a key.
     """
     keys = {"energy": energy_key, "forces": forces_key}
     wanted = {name for name, key in keys.items() if strict and key is not None}
@@ -142,7 +141,7 @@ def tasks_of(
 def _with_references(
     frame: Frame, keys: Mapping[str, str | None], factors: tuple[float, float]
 ) -> tuple[Task, set[str], dict[str, MissingReference]]:
-    """A frame, which references it has, and what is said of those that it lacks."""
+    """A frame, the names of references that it has, and an error for each that it lacks."""
     if frame.atoms is None:
         return Task(frame.source, frame.index, Atoms(), error=frame.error), set(), {}
     errors, lacking, there = [], {}, set(keys)
@@ -168,7 +167,7 @@ def _with_references(
 
 
 def _bare(atoms: Atoms, energy: float | None, forces: Floats | None) -> Atoms:
-    """Species, positions, cell and references: what is worth sending and storing."""
+    """Species, positions, cell and references, without everything else that a frame may have."""
     bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     known = {"energy": energy, "forces": forces}
     known = {name: value for name, value in known.items() if value is not None}
@@ -178,12 +177,12 @@ def _bare(atoms: Atoms, energy: float | None, forces: Floats | None) -> Atoms:
 
 
 def _reference(atoms: Atoms, name: str, key: str | None, listed: Mapping[str, Any]) -> Any:
-    """What the calculator has under ``name``, or the frame under ``key``; None if neither is named.
+    """The entry ``key`` of the frame, or without a key the calculator's ``name``, else None.
 
     Raises
     ------
     MissingReference
-        If there is a key, and nothing of that name.
+        If the frame has no entry of the name ``key``.
     """
     cached = cached_results(atoms)
     if key is None:
@@ -199,7 +198,7 @@ def _reference(atoms: Atoms, name: str, key: str | None, listed: Mapping[str, An
 
 
 def _looks_like(name: str, other: Any, value: Any) -> bool:
-    """Whether an entry of a frame may be the forces, or the energy, by its shape and its name."""
+    """Whether an entry of a frame may be the forces, or the energy, from its shape and name."""
     if name == "energy":
         return "energy" in str(other).lower() and np.ndim(value) == 0
     known = ("positions", "momenta", "velocities", "initial_magmoms")
@@ -207,7 +206,7 @@ def _looks_like(name: str, other: Any, value: Any) -> bool:
 
 
 def forces_like(atoms: Atoms) -> list[str]:
-    """Names of the arrays that are forces by name and shape, if ASE knows of none."""
+    """Names of arrays that look like forces by name and shape, if ASE has read no forces."""
     if "forces" in cached_results(atoms):
         return []
     return [
@@ -248,7 +247,7 @@ def _forces(atoms: Atoms, key: str | None, factor: float) -> Floats | None:
 
 
 def cached_results(atoms: Atoms) -> dict[str, Any]:
-    """Energy and forces that the calculator has already, without a call that could compute."""
+    """Energy and forces that the calculator has already; nothing is computed."""
     calculator = atoms.calc
     results = getattr(calculator, "results", None)
     check_state = getattr(calculator, "check_state", None)

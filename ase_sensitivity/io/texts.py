@@ -1,4 +1,4 @@
-"""Frames of text formats as they stand in their files, and what is wrong with a line of them."""
+"""The text of frames in text formats, and what is wrong with a line of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ INTEGER = re.compile(r"[+-]?\d+")
 
 
 class Text(NamedTuple):
-    """A frame as it stands in a file.
+    """The text of a frame in a file.
 
     Attributes
     ----------
@@ -24,7 +24,7 @@ class Text(NamedTuple):
     line
         The number of the first one, from 1.
     wrong
-        What is known to be wrong with it, or None.
+        What is known to be wrong with the frame, or None.
     """
 
     text: str
@@ -33,9 +33,10 @@ class Text(NamedTuple):
 
 
 def chosen_texts(texts: Iterator[Text], chosen: slice) -> Iterator[tuple[int, Text]]:
-    """Some frames with their numbers; a slice with a start and a step, neither from behind.
+    """The chosen frames with their numbers.
 
-    Frames in reverse order are in memory together.
+    The slice has a start, a step and no negative indices. Frames in reverse order are in memory at
+    the same time.
     """
     numbered = enumerate(texts)
     start, stop, step = chosen.start, chosen.stop, chosen.step
@@ -56,8 +57,8 @@ def fault_of_rows(rows: Sequence[str], line: int, columns: Sequence[tuple[str, s
     line
         Number of the first one.
     columns
-        Name and kind of each: S for text, I and L for integers, R for numbers. Of a column with the
-        name "species" chemical symbols are expected.
+        Name and kind of each column: S for text, I and L for integers, R for numbers. A column with
+        the name "species" must have chemical symbols.
     """
     for number, row in enumerate(rows, line):
         words = row.split()
@@ -76,12 +77,12 @@ def fault_of_rows(rows: Sequence[str], line: int, columns: Sequence[tuple[str, s
 
 
 def lines_missing(begin: int, missing: int) -> str:
-    """What is wrong with a frame that begins in a line and lacks so many lines at its end."""
+    """The error for a frame that begins in line ``begin`` and lacks lines at its end."""
     return f"the frame that begins in line {begin} ends {many(missing, 'line')} too early"
 
 
 def is_symbol(word: str) -> bool:
-    """Whether ASE takes a word of a file for a chemical symbol."""
+    """Whether ASE reads a word of a file as a chemical symbol."""
     return word.capitalize() in atomic_numbers
 
 

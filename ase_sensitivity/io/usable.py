@@ -1,4 +1,4 @@
-"""Frames of a file for those who want structures only, with a word on what cannot be read."""
+"""Only the frames that can be read, with a message about each of the others."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def usable_frames(
     type_map: Sequence[str] | None = None,
     tell: Callable[[str], object] | None = None,
 ) -> Iterator[tuple[int, Frame]]:
-    """The frames that can be read and their places among all, with a word on those that cannot.
+    """The frames that can be read, with their places among all frames.
 
     Parameters
     ----------
     frames, type_map
-        As of :func:`read_frames`.
+        As in :func:`read_frames`.
     tell
-        Called with a sentence about each frame that is left out. By default the log has these, and
-        a warning says so.
+        Called with a sentence about each frame that is left out. By default these sentences are
+        logged, and a warning refers to the log.
 
     Raises
     ------
@@ -43,23 +43,23 @@ def usable_frames(
         If some cannot.
     """
     check_frames(frames)
-    held: list[Frame] = []  # until there is a frame: if there is none, the error says all
+    unreadable: list[Frame] = []  # before the first frame: if none follows, an error is raised
     found = left_out = False
     for place, frame in enumerate(read_frames(frames, type_map=type_map)):
         found = found or frame.error is None
         if frame.error is not None:
-            held.append(frame)
-        if found and held:
-            for other in held:
+            unreadable.append(frame)
+        if found and unreadable:
+            for other in unreadable:
                 (tell or _log)(f"{other.source}@{other.index} is left out: {other.error}")
-            held.clear()
+            unreadable.clear()
             if tell is None and not left_out:
                 warn(LEFT_OUT, ReadingWarning)
                 left_out = True
         if frame.error is None:
             yield place, frame
-    if held:
-        error = str(held[0].error)
+    if unreadable:
+        error = str(unreadable[0].error)
         named = isinstance(frames, str | Path) and str(frames) not in error
         raise ValueError(f"{frames}: {error}" if named else error)
 
@@ -69,7 +69,7 @@ def _log(text: str) -> None:
 
 
 def selects(path: str) -> bool:
-    """Whether a name of a file says which of its frames are meant."""
+    """Whether the name of a file selects frames with an ``@``."""
     return split_name(path, "0") == split_name(path, "1")
 
 
@@ -79,7 +79,14 @@ def last_frame(
     type_map: Sequence[str] | None = None,
     tell: Callable[[str], object],
 ) -> Frame:
-    """The last frame of a file that can be read, with a word on the last one if it cannot.
+    """The last frame of a file that can be read.
+
+    Parameters
+    ----------
+    path, type_map
+        As in :func:`read_frames`.
+    tell
+        Called with a sentence if that is not the last frame of the file.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Frames of VASP's XDATCAR files one by one; ASE gives none if one of them is torn."""
+"""Frames of VASP's XDATCAR files one by one. ASE returns none if one of them is incomplete."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from ase_sensitivity.io.texts import Text, fault_of_rows, lines_missing
 
 BEGIN = "Direct configuration="
 HEADER = 7
-"""Lines of name, scale, cell, symbols and numbers of atoms, before all frames or each."""
+"""Number of lines with name, scale, cell, symbols and numbers of atoms. They stand before the first
+frame or before each frame."""
 
 
 def xdatcar_texts(file: IO[bytes]) -> Iterator[Text]:
-    """Frames as they stand in a file, each with its header."""
+    """The text of each frame of a file, with its header."""
     header: list[str] = []
     fresh: list[str] = []
     frame: list[str] = []
@@ -45,18 +46,18 @@ def xdatcar_texts(file: IO[bytes]) -> Iterator[Text]:
 
 
 def _n_atoms(header: Sequence[str]) -> int:
-    """The number of atoms that a header tells; 0 if it tells none."""
+    """The number of atoms in a header; 0 if the header has none."""
     words = header[HEADER - 1].split() if len(header) >= HEADER else []
     return sum(map(int, words)) if all(word.isdecimal() for word in words) else 0
 
 
 def parsed_xdatcar(found: Text, type_map: Sequence[str] | None = None) -> Atoms:
-    """The structure of one frame; it has no types.
+    """The structure of one frame. ``type_map`` is ignored, as the format has no types.
 
     Raises
     ------
     ValueError
-        If something is wrong with it.
+        If the frame is damaged.
     """
     rows = found.text.splitlines()[HEADER + 1 :]
     wrong = found.wrong or fault_of_rows(rows, found.line + 1, [("", "R")] * 3)

@@ -1,7 +1,7 @@
-"""Frames of XYZ files one by one, also behind one that is torn or corrupt.
+"""Frames of XYZ files one by one, also those after a damaged one.
 
-ASE looks for the beginnings of all frames before it reads the first one, and gives none if that
-fails somewhere.
+ASE looks for the beginnings of all frames before it reads the first one. If that fails for one
+frame, ASE returns none.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from ase_sensitivity.io.texts import Text, fault_of_rows, lines_missing
 from ase_sensitivity.plain_text import reason
 
 MOST_DIGITS = 18
-"""Of a number of atoms: a longer one would not be a number of anything."""
+"""The most digits that a number of atoms can have."""
 
 QM9 = re.compile(r"gdb\s+\d+\s")
-"""How comments of QM9's files begin: three lines with other properties follow the atoms."""
+"""How comments of QM9's files begin. Three lines with other properties follow the atoms there."""
 
 
 def xyz_texts(file: IO[bytes]) -> Iterator[Text]:
-    """Frames of an XYZ file as they stand there, and what is wrong with them.
+    """The text of each frame of an XYZ file, and what is wrong with it.
 
-    A frame begins at a line with nothing but its number of atoms. What is neither part of a frame
-    nor one of these is given as a text of its own.
+    A frame begins at a line that has only its number of atoms. Lines that belong to no frame are
+    given as a text of their own.
     """
     text: list[str] = []
     missing = begin = spare = 0
@@ -64,7 +64,7 @@ def _given(text: list[str], begin: int, missing: int) -> Iterator[Text]:
 
 
 def _short_end(text: list[str]) -> str | None:
-    """What is wrong with the end of a file if its last number is cut: the others are longer."""
+    """An error if the last line of a file is shorter than all others, which have equal lengths."""
     rows = text[2:]
     if len(rows) < 3 or rows[-1].endswith("\n"):
         return None
@@ -80,14 +80,14 @@ def parsed_xyz(found: Text, type_map: Sequence[str] | None = None) -> Atoms:
     Parameters
     ----------
     found
-        What :func:`xyz_texts` gives.
+        From :func:`xyz_texts`.
     type_map
-        Chemical symbols of the types 1, 2, ..., as LAMMPS writes them in the place of symbols.
+        Chemical symbols of the types 1, 2, ..., which LAMMPS writes in the place of symbols.
 
     Raises
     ------
     ValueError
-        If something is wrong with it, or it asks for more columns than it has.
+        If the frame is damaged, or names more columns than it has.
     """
     if found.wrong is not None:
         raise ValueError(found.wrong)
@@ -116,7 +116,7 @@ def parsed_xyz(found: Text, type_map: Sequence[str] | None = None) -> Atoms:
 
 
 def _with_symbols(lines: list[str], type_map: Sequence[str]) -> Iterable[str]:
-    """Lines of a frame with symbols where LAMMPS has types: in the first column."""
+    """Lines of a frame with symbols in the first column, where LAMMPS writes types."""
     yield from lines[:2]
     for line in lines[2:]:
         word = line.split(None, 1)[:1]
@@ -131,7 +131,7 @@ def _columns(properties: str, n_columns: int) -> list[tuple[str, str]]:
     Raises
     ------
     ValueError
-        If more columns are wanted than there are: ASE would make all of them before it looks.
+        If there are fewer columns than named. ASE would allocate all of them before it looks.
     """
     words = properties.split(":")
     total = 0

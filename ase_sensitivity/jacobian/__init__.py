@@ -1,1 +1,1 @@
-"""The contract of a Jacobian, and Jacobians that consist of blocks."""
+"""The interface of a Jacobian, and Jacobians that consist of blocks."""

@@ -1,35 +1,32 @@
-"""Compiled loops of the Gram matrix: add small products at scattered places of a large one."""
+"""Compiled loops for the Gram matrix: small products are added to blocks of a large matrix."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ase_sensitivity.compiled.njit import njit
 from ase_sensitivity.compiled.simd import fma, load, splat
 from ase_sensitivity.compiled.simd import total as lanes
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.intp]
+from ase_sensitivity.types import Floats, Ints
 
 OPTIONS = {"nogil": True, "error_model": "numpy"}
 INNER = OPTIONS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 TILE = 4
-"""Blocks that are held in the first cache, each with `PANEL` features at a time."""
+"""Number of blocks, each with `PANEL` features at a time, that stay in the first-level cache."""
 
 PANEL = 512
 
 LARGE = 3e7
-"""Multiplications for the product of one row above which a library does it as fast, or faster."""
+"""Number of multiplications for the product of one row above which BLAS is at least as fast."""
 
 
 @njit(**OPTIONS)
 def add_products(flat, length, bounds, rows, column, total):
     """Add J^T J of some rows to the lower triangle of ``total``, and return its trace.
 
-    Rows of some ten thousand numbers are too small for a library to be at its best; those of
-    millions are not (see :data:`LARGE`).
+    For rows of some ten thousand numbers, these loops are faster than BLAS. For rows of millions
+    they are not (see :data:`LARGE`).
 
     Parameters
     ----------
@@ -42,8 +39,8 @@ def add_products(flat, length, bounds, rows, column, total):
     rows
         The rows to add, of shape (any,).
     column
-        The column of each block, of shape (n_blocks,), negative to leave it out; no row may have
-        two blocks of one column.
+        The column of each block, of shape (n_blocks,); negative to leave the block out. No row may
+        have two blocks of one column.
     total
         Of shape (3 n_columns, 3 n_columns).
     """
@@ -73,7 +70,7 @@ def add_products(flat, length, bounds, rows, column, total):
 
 @njit(**INNER)
 def _add_product(flat, p, q, length, begin, end, total, row, column):
-    """Add the product of the blocks at p and q over some features; its trace if they are one."""
+    """Add the product of the blocks at p and q over some features; return its trace if p is q."""
     s00, s01, s02 = splat(0.0), splat(0.0), splat(0.0)
     s10, s11, s12 = splat(0.0), splat(0.0), splat(0.0)
     s20, s21, s22 = splat(0.0), splat(0.0), splat(0.0)
@@ -107,7 +104,7 @@ def _add_product(flat, p, q, length, begin, end, total, row, column):
 
 @njit(**OPTIONS)
 def stacked_products(flat, length, bounds, rows, grams):
-    """Put J^T J of each of some rows, every block a column, in the lower triangle of ``grams``."""
+    """Put J^T J of each of ``rows`` in the lower triangle of ``grams``; each block is a column."""
     for k in range(len(rows)):
         first = bounds[rows[k]]
         count = bounds[rows[k] + 1] - first
@@ -119,7 +116,7 @@ def stacked_products(flat, length, bounds, rows, grams):
 
 @njit(**OPTIONS)
 def add_at(total: Floats, columns: Ints, product: Floats) -> None:
-    """Add ``product`` (3 m, 3 m) to what belongs to m points in ``total``, below its diagonal."""
+    """Add ``product`` (3 m, 3 m) to the entries of m points in the lower triangle of ``total``."""
     for i in range(len(columns)):
         for a in range(3):
             row, source = total[3 * columns[i] + a], product[3 * i + a]
@@ -143,7 +140,7 @@ def mirror(total):
 
 @njit(**OPTIONS)
 def rows_with_repeated(bounds, column, n_columns):
-    """Whether a row has several blocks of one column, of shape (n_rows,)."""
+    """Whether each row has several blocks of one column, of shape (n_rows,)."""
     repeated = np.zeros(len(bounds) - 1, dtype=np.bool_)
     seen = np.full(n_columns, -1)
     for row in range(len(repeated)):
@@ -156,7 +153,7 @@ def rows_with_repeated(bounds, column, n_columns):
 
 @njit(**OPTIONS)
 def sum_blocks(blocks: Floats, where: Ints, summed: Floats) -> None:
-    """Add block i, flat, to row ``where[i]`` of ``summed`` (m, any)."""
+    """Add block i (flat) to row ``where[i]`` of ``summed`` (m, any)."""
     for i in range(len(blocks)):
         row, block = summed[where[i]], blocks[i]
         for k in range(len(block)):

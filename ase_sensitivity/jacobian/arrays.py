@@ -1,4 +1,4 @@
-"""Arrays of any kind, from anybody's descriptor, as the one kind that compiled loops read."""
+"""Arrays of any kind from descriptors, converted to the kind that compiled loops read."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ def as_floats(name: str, values: ArrayLike) -> tuple[Floats, float]:
     Parameters
     ----------
     name
-        What to call it in errors.
+        The name of the array for errors.
     values
-        Real numbers of any data type, order, stride and byte order. An array that is as it should
-        be is not copied.
+        Real numbers of any data type, order, stride and byte order. An array that needs no
+        conversion is not copied.
 
     Returns
     -------
     array
         The same numbers.
     precision
-        Their relative precision where they had fewer digits than a double, such as 1.2e-7 for
+        Their relative precision if the data type has fewer digits than a double, such as 1.2e-7 for
         single precision; otherwise 0.
 
     Raises
     ------
     ValueError
-        If they are no real numbers, or not in the memory of the host.
+        If they are not real numbers, or not in the memory of the host.
     """
     array = _as_array(name, values, "fiu", "real numbers")
     coarse = array.dtype.kind == "f" and array.dtype.itemsize < 8
@@ -59,8 +59,8 @@ def as_indices(name: str, values: ArrayLike, lowest: int, end: int) -> Ints:
     Raises
     ------
     ValueError
-        If they are no integers, or one is out of range: a compiled loop would read what is not
-        there.
+        If they are not integers, or one is out of range: a compiled loop would read outside of an
+        array.
     """
     array = _as_array(name, values, "iu", "integers")
     if array.size and not lowest <= int(array.min()) <= int(array.max()) < end:

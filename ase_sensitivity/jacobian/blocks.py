@@ -29,8 +29,8 @@ from ase_sensitivity.validation import as_number
 class FeatureJacobian(BlockJacobian):
     """Derivatives of atom-centered features, a dense block for each row and neighbor image.
 
-    Arrays may have any data type, order, stride and byte order; they are kept as contiguous arrays
-    of doubles and of integers, and ``precision`` follows.
+    Arrays may have any data type, order, stride and byte order. They are stored as contiguous
+    arrays of doubles and of integers, and ``precision`` is adapted to the data type.
 
     Parameters
     ----------
@@ -53,29 +53,31 @@ class FeatureJacobian(BlockJacobian):
     n_atoms
         Number of atoms of the structure.
     cutoff
-        Radius in Å within which an atom is heard directly; infinite if unknown. Fragments are
-        atoms that no path of such neighbors connects.
+        Radius in Å within which a center sees an atom directly, without message passing; infinite
+        if unknown. Atoms that no path of such neighbors connects are in different fragments.
     center_atoms
-        All atoms that are centers, where ``centers`` does not tell (rows of the whole structure).
+        All atoms that are centers. Needed only for rows of the whole structure, where ``centers``
+        does not list them.
     precision
-        Relative accuracy of the blocks; 1e-15 for analytic derivatives, and no less than what the
-        data type of the arrays allows: 1.2e-7 for single precision.
+        Relative accuracy of the blocks: 1e-15 for analytic derivatives. It is raised to what the
+        data type of the arrays allows, 1.2e-7 for single precision.
     pairs
-        All pairs of atoms within the cutoff, if they are known: nobody has to list them again.
+        All pairs of atoms within the cutoff, if they are known; otherwise they are listed again
+        when needed.
     per_image
         Whether the periodic images of an atom have blocks of their own. If False they are summed in
-        one, and environment scope and derivatives by strain are refused. Without periodic images,
-        or where no row depends on two images of one atom, it is True.
+        one block, and environment scope and derivatives by strain are refused. It is True as well
+        if no row depends on two images of one atom.
     reach
-        Radius in Å beyond which nothing matters to a row: no less than the cutoff, which it is by
-        default. A descriptor that passes messages on has the cutoff of one hop, and the reach of
-        all. Symmetries of environments are those of all atoms within it.
+        Radius in Å beyond which no atom affects a row. It is at least the cutoff, which is the
+        default. With message passing the cutoff is that of one hop, and the reach that of all hops.
+        Symmetries of environments are those of all atoms within the reach.
 
     Raises
     ------
     ValueError
-        If an array has another shape, is no array of real numbers or integers in the memory of the
-        host, or names a row or an atom that does not exist.
+        If an array has another shape, is not an array of real numbers or integers in the memory of
+        the host, or refers to a row or an atom that does not exist.
     """
 
     features: Floats
@@ -139,12 +141,12 @@ class FeatureJacobian(BlockJacobian):
 
     @property
     def ranges(self) -> tuple[Range, ...]:
-        """How far which centers see."""
+        """The centers and how far they see."""
         whole = bool((self.centers < 0).any())
         return (Range(self.cutoff, self.center_atoms, self.pairs, whole, self.reach),)
 
     def of_rows(self, start: int, stop: int) -> FeatureJacobian:
-        """The part that belongs to a range of rows."""
+        """The Jacobian of a range of rows."""
         first, last = np.searchsorted(self.row, (start, stop))
         blocks = slice(first, last)
         return replace(
@@ -159,7 +161,7 @@ class FeatureJacobian(BlockJacobian):
 
     @property
     def has_displacements(self) -> bool:
-        """Whether every block tells where in space the image is that it belongs to."""
+        """Whether every block has the displacement of its image from the center."""
         return self.per_image and not bool((self.centers < 0).any())
 
     @property
@@ -169,7 +171,7 @@ class FeatureJacobian(BlockJacobian):
 
     @property
     def keys(self) -> Ints:
-        """Atom and image of each block as integers: images are a lattice vector from each other."""
+        """Atom and image of each block as integers: displacements in units of 0.001 Å."""
         return np.column_stack([self.atom, np.rint(self.displacement / 1e-3)]).astype(np.intp)
 
     def check_finite(self) -> None:
@@ -184,13 +186,13 @@ class FeatureJacobian(BlockJacobian):
     def row_blocks(
         self, column: Ints, rows: Ints | None = None
     ) -> Iterator[tuple[Ints, Floats, float | None]]:
-        """Per row of features: its columns (atoms) and the dense transposed Jacobian over them.
+        """For each row of features, its columns (atoms) and its transposed Jacobian, dense.
 
         Parameters
         ----------
         column
-            The column of each block, of shape (n_blocks,); -1 leaves the block out. Blocks of a row
-            with the same column (images of one atom) are summed.
+            The column of each block, of shape (n_blocks,); -1 leaves the block out. Blocks of one
+            row with the same column (images of one atom) are summed.
         rows
             The rows wanted, of shape (any,); by default all.
 
@@ -201,7 +203,7 @@ class FeatureJacobian(BlockJacobian):
         block
             Derivatives of shape (3 m, n_features).
         square
-            Sum of the squares of all derivatives before images were summed; None if none were.
+            Sum of the squares of all derivatives before images are summed; None if none are.
         """
         bounds = self.bounds
         repeated = rows_with_repeated(bounds, column, column.max(initial=-1) + 1)
@@ -230,7 +232,7 @@ class FeatureJacobian(BlockJacobian):
         return np.searchsorted(self.row, np.arange(len(self.features) + 1))
 
     def _matrices(self) -> Iterator[tuple[int, slice, Floats]]:
-        """Each row of features, its blocks, and those as a matrix (3 n_blocks, n_features)."""
+        """Each row of features, the slice of its blocks, and these as (3 n_blocks, n_features)."""
         for row, (start, stop) in enumerate(pairwise(self.bounds.tolist())):
             matrix = self.blocks[start:stop].reshape(3 * (stop - start), -1)
             yield row, slice(start, stop), matrix
@@ -244,7 +246,7 @@ class FeatureJacobian(BlockJacobian):
         return found
 
     def forces(self, weights: Floats) -> Floats:
-        """What each block adds to J^T w, (m, n_blocks, 3), for w of (m, n_rows, n_features)."""
+        """Contribution of each block to J^T w, (m, n_blocks, 3), for w (m, n_rows, n_features)."""
         m = len(weights)
         found = np.empty((m, len(self.row), 3))
         for row, own, matrix in self._matrices():
@@ -259,7 +261,7 @@ class FeatureJacobian(BlockJacobian):
         column
             As in :meth:`row_blocks`.
         total
-            Of shape (3 n_columns, 3 n_columns). Only its lower triangle means anything afterwards.
+            Of shape (3 n_columns, 3 n_columns). Only its lower triangle is valid afterwards.
         """
         bounds, length = self.bounds, self.features.shape[1]
         apart = rows_with_repeated(bounds, column, len(total) // 3)
@@ -278,7 +280,7 @@ class FeatureJacobian(BlockJacobian):
     def r_factors(self, column: Ints) -> Iterator[tuple[Ints, Floats]]:
         """Columns and R factor of every row's QR decomposition, of shape (rank bound, 3 m).
 
-        Together they have the same J^T J, without ever squaring a singular value.
+        All R factors together have the same J^T J as J, but no singular value has been squared.
         """
         for columns, block, _ in self.row_blocks(column):
             r = scipy.linalg.qr(block.T, mode="r", check_finite=False)[0]

@@ -1,4 +1,4 @@
-"""What the stages need of a Jacobian: three products and a few facts."""
+"""The interface of a Jacobian: three products and a few properties."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Jacobian(Protocol):
-    """What the stages need of a Jacobian J: three products and a few facts.
+    """The interface of a Jacobian J: three products and a few properties.
 
-    Features stand in one vector: those of one row after the other, part by part. A class that has
-    the products without ever forming a block, by automatic differentiation, is looked at in
+    All features form one vector: row after row, part by part. A class may compute the products
+    without ever forming a block, for example by automatic differentiation. It can be analyzed in
     structure and atom scope; environments, gradients and walks need a :class:`BlockJacobian`.
     """
 
     @property
     def features(self) -> Floats:
-        """The features, of any shape: their norm tells how large rounding can be."""
+        """The features, of any shape. Their norm gives the size of rounding errors."""
         ...
 
     @property
@@ -37,21 +37,21 @@ class Jacobian(Protocol):
 
     @property
     def precision(self) -> float:
-        """Relative accuracy of the products, which every tolerance follows."""
+        """Relative accuracy of the products; every tolerance depends on it."""
         ...
 
     @property
     def per_image(self) -> bool:
-        """Whether periodic images of an atom are kept apart."""
+        """Whether periodic images of an atom have blocks of their own."""
         ...
 
     @property
     def ranges(self) -> tuple[Range, ...]:
-        """Which centers there are, whom they hear directly and how far they see."""
+        """The centers and how far they see, directly and by messages."""
         ...
 
     def gram(self, atoms: Ints | None = None) -> Floats:
-        """J^T J over the coordinates of n atoms, by default all: of shape (3 n, 3 n)."""
+        """J^T J over the coordinates of n atoms, by default all, of shape (3 n, 3 n)."""
         ...
 
     def apply(self, displacements: Floats) -> Floats:
@@ -66,11 +66,11 @@ class Jacobian(Protocol):
 if TYPE_CHECKING:
     _Contract = Jacobian
 else:
-    _Contract = object  # its properties would leave no room for the fields of some subclasses
+    _Contract = object  # the properties of a protocol would conflict with fields of subclasses
 
 
 class BlockJacobian(_Contract):
-    """A Jacobian that consists of blocks, part by part, and has its products from them."""
+    """A Jacobian that consists of parts with blocks, and computes its products from them."""
 
     if TYPE_CHECKING:
 
@@ -79,7 +79,7 @@ class BlockJacobian(_Contract):
             """The Jacobian as a sequence of Jacobians of uniform feature length."""
 
     def gram(self, atoms: Ints | None = None) -> Floats:
-        """J^T J over the coordinates of n atoms, by default all: of shape (3 n, 3 n)."""
+        """J^T J over the coordinates of n atoms, by default all, of shape (3 n, 3 n)."""
         column_of, n = np.arange(self.n_atoms), self.n_atoms
         if atoms is not None:
             chosen = as_indices("atoms", atoms, 0, self.n_atoms)
@@ -116,7 +116,7 @@ class BlockJacobian(_Contract):
         Raises
         ------
         ValueError
-            If there is another number of weights than of features.
+            If the numbers of weights and of features differ.
         """
         given = as_floats("weights", weights)[0]
         if given.ndim != 2:
@@ -137,7 +137,7 @@ class BlockJacobian(_Contract):
 
 
 def in_blocks(jacobian: Jacobian, what: str) -> BlockJacobian:
-    """The Jacobian; ValueError if it has products only, which do not suffice for ``what``."""
+    """The Jacobian; ValueError if it has products only, and ``what`` needs blocks."""
     if isinstance(jacobian, BlockJacobian):
         return jacobian
     raise ValueError(

@@ -1,4 +1,4 @@
-"""Jacobians of several descriptors of one structure, seen together."""
+"""Jacobians of several descriptors of one structure, combined to one."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ase_sensitivity.types import Floats
 
 @dataclass(frozen=True, eq=False)
 class StackedJacobian(BlockJacobian):
-    """Jacobians of several descriptors of one structure, seen together as one map.
+    """Jacobians of several descriptors of one structure, combined to that of one map.
 
-    Their feature vectors differ in length and their rows need not have the same centers, so they
-    stay apart in ``parts``. Every method of the spectrum stage loops over ``parts``.
+    Their feature vectors differ in length, and their rows need not have the same centers. So they
+    are not merged but kept as ``parts``, and all computations loop over these.
     """
 
     parts: tuple[FeatureJacobian, ...]
@@ -39,12 +39,12 @@ class StackedJacobian(BlockJacobian):
 
     @property
     def per_image(self) -> bool:
-        """Whether all parts keep periodic images apart."""
+        """Whether periodic images of an atom have blocks of their own in all parts."""
         return all(part.per_image for part in self.parts)
 
     @property
     def ranges(self) -> tuple[Range, ...]:
-        """How far which centers see, of each part."""
+        """The centers of each part and how far they see."""
         return tuple(entry for part in self.parts for entry in part.ranges)
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""How features answer to a strain of the structure, from the blocks of their Jacobian."""
+"""Derivatives of features by a strain of the structure, from the blocks of their Jacobian."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ def strain_derivative(jacobian: FeatureJacobian) -> Floats:
     Parameters
     ----------
     jacobian
-        Of a descriptor whose rows have a center; see :class:`FeatureJacobian`.
+        Every row must have a center; see :class:`FeatureJacobian`.
 
     Returns
     -------
     derivative
-        d features / d strain[a, b] of shape (n_rows, 3, 3, n_features), in the features' unit,
-        where positions and cell vectors r become r + strain @ r. Symmetric in a and b because
-        features do not change with rotations.
+        d features / d strain[a, b] of shape (n_rows, 3, 3, n_features), in the features' unit. The
+        strain maps positions and cell vectors r to r + strain @ r. The derivative is symmetric in a
+        and b because features are invariant under rotations.
 
     Raises
     ------
     ValueError
-        If rows belong to the whole structure, or periodic images are summed: blocks have no
-        displacements then.
+        If rows belong to the whole structure, or periodic images are summed: then blocks have no
+        displacements.
     """
     if not jacobian.has_displacements:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""A Jacobian that is computed some rows at a time."""
+"""A Jacobian that is computed a few rows at a time."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ase_sensitivity.types import Floats, Ints
 
 
 class StreamedJacobian(BlockJacobian):
-    """A Jacobian that never is in memory as a whole: some rows at a time, computed when asked for.
+    """A Jacobian that is never in memory as a whole: it is computed a few rows at a time.
 
     Parameters
     ----------
     compute
         ``compute(start, stop)`` gives the Jacobian of a range of rows.
     bounds
-        Ascending row numbers: the ends of the ranges, the first one 0.
+        Ascending row numbers that separate the ranges, from 0 to the number of rows.
     n_atoms, cutoff, center_atoms, precision, pairs, per_image, reach
         As in :class:`FeatureJacobian`.
     """
@@ -54,23 +54,23 @@ class StreamedJacobian(BlockJacobian):
 
     @property
     def features(self) -> Floats:
-        """All features, computed anew each time."""
+        """All features; computed again at each access."""
         return np.concatenate([part.features for part in self.parts])
 
     @property
     def parts(self) -> Iterator[FeatureJacobian]:
-        """The Jacobian, one range of rows after the other; computed anew each time.
+        """The Jacobian, one range of rows after the other; computed again at each access.
 
         Raises
         ------
         ValueError
-            If one is less accurate than the whole is said to be.
+            If a part is less accurate than ``precision``.
         """
         for start, stop in pairwise(self._bounds):
             part = self._compute(start, stop)
             if part.precision > self.precision:
                 raise ValueError(
                     f"`precision` is {self.precision:g} but rows {start} to {stop - 1} are good to "
-                    f"{part.precision:.2g} only; say so to StreamedJacobian"
+                    f"{part.precision:.2g} only; give that to StreamedJacobian"
                 )
             yield part

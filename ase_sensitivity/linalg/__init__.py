@@ -1,1 +1,1 @@
-"""Eigenvectors: a few of a large operator, and one choice where several are right."""
+"""Eigenvectors: a few of a large operator, and a fixed choice where they are not unique."""

@@ -1,4 +1,4 @@
-"""One choice of modes where singular values leave a choice, the same on every machine."""
+"""A choice of modes for degenerate singular values that is the same on every machine."""
 
 from __future__ import annotations
 
@@ -7,47 +7,48 @@ import scipy
 
 from ase_sensitivity.types import Floats, Ints
 
-MEETING = 1e-7
-"""Singular values that differ by less than this fraction are one multiple value: decompositions
-of the Gram matrix are right to about that (`GRAM_LIMIT`)."""
+DEGENERATE = 1e-7
+"""Singular values that differ by less than this fraction are degenerate: decompositions of the Gram
+matrix have about this accuracy (`GRAM_LIMIT`)."""
 
 TIE = 1e-4
-"""Of coordinates whose weights differ by less than this fraction, the first counts. Equivalent
-atoms have equal weights up to rounding."""
+"""If the weights of two coordinates differ by less than this fraction, the first one is taken.
+Equivalent atoms have equal weights up to rounding."""
 
 
 def multiplets(values: Floats, zero: float) -> Ints:
-    """Number the groups of equal singular values, of shape (k,).
+    """Number the groups of degenerate singular values, of shape (k,).
 
     Parameters
     ----------
     values
         Singular values, ascending, of shape (k,).
     zero
-        Values up to this are zero, and belong together.
+        Values up to this are zero, and form one group.
     """
     upper = values[1:]
     groups = np.zeros(len(values), dtype=np.intp)
-    np.cumsum((upper - values[:-1] > MEETING * upper) & (upper > zero), out=groups[1:])
+    np.cumsum((upper - values[:-1] > DEGENERATE * upper) & (upper > zero), out=groups[1:])
     return groups
 
 
 def canonical(modes: Floats, groups: Ints) -> Floats:
     """The same modes, with a fixed choice of basis in each group and of each sign.
 
-    Rounding decides which orthonormal combinations of the modes of a multiple singular value a
-    decomposition returns. Here the first is the projection of the coordinate that has the most
-    weight in their space, the next one that of the coordinate that has the most weight in the rest.
+    Rounding decides which orthonormal combinations of the modes of a degenerate singular value a
+    decomposition returns. Here the first mode is the projection of the coordinate with the largest
+    weight in their space. The next one is that of the coordinate with the largest weight in the
+    rest of the space, and so on.
 
     Parameters
     ----------
     modes
-        Orthonormal modes of shape (n, k), those of a group next to each other.
+        Orthonormal modes of shape (n, k); those of a group are next to each other.
     groups
         The group of each mode, from 0 on and ascending, of shape (k,).
     """
     n = len(modes)
-    # Ties are decided by the order of the coordinates, as rounding would decide them else.
+    # The order of the coordinates decides between equal weights; otherwise rounding would.
     weights = 1.0 - TIE * np.arange(n) / max(n, 1)
     found = modes.copy()
     sizes = np.bincount(groups)

@@ -1,4 +1,4 @@
-"""A few extreme eigenpairs of a symmetric operator that is applied to many vectors at once."""
+"""A few extreme eigenpairs of a symmetric operator, which is applied to blocks of vectors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import scipy
 from ase_sensitivity.types import Floats
 
 POWERS = 4
-"""Applications between two restarts: the basis has one more block than that."""
+"""Number of applications between two restarts; the basis has one block more than this."""
 
 MOST_RESTARTS = 60
 
@@ -29,18 +29,18 @@ def largest_eigenpairs(
     Parameters
     ----------
     apply
-        The operator on an array of shape (n, any). A block costs little more than one vector where
-        memory is the limit, as for a factorised matrix.
+        The operator on an array of shape (n, any). If memory bandwidth is the limit, as for a
+        factorised matrix, a block costs little more than one vector.
     n
         Size of the operator.
     k
-        How many.
+        The number of eigenvalues.
     start
         Approximate eigenvectors of shape (n, any).
     tolerance
         Largest residual relative to its eigenvalue. The error of the eigenvalue is its square.
     limit
-        Give up as soon as an eigenvalue is known to be larger.
+        Raise an error as soon as an eigenvalue is known to be larger.
 
     Returns
     -------
@@ -52,7 +52,7 @@ def largest_eigenpairs(
     scipy.linalg.LinAlgError
         If the iteration does not converge, or an eigenvalue is above the limit.
     """
-    width = k + 2  # a cluster at the end is not torn
+    width = k + 2  # the block is wider, so that a cluster of eigenvalues at its end is complete
     rng = np.random.default_rng(0)
     block = rng.normal(size=(n, width)) / np.sqrt(n)
     if start is not None and len(start) == n:
@@ -78,7 +78,7 @@ def _krylov(apply: Callable[[Floats], Floats], block: Floats) -> tuple[Floats, F
     image = apply(basis)
     for _ in range(POWERS):
         following = image[:, -block.shape[1] :]
-        for _ in range(2):  # twice is enough
+        for _ in range(2):  # orthogonal to working precision after two passes
             following = following - basis @ (basis.T @ following)
         following = scipy.linalg.qr(following, mode="economic", check_finite=False)[0]
         basis = np.concatenate([basis, following], axis=1)

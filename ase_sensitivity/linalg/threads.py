@@ -1,4 +1,4 @@
-"""Small matrices on one thread: threads of BLAS would wait for each other most of the time."""
+"""One BLAS thread for small matrices: several threads would mostly wait for each other."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import scipy.linalg  # noqa: F401  (has a BLAS of its own, to be limited as well
 from threadpoolctl import ThreadpoolController
 
 SMALL = 300
-"""Number of rows up to which threads do not pay. Eigenvectors of matrices of 57 rows, one after the
-other, take 2 ms each with one thread, 5 to 50 ms with two on a machine that is busy."""
+"""Number of rows up to which several threads do not pay. Eigenvectors of a matrix of 57 rows take
+2 ms with one thread, and 5 to 50 ms with two on a busy machine."""
 
 
 def threads_for(n_rows: int) -> AbstractContextManager[Any]:
-    """A context in which BLAS has as many threads as matrices of so many rows can use.
+    """A context in which BLAS uses one thread if matrices have few rows.
 
-    It holds for the whole process, and what was there before comes back at its end.
+    The limit applies to the whole process. The previous number is restored at the end.
     """
     return nullcontext() if n_rows > SMALL else _pools().limit(limits=1, user_api="blas")
 

@@ -29,7 +29,7 @@ from ase_sensitivity.md.log import line
 from ase_sensitivity.md.output import Output
 from ase_sensitivity.md.threshold import CALIBRATION, QUANTILE
 from ase_sensitivity.md.trigger import Trigger
-from ase_sensitivity.sensitivity import Sensitivity, not_among, said_of_pairs
+from ase_sensitivity.sensitivity import Sensitivity, pair_terms_text, unseen_text
 from ase_sensitivity.singular.budget import BUDGET, EXCEEDED, Budget
 from ase_sensitivity.singular.diagnosis import NOT_LOOKED_AT, Diagnosis
 from ase_sensitivity.singular.monitor import WITHIN, Monitor
@@ -349,11 +349,11 @@ class SensitivityObserver:
     def _remark(self, step: int, found: Sensitivity) -> None:
         """Say in the log what the numbers cannot: pair terms, and elements that are not known."""
         if found.masking and found.masking != self._masking:
-            self._out.write_line(f"# {said_of_pairs(found.masking)}\n")
+            self._out.write_line(f"# {pair_terms_text(found.masking)}\n")
         self._masking = found.masking or self._masking
         unseen = found.unseen
         if unseen and unseen != self._unseen:
-            self._out.write_line(f"# step {step}: {not_among(unseen)}\n")
+            self._out.write_line(f"# step {step}: {unseen_text(unseen)}\n")
             self._out.warn(
                 "elements are not among the species of the descriptor: "
                 "see the log, or `sensitivity` of the observer",

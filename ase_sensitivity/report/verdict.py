@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ase_sensitivity.causes.cause import CAUSES, NULL_CAUSES, SPURIOUS
 from ase_sensitivity.dataset.summary import LARGE_LOSS, Summary
-from ase_sensitivity.sensitivity import NEARLY, not_among, said_of_pairs
+from ase_sensitivity.sensitivity import NEARLY, pair_terms_text, unseen_text
 
 SOFT = {
     "structure": "; in a large periodic cell long waves do so, too.",
@@ -87,7 +87,7 @@ def _of_causes(found: Summary, scope: str) -> list[str]:
         if (count := found.causes[cause])
     ]
     sentences += [
-        f"{not_among(symbols.split(', '))} in {_frames(count, done)}."
+        f"{unseen_text(symbols.split(', '))} in {_frames(count, done)}."
         for symbols, count in found.unseen.items()
     ]
     if unexplained:
@@ -150,7 +150,7 @@ def _slopes(found: Summary) -> list[str]:
 
 def _alone(found: Summary) -> list[str]:
     """What pair terms hide, and what each of several descriptors alone does not see."""
-    sentences = [said_of_pairs(found.masking)] if found.masking else []
+    sentences = [pair_terms_text(found.masking)] if found.masking else []
     for name, own in found.alone.items():
         causes = [
             f"{cause} in {_frames(count, own.n_analyzed)}"

@@ -16,7 +16,7 @@ from ase import Atoms
 
 from ase_sensitivity.causes.attribution import attribute
 from ase_sensitivity.causes.cause import CAUSES, EXPECTED, SPURIOUS
-from ase_sensitivity.descriptors.base import Enlarges, restricted
+from ase_sensitivity.descriptors.base import HasEnlarged, restricted
 from ase_sensitivity.geometry.neighbors import shortest_distance
 from ase_sensitivity.singular.classification import (
     BLIND_NEARBY,
@@ -173,7 +173,7 @@ class Arrivals:
     def _larger(self) -> System | None:
         """The system with a larger basis, if the descriptor has one."""
         descriptor = self.system.descriptor
-        larger = descriptor.enlarged() if isinstance(descriptor, Enlarges) else None
+        larger = descriptor.enlarged() if isinstance(descriptor, HasEnlarged) else None
         if larger is None:
             return None
         return replace(self.system, descriptor=restricted(larger, self.here.atoms), weights=None)

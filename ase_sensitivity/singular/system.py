@@ -11,7 +11,7 @@ from ase import Atoms
 
 from ase_sensitivity.analysis import analyze, check_arguments
 from ase_sensitivity.descriptors.base import Descriptor, restricted, squared_jvp_gradient
-from ase_sensitivity.descriptors.components import components, weighed, weights
+from ase_sensitivity.descriptors.components import components, weighted, weights
 from ase_sensitivity.descriptors.given import Given, as_descriptor, species_in
 from ase_sensitivity.geometry.fragments import Fragment
 from ase_sensitivity.geometry.structure import check_atoms, check_points
@@ -71,7 +71,7 @@ class System:
         """The rows that belong to the system, at other positions of its points."""
         self.calls["jacobian"] += 1
         whole = in_blocks(self.descriptor.jacobian(atoms), "a gradient or a walk")
-        parts: Sequence[FeatureJacobian] = weighed(tuple(whole.parts), self.weights)
+        parts: Sequence[FeatureJacobian] = weighted(tuple(whole.parts), self.weights)
         if self.scope == "environment":
             parts = [rows_of_center(part, 0) for part in parts]
         return StackedJacobian(tuple(parts))

@@ -1,1 +1,1 @@
-"""From a Jacobian to its singular values."""
+"""The singular values of a Jacobian."""

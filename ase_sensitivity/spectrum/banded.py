@@ -1,4 +1,4 @@
-"""The Gram matrix of a long structure, a wire or a tube: a band, and never stored as a square."""
+"""The Gram matrix of a long structure, such as a wire or a tube, stored as a band."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from numpy.lib.stride_tricks import as_strided
 from ase_sensitivity.geometry.neighbors import NeighborPairs
 from ase_sensitivity.geometry.structure import coordinates_of
 from ase_sensitivity.jacobian.contract import BlockJacobian
-from ase_sensitivity.spectrum.scopes import Sums, View
+from ase_sensitivity.spectrum.scopes import ScaleSums, View
 from ase_sensitivity.types import Floats, Ints
 
-WORTHWHILE = 8
-"""How many times the bandwidth the matrix has to be large for the band to pay (measured: sparse
-factorisations with general fill lose to dense ones in three dimensions up to 2000 atoms)."""
+MIN_BANDWIDTHS = 8
+"""The band is used if the size of the matrix is at least this many times the bandwidth. (Measured:
+in three dimensions up to 2000 atoms, sparse factorisations with general fill are slower than dense
+ones.)"""
 
 SHIFT = 1e-8
 """Added to the diagonal, relative to its largest entry: G itself is singular."""
@@ -32,11 +33,11 @@ class BandedGram:
     band
         Entry (i, j) of the lower triangle at [i - j, j], of shape (width + 1, n).
     order
-        The coordinate at each place, of shape (n,).
+        The coordinate at each place of the new order, of shape (n,).
     trivial
-        Orthonormal trivial modes at their places, of shape (n, n_trivial).
+        Orthonormal trivial modes in the new order, of shape (n, n_trivial).
     scale, rounding
-        What singular values are compared with; see :class:`Sums`.
+        See :class:`ScaleSums`.
     """
 
     band: Floats
@@ -47,20 +48,20 @@ class BandedGram:
 
     @classmethod
     def of(cls, view: View) -> BandedGram | None:
-        """Accumulate G of a view in a band; None if that would be no narrow one."""
-        if view.links is None or not isinstance(view.jacobian, BlockJacobian):
+        """Accumulate G of a view in a band; None if the band would not be narrow."""
+        if view.pairs_within_reach is None or not isinstance(view.jacobian, BlockJacobian):
             return None
         n = view.n_columns
-        place, reach = _places(view.links(), view.atoms)
+        place, reach = _places(view.pairs_within_reach(), view.atoms)
         width = 3 * reach + 2
-        if width * WORTHWHILE > 3 * n:
+        if width * MIN_BANDWIDTHS > 3 * n:
             return None
-        # The kernel sees a square whose columns overlap such that only the band has memory; parts
-        # on the diagonal spill into two entries between the columns.
+        # The kernel gets a square array with columns that overlap in memory, so that only the band
+        # is stored. Blocks on the diagonal also write two entries between the columns.
         lines = np.zeros((3 * n, width + 3))
         step = lines.itemsize
         square = as_strided(lines, (3 * n, 3 * n), (step, (width + 2) * step))
-        sums = Sums()
+        sums = ScaleSums()
         for part in view.jacobian.parts:
             column = view.column(part)
             column = np.where(column < 0, -1, place[column])
@@ -69,7 +70,7 @@ class BandedGram:
             np.minimum.at(first, part.row[kept], column[kept])
             np.maximum.at(last, part.row[kept], column[kept])
             if (last - first).max(initial=0) > reach:
-                return None  # a descriptor that sees farther than it says
+                return None  # the descriptor sees farther than its reach
             sums.add(part, column, part.add_gram(column, square))
         order = np.empty(3 * n, dtype=np.intp)
         order[coordinates_of(place)] = np.arange(3 * n)
@@ -86,9 +87,9 @@ class BandedGram:
         return np.array(columns).T.reshape(x.shape)
 
     def inverse(self) -> Callable[[Floats], Floats]:
-        """P (G + shift)^-1 P on arrays of shape (n, any), P the projector off the trivial modes.
+        """P (G + shift)^-1 P on arrays of shape (n, any).
 
-        On the complement of the trivial modes its eigenvectors are those of G.
+        P projects on the complement of the trivial modes. There the eigenvectors are those of G.
 
         Raises
         ------
@@ -112,7 +113,7 @@ class BandedGram:
 
 
 def _places(pairs: NeighborPairs, atoms: Ints) -> tuple[Ints, int]:
-    """Where to put each of some atoms, (n,), and how far apart a center has what it sees."""
+    """The place of each atom, (n,), and the largest difference of places that one center sees."""
     n_atoms = 1 + max(int(array.max(initial=0)) for array in (pairs.first, pairs.second, atoms))
     ones = np.ones(len(pairs.first))
     graph = scipy.sparse.csr_array((ones, (pairs.first, pairs.second)), shape=(n_atoms, n_atoms))

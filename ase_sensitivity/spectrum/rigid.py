@@ -1,4 +1,4 @@
-"""Trivial modes: the rigid motions that no descriptor can see, one set for each fragment."""
+"""Trivial modes: the rigid motions of each fragment, which no descriptor can see."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ase_sensitivity.geometry.rotations import rotation_generators
 from ase_sensitivity.types import Floats, Ints
 
 DEPENDENT = 1e-6
-"""Generators whose independent part is smaller than this, relative to the largest, are dropped:
-the rotation of a linear molecule about its axis."""
+"""Generators with an independent part smaller than this, relative to the largest, are dropped. An
+example is the rotation of a linear molecule about its axis."""
 
 
 def trivial_modes(
@@ -28,10 +28,11 @@ def trivial_modes(
     n_atoms
         Number of atoms.
     fixed
-        Atoms that may not move: only rigid motions that leave them in place are trivial then. Their
-        rows are zero.
+        Atoms that cannot move. Then only rigid motions that leave them in place are trivial. The
+        rows of these atoms are zero.
     jointly
-        Fragments may move apart but turn only all alike, as rows of the whole structure see it.
+        Whether all fragments must rotate together; each may still be translated. This holds for
+        rows of the whole structure (:class:`~ase_sensitivity.Range`).
     """
     if jointly and len(pieces) > 1:
         return _orthonormal(_joint_generators(pieces, n_atoms), np.arange(n_atoms), n_atoms, fixed)
@@ -47,10 +48,10 @@ def trivial_modes(
 def _orthonormal(generators: Floats, atoms: Ints, n_atoms: int, fixed: Ints | None) -> Floats:
     """Modes of shape (3 n_atoms, any) spanned by generators (3 m, any) of some atoms (m,)."""
     if fixed is not None:
-        held = np.repeat(np.isin(atoms, fixed), 3)
-        if held.any():
-            generators = generators @ scipy.linalg.null_space(generators[held], rcond=DEPENDENT)
-            generators[held] = 0.0
+        rows = np.repeat(np.isin(atoms, fixed), 3)
+        if rows.any():
+            generators = generators @ scipy.linalg.null_space(generators[rows], rcond=DEPENDENT)
+            generators[rows] = 0.0
     u, s, _ = np.linalg.svd(generators, full_matrices=False)
     independent = u[:, s > DEPENDENT * np.sqrt(len(atoms))]
     wide = np.zeros((n_atoms, 3, independent.shape[1]))
@@ -61,15 +62,15 @@ def _orthonormal(generators: Floats, atoms: Ints, n_atoms: int, fixed: Ints | No
 def _joint_generators(pieces: Sequence[Fragment], n_atoms: int) -> Floats:
     """Translations of every fragment, and rotations of all by the same angle, as columns."""
     motions = []
-    turns = np.zeros((3, n_atoms, 3))
+    rotations = np.zeros((3, n_atoms, 3))
     for piece in pieces:
         for e in np.eye(3):
             shift = np.zeros((n_atoms, 3))
             shift[piece.atoms] = e
             motions.append(shift)
         relative = piece.positions - piece.positions.mean(axis=0)
-        turns[:, piece.atoms] = rotation_generators(relative)
-    # Every fragment has to allow the rotation: a wire that about its axis, a crystal none.
+        rotations[:, piece.atoms] = rotation_generators(relative)
+    # Every fragment must allow the rotation. A wire allows that about its axis, a crystal none.
     forbidden = np.zeros((3, 3))
     for piece in pieces:
         if len(piece.axes) == 1:
@@ -79,6 +80,6 @@ def _joint_generators(pieces: Sequence[Fragment], n_atoms: int) -> Floats:
             forbidden += np.eye(3)
     weights, axes = np.linalg.eigh(forbidden)
     for axis in axes.T[weights < DEPENDENT]:
-        turn = np.einsum("k,kij->ij", axis, turns)
-        motions.append(turn / (np.linalg.norm(turn) / np.sqrt(n_atoms) or 1.0))
+        rotation = np.einsum("k,kij->ij", axis, rotations)
+        motions.append(rotation / (np.linalg.norm(rotation) / np.sqrt(n_atoms) or 1.0))
     return np.array(motions).reshape(len(motions), -1).T

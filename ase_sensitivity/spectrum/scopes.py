@@ -1,4 +1,4 @@
-"""Which blocks and which columns of the Jacobian a scope looks at (docs/theory, scopes)."""
+"""The blocks and the columns of the Jacobian that belong to a scope (docs/theory, scopes)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 from ase import Atoms
 
-from ase_sensitivity.geometry.fragments import Fragment, fragments, links
+from ase_sensitivity.geometry.fragments import Fragment, fragments, pairs_within_reach
 from ase_sensitivity.geometry.neighbors import NeighborPairs
 from ase_sensitivity.geometry.structure import coordinates_of
 from ase_sensitivity.jacobian.accumulate import mirror, sum_blocks
@@ -21,8 +21,8 @@ from ase_sensitivity.spectrum.rigid import trivial_modes
 from ase_sensitivity.types import Floats, Ints
 
 CANCELLED = 0.1
-"""The largest singular value is a measure of what is small if it is above this fraction of what is
-typical without cancellation. In ordinary cells it is: derivatives by images cancel in part only."""
+"""The largest singular value is a scale for small ones if it is above this fraction of a typical
+value without cancellation. In ordinary cells it is, as derivatives by images cancel only partly."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,7 @@ class Gram:
     matrix
         Of shape (3 n_columns, 3 n_columns).
     scale, rounding
-        See :class:`Sums`.
+        See :class:`ScaleSums`.
     """
 
     matrix: Floats
@@ -43,18 +43,18 @@ class Gram:
 
 
 @dataclass
-class Sums:
-    """What singular values are compared with, from the blocks that a Jacobian is the sum of.
+class ScaleSums:
+    """Sums of squares over the blocks of a Jacobian; they give the scale of singular values.
 
-    The largest singular value does not tell what is small where blocks cancel: those of the images
-    of an atom that is a center of inversion, or the derivatives of a norm that is always one.
+    The largest singular value is no scale if blocks cancel. Examples are the images of an atom that
+    is a center of inversion, and the derivatives of a norm that is always one.
     """
 
     squares: float = 0.0
     features: float = 0.0
 
     def add(self, part: FeatureJacobian, column: Ints, squares: float) -> None:
-        """Add a part with columns as in :attr:`View.column`, and the squares of its blocks."""
+        """Add a part, with columns as in :attr:`View.column`, and the squares of its blocks."""
         if not math.isfinite(squares):
             raise ValueError("the descriptor gave derivatives that are not finite")
         self.squares += squares
@@ -62,28 +62,28 @@ class Sums:
         self.features += float(n_blocks @ (part.features**2).sum(axis=1))
 
     def scale(self, n_columns: int) -> float:
-        """The least scale: a tenth of the root mean square that values had if nothing cancelled."""
+        """The smallest scale: a tenth of the root mean square value without cancellation."""
         return CANCELLED * math.sqrt(self.squares / max(3 * n_columns, 1))
 
     def rounding(self, n_columns: int, precision: float) -> float:
-        """About how large a singular value can be that is zero in exact arithmetic.
+        """The size of a computed singular value that is zero in exact arithmetic.
 
-        Features f are normalised, and otherwise rounded, with an error relative to their norm:
-        their derivatives have one of that fraction of |f| per Å, the length over which they vary.
+        Features f have rounding errors relative to their norm. So their derivatives have errors of
+        that fraction of |f| per Å, as features vary over about 1 Å.
         """
         return 10 * precision * math.sqrt((self.squares + self.features) / max(n_columns, 1))
 
 
 @dataclass(frozen=True, eq=False)
 class Factor:
-    """A map of modes; what those of a view give, one below the other, is J times them but rotated.
+    """A linear map of modes. The results of all maps of a view, stacked, are J times a rotation.
 
     Attributes
     ----------
     n_rows
-        How many numbers it gives for a mode.
+        The number of results for one mode.
     times
-        Takes modes (3 n_columns, m) to results (n_rows, m).
+        Maps modes (3 n_columns, m) to results (n_rows, m).
     """
 
     n_rows: int
@@ -97,15 +97,15 @@ def _times(columns: Ints, factor: Floats, modes: Floats) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """A part of a Jacobian whose singular values are wanted.
+    """The part of a Jacobian that is decomposed: its rows and its columns.
 
     Attributes
     ----------
     jacobian
         The Jacobian.
     column
-        ``column(part)`` gives the column (a point in space that moves) of each block of a part of
-        the Jacobian; -1 leaves a block out.
+        ``column(part)`` gives the column of each block of a part of the Jacobian; -1 leaves a block
+        out. A column is a point that moves.
     atoms
         The atom of each column, of shape (n_columns,).
     displacements
@@ -113,12 +113,13 @@ class View:
     trivial
         Orthonormal trivial modes of shape (3 n_columns, n_trivial).
     center
-        The center (environment scope) or the atom (atom scope).
-    links
-        Gives the atoms that centers see, in structure scope if that is not everything.
+        The center (environment scope) or the atom (atom scope); None in structure scope.
+    pairs_within_reach
+        Lists centers with the atoms within their reach; None outside of structure scope, and if
+        rows belong to the whole structure.
     whole
         Orthonormal rigid motions of the structure as a whole, of shape (3 n_columns, any), if it
-        falls into fragments: they are among the trivial modes.
+        consists of several fragments. The trivial modes span them too.
     """
 
     jacobian: Jacobian
@@ -127,12 +128,12 @@ class View:
     displacements: Floats | None
     trivial: Floats
     center: int | None
-    links: Callable[[], NeighborPairs] | None = None
+    pairs_within_reach: Callable[[], NeighborPairs] | None = None
     whole: Floats | None = None
 
     @property
     def parts(self) -> Iterable[FeatureJacobian]:
-        """Those of the Jacobian; ValueError if it has products only."""
+        """The parts of the Jacobian; ValueError if it has products only."""
         return in_blocks(self.jacobian, "a derivative").parts
 
     @property
@@ -146,9 +147,9 @@ class View:
         return 0 if self.whole is None else self.trivial.shape[1] - self.whole.shape[1]
 
     def gram(self) -> Gram:
-        """J^T J, and what its singular values are compared with."""
+        """J^T J with the scale of its singular values."""
         n = self.n_columns
-        sums = Sums()
+        sums = ScaleSums()
         if not isinstance(self.jacobian, BlockJacobian):
             total = np.array(self.jacobian.gram(self.atoms), dtype=float)  # is changed in place
             sums.squares = float(total.trace())
@@ -166,7 +167,7 @@ class View:
     def factors(self) -> list[Factor]:
         """J as a sequence of maps.
 
-        Of blocks, an R factor for every row: it costs less than the row where that has more
+        For blocks, every row is replaced by its R factor. That is smaller if the row has more
         features than coordinates, and the refinement of small values takes many products.
         """
         if not isinstance(self.jacobian, BlockJacobian):
@@ -185,7 +186,7 @@ class View:
         return np.asarray(self.jacobian.apply(moved), dtype=float).T
 
     def dense(self) -> Floats:
-        """J itself, of shape (all features, 3 n_columns). For small cases and tests."""
+        """J as a matrix, of shape (all features, 3 n_columns). For small cases and tests."""
         if not isinstance(self.jacobian, BlockJacobian):
             return self._applied(np.eye(3 * self.n_columns))
         parts = self.jacobian.parts
@@ -194,15 +195,15 @@ class View:
 
 def structure_view(jacobian: Jacobian, atoms: Atoms, fixed: Ints | None = None) -> View:
     """All rows against the coordinates of all atoms that are not ``fixed``."""
-    held = np.empty(0, dtype=np.intp) if fixed is None else fixed
+    fixed = np.empty(0, dtype=np.intp) if fixed is None else fixed
     jointly = any(known.whole for known in jacobian.ranges)
     pieces = fragments(atoms, jacobian.ranges)
-    trivial = trivial_modes(pieces, len(atoms), held, jointly=jointly)
+    trivial = trivial_modes(pieces, len(atoms), fixed, jointly=jointly)
     whole = None
     if len(pieces) > 1:
         everything = Fragment(np.arange(len(atoms)), atoms.positions, atoms.cell.array[atoms.pbc])
-        whole = trivial_modes([everything], len(atoms), held)
-    free = np.setdiff1d(np.arange(len(atoms)), held)
+        whole = trivial_modes([everything], len(atoms), fixed)
+    free = np.setdiff1d(np.arange(len(atoms)), fixed)
     column_of = np.full(len(atoms), -1, dtype=np.intp)
     column_of[free] = np.arange(len(free))
 
@@ -216,7 +217,9 @@ def structure_view(jacobian: Jacobian, atoms: Atoms, fixed: Ints | None = None) 
         displacements=None,
         trivial=of_free(trivial),
         center=None,
-        links=None if jointly else lambda: links(atoms, jacobian.ranges),
+        pairs_within_reach=(
+            None if jointly else lambda: pairs_within_reach(atoms, jacobian.ranges)
+        ),
         whole=None if whole is None else of_free(whole),
     )
 
@@ -234,9 +237,9 @@ def atom_view(jacobian: Jacobian, atom: int) -> View:
 
 
 def atom_ratios(jacobian: Jacobian) -> Floats:
-    """sigma_min / sigma_max of every atom in atom scope, from 3 x 3 matrices; good to 1e-4.
+    """sigma_min / sigma_max of every atom in atom scope, from 3 x 3 matrices; accurate to 1e-4.
 
-    The cost is linear in the number of atoms, and so is the memory.
+    Cost and memory are linear in the number of atoms.
     """
     squares, scales = np.zeros((jacobian.n_atoms, 3, 3)), np.zeros(jacobian.n_atoms)
     if not isinstance(jacobian, BlockJacobian):
@@ -258,7 +261,7 @@ def atom_ratios(jacobian: Jacobian) -> Floats:
 
 
 def _least_ratios(squares: Floats, scales: Floats) -> Floats:
-    """Roots of ratios of eigenvalues of matrices (n, 3, 3), the largest no less than a scale."""
+    """Square roots of the ratios smallest / max(largest, scale) of eigenvalues of (n, 3, 3)."""
     if not (np.isfinite(scales).all() and np.isfinite(squares).all()):
         raise ValueError("the descriptor gave derivatives that are not finite")
     values = np.linalg.eigvalsh(squares).clip(0.0)
@@ -269,7 +272,7 @@ def _least_ratios(squares: Floats, scales: Floats) -> Floats:
 def environment_views(
     jacobian: Jacobian, atoms: Atoms, center: int | Ints | None
 ) -> Iterator[View]:
-    """The rows of each center against it and every neighbor image as an independent point.
+    """For each center, its rows against itself and every neighbor image as independent points.
 
     Parameters
     ----------
@@ -283,7 +286,7 @@ def environment_views(
     Raises
     ------
     ValueError
-        If the rows cannot be told apart by center and image.
+        If blocks of periodic images are summed, or rows belong to the whole structure.
     """
     blocks = check_images(jacobian, atoms)
     if isinstance(jacobian, StackedJacobian):
@@ -300,7 +303,7 @@ def environment_views(
 
 
 def check_images(jacobian: Jacobian, atoms: Atoms) -> BlockJacobian:
-    """The Jacobian; ValueError if images of an atom that a center sees are not kept apart."""
+    """The Jacobian; ValueError if it sums the images of an atom that a center sees."""
     blocks = in_blocks(jacobian, "environment scope")
     endless = not all(math.isfinite(known.reach) for known in jacobian.ranges)
     if not jacobian.per_image or (endless and atoms.pbc.any()):
@@ -313,7 +316,7 @@ def check_images(jacobian: Jacobian, atoms: Atoms) -> BlockJacobian:
 
 
 def rows_of_center(part: FeatureJacobian, center: int) -> FeatureJacobian:
-    """The rows of a center, which need not be next to each other."""
+    """The rows of a center. They need not be adjacent."""
     rows = np.flatnonzero(part.centers == center)
     if len(rows) and rows[-1] - rows[0] == len(rows) - 1:
         return part.of_rows(int(rows[0]), int(rows[-1]) + 1)

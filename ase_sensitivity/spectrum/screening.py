@@ -1,4 +1,4 @@
-"""Which environments may be the softest: all of them at once, by stacks of small Gram matrices."""
+"""The environments that may be the softest, found for all at once by stacks of Gram matrices."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from ase_sensitivity.spectrum.rigid import DEPENDENT
 from ase_sensitivity.types import Floats, Ints
 
 STACK = 2**24
-"""Bytes of Gram matrices at a time."""
+"""Bytes of Gram matrices that are decomposed at a time."""
 
 
 def softest_environments(jacobian: BlockJacobian) -> Ints | None:
     """Centers whose sigma_min / sigma_max may be the smallest of all in environment scope.
 
-    One Gram matrix gives the square of the ratio up to rounding. Whoever is within that of the
-    smallest has to be looked at with care; mostly it is one.
+    One Gram matrix gives the square of the ratio up to rounding. Environments within that of the
+    smallest ratio have to be analyzed accurately; usually this is one.
 
     Parameters
     ----------
     jacobian
-        Each center has one row.
+        A Jacobian with one row for each center.
 
     Returns
     -------
     centers
-        Ascending, of shape (any,); None if rows of several parts or rows belong together, or if
-        none of the environments has more than rigid motions.
+        Ascending, of shape (any,). None if a center has several rows, or if no environment has more
+        than rigid motions.
     """
     centers, low, high = [], [], []
     for part in jacobian.parts:
@@ -48,10 +48,10 @@ def softest_environments(jacobian: BlockJacobian) -> Ints | None:
 
 
 def bounds_of(part: FeatureJacobian) -> tuple[Floats, Floats] | None:
-    """What the square of the ratio lies between for each row, of shape (n_rows,) each.
+    """Lower and upper bounds of the square of each row's ratio, of shape (n_rows,) each.
 
-    Infinite where there are only rigid motions; None if rows or blocks belong together, or are not
-    finite.
+    Infinite for rows with only rigid motions. None if rows belong to the whole structure, several
+    blocks of a row to one image, or blocks are not finite.
     """
     n_rows, n_features = part.features.shape
     key = np.column_stack([part.row, part.keys])
@@ -73,7 +73,7 @@ def bounds_of(part: FeatureJacobian) -> tuple[Floats, Floats] | None:
             if not np.isfinite(gram).all():
                 return None
             largest = gram.diagonal(axis1=1, axis2=2).max(axis=1)
-            # Below zero, where nothing else is.
+            # Trivial modes are shifted below zero, where there is no other eigenvalue.
             gram -= largest[:, None, None] * (trivial @ trivial.transpose(0, 2, 1))
             values = np.linalg.eigvalsh(gram)  # reads the lower triangle
             moves = n_trivial < 3 * n
@@ -88,9 +88,9 @@ def bounds_of(part: FeatureJacobian) -> tuple[Floats, Floats] | None:
 
 
 def _trivial(points: Floats) -> tuple[Floats, Ints]:
-    """Orthonormal rigid motions of points (b, n, 3), of shape (b, 3 n, 6), and how many they are.
+    """Orthonormal rigid motions of points (b, n, 3), of shape (b, 3 n, 6), and their numbers (b,).
 
-    Those beyond that number are zero.
+    The columns beyond that number are zero.
     """
     relative = points - points.mean(axis=1, keepdims=True)
     size = np.sqrt((relative**2).sum(axis=(1, 2)) / points.shape[1])

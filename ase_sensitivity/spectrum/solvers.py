@@ -17,29 +17,30 @@ from ase_sensitivity.spectrum.scopes import Factor, Gram, View
 from ase_sensitivity.types import Floats
 
 GRAM_LIMIT = 1e-4
-"""Of the singular values of one Gram matrix, those below this fraction of its largest have lost
-digits: their relative error is about 1e-15 / ratio^2, 1e-7 here."""
+"""Singular values from one Gram matrix have lost digits if they are below this fraction of the
+largest: their relative error is about 1e-15 / ratio^2, 1e-7 here."""
 
 NULL_TOLERANCE = 1e-10
 """Singular values below this fraction of the largest are zero."""
 
 MARGIN = 10
-"""Singular values below this many times the precision of the Jacobian, relative to the largest, are
-not told from zero. Errors of single entries add up to less in the values."""
+"""Singular values below this many times the precision of the Jacobian, relative to the largest,
+cannot be distinguished from zero. Errors of single entries add up to less in the values."""
 
 CLEANED = 1e-9
-"""Modes are cleaned of those whose values are above this fraction of the largest. What they hold of
-others, about 1e-8, changes no value by more than rounding does, and could not be measured."""
+"""Modes are orthogonalized against found modes with values above this fraction of the largest.
+Their overlap with other modes, about 1e-8, changes values by no more than rounding does, and cannot
+be determined."""
 
 FEW = 60
-"""Number of coordinates above which a few values cost less than all."""
+"""Number of coordinates above which computing a few values costs less than computing all."""
 
 MANY = 750
-"""Number of coordinates above which Krylov subspaces cost less than a tridiagonal form, with the
-previous modes to start from; without them it is 1000."""
+"""Number of coordinates above which Krylov subspaces cost less than a tridiagonal form, if they
+start from previous modes; otherwise it is 1000."""
 
 LONG = 1500
-"""Number of coordinates above which the matrix is stored as a band if it has a narrow one."""
+"""Number of coordinates above which the matrix is stored as a band if that is narrow."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,21 +52,22 @@ class Spectrum:
     singular_values
         The smallest non-trivial ones, ascending, of shape (k,).
     modes
-        Right singular vectors of the same order, of shape (3 n_columns, k).
+        Right singular vectors in the same order, of shape (3 n_columns, k).
     sigma_max
         The largest singular value; 0 if there is none.
     scale
-        What the others are compared with: `sigma_max`, or where blocks cancel, such as those of the
-        images of an atom that is a center of inversion, a tenth of what is typical without that.
+        What singular values are compared with: usually `sigma_max`. If blocks cancel, such as those
+        of the images of an atom that is a center of inversion, a tenth of a typical value without
+        cancellation.
     n_trivial
         Number of trivial modes set aside.
     n_null
-        Number of all singular values that are zero.
+        Number of all non-trivial singular values that are zero.
     method
-        ``"gram"``, ``"krylov"`` or ``"refined"``: which route gave them.
+        ``"gram"``, ``"krylov"`` or ``"refined"``: how the values were computed.
     resolution
-        Fraction of the scale below which the precision of the Jacobian does not tell a value from
-        zero.
+        Fraction of the scale below which the precision of the Jacobian does not distinguish a value
+        from zero.
     """
 
     singular_values: Floats
@@ -79,12 +81,12 @@ class Spectrum:
 
     @property
     def ratio(self) -> float:
-        """Smallest singular value over the scale: nan without any, 0 if all are zero."""
+        """Smallest singular value over the scale: nan without values, 0 if all are zero."""
         return ratio_of(self.singular_values, self.scale)
 
 
 def ratio_of(singular_values: Floats, scale: float, number: int = 0) -> float:
-    """A singular value relative to what it is compared with: nan without any, 0 if all are zero."""
+    """A singular value relative to the scale: nan without values, 0 if the scale is zero."""
     if len(singular_values) == 0:
         return float("nan")
     return float(singular_values[number]) / scale if scale > 0 else 0.0
@@ -102,14 +104,14 @@ def spectrum(
     Parameters
     ----------
     view
-        What to decompose.
+        The part of a Jacobian to decompose.
     k
-        How many; None for all.
+        The number of values; None for all.
     start
         Modes of a similar view, of shape (3 n_columns, any), to start from.
     null_tolerance
-        Singular values below this fraction of the largest are zero, or below ten times the
-        precision of the Jacobian.
+        Singular values below this fraction of the largest are zero. It is raised to at least ten
+        times the precision of the Jacobian.
     """
     precision = view.jacobian.precision
     null_tolerance = max(null_tolerance, MARGIN * precision)
@@ -145,7 +147,7 @@ def spectrum(
 
 
 def _whole_multiplets(by: Callable[[int], Spectrum | None], wanted: int) -> Spectrum | None:
-    """Ask for a few values more where the last one wanted is multiple."""
+    """Compute a few values more than wanted, so that the last multiplet is complete."""
     found = None
     for k in (wanted + 1, 2 * wanted + 8):
         found = by(k)
@@ -160,10 +162,10 @@ def _whole_multiplets(by: Callable[[int], Spectrum | None], wanted: int) -> Spec
 def _chosen(
     found: Spectrum, wanted: int, zero: float, precision: float, rounding: float
 ) -> Spectrum:
-    """The values wanted, with modes that do not depend on rounding."""
+    """The values wanted, with a choice of modes that does not depend on rounding."""
     relative = rounding / found.scale if found.scale > 0 else 0.0
     groups = multiplets(found.singular_values, zero)
-    # Where the last one wanted is multiple, its partners have a say in what its mode is.
+    # If the last value wanted is degenerate, its mode depends on the rest of the multiplet.
     used = int(np.searchsorted(groups, groups[wanted - 1], side="right")) if wanted else 0
     return replace(
         found,
@@ -174,7 +176,7 @@ def _chosen(
 
 
 def _deflate(gram: Floats, t: Floats) -> None:
-    """Put P G P with P = 1 - t t^T, t the trivial modes, in the place of G."""
+    """Replace G by P G P with P = 1 - t t^T and t the trivial modes."""
     half = gram @ t
     half -= 0.5 * t @ (t.T @ half)
     gram -= half @ t.T
@@ -182,7 +184,7 @@ def _deflate(gram: Floats, t: Floats) -> None:
 
 
 def _by_eigh(gram: Gram, t: Floats) -> Spectrum:
-    """All singular values; the trivial modes are moved below zero, where nothing else is."""
+    """All singular values; trivial modes are shifted below zero, where there is no other value."""
     n_trivial, matrix = t.shape[1], gram.matrix
     matrix -= max(matrix.diagonal().max(initial=0.0), 1e-300) * (t @ t.T)
     values, vectors = scipy.linalg.eigh(matrix, overwrite_a=True, check_finite=False)
@@ -193,7 +195,7 @@ def _by_eigh(gram: Gram, t: Floats) -> Spectrum:
 
 
 def _by_few(gram: Gram, t: Floats, k: int, start: Floats | None) -> Spectrum | None:
-    """The k smallest and the largest; None if G has a null space beyond rigid motions."""
+    """The k smallest values and the largest; None if G has a null space beyond rigid motions."""
     matrix = gram.matrix
     try:
         if len(matrix) > MANY:
@@ -211,7 +213,7 @@ def _by_few(gram: Gram, t: Floats, k: int, start: Floats | None) -> Spectrum | N
 def _by_band(
     gram: BandedGram, view: View, k: int, start: Floats | None, null_tolerance: float
 ) -> Spectrum | None:
-    """The same from a Gram matrix that is stored as a band; None if it loses digits."""
+    """The same from a Gram matrix stored as a band; None if values would lose digits."""
     order, n = gram.order, len(gram.order)
     known = None if start is None or len(start) != n else start[order]
     try:
@@ -231,8 +233,8 @@ def _by_band(
 
 
 def _largest(gram: Any) -> float:
-    """The largest eigenvalue of a matrix or operator, good to 1e-6."""
-    # One vector at a time: products of G with a few are no faster than that many with one.
+    """The largest eigenvalue of a matrix or operator, accurate to 1e-6."""
+    # One vector at a time, as products of G with blocks of a few vectors are no faster.
     first = np.random.default_rng(0).normal(size=gram.shape[0])
     return float(
         scipy.sparse.linalg.eigsh(
@@ -250,7 +252,7 @@ def _of_vectors(
     n_trivial: int,
     method: str,
 ) -> Spectrum:
-    """Singular values by Rayleigh quotients of vectors and G times them: free of any shift."""
+    """Singular values from Rayleigh quotients of vectors and G times them, without any shift."""
     squares = np.einsum("ij,ij->j", vectors, image).clip(0.0)
     order = np.argsort(squares)
     largest = math.sqrt(top)
@@ -259,37 +261,37 @@ def _of_vectors(
 
 
 def _trusted(found: Spectrum, rounding: float, null_tolerance: float) -> bool:
-    """Whether one Gram matrix has resolved the values, beyond what it loses and what cancels.
+    """Whether one Gram matrix is accurate enough for all values.
 
-    Zeros are counted where all values are resolved.
+    If it is not, values are refined, and then zeros are counted.
     """
-    # Blocks may cancel altogether: every atom of a perfect fcc crystal is a center of inversion.
+    # All blocks may cancel: every atom of a perfect fcc crystal is a center of inversion.
     resolved = found.sigma_max * GRAM_LIMIT > rounding
     return resolved and found.ratio > max(GRAM_LIMIT, null_tolerance)
 
 
 def _lift(gram: Floats) -> float:
-    """Where to put the trivial modes: the k smallest are below 4/3 of the mean of all."""
+    """An eigenvalue for the trivial modes above the k smallest, which are below 4/3 of the mean."""
     return 2.0 * float(gram.diagonal().max())
 
 
 def _both_ends(gram: Floats, t: Floats, k: int) -> tuple[Floats, float]:
-    """Eigenvectors of the k smallest eigenvalues and the largest one, from one tridiagonal form."""
+    """The k lowest eigenvectors and the largest eigenvalue, from one tridiagonal form."""
     lapack = scipy.linalg.lapack
     n, lift = len(gram), _lift(gram)
     matrix = gram + lift * (t @ t.T)
-    reflectors, diagonal, beside, scales, _ = lapack.dsytrd(
+    reflectors, diagonal, off_diagonal, scales, _ = lapack.dsytrd(
         matrix.T, lower=1, lwork=32 * n, overwrite_a=1
     )
     _, vectors = scipy.linalg.eigh_tridiagonal(
-        diagonal, beside, select="i", select_range=(0, k - 1), check_finite=False
+        diagonal, off_diagonal, select="i", select_range=(0, k - 1), check_finite=False
     )
     vectors[1:] = lapack.dormqr("L", "N", reflectors[1:, :-1], scales, vectors[1:], 64 * n)[0]
     high = (n - 1 - t.shape[1], n - 1)
     last = scipy.linalg.eigvalsh_tridiagonal(
-        diagonal, beside, select="i", select_range=high, check_finite=False
+        diagonal, off_diagonal, select="i", select_range=high, check_finite=False
     )
-    # Either something is above the trivial modes, or the first of these is the one below them.
+    # The largest eigenvalue is either above the trivial modes, or next below them.
     return vectors, float(last[-1] if last[-1] > (1 + 1e-12) * lift else last[0])
 
 
@@ -298,7 +300,7 @@ def _by_inverse(gram: Floats, t: Floats, k: int, start: Floats | None) -> Floats
     lapack = scipy.linalg.lapack
     n = len(gram)
     matrix = gram + _lift(gram) * (t @ t.T)
-    shift = 1e-14 * float(matrix.diagonal().max())  # keeps Cholesky from zero
+    shift = 1e-14 * float(matrix.diagonal().max())  # for Cholesky, the matrix must not be singular
     matrix[np.diag_indices(n)] += shift
     factor, failed = lapack.dpotrf(matrix.T, lower=True, overwrite_a=True, clean=False)
     if failed:
@@ -312,9 +314,9 @@ def _by_inverse(gram: Floats, t: Floats, k: int, start: Floats | None) -> Floats
 
 
 def _worth_inverting(top: float, shift: float) -> float:
-    """Eigenvalues of (G + shift)^-1 above this belong to values that G has not resolved.
+    """Eigenvalues of (G + shift)^-1 above this belong to singular values that G does not resolve.
 
-    `top` is a diagonal entry of G: the largest eigenvalue is no smaller.
+    `top` is a diagonal entry of G, and so a lower bound of its largest eigenvalue.
     """
     return 1.0 / (GRAM_LIMIT**2 * top + shift)
 
@@ -336,9 +338,9 @@ def _refined(view: View, first: Spectrum, null_tolerance: float, rounding: float
 
 
 def by_svd(image: Floats, basis: Floats) -> tuple[Floats, Floats]:
-    """All singular values, ascending, and vectors (n, m) of J in a basis (n, m), from J times it.
+    """All singular values, ascending, and vectors (n, m) of J in a basis (n, m).
 
-    Every row too few is a null direction.
+    ``image`` is J times the basis. If it has fewer rows than columns, the missing values are zero.
     """
     if len(image) > image.shape[1]:
         image = scipy.linalg.qr(image, mode="r", check_finite=False)[0][: image.shape[1]]
@@ -350,11 +352,12 @@ def by_svd(image: Floats, basis: Floats) -> tuple[Floats, Floats]:
 def _level_by_level(
     factors: Sequence[Factor], first: Spectrum, rounding: float
 ) -> tuple[Floats, Floats]:
-    """Values, ascending, and vectors, by Gram matrices of ever smaller parts.
+    """Values, ascending, and vectors, from Gram matrices of smaller and smaller subspaces.
 
-    One Gram matrix resolves values within a factor of `GRAM_LIMIT` of its largest. What lies below
-    spans a subspace; J restricted to it has a Gram matrix of its own, and so on. Before each level
-    the subspace is cleaned of the singular vectors found so far: V -= V_b S_b^-2 (J V_b)^T J V.
+    One Gram matrix resolves values within a factor of `GRAM_LIMIT` of its largest. The other
+    vectors span a subspace, and J restricted to it has its own Gram matrix, and so on. Before each
+    level, the part of found singular vectors is removed from the subspace:
+    V -= V_b S_b^-2 (J V_b)^T J V.
     """
     vectors, values = first.modes, first.singular_values
     found_values: list[Floats] = []
@@ -378,7 +381,7 @@ def _level_by_level(
     values, vectors = np.concatenate(found_values), np.concatenate(found_vectors, axis=1)
     order = np.argsort(values, kind="stable")
     values = values[order]
-    # What a vector has of one with a smaller value hardly changes its own value.
+    # The part of a vector along one with a smaller value hardly changes its own value.
     vectors = scipy.linalg.qr(vectors[:, order], mode="economic", check_finite=False)[0]
     return values, vectors
 

@@ -1,4 +1,4 @@
-"""How large a basis has to be: a sweep over n_max and l_max."""
+"""A sweep over n_max and l_max, to find how large a basis has to be."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 from ase import Atoms
 
 from ase_sensitivity.analysis import check_arguments
-from ase_sensitivity.dataset.basis.nested import lower
-from ase_sensitivity.dataset.basis.result import BasisSize, Convergence, Total, judged
-from ase_sensitivity.dataset.descriptor import given_for
+from ase_sensitivity.dataset.basis.nested import with_lower_l_max
+from ase_sensitivity.dataset.basis.result import BasisSize, BasisTotals, Convergence, convergence_of
+from ase_sensitivity.dataset.descriptor import descriptor_for
 from ase_sensitivity.dataset.evaluation import SCAN_NULL_TOLERANCE, Settings, evaluate
 from ase_sensitivity.dataset.record import FrameRecord, is_analyzed
 from ase_sensitivity.descriptors.base import Descriptor
@@ -51,11 +51,11 @@ def converge(
     frames
         As in :func:`~ase_sensitivity.scan`. Only one structure is in memory at a time.
     family
-        A :class:`~ase_sensitivity.SOAP` or :class:`~ase_sensitivity.QUIPDescriptor` whose basis is
-        changed, or a function that gives a descriptor for ``(n_max, l_max)``, or a QUIP string for
-        the species in the frames.
+        A :class:`~ase_sensitivity.SOAP` or :class:`~ase_sensitivity.QUIPDescriptor`, which gets
+        other bases; a function that returns a descriptor for ``(n_max, l_max)``; or a QUIP string
+        for the species in the frames.
     n_max, l_max
-        The values to try, or the one.
+        The values to try, or a single value.
     forces_key, energy_key, units, type_map, scope, null_tolerance, tolerance
         As in :func:`~ase_sensitivity.scan`.
     progress
@@ -64,7 +64,7 @@ def converge(
     Returns
     -------
     Convergence
-        A row per basis, and which one is enough.
+        It has a row for each basis, and the sizes that are sufficient.
 
     Raises
     ------
@@ -73,12 +73,12 @@ def converge(
 
     Notes
     -----
-    The features of a :class:`~ase_sensitivity.SOAP` with a lower ``l_max`` are some of those with a
-    higher one, so that one Jacobian per ``n_max`` does for all ``l_max``. Radial functions depend
-    on ``n_max`` and there is nothing to share.
+    The features of a :class:`~ase_sensitivity.SOAP` with a lower ``l_max`` are a subset of those
+    with a higher one. So one Jacobian for each ``n_max`` is enough for all ``l_max``. Radial
+    functions depend on ``n_max``, and nothing can be shared.
 
-    Null directions whose cause is not known count as caused by truncation as far as some basis of
-    the sweep sees them.
+    If the cause of null directions is unknown, those that some basis of the sweep sees count as
+    caused by truncation.
 
     Examples
     --------
@@ -103,7 +103,7 @@ def converge(
             raise ValueError(f"`{name}` has no values to try")
     if isinstance(family, str):
         family = with_any_basis(family)
-    make = _maker(given_for(family, frames, type_map))
+    make = _maker(descriptor_for(family, frames, type_map))
     members = [[make(n, m) for m in levels["l_max"]] for n in levels["n_max"]]
     for member in members[0]:
         check_arguments(
@@ -115,16 +115,16 @@ def converge(
             null_tolerance=null_tolerance,
             tolerance=tolerance,
         )
-    # The number of modes is of no interest: with forces all of them are computed anyway.
+    # The number of modes does not matter: with forces all of them are computed anyway.
     settings = Settings(scope, 1, True, False, null_tolerance, tolerance)
-    totals: dict[BasisSize, Total] = {}
+    totals: dict[BasisSize, BasisTotals] = {}
     read = read_frames(frames, type_map=type_map)
     tasks = tasks_of(read, forces_key, energy_key, unit_factors(units), strict=True)
     for n_done, task in enumerate(tasks, 1):
         for n, row in zip(levels["n_max"], members, strict=True):
             found = _swept(row, settings, task)
             for m, (record, n_features) in zip(levels["l_max"], found, strict=True):
-                totals.setdefault((n, m), Total()).add(record, n_features)
+                totals.setdefault((n, m), BasisTotals()).add(record, n_features)
         if progress is not None:
             progress(n_done)
     if not totals:
@@ -133,7 +133,7 @@ def converge(
         raise ValueError(
             f"no structure could be evaluated: {next(iter(totals.values())).found.first_error}"
         )
-    return judged(totals)
+    return convergence_of(totals)
 
 
 def _levels(name: str, values: int | Iterable[int], lowest: int) -> list[int]:
@@ -168,13 +168,13 @@ def _swept(
         return [_of_one(member, settings, task) for member in members]
     try:
         jacobian = largest.jacobian(task.atoms)
-    except Exception:  # each basis will say what is wrong
+    except Exception:  # the record of each basis will have the error
         logger.info("%s@%d failed", task.source, task.index, exc_info=True)
         return [_of_one(member, settings, task) for member in members]
     found = []
     for member, soap in zip(members, soaps, strict=True):
         if soap is not None and repr(largest.with_basis(*soap.basis_size)) == repr(soap):
-            member = lower(soap, jacobian, largest.basis_size[1])
+            member = with_lower_l_max(soap, jacobian, largest.basis_size[1])
         found.append(_of_one(member, settings, task))
     return found
 

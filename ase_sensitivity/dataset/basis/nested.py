@@ -1,4 +1,4 @@
-"""Smaller bases from the Jacobian of a larger one."""
+"""Jacobians for lower ``l_max`` from that for a higher one."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ase_sensitivity.types import Floats
 
 
 @dataclass(frozen=True, eq=False)
-class GivenJacobian:
-    """A SOAP whose Jacobian of one structure is known already.
+class KnownJacobian:
+    """A SOAP for one structure, with a Jacobian that is known already.
 
     Parameters
     ----------
@@ -47,31 +47,31 @@ class GivenJacobian:
         return self.known.features
 
     def jacobian(self, atoms: Atoms) -> FeatureJacobian:
-        """The Jacobian that is known."""
+        """The known Jacobian."""
         return self.known
 
 
-def lower(soap: SOAP, jacobian: FeatureJacobian, l_max: int) -> GivenJacobian:
-    """What a SOAP with a lower ``l_max`` gives, from the Jacobian of one with a higher one.
+def with_lower_l_max(soap: SOAP, jacobian: FeatureJacobian, l_max: int) -> KnownJacobian:
+    """A SOAP with a lower ``l_max``, with the Jacobian computed from that for a higher one.
 
     Parameters
     ----------
     soap
         The descriptor with the lower ``l_max``.
     jacobian
-        Of the same descriptor but for ``l_max``.
+        The Jacobian of the same descriptor with the higher ``l_max``.
     l_max
-        The higher one.
+        The higher ``l_max``.
 
     Notes
     -----
-    Without normalisation the lower features f are some of the higher ones, F. With it, F / |F| is
-    known. Its part g = f / |F| has the direction of f in every structure, so f / |f| = g / |g|, and
-    the derivatives agree as well: d(g / |g|) = (1 - u u^T) dg / |g| with u = g / |g|.
+    Without normalisation, the lower features f are a subset of the higher ones, F. With it, F / |F|
+    is known. Its subset g = f / |F| has the direction of f in every structure, so f / |f| =
+    g / |g|, and the derivatives agree as well: d(g / |g|) = (1 - u u^T) dg / |g| with u = g / |g|.
     """
     n_max, own_l_max = soap.basis_size
     if own_l_max == l_max:
-        return GivenJacobian(soap, jacobian)
+        return KnownJacobian(soap, jacobian)
     chosen = soap.with_basis(n_max, l_max).orders <= own_l_max
     part = replace(
         jacobian, features=jacobian.features[:, chosen], blocks=jacobian.blocks[..., chosen]
@@ -79,4 +79,4 @@ def lower(soap: SOAP, jacobian: FeatureJacobian, l_max: int) -> GivenJacobian:
     if soap.normalise:
         starts = part.bounds
         normalised(part.features, part.blocks, starts)
-    return GivenJacobian(soap, part)
+    return KnownJacobian(soap, part)

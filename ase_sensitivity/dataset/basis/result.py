@@ -1,4 +1,4 @@
-"""What bases of different sizes resolve, and which of them is enough."""
+"""What bases of different sizes resolve, and which of them are sufficient."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 from ase_sensitivity.causes.cause import NULL_CAUSES
 from ase_sensitivity.dataset.record import FrameRecord, is_analyzed
 from ase_sensitivity.dataset.summary import Summary
-from ase_sensitivity.sensitivity import said_of_pairs
+from ase_sensitivity.sensitivity import pair_terms_text
 
 FALLS = 0.1
-"""The required slope still falls if a larger basis of the sweep has one lower by this fraction."""
+"""The required slope still decreases if a larger basis has one that is lower by this fraction."""
 
 COUNTED = ("null", *NULL_CAUSES)
 
@@ -38,15 +38,15 @@ class Convergence:
         ``required_slope``, the median over structures in eV/Å, and ``largest_slope``.
     resolving
         n_max and l_max of the smallest basis without a null direction caused by truncation; None if
-        there is none.
+        no basis of the sweep is large enough.
     flat
-        Of the smallest of those from which on the required slope falls no more: by less than 10 %
-        in any larger basis of the sweep, of which there has to be one. None without forces.
+        The smallest of these bases after which the required slope does not decrease: by less than
+        10 % in any larger basis of the sweep. There must be a larger one. None without forces.
     recommended
         ``flat``, or ``resolving`` if there are no forces.
     masking
-        Names of descriptors beside the swept ones that have a row of features for each pair or
-        triplet: they see nearly everything, whatever the basis.
+        Names of further descriptors that have a row of features for each pair or triplet. They see
+        nearly everything, whatever the basis.
     """
 
     rows: list[dict[str, Any]]
@@ -56,7 +56,7 @@ class Convergence:
     masking: tuple[str, ...] = ()
 
     def summary(self) -> str:
-        """A table and what follows from it."""
+        """A table, and sentences about the sizes that are sufficient."""
         forces = any(row["required_slope"] is not None for row in self.rows)
         lines = ["n_max  l_max  features  truncated  median ratio"]
         lines[0] += "  irreducible  slope   (eV/Å)" if forces else ""
@@ -72,11 +72,11 @@ class Convergence:
         failed = max(row["n_failed"] for row in self.rows)
         if failed:
             lines.append(f"{failed} of {self.rows[0]['n_frames']} structures had an error.")
-        lines.append(_said(self.resolving, "is the smallest basis that truncates nothing"))
+        lines.append(_sentence(self.resolving, "is the smallest basis that truncates nothing"))
         if forces and self.resolving is not None:
-            lines.append(_said(self.flat, "is where the required slope stops falling"))
+            lines.append(_sentence(self.flat, "is where the required slope stops falling"))
         if self.masking:
-            lines.append(said_of_pairs(self.masking))
+            lines.append(pair_terms_text(self.masking))
         return "\n".join(lines)
 
     def __str__(self) -> str:
@@ -87,7 +87,7 @@ class Convergence:
 
 
 @dataclass
-class Total:
+class BasisTotals:
     """Sums over structures for one basis."""
 
     n_features: int = 0
@@ -97,7 +97,7 @@ class Total:
     ratios: list[float] = field(default_factory=list)
 
     def add(self, record: FrameRecord, n_features: int) -> None:
-        """Add what was found of a structure."""
+        """Add the record of a structure."""
         row = record.row
         self.found.add(row)
         if not is_analyzed(row):
@@ -114,7 +114,11 @@ class Total:
             self.ratios.append(row["ratio"])
 
     def row(self, basis: BasisSize, least: Sequence[int]) -> dict[str, Any]:
-        """The row of a table; ``least`` is how many unknown ones no basis sees."""
+        """The row of a table.
+
+        ``least`` is the number of null directions of unknown cause in each structure that no basis
+        sees.
+        """
         truncated = sum(t > 0 or u > m for (t, u), m in zip(self.unseen, least, strict=True))
         steepest = self.found.worst.get("required_slope")
         return {
@@ -133,14 +137,14 @@ class Total:
         }
 
 
-def judged(totals: dict[BasisSize, Total]) -> Convergence:
-    """The rows of all bases, and which one is enough."""
+def convergence_of(totals: dict[BasisSize, BasisTotals]) -> Convergence:
+    """The rows of all bases, and the sizes that are sufficient."""
     unknown = np.array([[u for _, u in total.unseen] for total in totals.values()])
     least = unknown.min(axis=0).tolist()
     rows = {basis: total.row(basis, least) for basis, total in totals.items()}
     order = sorted(rows, key=lambda basis: (rows[basis]["n_features"], basis))
     resolving = [basis for basis in order if rows[basis]["frames_truncated"] == 0]
-    # Truncated features lose forces, and what is left of them may well need lower slopes.
+    # Truncated features lose forces, and the rest of the forces may need lower slopes.
     flat = [basis for basis in resolving if _is_flat(basis, rows)]
     forces = any(row["required_slope"] is not None for row in rows.values())
     return Convergence(
@@ -155,7 +159,7 @@ def judged(totals: dict[BasisSize, Total]) -> Convergence:
 
 
 def _is_flat(basis: BasisSize, rows: dict[BasisSize, dict[str, Any]]) -> bool:
-    """Whether no larger basis, of which there has to be one, has a lower slope."""
+    """Whether there are larger bases, and none of them has a lower slope."""
     slope = rows[basis]["required_slope"]
     larger = [
         row["required_slope"]
@@ -171,7 +175,7 @@ def _number(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
 
 
-def _said(basis: BasisSize | None, words: str) -> str:
+def _sentence(basis: BasisSize | None, words: str) -> str:
     if basis is None:
         return f"No basis of the sweep {words}."
     return f"n_max={basis[0]}, l_max={basis[1]} {words}."

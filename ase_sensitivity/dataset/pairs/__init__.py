@@ -1,4 +1,4 @@
-"""Environments and structures that a descriptor takes for the same, and what that costs."""
+"""Environments and structures that a descriptor does not distinguish, and the lost forces."""
 
 from ase_sensitivity.moved import names_moved
 

@@ -1,4 +1,4 @@
-"""Which frames of a set have features in common, and what force error that makes unavoidable."""
+"""Frames of a set with features in common, and the unavoidable force error on them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import scipy
 
-from ase_sensitivity.dataset.pairs.joint import Bounded, bounded, jointly_lost
+from ase_sensitivity.dataset.pairs.joint import BoundedFrame, bounded_frame, jointly_lost
 from ase_sensitivity.dataset.pairs.joint_bound import FrameClass, JointBound
 from ase_sensitivity.dataset.pairs.result import Conflict, Pair, Place
 from ase_sensitivity.descriptors.base import Descriptor
@@ -19,15 +19,15 @@ from ase_sensitivity.io.references import Task
 logger = logging.getLogger(__name__)
 
 MOST = 1200
-"""Coordinates of frames that are bounded jointly: that takes about a second."""
+"""Limit of the coordinates of frames that are bounded jointly: that takes about a second."""
 
 AT_ONCE = 450
-"""Coordinates of a class that are bounded at a time. What is lost in each group of frames adds up
-to a bound for all of them."""
+"""Number of coordinates of a class that are bounded at a time. The losses of groups of frames add
+up to a bound for all of them."""
 
 
 class Bounds:
-    """What is lost of the forces of each frame by itself, and of frames that look the same.
+    """The lost forces of each frame by itself, and of frames with features in common.
 
     Parameters
     ----------
@@ -44,18 +44,18 @@ class Bounds:
         self._descriptor = descriptor
         self._epsilon = epsilon
         self._progress = joint_progress
-        self._frames: dict[Place, Bounded] = {}
+        self._frames: dict[Place, BoundedFrame] = {}
         self._known: dict[tuple[Place, ...], float | None] = {}
 
-    def passing(self, tasks: Iterable[Task]) -> Iterator[Task]:
-        """Bound each frame that has forces, and pass it on."""
+    def bounding(self, tasks: Iterable[Task]) -> Iterator[Task]:
+        """Yield the tasks; bound each frame that has forces."""
         for task in tasks:
             if task.forces is not None:
                 try:
-                    self._frames[Place(task.index, None, task.source)] = bounded(
+                    self._frames[Place(task.index, None, task.source)] = bounded_frame(
                         task.atoms, task.forces, self._descriptor, self._epsilon
                     )
-                except Exception:  # whoever compares it says why
+                except Exception:  # reported when the frame is compared
                     logger.info("%s@%d has no bound", task.source, task.index, exc_info=True)
             yield task
 
@@ -74,18 +74,18 @@ class Bounds:
         conflicts: Sequence[Conflict],
         duplicates: Sequence[Pair],
     ) -> JointBound | None:
-        """The bounds of all classes of frames that a pair or a conflict links, and of the set.
+        """The bounds of all classes of frames connected by pairs or conflicts, and of the set.
 
         Copies of whole frames belong to the class of their first one. None without forces.
         """
         if not self._frames:
             return None
         ends: list[Pair | Conflict] = [*degenerate, *conflicts]
-        links = [_frames_of(two) for two in ends]
-        linked = {place for link in links for place in link}
+        edges = [_frames_of(two) for two in ends]
+        connected = {place for edge in edges for place in edge}
         copies = [_frames_of(pair) for pair in duplicates if pair.first.center is None]
-        links += [link for link in copies if linked & set(link)]
-        classes = [self._class(members) for members in self._components(links)]
+        edges += [edge for edge in copies if connected & set(edge)]
+        classes = [self._class(members) for members in self._components(edges)]
         alone = sum(frame.lost for frame in self._frames.values())
         more = sum(
             (one.joint_force_error**2 - one.irreducible_force_error**2) * self._size(one.frames)
@@ -113,26 +113,26 @@ class Bounds:
         return None if lost is None else math.sqrt(lost / self._size(places))
 
     def _lost(self, places: tuple[Place, ...]) -> float | None:
-        """Sum of squares that is lost jointly; None if it is too much work, or fails."""
+        """Sum of squares that is lost jointly; None if it takes too long, or fails."""
         if places not in self._known:
             self._known[places] = None
             if self._size(places) <= MOST:
                 frames = [self._frames[place] for place in places]
                 try:
                     self._known[places] = jointly_lost(frames, self._descriptor, self._epsilon)
-                except Exception:  # what else was found is worth having
+                except Exception:  # the other results are kept
                     logger.info("%s have no joint bound", places, exc_info=True)
         return self._known[places]
 
-    def _components(self, links: Sequence[tuple[Place, ...]]) -> Iterator[list[Place]]:
-        """Frames with bounds that are linked, those next to each other that are linked directly."""
-        links = [link for link in links if set(link) <= self._frames.keys()]
-        places = _ordered({place for link in links for place in link})
+    def _components(self, edges: Sequence[tuple[Place, ...]]) -> Iterator[list[Place]]:
+        """Connected components of frames with bounds, each in breadth-first order."""
+        edges = [edge for edge in edges if set(edge) <= self._frames.keys()]
+        places = _ordered({place for edge in edges for place in edge})
         number = {place: n for n, place in enumerate(places)}
-        ends = np.array([(number[link[0]], number[link[-1]]) for link in links], dtype=np.intp)
+        ends = np.array([(number[edge[0]], number[edge[-1]]) for edge in edges], dtype=np.intp)
         first, second = ends.reshape(-1, 2).T
         shape = (len(places), len(places))
-        graph = scipy.sparse.csr_array((np.ones(len(links)), (first, second)), shape=shape)
+        graph = scipy.sparse.csr_array((np.ones(len(edges)), (first, second)), shape=shape)
         seen: set[int] = set()
         for n in range(len(places)):
             if n not in seen:
@@ -168,5 +168,5 @@ def _ordered(places: Iterable[Place]) -> tuple[Place, ...]:
 
 
 def _frames_of(ends: Pair | Conflict) -> tuple[Place, ...]:
-    """The frame or the two frames that a pair is of, in order."""
+    """The frame or the two frames of a pair, in order."""
     return _ordered({end._replace(center=None) for end in (ends.first, ends.second)})

@@ -1,4 +1,4 @@
-"""Who is next to whom in feature space: degenerate pairs, duplicates and label conflicts."""
+"""Search for near-duplicates in feature space: degenerate pairs, duplicates, label conflicts."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ase_sensitivity.dataset.descriptor import given_for
+from ase_sensitivity.dataset.descriptor import descriptor_for
 from ase_sensitivity.dataset.pairs.bounds import Bounds
+from ase_sensitivity.dataset.pairs.environment_set import EnvironmentSet
 from ase_sensitivity.dataset.pairs.labels import (
     energy_conflicts,
     force_conflicts,
@@ -15,7 +16,6 @@ from ase_sensitivity.dataset.pairs.labels import (
 )
 from ase_sensitivity.dataset.pairs.result import PairResult, severity
 from ase_sensitivity.dataset.pairs.search import Search
-from ase_sensitivity.dataset.pairs.surroundings import Surroundings
 from ase_sensitivity.dataset.pairs.whole_structures import whole_structures
 from ase_sensitivity.descriptors.base import Descriptor
 from ase_sensitivity.descriptors.given import Given
@@ -43,7 +43,7 @@ def find_pairs(
     progress: Callable[[int], object] | None = None,
     joint_progress: Callable[[int, int], object] | None = None,
 ) -> PairResult:
-    """Find environments that a descriptor takes for the same.
+    """Find environments that a descriptor does not distinguish.
 
     Parameters
     ----------
@@ -51,39 +51,41 @@ def find_pairs(
         A list or iterator of structures, or of file names with ASE's ``@`` slices. All structures
         are kept in memory, without their features.
     descriptor
-        With any rows of features. Rows of the same center, as of its pairs, are compared as a set.
-        Rows of the whole structure, and those of a periodic structure without a cutoff, make the
-        whole structure one environment. Or a QUIP string as of :func:`~ase_sensitivity.scan`.
+        A descriptor with any rows of features, or a QUIP string as in
+        :func:`~ase_sensitivity.scan`. Several rows of the same center, such as those of its pairs,
+        are compared as a set. Rows of the whole structure, and those of a periodic structure
+        without a cutoff, make the whole structure one environment.
     epsilon
         Features are the same if their distance is at most this fraction of the larger norm.
     delta
         Structures are different if in their best match over rotation, reflection and permutation
-        a point misses its partner by more than this, in Å.
+        the distance of two matched points is more than this, in Å.
     forces_key, energy_key, units, type_map
         As in :func:`~ase_sensitivity.scan`.
     energy_tolerance, force_tolerance
-        Labels differ by more than this in eV per atom and in eV/Å.
+        Labels are in conflict if they differ by more than this, in eV per atom and in eV/Å.
     across_species
-        Compare centers of different species as well. Most models fit a function for each, and then
-        nothing is lost if their features agree.
+        Compare centers of different species as well. Most models fit a function for each species,
+        and then equal features of different species lose nothing.
     max_environments
-        So many are drawn at random if there are more. By default all are compared.
+        If there are more environments, this number is chosen at random. By default all are
+        compared.
     max_pairs
-        The search ends at so many degenerate pairs of environments: the features are poor then, or
-        ``epsilon`` is large. Of more pairs of whole structures, those whose energies differ most
-        are listed.
+        The search ends at this number of degenerate pairs of environments: then the features are
+        poor, or ``epsilon`` is large. If there are more pairs of whole structures, those with the
+        largest energy differences are listed.
     bound
-        Bound the force error of frames with forces: each by itself, as a scan does, and those with
-        features in common jointly. Takes most of the time.
+        Bound the force error of frames with forces: each frame by itself, as a scan does, and
+        frames with features in common jointly. This takes most of the time.
     progress
         Called with the number of structures read so far.
     joint_progress
-        Called with the number of degenerate pairs bounded so far, and of all.
+        Called with the number of degenerate pairs bounded so far, and the number of all.
 
     Returns
     -------
     PairResult
-        With ``degenerate``, ``duplicates``, ``conflicts`` and ``bound``.
+        It has ``degenerate``, ``duplicates``, ``conflicts`` and ``bound``.
 
     Raises
     ------
@@ -92,19 +94,19 @@ def find_pairs(
 
     Notes
     -----
-    Features are projected on a few orthonormal axes, which shortens distances: whoever is within
-    reach is within reach there, and a k-d tree finds those few, whose full features are then
-    compared. The first of several copies stands for all; environments near it in feature space are
-    copies, or belong to a degenerate pair with it. So a million copies cost a million comparisons
-    and not a million squared.
+    Features are projected on a few orthonormal axes. A projection shortens distances, so a k-d tree
+    of projections finds all candidates for equal features; then their full features are compared.
+    The first of several copies represents all of them. Environments near it in feature space are
+    copies, or form a degenerate pair with it. So a million copies need a million comparisons and
+    not a million squared.
 
-    An atom at the cutoff has no weight. Atoms within ``cutoff * sqrt(epsilon / delta)`` of it may
-    be missing in one of two environments that are the same.
+    An atom at the cutoff has no weight. Atoms within ``cutoff * sqrt(epsilon / delta)`` of the
+    cutoff may be missing in one of two equal environments.
 
     Examples
     --------
-    Three hydrogen atoms and a fourth one in either of two places: about carbon no feature of three
-    bodies tells one from the other.
+    Three hydrogen atoms and a fourth one at either of two positions: about carbon, no feature of
+    body order three distinguishes them.
 
     >>> from ase import Atoms
     >>> from ase_sensitivity import SOAP
@@ -121,41 +123,41 @@ def find_pairs(
     as_flag("bound", bound)
     _check(epsilon, delta, energy_tolerance, force_tolerance, max_environments, max_pairs)
     check_frames(frames)
-    seen: Descriptor = given_for(descriptor, frames, type_map)
+    seen: Descriptor = descriptor_for(descriptor, frames, type_map)
     read = read_frames(frames, type_map=type_map)
     tasks = tasks_of(read, forces_key, energy_key, unit_factors(units), strict=True)
     bounds = Bounds(seen, epsilon, joint_progress)
     if bound:
-        tasks = bounds.passing(tasks)
-    around = Surroundings(tasks, seen, max_environments, progress)
-    search = Search(around, epsilon, delta, max_pairs)
-    numbers = np.zeros_like(around.number) if across_species else around.number
-    alike = np.unique(np.column_stack([numbers, around.kind]), axis=0, return_inverse=True)[1]
+        tasks = bounds.bounding(tasks)
+    environments = EnvironmentSet(tasks, seen, max_environments, progress)
+    search = Search(environments, epsilon, delta, max_pairs)
+    numbers = np.zeros_like(environments.number) if across_species else environments.number
+    alike = np.unique(np.column_stack([numbers, environments.kind]), axis=0, return_inverse=True)[1]
     for group in range(alike.max() + 1):
         search.run(np.flatnonzero(alike.ravel() == group))
     degenerate, duplicates = list(search.degenerate.values()), search.duplicates
-    conflicts = force_conflicts(around, duplicates, search.copies, force_tolerance)
-    complete = around.complete and not search.stopped
-    if around.complete:
+    conflicts = force_conflicts(environments, duplicates, search.copies, force_tolerance)
+    complete = environments.complete and not search.stopped
+    if environments.complete:
         same, different, all_listed = whole_structures(
-            around, search.copy_of, search.seen_as, search.degenerate, delta, max_pairs
+            environments, search.copy_of, search.feature_class, search.degenerate, delta, max_pairs
         )
         degenerate, duplicates = degenerate + different, duplicates + same
         complete &= all_listed
-    conflicts += force_conflicts_of_structures(around, duplicates, force_tolerance)
+    conflicts += force_conflicts_of_structures(environments, duplicates, force_tolerance)
     conflicts.sort(key=lambda conflict: -conflict.difference)
-    conflicts += energy_conflicts(around, duplicates, energy_tolerance)
+    conflicts += energy_conflicts(environments, duplicates, energy_tolerance)
     degenerate = sorted(bounds.with_bounds(degenerate), key=severity)
     found = bounds.of_set(degenerate, conflicts, duplicates)
     return PairResult(
-        n_frames=around.n_frames,
-        n_seen=around.n_seen,
-        n_environments=len(around),
+        n_frames=environments.n_frames,
+        n_seen=environments.n_seen,
+        n_environments=len(environments),
         n_distinct=len(np.unique(search.copy_of)),
         complete=complete,
         epsilon=epsilon,
         delta=delta,
-        errors=around.errors,
+        errors=environments.errors,
         degenerate=degenerate,
         duplicates=duplicates,
         conflicts=conflicts,

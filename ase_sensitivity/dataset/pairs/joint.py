@@ -1,4 +1,4 @@
-"""The force error that frames with equal features make unavoidable jointly (:ref:`fits`)."""
+"""The joint unavoidable force error on frames with equal features (:ref:`fits`)."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from ase_sensitivity.types import Floats, Ints
 
 
 @dataclass(frozen=True, eq=False)
-class Bounded:
-    """A frame, and what is lost of its forces whatever the others are.
+class BoundedFrame:
+    """A frame, and the forces that are lost on it alone.
 
     Attributes
     ----------
     atoms, forces
         The structure, and its reference forces in eV/Å of shape (n_atoms, 3).
     lost
-        Sum of the squares of what no model on the features has, in eV²/Å².
+        Sum of the squares of the lost forces, in eV²/Å².
     soft
-        Modes that the features show, but less than ``epsilon`` times sigma_max, of shape
+        Modes with singular values that are not zero but below ``epsilon`` times sigma_max, of shape
         (any, 3 n_atoms).
     """
 
@@ -43,24 +43,26 @@ class Bounded:
     soft: Floats
 
 
-def bounded(atoms: Atoms, forces: Floats, descriptor: Descriptor, epsilon: float) -> Bounded:
+def bounded_frame(
+    atoms: Atoms, forces: Floats, descriptor: Descriptor, epsilon: float
+) -> BoundedFrame:
     """Bound the force error of one frame by itself, as a scan does."""
     found = analyze(atoms, descriptor, k=None, null_tolerance=SCAN_NULL_TOLERANCE, each=False)
     lost = force_loss(atoms, forces, found).lost
     values = found.singular_values[found.n_null :]
     soft = found.modes[found.n_null :][values < epsilon * found.scale]
-    return Bounded(atoms, forces, float((lost**2).sum()), soft.reshape(-1, forces.size))
+    return BoundedFrame(atoms, forces, float((lost**2).sum()), soft.reshape(-1, forces.size))
 
 
-def jointly_lost(frames: Sequence[Bounded], descriptor: Descriptor, epsilon: float) -> float:
-    """What no model has of the forces of some frames, as it has one slope where features agree.
+def jointly_lost(frames: Sequence[BoundedFrame], descriptor: Descriptor, epsilon: float) -> float:
+    """The lost forces of some frames, for models with one slope for equal features.
 
     Parameters
     ----------
     frames
-        Of which some have features in common.
+        The frames; some have features in common.
     descriptor
-        Of the features.
+        The descriptor.
     epsilon
         Features of one part of the descriptor, about centers of one species, are the same if their
         distance is at most this fraction of the larger norm.
@@ -72,11 +74,11 @@ def jointly_lost(frames: Sequence[Bounded], descriptor: Descriptor, epsilon: flo
 
     Notes
     -----
-    The rows of all Jacobians that have the same features are put side by side: with one slope w for
-    each, the forces of frame a are -J_a^T w, and all of them together are in the row space of
+    Rows of all Jacobians with the same features are put side by side. With one slope w for each of
+    these, the forces of frame a are -J_a^T w, and the forces of all frames are in the row space of
     [J_1 J_2 ...]. Joint directions along which features change by less than ``epsilon`` times
-    sigma_max do not count, as a model that makes use of them tells apart what is the same; unless
-    they are directions of one frame.
+    sigma_max do not count, as a model that uses them would distinguish equal features. They do
+    count if they are directions of one frame.
     """
     starts = np.concatenate([[0], np.cumsum([len(frame.atoms) for frame in frames])])
     n_atoms = int(starts[-1])
@@ -111,7 +113,7 @@ def jointly_lost(frames: Sequence[Bounded], descriptor: Descriptor, epsilon: flo
 def _side_by_side(
     parts: Sequence[FeatureJacobian], numbers: Ints, starts: Ints, epsilon: float
 ) -> FeatureJacobian:
-    """One row for each of the different features that some frames have.
+    """A Jacobian with one row for each of the different features of some frames.
 
     Parameters
     ----------
@@ -120,7 +122,7 @@ def _side_by_side(
     numbers
         Atomic numbers of all atoms, of shape (n_atoms,).
     starts
-        The first atom of each frame, and their number.
+        The first atom of each frame, and the number of all atoms.
     epsilon
         As in :func:`jointly_lost`.
     """
@@ -149,7 +151,7 @@ def _side_by_side(
 
 
 def equal_features(features: Floats, kinds: Ints, epsilon: float) -> tuple[Ints, Ints]:
-    """Which rows are the same: each takes what is near to it and taken by none before.
+    """Group equal rows: each row without a group begins one, with all such rows near to it.
 
     Parameters
     ----------
@@ -163,9 +165,9 @@ def equal_features(features: Floats, kinds: Ints, epsilon: float) -> tuple[Ints,
     Returns
     -------
     label
-        Number of its class for each row, of shape (n,).
+        The number of each row's class, of shape (n,).
     first
-        The row that stands for each class, of shape (n_classes,).
+        The row that represents each class, of shape (n_classes,).
     """
     label = np.full(len(features), -1, dtype=np.intp)
     first: list[int] = []

@@ -1,4 +1,4 @@
-"""The force error that no model avoids on frames with features in common."""
+"""The unavoidable force error on frames with features in common."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ase_sensitivity.dataset.pairs.result import Place
 
 SHOWN = 4
-"""Frames of a class that a sentence names."""
+"""Number of frames of a class that are named in a sentence."""
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,12 @@ class FrameClass:
     Attributes
     ----------
     frames
-        Where they are.
+        The places of the frames.
     joint_force_error
-        The force error that no model avoids which is the same where features agree: root mean
-        square over all force components of these frames in eV/Å.
+        The smallest force error of a model that gives equal features equal values: root mean square
+        over all force components of these frames in eV/Å.
     irreducible_force_error
-        The same for models that may differ from frame to frame.
+        The same if each frame may have its own model.
     complete
         Whether all were bounded jointly. Frames with hundreds of atoms are not.
     """
@@ -39,23 +39,24 @@ class FrameClass:
 
 @dataclass(frozen=True)
 class JointBound:
-    """The force error of a set that no model on the features avoids (:ref:`fits`).
+    """The unavoidable force error of models on the features, for a set (:ref:`fits`).
 
     Attributes
     ----------
     n_frames
-        Frames with forces that were bounded.
+        Number of frames with forces that were bounded.
     rms_force
         Root mean square of their force components in eV/Å.
     irreducible_force_error
-        That of the frames each by itself, as in a scan, in eV/Å.
+        The error in eV/Å if each frame may have its own model, as in a scan.
     joint_force_error
-        With one model for all frames that have features in common, in eV/Å; at least the former.
+        The error in eV/Å with one model for all frames that have features in common; at least the
+        irreducible error.
     n_unbounded
-        Frames that have features in common with others and were not bounded jointly, as they have
-        hundreds of atoms.
+        Number of frames that have features in common with others but were not bounded jointly, as
+        they have hundreds of atoms.
     classes
-        These frames, the largest error first.
+        The classes of frames with features in common, the largest error first.
     """
 
     n_frames: int

@@ -1,4 +1,4 @@
-"""Two environments laid on each other as far as the descriptor sees."""
+"""The best superposition of two environments, as far as the descriptor sees."""
 
 from __future__ import annotations
 
@@ -7,51 +7,53 @@ from collections.abc import Iterable
 import numpy as np
 import scipy
 
-from ase_sensitivity.dataset.pairs.surroundings import Points
+from ase_sensitivity.dataset.pairs.environment_set import Points
 from ase_sensitivity.geometry.matching import best_match
 from ase_sensitivity.geometry.symmetry import point_group
 from ase_sensitivity.types import Floats, Ints
 
 CORE = 16
-"""Points up to which orientations are looked for with all of them. Of larger environments the
-nearest ones are laid on each other, and the rest follows."""
+"""Number of points up to which orientations are searched with all of them. In larger environments
+the nearest points are superposed first, and the others follow."""
 
 SAME = 1e-3
-"""Points that miss each other by less than this (Å) are at the same place: no better match is
-looked for, and labels have to agree. Bonds pull with some 10 eV/Å²."""
+"""Points within this distance (Å) are at the same place: no better match is searched, and labels
+have to agree. Force constants of bonds are some 10 eV/Å²."""
 
 BEYOND = 0.3
-"""Å beyond twice the cutoff up to which a gap between atoms is looked for, to compare those before
-it."""
+"""Distance in Å beyond twice the cutoff within which a gap between atoms is searched; the points
+before the gap are compared."""
 
 Overlay = tuple[float, Floats | None]
 """The largest distance between matched points in Å, infinite without a match, and the orthogonal
 matrix that puts the first environment on the second."""
 
-APART: Overlay = (np.inf, None)
+NO_MATCH: Overlay = (np.inf, None)
 
 
 def overlay(a: Points, b: Points, nearest: float, farthest: float) -> Overlay:
-    """How well environment a can be put on b, by any element of O(3), permutation included.
+    """The best superposition of environment a on b, over O(3) and permutations.
 
     Parameters
     ----------
     a, b
         The points, sorted by their distance from the center.
     nearest, farthest
-        Points beyond ``nearest`` (Å) may be left out, as they weigh nothing; where both
-        environments have as many points of each species, and the gap between points in and out is
-        widest.
+        Points between ``nearest`` and ``farthest`` (Å) may be left out, as they have no weight. The
+        points are cut at the widest gap for which the two environments have equal numbers of points
+        of each species.
     """
     common = _common(a, b, nearest, farthest)
     if common is None:
-        return APART
+        return NO_MATCH
     (numbers_a, points_a), (numbers_b, points_b) = common
     if len(points_a) == 0:
         return 0.0, np.eye(3)
-    best = APART
-    for rotation in (np.eye(3), -np.eye(3)):  # the atoms of a crystal are turned alike
-        best = min(best, _laid(numbers_a, points_a, numbers_b, points_b, rotation), key=_size)
+    best = NO_MATCH
+    for rotation in (np.eye(3), -np.eye(3)):  # atoms of a crystal often have the same orientation
+        best = min(
+            best, _for_rotation(numbers_a, points_a, numbers_b, points_b, rotation), key=_size
+        )
         if best[0] <= SAME:
             return best
     if len(points_a) <= CORE:
@@ -62,10 +64,10 @@ def overlay(a: Points, b: Points, nearest: float, farthest: float) -> Overlay:
         return best
     core_numbers, core_a = core[0]
     found = best_match(*core[0], *core[1])
-    # What the core leaves open: the operations that put it on itself.
-    turns = point_group(core_a, core_numbers, max(1e-3, min(2 * found.maximum, 0.1))).matrices
-    for turn in turns:
-        trial = _laid(numbers_a, points_a, numbers_b, points_b, found.rotation @ turn)
+    # The core determines the rotation up to the operations of its own point group.
+    tolerance = max(1e-3, min(2 * found.maximum, 0.1))
+    for operation in point_group(core_a, core_numbers, tolerance).matrices:
+        trial = _for_rotation(numbers_a, points_a, numbers_b, points_b, found.rotation @ operation)
         best = min(best, trial, key=_size)
         if best[0] <= SAME:
             break
@@ -75,8 +77,8 @@ def overlay(a: Points, b: Points, nearest: float, farthest: float) -> Overlay:
 def nearest_of(
     a: Points, others: Iterable[Points], nearest: float, farthest: float
 ) -> tuple[int, Overlay]:
-    """Which of several environments a is best put on, and how well; see :func:`overlay`."""
-    best, index = APART, 0
+    """The number of the environment that a fits best, and the match; see :func:`overlay`."""
+    best, index = NO_MATCH, 0
     for number, b in enumerate(others):
         trial = overlay(a, b, nearest, farthest)
         if trial[0] < best[0]:
@@ -87,15 +89,15 @@ def nearest_of(
 
 
 def misses(a: Points, b: Points, nearest: float, farthest: float, delta: float) -> bool:
-    """Whether the distances from the center alone tell that no match is as good as ``delta``."""
+    """Whether distances from the center alone exclude a match within ``delta``."""
     common = _common(a, b, nearest, farthest)
     if common is None:
         return True
-    sides = []
+    ordered = []
     for numbers, points in common:
         distance = np.linalg.norm(points, axis=1)
-        sides.append(distance[np.lexsort((distance, numbers))])
-    return bool(np.abs(sides[0] - sides[1]).max(initial=0.0) > delta)
+        ordered.append(distance[np.lexsort((distance, numbers))])
+    return bool(np.abs(ordered[0] - ordered[1]).max(initial=0.0) > delta)
 
 
 def _size(found: Overlay) -> float:
@@ -105,7 +107,7 @@ def _size(found: Overlay) -> float:
 def _common(
     a: Points, b: Points, nearest: float, farthest: float, most: int | None = None
 ) -> tuple[Points, Points] | None:
-    """The points within a radius between the bounds that has equally many on both sides."""
+    """The points within a radius between the bounds for which species and numbers are equal."""
     if not np.isfinite(nearest):
         return (a, b) if np.array_equal(np.sort(a[0]), np.sort(b[0])) else None
     r, s = (np.linalg.norm(points, axis=1) for _, points in (a, b))
@@ -123,11 +125,11 @@ def _common(
     return None
 
 
-def _laid(
+def _for_rotation(
     numbers_a: Ints, points_a: Floats, numbers_b: Ints, points_b: Floats, rotation: Floats
 ) -> Overlay:
-    """The match for one orientation, each point on the nearest one."""
-    # Species are told apart by a fourth coordinate.
+    """The match for one orientation: each point is matched with the nearest one."""
+    # A fourth coordinate separates the species.
     moved = np.column_stack([points_a @ rotation.T, 100.0 * numbers_a])
     target = np.column_stack([points_b, 100.0 * numbers_b])
     missed, image = scipy.spatial.KDTree(target).query(moved)

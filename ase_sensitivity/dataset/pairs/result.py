@@ -1,4 +1,4 @@
-"""What was found among the environments of a set: degenerate pairs, duplicates, label conflicts."""
+"""Degenerate pairs, duplicates and label conflicts of a set of structures."""
 
 from __future__ import annotations
 
@@ -52,22 +52,22 @@ class Pair:
     Attributes
     ----------
     first, second
-        Where they are.
+        The places of the two.
     feature_distance
         Distance of the feature vectors relative to the larger norm.
     match
-        How far points of one are from those of the other in their best match over rotation,
-        reflection and permutation: the largest distance, in Å. Infinite if there are other species
-        or another number of neighbors; nan where periodic structures as a whole are meant.
+        The largest distance of matched points in Å, in the best match over rotation, reflection and
+        permutation. Infinite if species or numbers of neighbors differ.
     force_difference
-        Between the reference forces on the two centers after that rotation, in eV/Å; None without
-        forces or match.
+        Difference of the reference forces on the two centers after that rotation, in eV/Å; None
+        without forces or match.
     energy_difference
-        Between the reference energies of two structures, in eV per atom; None for environments.
+        Difference of the reference energies of two structures, in eV per atom; None for
+        environments.
     joint_force_error
-        The force error of the two frames, or the one, that no model avoids which is the same where
-        features agree: root mean square over all their force components in eV/Å. None without
-        forces, or if it was not asked for.
+        The smallest force error on the two frames, or the one frame, of a model that gives equal
+        features equal values: root mean square over all their force components in eV/Å. None
+        without forces, or if it was not asked for.
     """
 
     first: Place
@@ -81,16 +81,16 @@ class Pair:
 
 @dataclass(frozen=True)
 class Conflict:
-    """The same structure twice, with different labels.
+    """Two copies of a structure with different labels.
 
     Attributes
     ----------
     first, second
-        Where.
+        The places of the two.
     quantity
         ``"energy"`` of the structures in eV per atom, or ``"force"`` on the centers in eV/Å.
     difference
-        Between the two labels.
+        Difference of the two labels.
     """
 
     first: Place
@@ -107,24 +107,23 @@ class PairResult:
     ----------
     degenerate
         Same features, different structure: environments and then whole structures, the largest
-        difference in forces or energy first. Of many copies of a structure one stands for all.
+        difference in forces or energy first. One of several copies represents all of them.
     duplicates
         Same features, same structure: every further copy with the first one.
     conflicts
         Same structure, different labels.
     bound
-        The force error that no model avoids on all frames; None without forces, or if it was not
-        asked for.
+        The unavoidable force error on all frames; None without forces, or if it was not asked for.
     n_frames, n_seen, n_environments
         Structures read, environments in them, and environments compared.
     n_distinct
-        Environments that differ from each other.
+        Number of different environments.
     complete
         Whether all environments were compared, and all pairs listed.
     epsilon, delta
         Features are the same within this fraction, structures within this distance in Å.
     errors
-        Structures that could not be compared, or whose labels are missing, and why.
+        Structures that could not be compared or have no labels, and why.
     """
 
     n_frames: int
@@ -179,12 +178,12 @@ class PairResult:
         if self.degenerate:
             lines.append(
                 f"{many(len(self.degenerate), 'degenerate pair')}: features within "
-                f"{self.epsilon:g}, structures more than {self.delta:g} Å apart. What a model says "
-                "of one it says of the other."
+                f"{self.epsilon:g}, structures more than {self.delta:g} Å apart. A model predicts "
+                "the same for both of a pair."
             )
             whole = [pair for pair in self.degenerate if pair.first.center is None]
             centers = [pair for pair in self.degenerate if pair.first.center is not None]
-            lines += [f"  {_said(pairs[0])}" for pairs in (centers, whole) if pairs]
+            lines += [f"  {_described(pairs[0])}" for pairs in (centers, whole) if pairs]
         else:
             lines.append("No degenerate pairs.")
         copies = len(self.duplicate_frames)
@@ -212,7 +211,7 @@ class PairResult:
             where, why = self.errors[0]
             lines.append(f"{many(len(self.errors), 'structure')} with errors; {where}: {why}")
         if not self.complete:
-            lines.append("There may be more: not all was compared or listed.")
+            lines.append("There may be more: not all environments were compared or pairs listed.")
         return "\n".join(lines)
 
     def __str__(self) -> str:
@@ -232,14 +231,14 @@ def _ends(kind: str, ends: Pair | Conflict) -> dict[str, Any]:
 
 
 def severity(pair: Pair) -> tuple[bool, float, float, float]:
-    """What sorts pairs: environments first, the worst contradiction in energy or force first."""
+    """A key to sort pairs: environments first, the largest difference in energy or force first."""
     known = (pair.energy_difference, pair.force_difference, pair.joint_force_error)
     energy, force, joint = (1.0 if value is None else -value for value in known)
     return pair.first.center is None, energy, force, joint
 
 
-def _said(pair: Pair) -> str:
-    """Two places, and how far structures and labels are apart there."""
+def _described(pair: Pair) -> str:
+    """The two places of a pair, and the differences of structures and labels."""
     text = f"{pair.first} and {pair.second}: {_far(pair.match)}"
     if pair.energy_difference is not None:
         text += f", energies {pair.energy_difference:.3g} eV per atom apart"
@@ -247,12 +246,12 @@ def _said(pair: Pair) -> str:
         text += f", forces {pair.force_difference:.3g} eV/Å apart"
     if pair.joint_force_error is not None:
         frames = {end._replace(center=None) for end in (pair.first, pair.second)}
-        whose = "frame's" if len(frames) == 1 else "two frames'"
-        text += f", {pair.joint_force_error:.3g} eV/Å of the {whose} forces lost jointly"
+        owner = "frame's" if len(frames) == 1 else "two frames'"
+        text += f", {pair.joint_force_error:.3g} eV/Å of the {owner} forces lost jointly"
     return text
 
 
 def _far(match: float) -> str:
     if match == float("inf"):
         return "other species or another number of neighbors"
-    return "different as a whole" if match != match else f"{match:.3g} Å apart at best"
+    return f"{match:.3g} Å apart at best"

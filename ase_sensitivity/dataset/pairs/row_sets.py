@@ -1,4 +1,4 @@
-"""The features of an environment: rows in no order, made comparable number by number."""
+"""The features of an environment: a set of rows, with a vector that does not depend on order."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ Shape = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True, eq=False)
 class RowSet:
-    """All rows of features that an environment has.
+    """All rows of features of an environment.
 
     Attributes
     ----------
     shape
-        Only those of the same shape are compared.
+        Only row sets of the same shape are compared.
     vector
-        Never farther from that of another environment than the rows are when each is matched with
-        one of the other. First come the features of parts that have one row, then, for each part
-        with several, the rows' projections on one direction in ascending order.
+        A vector that does not depend on the order of rows. The distance of the vectors of two row
+        sets is a lower bound of the distance of their best-matched rows. First come the features of
+        parts with one row; then, for each part with several rows, the projections of its rows on
+        one direction, in ascending order.
     n_single
-        How many numbers come from parts with one row, or rows of one feature: they are all there is
-        to compare.
+        Number of entries from parts with one row, or with rows of one feature. For these, the
+        vector is all that is compared.
     several
-        Rows of several features each, of the other parts, each of shape (n_rows, n_features).
+        The rows of the other parts, each of shape (n_rows, n_features).
     """
 
     shape: Shape
@@ -49,11 +50,11 @@ class RowSet:
 
     @property
     def nbytes(self) -> int:
-        """Memory that it takes."""
+        """Bytes in memory."""
         return self.vector.nbytes + sum(part.nbytes for part in self.several)
 
     def distance(self, other: RowSet) -> float:
-        """To another one of the same shape, in the best match of their rows."""
+        """Distance to another row set of the same shape, in the best match of their rows."""
         single = self.vector[: self.n_single] - other.vector[: self.n_single]
         square = float(single @ single)
         for mine, theirs in zip(self.several, other.several, strict=True):
@@ -65,8 +66,8 @@ class RowSet:
 def row_sets(descriptor: Descriptor, atoms: Atoms) -> tuple[Ints, list[RowSet]]:
     """Centers, ascending, and the features of each.
 
-    The one center is -1, the structure as a whole, if some rows belong to it, if nothing has any
-    row, or if environments have no end because the structure is periodic and the cutoff infinite.
+    The only center is -1, the structure as a whole, in three cases: some rows belong to it, there
+    are no rows, or the structure is periodic and the cutoff infinite.
 
     Raises
     ------
@@ -111,6 +112,6 @@ def _row_set(parts: Sequence[Floats]) -> RowSet:
 
 @cache
 def _direction(length: int) -> Floats:
-    """A direction of its own for each number of features, of length one."""
+    """A unit vector, always the same one for a number of features."""
     found = np.random.default_rng(length).normal(size=length)
     return found / np.linalg.norm(found)

@@ -7,10 +7,10 @@ import logging
 import numpy as np
 import scipy
 
+from ase_sensitivity.dataset.pairs.environment_set import EnvironmentSet
 from ase_sensitivity.dataset.pairs.labels import energy_difference, force_difference
-from ase_sensitivity.dataset.pairs.overlay import APART, Overlay, misses, overlay
+from ase_sensitivity.dataset.pairs.overlay import NO_MATCH, Overlay, misses, overlay
 from ase_sensitivity.dataset.pairs.result import Pair
-from ase_sensitivity.dataset.pairs.surroundings import Surroundings
 from ase_sensitivity.dataset.pairs.whole_overlay import whole_overlay
 from ase_sensitivity.descriptors.base import reach_of
 from ase_sensitivity.types import Floats, Ints
@@ -18,40 +18,42 @@ from ase_sensitivity.types import Floats, Ints
 logger = logging.getLogger(__name__)
 
 IDENTICAL = 1e-3
-"""A copy of an environment with features within this fraction of epsilon has the same neighbors
-in feature space as the first one: they are not looked for again."""
+"""If a copy of an environment has features within this fraction of epsilon of the first one, it has
+the same neighbors in feature space, and these are not searched again."""
 
 AT_ONCE = 2**12
-"""Features that are compared at a time."""
+"""Number of feature vectors that are compared at a time."""
 
 
 class Search:
-    """Goes through the environments; each finds its neighbors in feature space.
+    """Search the neighbors of each environment in feature space.
 
     Attributes
     ----------
     copy_of
         The first copy of each environment, of shape (n,).
     degenerate
-        Pairs by the first copies of their two environments.
+        Degenerate pairs, by the first copies of their two environments.
     stopped
-        Whether there are more than ``max_pairs`` of them.
+        Whether there are more than ``max_pairs`` degenerate pairs.
     duplicates, copies
-        Every further copy with the first one, as pairs and as numbers of environments.
+        Every further copy with the first one: as pairs, and as numbers of environments.
     """
 
-    def __init__(self, around: Surroundings, epsilon: float, delta: float, max_pairs: int) -> None:
-        self.around = around
+    def __init__(
+        self, environments: EnvironmentSet, epsilon: float, delta: float, max_pairs: int
+    ) -> None:
+        self.environments = environments
         self.epsilon = epsilon
         self.delta = delta
         self.max_pairs = max_pairs
-        self.copy_of = np.full(len(around), -1, dtype=np.intp)
+        self.copy_of = np.full(len(environments), -1, dtype=np.intp)
         self.degenerate: dict[tuple[int, int], Pair] = {}
         self.duplicates: list[Pair] = []
         self.copies: list[tuple[int, int]] = []
         self.stopped = False
-        self._same = scipy.cluster.hierarchy.DisjointSet(range(len(around)))
-        cutoff = reach_of(around.descriptor)
+        self._same = scipy.cluster.hierarchy.DisjointSet(range(len(environments)))
+        cutoff = reach_of(environments.descriptor)
         weightless = min(cutoff * np.sqrt(epsilon / delta), cutoff / 2)
         self.reach: tuple[float, float] = (np.inf, np.inf)
         if np.isfinite(cutoff):
@@ -59,16 +61,16 @@ class Search:
 
     def run(self, group: Ints) -> None:
         """Compare the environments of a group with each other."""
-        around = self.around
-        tree = scipy.spatial.KDTree(around.projected[group])
-        identical = np.zeros(len(around), dtype=bool)
+        environments = self.environments
+        tree = scipy.spatial.KDTree(environments.projected[group])
+        identical = np.zeros(len(environments), dtype=bool)
         compared: set[tuple[int, int]] = set()
-        laid: dict[tuple[int, int], Overlay] = {}
+        overlays: dict[tuple[int, int], Overlay] = {}
         for i in group.tolist():
             if identical[i]:
                 continue
-            radius = around.norm[i] * (self.epsilon / (1 - self.epsilon) + 1e-14)
-            ball = tree.query_ball_point(around.projected[i], radius, return_sorted=True)
+            radius = environments.norm[i] * (self.epsilon / (1 - self.epsilon) + 1e-14)
+            ball = tree.query_ball_point(environments.projected[i], radius, return_sorted=True)
             others = group[ball]
             first = self.copy_of[i] < 0
             if first:
@@ -79,7 +81,7 @@ class Search:
             others, distances = self._near(i, others)
             for j in others.tolist():
                 self._same.merge(i, j)
-            if self.stopped:  # what has the same features is still wanted, but no match
+            if self.stopped:  # equal features are still needed, but no matches
                 identical[others[distances <= IDENTICAL * self.epsilon]] = True
                 continue
             for j, distance in zip(others.tolist(), distances.tolist(), strict=True):
@@ -89,7 +91,8 @@ class Search:
                     continue
                 if known < 0 and self._misses(i, j):
                     continue
-                miss, rotation = laid.pop((j, i)) if (j, i) in laid else self._overlay(i, j)
+                found = overlays.pop((j, i)) if (j, i) in overlays else self._overlay(i, j)
+                miss, rotation = found
                 if known >= 0:
                     compared.add(key)
                     if miss > self.delta:
@@ -101,31 +104,34 @@ class Search:
                     identical[j] = distance <= IDENTICAL * self.epsilon
                     self.copies.append((i, j))
                     self.duplicates.append(self._pair(i, j, distance, miss, rotation))
-                else:  # until j finds i
-                    laid[i, j] = miss, None if rotation is None else rotation.T
+                else:  # kept until the search of j finds i
+                    overlays[i, j] = miss, None if rotation is None else rotation.T
         rest = group[self.copy_of[group] < 0]
         self.copy_of[rest] = rest
 
     @property
-    def seen_as(self) -> Ints:
-        """Environments that are linked by the same features have the same number, shape (n,)."""
-        found = np.empty(len(self.around), dtype=np.intp)
+    def feature_class(self) -> Ints:
+        """A number for each environment, of shape (n,).
+
+        It is the same for environments that are connected by equal features.
+        """
+        found = np.empty(len(self.environments), dtype=np.intp)
         for alike in self._same.subsets():
             found[list(alike)] = min(alike)
         return found
 
     def _near(self, i: int, others: Ints) -> tuple[Ints, Floats]:
-        """Those whose full features are the same, in order, and how far they are."""
-        around = self.around
-        own = around.features(i)
+        """The environments with equal full features, in order, and their relative distances."""
+        environments = self.environments
+        own = environments.features(i)
         distances = np.empty(len(others))
         for start in range(0, len(others), AT_ONCE):
             some = others[start : start + AT_ONCE]
-            features = [around.features(j) for j in some.tolist()]
+            features = [environments.features(j) for j in some.tolist()]
             distance = np.linalg.norm(np.array([f.vector for f in features]) - own.vector, axis=1)
-            larger = np.maximum(around.norm[some], around.norm[i])
+            larger = np.maximum(environments.norm[some], environments.norm[i])
             larger[larger == 0] = 1.0
-            if own.several:  # where that is near the rows themselves are compared
+            if own.several:  # if the vectors are near, the rows themselves are compared
                 for k in np.flatnonzero(distance <= self.epsilon * larger).tolist():
                     distance[k] = own.distance(features[k])
             distances[start : start + AT_ONCE] = distance / larger
@@ -133,25 +139,32 @@ class Search:
         return others[same], distances[same]
 
     def _misses(self, i: int, j: int) -> bool:
-        around = self.around
-        if around.number[i] != around.number[j] or around.center[j] * around.center[i] < 0:
+        environments = self.environments
+        if (
+            environments.number[i] != environments.number[j]
+            or environments.center[j] * environments.center[i] < 0
+        ):
             return True
-        if around.center[i] < 0:
+        if environments.center[i] < 0:
             return False
-        a, b = (around.points(k, self.reach[1]) for k in (i, j))
+        a, b = (environments.points(k, self.reach[1]) for k in (i, j))
         return misses(a, b, *self.reach, self.delta)
 
     def _overlay(self, i: int, j: int) -> Overlay:
-        around = self.around
-        if around.number[i] != around.number[j]:
-            return APART
-        if around.center[i] < 0 or around.center[j] < 0:
-            return whole_overlay(around, int(around.structure[i]), int(around.structure[j]))[0]
-        a, b = (around.points(k, self.reach[1]) for k in (i, j))
+        environments = self.environments
+        if environments.number[i] != environments.number[j]:
+            return NO_MATCH
+        if environments.center[i] < 0 or environments.center[j] < 0:
+            return whole_overlay(
+                environments, int(environments.structure[i]), int(environments.structure[j])
+            )[0]
+        a, b = (environments.points(k, self.reach[1]) for k in (i, j))
         return overlay(a, b, *self.reach)
 
     def _add(self, key: tuple[int, int], pair: Pair) -> None:
-        if len(self.around.features(key[0]).vector) == 0:  # nothing is not the same as anything
+        if (
+            len(self.environments.features(key[0]).vector) == 0
+        ):  # nothing is not the same as anything
             return
         if len(self.degenerate) == self.max_pairs:
             logger.info("more than %d degenerate pairs; the rest is not listed", self.max_pairs)
@@ -160,15 +173,17 @@ class Search:
         self.degenerate[key] = pair
 
     def _pair(self, i: int, j: int, distance: float, miss: float, rotation: Floats | None) -> Pair:
-        around = self.around
+        environments = self.environments
         if j < i:
             i, j = j, i
             rotation = None if rotation is None else rotation.T
         return Pair(
-            around.place(i),
-            around.place(j),
+            environments.place(i),
+            environments.place(j),
             feature_distance=distance,
             match=miss,
-            force_difference=force_difference(around, i, j, rotation),
-            energy_difference=None if around.center[i] >= 0 else energy_difference(around, i, j),
+            force_difference=force_difference(environments, i, j, rotation),
+            energy_difference=None
+            if environments.center[i] >= 0
+            else energy_difference(environments, i, j),
         )

@@ -1,4 +1,4 @@
-"""Two structures laid on each other as a whole, whatever a descriptor sees of them."""
+"""The best superposition of two whole structures, whatever a descriptor sees of them."""
 
 from __future__ import annotations
 
@@ -6,34 +6,34 @@ from math import gcd
 
 import numpy as np
 
-from ase_sensitivity.dataset.pairs.overlay import APART, BEYOND, Overlay, nearest_of, overlay
-from ase_sensitivity.dataset.pairs.surroundings import Surroundings
+from ase_sensitivity.dataset.pairs.environment_set import EnvironmentSet
+from ase_sensitivity.dataset.pairs.overlay import BEYOND, NO_MATCH, Overlay, nearest_of, overlay
 from ase_sensitivity.descriptors.base import reach_of
 from ase_sensitivity.types import Floats, Ints
 
 FAR = 10.0
-"""Å up to which periodic structures are compared about an atom if the cutoff says nothing."""
+"""Radius in Å within which periodic structures are compared if the cutoff is infinite."""
 
 
-def whole_radius(around: Surroundings) -> float:
-    """Up to where, in Å, what is about an atom of periodic structures is compared."""
-    reach = reach_of(around.descriptor)
+def whole_radius(environments: EnvironmentSet) -> float:
+    """Radius in Å about an atom within which periodic structures are compared."""
+    reach = reach_of(environments.descriptor)
     return 2 * reach if np.isfinite(reach) else FAR
 
 
-def whole_overlay(around: Surroundings, a: int, b: int) -> tuple[Overlay, Ints]:
-    """How well structure a can be put on b, and on which atom of b each atom of a comes.
+def whole_overlay(environments: EnvironmentSet, a: int, b: int) -> tuple[Overlay, Ints]:
+    """The best superposition of structure a on b, and the atom of b for each atom of a.
 
-    Isolated structures are compared with all their atoms. A periodic one is the same as another of
-    the same composition if about an atom of its rarest element everything is the same up to twice
-    the cutoff: supercells are.
+    Isolated structures are compared with all their atoms. Two periodic structures of the same
+    composition are the same if all points about an atom of the rarest element agree up to twice the
+    cutoff. So supercells are the same.
     """
-    first, second = around.structures[a].atoms, around.structures[b].atoms
+    first, second = environments.structures[a].atoms, environments.structures[b].atoms
     nowhere = np.empty(0, dtype=np.intp)
     if composition(first.numbers) != composition(second.numbers):
-        return APART, nowhere
+        return NO_MATCH, nowhere
     if (first.pbc != second.pbc).any():
-        return APART, nowhere
+        return NO_MATCH, nowhere
     if not first.pbc.any():
         origins = first.positions.mean(axis=0), second.positions.mean(axis=0)
         mine = first.numbers, first.positions - origins[0]
@@ -43,9 +43,9 @@ def whole_overlay(around: Surroundings, a: int, b: int) -> tuple[Overlay, Ints]:
         rarest = elements[counts.argmin()]
         i = int(np.flatnonzero(first.numbers == rarest)[0])
         partners = np.flatnonzero(second.numbers == rarest).tolist()
-        radius = whole_radius(around)
-        mine = around.points_about(a, i, radius + BEYOND)
-        theirs = (around.points_about(b, j, radius + BEYOND) for j in partners)
+        radius = whole_radius(environments)
+        mine = environments.points_about(a, i, radius + BEYOND)
+        theirs = (environments.points_about(b, j, radius + BEYOND) for j in partners)
         index, found = nearest_of(mine, theirs, radius, radius + BEYOND)
         origins = first.positions[i], second.positions[partners[index]]
     if found[1] is None:
@@ -62,7 +62,7 @@ def whole_overlay(around: Surroundings, a: int, b: int) -> tuple[Overlay, Ints]:
 
 
 def composition(numbers: Ints) -> tuple[tuple[int, int], ...]:
-    """How many atoms of which element the smallest unit has."""
+    """The elements, and the number of atoms of each in the smallest formula unit."""
     elements, counts = np.unique(numbers, return_counts=True)
     unit = gcd(*counts.tolist())
     return tuple(zip(elements.tolist(), (counts // unit).tolist(), strict=True))

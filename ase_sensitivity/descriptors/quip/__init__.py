@@ -1,1 +1,1 @@
-"""QUIP's descriptors."""
+"""QUIP's descriptors, through quippy."""

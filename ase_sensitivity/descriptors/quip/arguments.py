@@ -1,4 +1,4 @@
-"""QUIP's argument strings: read, complete with species, and refuse what QUIP would crash on."""
+"""QUIP's argument strings: parse them, fill in species, and refuse what QUIP would crash on."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ BODY_ORDER = {
     "angle_3b": 3,
     "distance_Nb": 2,
 }
-"""The QUIP descriptors that have a center and gradients, and the order of their correlations;
-that of distance_Nb is its `order`."""
+"""The QUIP descriptors that have a center and gradients, and their body orders. The body order of
+distance_Nb is its `order`."""
 
 SPECIES_AS_CENTERS = {"soap"}
 SPECIES_BY_WEIGHT = {"bispectrum_so3", "bispectrum_so4", "power_so3", "power_so4"}
@@ -39,15 +39,20 @@ CORRELATED = {
     "angle_3b": ("Z", "Z1", "Z2"),
     "distance_Nb": ("Z",),
 }
-"""Where descriptors of pairs and triplets name their elements: those of the center and around."""
+"""Options in which descriptors of pairs and triplets name the elements of their atoms."""
 
-OF_KERNELS = {
-    "add_species", "config_type_n_sparse", "covariance_type", "delta", "energy_scale", "f0",
-    "n_sparse", "print_sparse_index", "prior_mean", "resid_name", "sparse_file", "sparse_method",
-    "theta_fac", "theta_file", "theta_uniform", "unique_hash_tolerance", "xml_version", "zeta",
+KERNEL_OPTIONS = {
+    "add_species", "config_type_kernel_regularisation", "config_type_n_sparse",
+    "covariance_type", "delta", "energy_scale", "f0", "mark_sparse_atoms", "n_sparse",
+    "n_sparse_file", "print_sparse_index", "prior_mean", "sparse_file", "sparse_method",
+    "theta_fac", "theta_file", "theta_uniform", "unique_descriptor_tolerance",
+    "unique_hash_tolerance", "zeta",
 }  # fmt: skip
-OF_SPECIES = {"Z", "Z1", "Z2", "central_index", "n_Z", "n_species", "species_Z"}
-"""Options by which strings differ that are one descriptor to a user."""
+"""Options of a GAP's kernel and fit; they do not change features."""
+OF_SAME_COMPONENT = KERNEL_OPTIONS | {
+    "Z", "Z1", "Z2", "central_index", "n_Z", "n_species", "resid_name", "species_Z", "xml_version",
+}  # fmt: skip
+"""Strings that differ only in these options are one descriptor to a user."""
 
 MANDATORY = {
     "soap": ("cutoff", "n_max", "l_max", "atom_sigma"),
@@ -55,10 +60,10 @@ MANDATORY = {
     "behler": (),
     "distance_Nb": ("order", "cutoff"),
 }
-"""What QUIP cannot do without; a `cutoff` for all others, whose default is to see nothing."""
+"""Options that QUIP needs. All other descriptors need a `cutoff`: by default they see no atom."""
 
-# QUIP ends the process, or writes where it must not, outside of these. The upper bounds are far
-# beyond use and keep it from asking for more memory than there is.
+# Outside of these ranges, QUIP ends the process or writes out of bounds. The upper bounds are far
+# above useful values, and keep QUIP from allocating more memory than there is.
 INTEGER_RANGE = {
     "n_max": (1, 200),
     "l_max": (0, 200),
@@ -75,10 +80,11 @@ INTEGER_RANGE = {
     "nu_S": (0, 2),
     "order": (2, 5),
 }
-DEFAULTS_OF_TODAY = {"soap": (1426512068, 1987654320), "distance_Nb": (1596837814, math.inf)}
-"""Versions of a GAP file with the defaults that a string has by itself. Before, soap's centers
-stood in the density of every species, and features had no factor (2l + 1)^(-1/2); clusters of
-distance_Nb were compact only if asked for. Later, soap has another radial basis."""
+PRESENT_VERSIONS = {"soap": (1426512068, 1987654320), "distance_Nb": (1596837814, math.inf)}
+"""The first and last version of GAP files with the same defaults as a string without a version. In
+earlier versions, soap's centers contribute to the density of every species, and features have no
+factor (2l + 1)^(-1/2); clusters of distance_Nb are compact only if asked for. In later versions,
+soap has another radial basis."""
 
 POSITIVE = {
     "cutoff",
@@ -92,8 +98,8 @@ POSITIVE = {
 NOT_NEGATIVE = {"cutoff_transition_width", "transition_width", "min_cutoff"}
 FINITE = {"central_weight", "covariance_sigma0", "atom_sigma_r_scaling", "atom_sigma_t_scaling"}
 
-# QUIP ignores options that it does not know. These it does know, beside the ones above; an unknown
-# one that is spelt almost like a known one is a mistake.
+# QUIP ignores options that it does not know. It knows these, in addition to the ones above. An
+# unknown option that is spelt almost like a known one is an error.
 OTHER_OPTIONS = {
     "Z", "Z1", "Z2", "Z_center", "Z_map", "amplitude_scaling", "basis", "basis_error_exponent",
     "behler_file", "compress_file", "compress_mode", "config_type_n_sparse", "covariance_type",
@@ -107,27 +113,27 @@ OTHER_OPTIONS = {
 ALIASES = {"normalize": "normalise", "atom_gaussian_width": "atom_sigma"}
 
 KNOWN = OTHER_OPTIONS | SWITCHES | INTEGER_RANGE.keys() | POSITIVE | NOT_NEGATIVE | FINITE
-# QUIP does not tell capitals from small letters.
+# QUIP does not distinguish upper and lower case.
 _KINDS = {kind.lower(): kind for kind in (*BODY_ORDER, *OTHER_KINDS)}
 _KEYS = {key.lower(): key for key in KNOWN} | ALIASES
 
 
 class UnsupportedDescriptorError(ValueError):
-    """A descriptor of QUIP that we do not have."""
+    """A descriptor of QUIP that is not supported."""
 
 
 @dataclass(frozen=True)
 class QUIPArguments:
-    """A QUIP descriptor string taken apart.
+    """A parsed QUIP descriptor string.
 
     Attributes
     ----------
     kind
-        Which descriptor, such as ``"soap"``.
+        The name of the descriptor, such as ``"soap"``.
     arguments
         Its arguments, in the order given; lists without their braces.
     gap_version
-        That of the GAP file whose conventions hold; None for those of today.
+        Version of the GAP file that determines the conventions; None for the present ones.
     """
 
     kind: str
@@ -136,7 +142,7 @@ class QUIPArguments:
 
     @classmethod
     def parse(cls, text: str) -> QUIPArguments:
-        """Take a string apart and check it.
+        """Parse a string and check it.
 
         Raises
         ------
@@ -185,7 +191,7 @@ class QUIPArguments:
 
     @classmethod
     def parse_all(cls, text: str) -> list[QUIPArguments]:
-        """Those of a string that may hold several, separated by colons as for gap_fit.
+        """Parse a string of one or several descriptors, separated by colons as for gap_fit.
 
         Raises
         ------
@@ -202,11 +208,12 @@ class QUIPArguments:
         return " ".join(written)
 
     def of_gap(self, version: int) -> QUIPArguments:
-        """The same as a GAP file of a version means it (``gap_version``; 0 if it has none).
+        """The arguments with the conventions of a GAP file of a version (0 if it states none).
 
-        As QUIP, which appends the version to each string of a GAP and tells it to each calculation.
+        QUIP does the same: it appends the version to each string of a GAP and passes it to each
+        calculation.
         """
-        lowest, highest = DEFAULTS_OF_TODAY.get(self.kind, (0, math.inf))
+        lowest, highest = PRESENT_VERSIONS.get(self.kind, (0, math.inf))
         if lowest <= version <= highest:
             return self
         arguments = self.arguments | {"xml_version": str(version)}
@@ -214,7 +221,7 @@ class QUIPArguments:
 
     @property
     def arrays(self) -> tuple[str, ...]:
-        """Names of the properties of atoms that features depend on."""
+        """Names of the arrays of atoms that features depend on."""
         if {"only_inter", "only_intra"} & {k for k, word in self.arguments.items() if word == "T"}:
             return (self.arguments["resid_name"],)
         return ()
@@ -222,8 +229,8 @@ class QUIPArguments:
     def with_species(self, species: Sequence[str]) -> QUIPArguments:
         """Fill in ``species_Z``, ``n_species`` and, for soap, ``Z``, ``n_Z`` unless given.
 
-        Bispectra and power spectra get equal weights ``w``: all species are seen, none is told
-        from another.
+        Bispectra and power spectra get equal weights ``w``: all species are seen, but not
+        distinguished.
 
         Raises
         ------
@@ -249,19 +256,19 @@ class QUIPArguments:
 
     @property
     def body_order(self) -> int:
-        """How many atoms are correlated."""
+        """Number of atoms that features correlate."""
         return int(self.arguments.get("order", BODY_ORDER[self.kind]))
 
     @property
     def species(self) -> tuple[str, ...] | None:
-        """Symbols of the species told apart, or None where the string does not list them."""
+        """Symbols of the species that are distinguished, or None if the string lists none."""
         if self.arguments.get("species_Z", "0") == "0":
             return None
         return tuple(chemical_symbols[int(z)] for z in self.arguments["species_Z"].split())
 
     @property
     def elements(self) -> frozenset[str] | None:
-        """Symbols of the elements that features depend on; None: of all."""
+        """Symbols of the elements that features depend on; None for all elements."""
         numbers: list[str] = []
         if self.kind in SPECIES_AS_NEIGHBORS:
             if "species_Z" not in self.arguments:
@@ -276,20 +283,17 @@ class QUIPArguments:
         return None if not found or 0 in found else frozenset(chemical_symbols[z] for z in found)
 
     @property
-    def features_alone(self) -> QUIPArguments:
-        """What the features are, whatever the species and the kernel."""
-        kept = {
-            key: value
-            for key, value in self.arguments.items()
-            if key not in OF_KERNELS | OF_SPECIES
-        }
+    def without_species_and_kernel(self) -> QUIPArguments:
+        """The arguments without those of the species and of the kernel."""
+        kept = {k: word for k, word in self.arguments.items() if k not in OF_SAME_COMPONENT}
         return replace(self, arguments=kept)
 
     @property
     def kernel_weight(self) -> float | None:
-        """Of every feature: the prior of a GAP for how the local energy changes with it, in eV.
+        """The prior of a GAP for the change of the local energy with each feature, in eV.
 
-        None if the string does not tell, or it is not the same everywhere (docs/descriptors).
+        None if the string does not determine it, or it is not the same everywhere
+        (docs/descriptors).
         """
         given = self.arguments
         if "delta" not in given:
@@ -313,7 +317,7 @@ class QUIPArguments:
 
     @property
     def takes_species(self) -> bool:
-        """Whether :meth:`with_species` has something to fill in."""
+        """Whether :meth:`with_species` can fill in species."""
         return self.kind in SPECIES_AS_NEIGHBORS
 
     def _check(self) -> None:
@@ -405,7 +409,7 @@ def chemical_species(name: str, symbols: Sequence[str]) -> tuple[str, ...]:
 
 
 def real_number(key: str, word: str) -> float:
-    """A number as Fortran writes it, of the argument ``key``; ValueError if it is none."""
+    """The argument ``key`` as a number in Fortran notation; ValueError if it is not a number."""
     try:
         return float(re.sub(r"(?<=[\d.])[dD](?=[+-]?\d)", "e", word))
     except ValueError:

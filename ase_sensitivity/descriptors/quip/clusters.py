@@ -1,7 +1,7 @@
 """An order of the atoms of a cluster that does not depend on their indices.
 
-QUIP lists the distances of a triplet as its atoms come and leaves it to the kernel to sum over
-permutations. Features that are compared as they are need one order.
+QUIP lists the distances of a triplet in the order of its atoms; its kernel sums over permutations.
+Features that are compared without a kernel need a unique order.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import numpy as np
 from ase_sensitivity.types import Floats, Ints
 
 DIGITS = 8
-"""Decimals, in Å, to which distances have to agree to be taken for equal."""
+"""Distances in Å are equal if they agree to this number of decimals."""
 
 
 def canonical_order(numbers: Ints, positions: Floats) -> tuple[Ints, Ints]:
-    """Which of a few atoms comes first, second, ..., and the order of their distances.
+    """A unique order of a few atoms, and of the distances between them.
 
-    By atomic number, then by the distances; positions decide where these are the same.
+    Atoms are ordered by atomic number, then by distances, and if these are equal by positions.
 
     Parameters
     ----------
     numbers
-        Atomic numbers, or the same for all where species are not told apart.
+        Atomic numbers, or equal numbers if species are not distinguished.
     positions
         Positions in Å, of shape (n, 3).
 

@@ -1,4 +1,4 @@
-"""Calling QUIP's Fortran: silently, one at a time, with its errors as one clear ValueError."""
+"""Calls of QUIP's Fortran: without output, one at a time, with errors as a clear ValueError."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import Any
 
 from ase import Atoms
 
-# QUIP keeps an error stack and output units of its own: one caller at a time.
+# QUIP has a global error stack and output units: only one call at a time.
 _QUIP = threading.Lock()
 
 ENDED = 2
-"""Exit status of a process that Fortran ends within a call, which would else be 0 at times."""
+"""Exit status of a process that Fortran ends within a call; otherwise it would sometimes be 0."""
 
 _CALLS: list[tuple[int, str]] = []
 """The standard error and the purpose of the call under way."""
@@ -39,9 +39,9 @@ def quip_calls(what: str) -> Iterator[None]:
 
 
 def quip_rows(descriptor: Any, box: Atoms, gradients: bool, version: int | None = None) -> Any:
-    """What QUIP computes for a structure in a cell, as quippy's object of Fortran arrays.
+    """The result of QUIP for a structure in a cell, as quippy's object of Fortran arrays.
 
-    All arrays of the structure are handed over. ``version`` is that of the GAP file, if any.
+    All arrays of the structure are passed on. ``version`` is that of the GAP file, if any.
     """
     import quippy.convert
 
@@ -56,7 +56,7 @@ def quip_rows(descriptor: Any, box: Atoms, gradients: bool, version: int | None 
 
 
 def _ended(_: int | None) -> None:
-    """Fortran's `STOP` and run-time errors call C's `exit`, which comes by here."""
+    """Called by C's `exit`, and so by Fortran's `STOP` and run-time errors."""
     for stderr, what in _CALLS:
         with suppress(OSError):
             os.write(stderr, f"{what}: QUIP ended the process\n".encode())
@@ -68,20 +68,20 @@ _HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(_ended)
 
 @cache
 def _watch_exit() -> None:
-    if platform.libc_ver()[0] != "glibc":  # others keep no handlers that can be taken away again
+    if platform.libc_ver()[0] != "glibc":  # others have no handlers that can be removed again
         return
     library = ctypes.CDLL(None)
     owner = ctypes.create_string_buffer(1)
     library["__cxa_atexit"](_HANDLER, None, owner)
-    atexit.register(library["__cxa_finalize"], owner)  # while there still is an interpreter
+    atexit.register(library["__cxa_finalize"], owner)  # before the interpreter is gone
 
 
 @contextmanager
 def _silent_output() -> Iterator[int]:
-    """Send what Fortran writes to the standard output and error to nowhere.
+    """Discard what Fortran writes to the standard output and error.
 
-    Fortran writes to the file descriptors, behind the back of `sys.stdout`. Yields where the
-    standard error went until then.
+    Fortran writes to the file descriptors and not to `sys.stdout`. Yields a copy of the descriptor
+    of the standard error.
     """
     saved: list[tuple[int, int]] = []
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -100,23 +100,23 @@ def _silent_output() -> Iterator[int]:
 
 
 def _flush_fortran() -> None:
-    """Empty Fortran's own buffers, which it would else write when the process ends."""
+    """Empty Fortran's own buffers; otherwise they are written when the process ends."""
     with suppress(OSError, AttributeError):  # another compiler's run-time library
         _quip_library()._gfortran_flush_i4(None)
 
 
 def reset_clebsch_gordan() -> None:
-    """Make QUIP tabulate its Clebsch-Gordan coefficients anew.
+    """Make QUIP compute its table of Clebsch-Gordan coefficients again.
 
-    bispectrum_so3 (integer momenta) and bispectrum_so4 (half-integer ones) share one table, which
-    QUIP renews only to enlarge it: the features of whichever comes second are wrong otherwise.
+    bispectrum_so3 (integer momenta) and bispectrum_so4 (half-integer ones) share one table, and
+    QUIP computes it again only to enlarge it. So the features of the second one would be wrong.
     """
     try:
         _quip_library().__getattr__("__angular_functions_module_MOD_cg_finalise")()
     except (OSError, AttributeError):
         raise ValueError(
-            "this build of QUIP does not let its Clebsch-Gordan table be renewed, without which "
-            "bispectrum features can be wrong"
+            "this build of QUIP does not allow its Clebsch-Gordan table to be computed again, and "
+            "without that bispectrum features can be wrong"
         ) from None
 
 
@@ -127,7 +127,7 @@ def _quip_library() -> ctypes.CDLL:
 
 
 def _fortran_message(error: RuntimeError) -> str:
-    """The sentence in QUIP's traceback, which is padded with blanks and stray bytes."""
+    """The message in QUIP's traceback, without the blanks and stray bytes that follow it."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     sentences = [
         line for line in lines if not line.lstrip().startswith(("Traceback", 'File "'))

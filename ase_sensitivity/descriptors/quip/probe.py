@@ -1,6 +1,6 @@
-"""A first call of QUIP in a process of its own, whose end does no harm.
+"""A first call of QUIP in a separate process, so that a crash of QUIP does no harm.
 
-What QUIP is known to stop on is refused before; this is for what is not known.
+Arguments that are known to stop QUIP are refused before (:mod:`.stops`); this is for unknown ones.
 """
 
 from __future__ import annotations
@@ -30,69 +30,67 @@ from ase_sensitivity.descriptors.quip.library import quip_rows, reset_clebsch_go
 logger = logging.getLogger(__name__)
 
 PATIENCE = 600
-"""Seconds for a string; a few atoms take milliseconds."""
+"""Seconds to wait for a string; a few atoms take milliseconds."""
 
 IDLE = 20
-"""Seconds after which the process ends if there is nothing to try: loading QUIP takes some."""
+"""Seconds without a string after which the process ends; it is kept, as loading QUIP takes time."""
 
-CHILD = """
+CHILD = f"""
 import json, sys
 sys.path[:] = json.loads(sys.stdin.readline())
-from ase_sensitivity.descriptors.quip.probe import child
+from {__name__} import child
 child()
 """
 
-_survived: set[tuple[str, int | None]] = set()
+_accepted: set[tuple[str, int | None]] = set()
 _lock = Lock()
 
 
-def survive(parsed: Sequence[QUIPArguments]) -> None:
-    """Let QUIP see these strings, and atoms of their species, in another process.
+def refuse_crashes(parsed: Sequence[QUIPArguments]) -> None:
+    """Try each string in another process, with atoms of its species, and refuse it if QUIP crashes.
 
-    Once for each string; the structure matters to QUIP's errors by its species at most.
+    Each string is tried once, as QUIP's errors depend on no more than the species of a structure.
 
     Raises
     ------
     ValueError
-        If QUIP ends that process, crashes or does not come back.
+        If QUIP ends that process, crashes or does not return.
     """
     with _lock:
         for words in parsed:
             text = str(words)
-            if (text, words.gap_version) in _survived:
+            if (text, words.gap_version) in _accepted:
                 continue
             try:
                 given = [text, _numbers(words), words.arrays, words.gap_version]
                 end = _Process.current().tried([os.getcwd(), *given])
-            except OSError as error:  # no further process is allowed here
-                logger.warning(
-                    "QUIP strings could not be tried in a process of their own: %s", error
-                )
+            except OSError as error:  # no further process can be started
+                logger.warning("QUIP strings could not be tried in a separate process: %s", error)
                 return
             if end is not None:
                 raise ValueError(f"QUIP ends the process ({end[0]}) on {text!r}: {end[1]}")
-            _survived.add((text, words.gap_version))
+            _accepted.add((text, words.gap_version))
 
 
 class _Process:
-    """Another Python, with QUIP."""
+    """Another Python process, with QUIP."""
 
     latest: _Process | None = None
 
     def __init__(self) -> None:
-        if getattr(sys, "frozen", False):  # it would start itself again, and again
+        if getattr(sys, "frozen", False):  # a frozen program would start itself
             raise OSError("there is no Python to start")
         self.owner = os.getpid()
-        self.said = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
+        self.stderr = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
         try:
             self.process = subprocess.Popen(
                 [os.fsdecode(get_executable()), "-c", CHILD],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=self.said,
+                stderr=self.stderr,
             )
         except OSError:
-            self.said.close()
+            self.stderr.close()
             raise
         atexit.register(self.close)
         self._send([str(place) for place in sys.path])
@@ -103,7 +101,7 @@ class _Process:
 
     @classmethod
     def current(cls) -> _Process:
-        """The one that runs, or a new one."""
+        """The process that is running, or a new one."""
         latest = cls.latest
         if latest is not None and (
             latest.owner != os.getpid() or latest.process.poll() is not None
@@ -114,10 +112,10 @@ class _Process:
         return cls.latest
 
     def tried(self, task: Sequence[Any]) -> tuple[str, str] | None:
-        """How the process ended on a task, and its last words; None if it did not."""
-        before = os.fstat(self.said.fileno()).st_size
+        """How the process ended on a task, and its last message; None if it did not end."""
+        before = os.fstat(self.stderr.fileno()).st_size
         if not self._send(task) or not self._reports(b"+"):
-            self.close()  # it had nothing to do for too long
+            self.close()  # it has ended, as it was idle for too long
             return type(self).current().tried(task)
         if self._reports(b"."):
             return None
@@ -128,13 +126,13 @@ class _Process:
         return end if ended else f"not after {PATIENCE} s", words
 
     def close(self) -> int:
-        """End it, and tell its status."""
+        """End the process and return its exit status."""
         atexit.unregister(self.close)
         if _Process.latest is self:
             _Process.latest = None
-        for stream in (self.process.stdin, self.process.stdout, self.said):
+        for stream in (self.process.stdin, self.process.stdout, self.stderr):
             assert stream is not None
-            with suppress(OSError):  # what was not sent
+            with suppress(OSError):  # unsent data
                 stream.close()
         if self.owner != os.getpid():
             return 0
@@ -154,7 +152,7 @@ class _Process:
         return True
 
     def _reports(self, sign: bytes) -> bool:
-        """Whether it gives this sign next, and soon."""
+        """Whether the next sign of the process is this one, before time runs out."""
         assert self.process.stdout is not None
         place = self.process.stdout.fileno()
         return bool(select.select([place], [], [], PATIENCE)[0]) and os.read(place, 1) == sign
@@ -167,12 +165,12 @@ class _Process:
         return True
 
     def _last_words(self, start: int) -> str:
-        self.said.seek(start)
-        return _message(self.said.read())
+        self.stderr.seek(start)
+        return _message(self.stderr.read())
 
 
 def _numbers(words: QUIPArguments) -> list[int]:
-    """Atomic numbers of at least three atoms for this string to see."""
+    """Atomic numbers of at least three atoms that this string sees."""
     given = words.arguments
     keys = ("species_Z",) if "species_Z" in given else ("Z", "Z1", "Z2")
     found = [int(word) for key in keys for word in re.findall(r"\d+", given.get(key, ""))]
@@ -180,18 +178,19 @@ def _numbers(words: QUIPArguments) -> list[int]:
     return found * (1 if len(found) > 2 else 3)
 
 
-def _message(said: bytes) -> str:
-    """The last line that tells why, of what was printed."""
-    lines = [line.strip(" -\t") for line in said.decode(errors="replace").splitlines()]
-    told = [line for line in lines if line and not line.startswith(("Traceback", "File "))]
-    message = next((line for line in told if "error" in line.lower()), (told or ["no reason"])[-1])
+def _message(stderr: bytes) -> str:
+    """The first line of the output with an error, or else the last line."""
+    lines = [line.strip(" -\t") for line in stderr.decode(errors="replace").splitlines()]
+    lines = [line for line in lines if line and not line.startswith(("Traceback", "File "))]
+    last = lines[-1] if lines else "no reason"
+    message = next((line for line in lines if "error" in line.lower()), last)
     return "".join(character for character in message if character.isprintable())[:300]
 
 
 def child() -> None:
-    """Try one string after the other: a sign when it is there, and when it went well."""
+    """Try one string after the other; report each one when it has come and when QUIP is done."""
     reports = os.dup(1)
-    os.dup2(2, 1)  # QUIP's own messages tell why it ended
+    os.dup2(2, 1)  # QUIP's own messages are the reason for its end
     import quippy.descriptors
 
     os.write(reports, b"+")
@@ -207,7 +206,7 @@ def child() -> None:
             for name in arrays:
                 atoms.set_array(name, np.ones(len(atoms), dtype=np.int32))
             quip_rows(descriptor, atoms, gradients=True, version=version)
-        except Exception:  # whatever it is, the caller will meet it as well
+        except Exception:  # the caller will get the same error
             logger.debug("%s", text, exc_info=True)
         os.write(reports, b".")
 

@@ -1,4 +1,4 @@
-"""Any QUIP descriptor with a center and gradients, and those a GAP was fitted with."""
+"""QUIP descriptors with a center and gradients, and the descriptors of a GAP potential."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from ase_sensitivity.descriptors.quip.arguments import (
 )
 from ase_sensitivity.descriptors.quip.clusters import canonical_order
 from ase_sensitivity.descriptors.quip.library import quip_calls, quip_rows, reset_clebsch_gordan
-from ase_sensitivity.descriptors.quip.probe import survive
-from ase_sensitivity.descriptors.quip.stops import beside, refuse_stops
+from ase_sensitivity.descriptors.quip.probe import refuse_crashes
+from ase_sensitivity.descriptors.quip.stops import refuse_stops, with_compress_file
 from ase_sensitivity.descriptors.soap.soap import ENLARGED, SOAP
 from ase_sensitivity.errors import DescriptorWarning, warn
 from ase_sensitivity.geometry.neighbors import boxed, neighbor_pairs
@@ -40,8 +40,8 @@ logger = logging.getLogger(__name__)
 
 
 LEFT_OUT = (
-    "some descriptors of this GAP are not supported and left out; what the others do not resolve, "
-    "these may; the log names them"
+    "some descriptors of this GAP are not supported and left out; they may resolve what the others "
+    "do not; the log names them"
 )
 
 
@@ -52,14 +52,14 @@ class QUIPDescriptor(Shortcuts):
     ----------
     specification
         A QUIP descriptor string such as ``"soap cutoff=5 n_max=8 l_max=6 atom_sigma=0.5"``, or
-        several, whose features are then seen together as a GAP sees them.
+        several. The features of several descriptors are combined, as in a GAP.
     species
-        Chemical symbols. Fills ``species_Z`` and ``n_species`` and, for soap, the centers ``Z`` and
-        ``n_Z``, wherever a string does not give them. Without it, and without ``species_Z``, QUIP
-        takes all elements for one.
+        Chemical symbols. They fill ``species_Z`` and ``n_species`` and, for soap, the centers ``Z``
+        and ``n_Z``, if a string does not give these. Without them, and without ``species_Z``, QUIP
+        does not distinguish elements.
     native
-        Compute a soap that :class:`~ase_sensitivity.SOAP` has all the options of with that: the
-        same features, 5 to 30 times as fast. False leaves everything to QUIP.
+        Use :class:`~ase_sensitivity.SOAP` for a soap if it has all of its options: the same
+        features, 5 to 30 times as fast. If False, QUIP computes everything.
 
     Raises
     ------
@@ -70,9 +70,9 @@ class QUIPDescriptor(Shortcuts):
 
     Notes
     -----
-    A QUIP string means what it means in QUIP. In particular soap's ``normalise`` is T unless given,
-    and features are not multiplied by the cutoff function that GAP kernels of pairs and triplets
-    carry.
+    A QUIP string has the same meaning as in QUIP. In particular, soap's ``normalise`` is T unless
+    given, and features are not multiplied by the cutoff function of GAP kernels of pairs and
+    triplets.
 
     Examples
     --------
@@ -98,7 +98,7 @@ class QUIPDescriptor(Shortcuts):
             raise ValueError("`specification` lists no descriptor")
         parsed = [arguments for text in texts for arguments in QUIPArguments.parse_all(text)]
         if species is not None:
-            one = len(parsed) == 1  # of several, those that take species get them
+            one = len(parsed) == 1  # several may include some that take no species
             parsed = [
                 arguments.with_species(species) if one or arguments.takes_species else arguments
                 for arguments in parsed
@@ -116,7 +116,8 @@ class QUIPDescriptor(Shortcuts):
         ----------
         path
             The XML file that ``gap_fit`` wrote. Its sparse-point files are not needed. A
-            ``compress_file`` is looked for in the working directory, as by QUIP, then beside it.
+            ``compress_file`` is looked for in the working directory, as in QUIP, and then in the
+            folder of the XML file.
         native
             As above.
 
@@ -125,7 +126,7 @@ class QUIPDescriptor(Shortcuts):
         FileNotFoundError
             If there is no such file.
         ValueError
-            If it is not XML or holds no GAP descriptor, or one that names a file that is missing.
+            If it is not XML, has no GAP descriptor, or names a file that does not exist.
 
         Warns
         -----
@@ -134,7 +135,7 @@ class QUIPDescriptor(Shortcuts):
 
         Notes
         -----
-        The file's ``gap_version`` decides on some conventions of soap and distance_Nb, as in QUIP.
+        The file's ``gap_version`` determines some conventions of soap and distance_Nb, as in QUIP.
         """
         check_exists(path)
         try:
@@ -154,7 +155,7 @@ class QUIPDescriptor(Shortcuts):
             except UnsupportedDescriptorError as error:
                 left_out.append(str(error))
                 continue
-            words = beside(words, folder)
+            words = with_compress_file(words, folder)
             parsed.append(words if version is None else words.of_gap(version))
             thetas.append(_thetas(above[element]))
         if not parsed:
@@ -177,7 +178,7 @@ class QUIPDescriptor(Shortcuts):
 
     @property
     def species(self) -> tuple[str, ...] | None:
-        """Species told apart, or None where one of the strings does not list them."""
+        """Species that are distinguished, or None if one of the strings does not list them."""
         symbols: dict[str, None] = {}
         for arguments in self._arguments:
             if arguments.species is None:
@@ -187,7 +188,7 @@ class QUIPDescriptor(Shortcuts):
 
     @property
     def elements(self) -> frozenset[str] | None:
-        """Elements that some feature depends on, or None where one of the strings takes all."""
+        """Elements that some feature depends on, or None if one of the strings takes all."""
         found: set[str] = set()
         for arguments in self._arguments:
             if arguments.elements is None:
@@ -202,7 +203,7 @@ class QUIPDescriptor(Shortcuts):
 
     @property
     def reach(self) -> float:
-        """Radius in Å beyond which nothing matters to a row: clusters are chains of atoms."""
+        """Radius in Å beyond which no atom affects a row: more than the cutoff for clusters."""
         parts = self._parts
         return max(part.reach if isinstance(part, _QUIPPart) else part.cutoff for part in parts)
 
@@ -218,10 +219,10 @@ class QUIPDescriptor(Shortcuts):
 
     @cached_property
     def components(self) -> tuple[Component, ...]:
-        """The strings that differ by more than species, each with all that differ by these only."""
+        """One component for each group of strings that differ in their species only."""
         alike: dict[str, list[int]] = {}
         for n, words in enumerate(self._arguments):
-            alike.setdefault(str(words.features_alone), []).append(n)
+            alike.setdefault(str(words.without_species_and_kernel), []).append(n)
         kinds = [text.split()[0] for text in alike]
         return tuple(
             Component(kind if kinds.count(kind) == 1 else text, self._of(own), tuple(own))
@@ -230,7 +231,7 @@ class QUIPDescriptor(Shortcuts):
 
     @property
     def kernel_weights(self) -> tuple[Floats, ...] | None:
-        """What a GAP's kernels make of each feature of each string, in eV; None if not all tell."""
+        """Weights of the features of each string in a GAP's kernels, in eV; None if unknown."""
         found = []
         for words, thetas in zip(self._arguments, self._thetas, strict=True):
             weight = words.kernel_weight
@@ -243,7 +244,7 @@ class QUIPDescriptor(Shortcuts):
         return tuple(found)
 
     def _of(self, chosen: Sequence[int]) -> QUIPDescriptor:
-        """Some of the strings."""
+        """The descriptor of some of the strings."""
         other = QUIPDescriptor.__new__(QUIPDescriptor)
         other._native = self._native
         other._arguments = tuple(self._arguments[n] for n in chosen)
@@ -252,9 +253,10 @@ class QUIPDescriptor(Shortcuts):
         return other
 
     def restricted(self, atoms: Atoms) -> QUIPDescriptor:
-        """The same descriptor without channels of species that a structure lacks.
+        """The same descriptor without channels of species that a structure does not have.
 
-        Only plain soaps have such channels; with weights of a GAP's kernels all features stay.
+        Only soaps that :class:`SOAP` computes leave channels out, and none do with the weights of a
+        GAP's kernels.
         """
         parts = tuple(
             part.restricted(atoms) if isinstance(part, SOAP) else part for part in self._parts
@@ -267,7 +269,7 @@ class QUIPDescriptor(Shortcuts):
 
     @property
     def soap(self) -> SOAP | None:
-        """What computes a single string of a plain soap."""
+        """The :class:`SOAP` that computes a single soap string; None for anything else."""
         one = len(self._parts) == 1 and isinstance(self._parts[0], SOAP)
         return self._parts[0] if one else None  # type: ignore[return-value]
 
@@ -294,7 +296,7 @@ class QUIPDescriptor(Shortcuts):
         return other
 
     def with_basis(self, n_max: int, l_max: int) -> QUIPDescriptor:
-        """The same descriptors with another ``n_max`` and ``l_max`` of those that have both."""
+        """The same descriptors; those that have ``n_max`` and ``l_max`` get the new values."""
         other = self._of(range(len(self._parts)))
         other._arguments = tuple(
             replace(words, arguments={**words.arguments, "n_max": str(n_max), "l_max": str(l_max)})
@@ -344,7 +346,7 @@ class QUIPDescriptor(Shortcuts):
         return parts[0] if len(parts) == 1 else StackedJacobian(parts)
 
     def stream(self, atoms: Atoms) -> Jacobian:
-        """The Jacobian, some centers at a time where it is large and that is possible.
+        """The Jacobian, if possible a few centers at a time if it is large.
 
         Raises
         ------
@@ -364,7 +366,7 @@ class QUIPDescriptor(Shortcuts):
         center: int | None = None,
         central_difference: bool = True,
     ) -> tuple[Floats, Floats] | None:
-        """As that of :class:`~ase_sensitivity.SOAP`; None where QUIP would have to be asked.
+        """As that of :class:`~ase_sensitivity.SOAP`; None if QUIP computes one of the strings.
 
         Raises
         ------
@@ -386,7 +388,7 @@ class QUIPDescriptor(Shortcuts):
 
 
 def _thetas(coordinates: ElementTree.Element) -> Floats | None:
-    """Length scales of the features by a GAP file, if its kernel is a Gaussian one."""
+    """Length scales of the features from a GAP file, if its kernel is Gaussian."""
     if coordinates.get("covariance_type") != "1":
         return None
     thetas = np.array((coordinates.findtext("theta") or "").split(), dtype=float)
@@ -394,7 +396,7 @@ def _thetas(coordinates: ElementTree.Element) -> Floats | None:
 
 
 def _gap_version(root: ElementTree.Element) -> int | None:
-    """Version of the program that wrote a GAP file, 0 if that did not say; None without a GAP."""
+    """Version of the program that wrote a GAP file, 0 if not stated; None without a GAP."""
     for element in root.iter("GAP_params"):
         text = element.get("gap_version", "0")
         if not re.fullmatch(r"\s*\d{1,10}\s*", text):
@@ -408,7 +410,7 @@ def _computers(parsed: tuple[QUIPArguments, ...], native: bool) -> tuple[SOAP | 
     left = [arguments for arguments, soap in zip(parsed, soaps, strict=True) if soap is None]
     for arguments in left:
         refuse_stops(arguments)
-    survive(left)
+    refuse_crashes(left)
     return tuple(
         _QUIPPart(arguments) if soap is None else soap
         for arguments, soap in zip(parsed, soaps, strict=True)
@@ -419,13 +421,13 @@ def _native(arguments: QUIPArguments) -> SOAP | None:
     if arguments.kind == "soap":
         try:
             return SOAP.from_quip(str(arguments))
-        except ValueError as error:  # an option that SOAP lacks, or one that nobody takes
+        except ValueError as error:  # an option that SOAP lacks, or that is wrong
             logger.info("%s; left to QUIP", error)
     return None
 
 
 class _QUIPPart:
-    """One QUIP string. The Fortran object is made anew after unpickling."""
+    """One QUIP string. The Fortran object is created again after unpickling."""
 
     def __init__(self, arguments: QUIPArguments) -> None:
         from quippy.descriptors import Descriptor
@@ -435,9 +437,9 @@ class _QUIPPart:
             self._quip = Descriptor(str(self.arguments))
             self.cutoff = float(self._quip.cutoff())
             self.n_features = int(self._quip.dimensions())
-        # A chain of atoms, each within the cutoff of the next: the first need not hear the last.
-        links = arguments.body_order - 1 if arguments.kind == "distance_Nb" else 1
-        self.reach = links * self.cutoff
+        # A cluster is a chain of atoms, each within the cutoff of the next one.
+        n_hops = arguments.body_order - 1 if arguments.kind == "distance_Nb" else 1
+        self.reach = n_hops * self.cutoff
         if self.n_features < 1:
             raise ValueError(f"{str(self.arguments)!r} has no features")
 
@@ -450,7 +452,10 @@ class _QUIPPart:
 
     @property
     def _clusters(self) -> bool:
-        """Whether rows are triplets or more, whose order is QUIP's; to mend it takes positions."""
+        """Whether rows are triplets or larger clusters, with an order of atoms chosen by QUIP.
+
+        To replace it by a canonical order takes positions, which come with the gradients.
+        """
         return self.arguments.kind == "distance_Nb" and self.arguments.body_order > 2
 
     def rows(self, atoms: Atoms) -> list[Rows]:
@@ -463,7 +468,7 @@ class _QUIPPart:
     def _calculate(self, atoms: Atoms, gradients: bool) -> FeatureJacobian:
         check_atoms(atoms)
         pairs = neighbor_pairs(atoms, self.cutoff)
-        # QUIP's copy and ours
+        # two copies: one in QUIP, one here
         check_memory(len(pairs.first) + len(atoms), self.n_features, copies=2)
         box = boxed(atoms, self.cutoff)
         for name in self.arguments.arrays:
@@ -499,7 +504,7 @@ class _QUIPPart:
         return [row for row in rows if row is not None]
 
     def _row(self, raw: Any, box: Atoms, gradients: bool) -> dict[str, Any] | None:
-        """Copy one row out of Fortran's memory; None where QUIP found nothing to describe."""
+        """Copy one row out of Fortran's memory; None if the row has no data."""
         try:
             data = np.array(raw.data, dtype=float).ravel()
             center_atoms: Ints = np.array(raw.ci, dtype=np.intp) - 1
@@ -522,8 +527,8 @@ class _QUIPPart:
                 displacement[:] = 0.0
             if self._clusters:
                 positions = np.array(raw.pos).T
-                told = box.numbers[center_atoms] * ("Z" in self.arguments.arguments)
-                order, distances = canonical_order(told, positions)
+                numbers = box.numbers[center_atoms] * ("Z" in self.arguments.arguments)
+                order, distances = canonical_order(numbers, positions)
                 center_atoms = center_atoms[order]
                 data, blocks = data[distances], blocks[:, :, distances]
                 displacement = positions[present] - positions[order[0]]
@@ -552,7 +557,7 @@ class _QUIPPart:
 
 
 def _integers(atoms: Atoms, name: str) -> Ints:
-    """A property of the atoms that a string names."""
+    """The array of integers that a string names, one for each atom."""
     found = atoms.arrays.get(name)
     if found is None or found.ndim != 1 or not np.issubdtype(found.dtype, np.integer):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Arguments on which QUIP ends the process with `STOP`, writes out of bounds or sees nothing."""
+"""Arguments for which QUIP ends the process with `STOP`, writes out of bounds or sees no atom."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from ase_sensitivity.descriptors.quip.arguments import QUIPArguments, real_number
 
 MOST_RADIAL = {"poly3": 10, "poly3gauss": 11}
-"""The largest `alpha_max` of each basis of soap_turbo; QUIP sees nothing with any other basis."""
+"""The largest `alpha_max` of each basis of soap_turbo; with any other basis QUIP sees no atom."""
 
 CORRELATED = tuple(f"{nu_r}_{nu_s}" for nu_r in range(3) for nu_s in range(3))
 CHOICES = {
@@ -21,12 +21,12 @@ CHOICES = {
 
 
 def refuse_stops(words: QUIPArguments) -> None:
-    """Refuse what QUIP would end the process on.
+    """Refuse arguments that are known to make QUIP end the process.
 
     Raises
     ------
     ValueError
-        With the argument at fault and what it may be.
+        The message names the argument and its allowed values.
     """
     if words.kind == "soap_turbo":
         _check_turbo(words.arguments)
@@ -34,15 +34,15 @@ def refuse_stops(words: QUIPArguments) -> None:
         _check_gto(words.arguments)
 
 
-def beside(words: QUIPArguments, folder: Path) -> QUIPArguments:
-    """The same with a ``compress_file`` of this folder, if the working directory lacks it."""
+def with_compress_file(words: QUIPArguments, folder: Path) -> QUIPArguments:
+    """The same with the ``compress_file`` in a folder, if the working directory has none."""
     name = words.arguments.get("compress_file")
     if name is None or Path(name).exists() or not (folder / name).exists():
         return words
     path = str((folder / name).absolute())
     if not path.isascii() or re.search(r"[{}\"']", path):
         raise ValueError(
-            f"`compress_file` is {path!r}, whose name QUIP cannot read; call from its folder"
+            f"`compress_file` is {path!r}, a name that QUIP cannot read; call from its folder"
         )
     return replace(words, arguments=words.arguments | {"compress_file": path})
 
@@ -63,7 +63,7 @@ def _check_turbo(given: dict[str, str]) -> None:
     if sizes and max(sizes) > MOST_RADIAL[basis]:
         raise ValueError(
             f"`{key}` is {max(sizes)} but must not exceed {MOST_RADIAL[basis]} with "
-            f"basis={basis}, whose functions are not independent beyond"
+            f"basis={basis}: more of its functions are not independent"
         )
     if given.get("compress_file", "None") != "None":
         _check_compression(given["compress_file"], sizes, int(given.get("l_max", "0")))
@@ -75,7 +75,7 @@ def _check_turbo(given: dict[str, str]) -> None:
 
 
 def _check_compression(name: str, sizes: list[int], l_max: int) -> None:
-    """Whether the file lists features that there are; QUIP writes where it must not otherwise."""
+    """Raise ValueError if the file lists features that do not exist: QUIP writes out of bounds."""
     try:
         lines = Path(name).read_text(encoding="ascii").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -107,7 +107,10 @@ def _check_compression(name: str, sizes: list[int], l_max: int) -> None:
 
 
 def _check_gto(given: dict[str, str]) -> None:
-    """Radial functions r^l exp(-a r²) that have to fall to 1e-3 of 1 Å^l: where a is positive."""
+    """Raise ValueError unless the exponents a of the radial functions r^l exp(-a r²) are positive.
+
+    QUIP chooses them so that the functions fall to 1e-3 of 1 Å^l.
+    """
     exponent = real_number("basis_error_exponent", given.get("basis_error_exponent", "10"))
     n_max, l_max = int(given["n_max"]), int(given["l_max"])
     reach = real_number("cutoff", given["cutoff"]) + real_number(

@@ -1,4 +1,4 @@
-"""How QUIP and gap_fit write descriptors: words, values, quotes, and several in one string."""
+"""The syntax of descriptors in QUIP and gap_fit: words, values, quotes, several in one string."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ OTHER_KINDS = (
     "general_monomer", "general_trimer", "molecule_lo_d", "soap_express", "transfer", "trihis",
     "water_dimer", "water_monomer", "water_trimer",
 )  # fmt: skip
-"""Descriptors of QUIP that we do not have: the program lacks them, or they break our contract."""
+"""Descriptors of QUIP that are not supported: quippy lacks them, or they have no center or no
+gradients."""
 
 SWITCHES = {
     "R_mix", "Z_mix", "add_species", "average", "central_reference_all_species",
     "compact_clusters", "coupling", "diagonal_radial", "global", "mark_sparse_atoms", "normalise",
     "only_inter", "only_intra", "sym_mix",
 }  # fmt: skip
-"""Options that are T or F; the name alone says T."""
+"""Options that are T or F; the name without a value means T."""
 
 _NESTED = r"\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\}"
-# A value may stand apart from its `=`, unless what stands there is the next option.
+# There may be blanks between `=` and a value, unless the next word is another option.
 _WORD = re.compile(
     rf"""([^\s,={{}}"']+)
     (?:\s*(=)(?:
@@ -33,16 +34,17 @@ _WORD = re.compile(
 
 
 def words(text: str) -> list[tuple[str, str | None]]:
-    """The options of one descriptor with their values; None where there is no ``=``.
+    """The options of one descriptor with their values; None for an option without ``=``.
 
-    Blanks, line ends and commas separate; braces, even doubled, and quotes hold lists together.
+    Options are separated by blanks, line ends and commas. Lists are in braces, even doubled, or
+    quotes.
 
     Raises
     ------
     ValueError
-        If something cannot be read.
+        If a part of the string cannot be read.
     """
-    text = re.sub(r"\\(?=\s|$)", " ", text)  # of a line that goes on
+    text = re.sub(r"\\(?=\s|$)", " ", text)  # the end of a line that is continued
     remainder = _WORD.sub("", text).replace(",", "").strip()
     if remainder:
         raise ValueError(f"cannot read {remainder[:40]!r} in the QUIP descriptor {text[:200]!r}")
@@ -50,17 +52,17 @@ def words(text: str) -> list[tuple[str, str | None]]:
     for match in _WORD.finditer(text):
         key, equals, *values = match.groups()
         value = next((value for value in values if value is not None), "")
-        # Of `{6, 14}` QUIP reads both numbers, of `{6,14}` none.
+        # QUIP reads two numbers in `{6, 14}`, but none in `{6,14}`.
         listed = " ".join(re.sub(r"[{}\"']|,(?=\s|[}\"'])", " ", value).split())
         found.append((key, listed if equals else None))
     return found
 
 
 def descriptors(text: str, kinds: frozenset[str]) -> list[str]:
-    """The descriptors of a string as gap_fit's ``gap`` takes it: separated by colons.
+    """The descriptors of a string, separated by colons as in gap_fit's ``gap``.
 
-    A colon within a word, as in ``config_type_n_sparse=liquid:5``, separates only if one of the
-    ``kinds`` of descriptor follows.
+    A colon within a word, as in ``config_type_n_sparse=liquid:5``, is a separator only if one of
+    the ``kinds`` of descriptor follows.
     """
     text = _unwrapped(text)
     pieces, start, depth = [], 0, 0
@@ -81,7 +83,7 @@ def descriptors(text: str, kinds: frozenset[str]) -> list[str]:
 
 
 def _unwrapped(text: str) -> str:
-    """Without ``gap=`` and braces around the whole."""
+    """The text without ``gap=`` and braces around all of it."""
     while True:
         match = re.fullmatch(r"[\s\\]*(?:gap\s*=\s*)?\{(.*)\}[\s\\]*", text, re.DOTALL)
         if match is None:
@@ -89,6 +91,6 @@ def _unwrapped(text: str) -> str:
         depth = 0
         for letter in match[1]:
             depth += (letter == "{") - (letter == "}")
-            if depth < 0:  # the braces are those of two
+            if depth < 0:  # the first and the last brace are not a pair
                 return text
         text = match[1]

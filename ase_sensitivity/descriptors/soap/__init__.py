@@ -1,1 +1,1 @@
-"""SOAP: QUIP's features, and body orders beside it, by kernels of our own."""
+"""SOAP: the same features as in QUIP, and other body orders, by compiled kernels."""

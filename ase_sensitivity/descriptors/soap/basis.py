@@ -1,4 +1,4 @@
-"""All that SOAP needs to know of its basis, made once per descriptor."""
+"""The basis of SOAP, computed once for each descriptor."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class Basis:
     n_species, n_max, l_max
         Sizes.
     cutoff, width
-        Of the cutoff function, in Å.
+        Radius and transition width of the cutoff function, in Å.
     smooth
-        Whether its second and third derivatives are continuous, too.
+        Whether the second and third derivatives of the cutoff function are continuous, too.
     table
         The radial functions without the cutoff function.
     harmonics
         The spherical harmonics.
     central
-        What the center itself adds to the l = 0 coefficients of its species, of shape (n_max,).
+        Contribution of a center itself to the l = 0 coefficients of its species, of shape (n_max,).
     """
 
     n_species: int
@@ -55,7 +55,7 @@ class Basis:
         central_weight: float,
         smooth: bool = False,
     ) -> Basis:
-        """Make the tables; lengths in Å.
+        """Compute the tables; lengths are in Å.
 
         Raises
         ------
@@ -64,16 +64,16 @@ class Basis:
         """
         harmonics = Harmonics.build(l_max)
         table = RadialTable.build(radial_basis, cutoff, n_max, l_max, sigma, harmonics.l_padded)
-        central = central_weight * table.at_zero / np.sqrt(4.0 * np.pi)
+        central = central_weight * table.at_origin / np.sqrt(4.0 * np.pi)
         return cls(n_species, n_max, l_max, cutoff, width, smooth, table, harmonics, central)
 
     @property
     def n_channels(self) -> int:
-        """Number of (species, n)."""
+        """Number of pairs (species, n)."""
         return self.n_species * self.n_max
 
     def arguments(self) -> tuple[Any, ...]:
-        """List what the kernels take, in the order of density.expand."""
+        """The basis as the tuple that density.expand takes."""
         harmonics = self.harmonics
         return (
             self.n_species,
@@ -95,7 +95,7 @@ class Basis:
         )
 
     def cutoff_function(self, r: Floats) -> tuple[Floats, Floats]:
-        """Evaluate the cutoff function at distances r (Å), and its derivative in 1/Å."""
+        """The cutoff function at distances r (Å), and its derivative in 1/Å."""
         if self.width == 0.0:
             return np.where(r < self.cutoff, 1.0, 0.0), np.zeros_like(r)
         t = np.clip((r - self.cutoff) / self.width + 1.0, 0.0, 1.0)
@@ -122,14 +122,14 @@ class Basis:
 
 
 def normalised(features: Floats, blocks: Floats, starts: Any) -> None:
-    """Divide each row by its norm, in place, and project its blocks accordingly.
+    """Divide each row by its norm, and change its blocks accordingly; in place.
 
     Parameters
     ----------
     features
         Of shape (n_rows, n_features).
     blocks
-        Of shape (n_blocks, 3, n_features), or none.
+        Of shape (n_blocks, 3, n_features), or empty.
     starts
         First block of each row, of shape (n_rows + 1,).
     """

@@ -1,4 +1,4 @@
-"""Bispectrum: triple products of density coefficients that the group O(3) leaves alone."""
+"""Bispectrum: triple products of density coefficients that are invariant under O(3)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ase_sensitivity.descriptors.soap.harmonics import Harmonics
 from ase_sensitivity.types import Floats, Ints
 
 MAX_ORDER = 16
-"""The highest ``l_max``: Wigner symbols take half a minute there, and four times that at 20."""
+"""The highest ``l_max``. Its Wigner symbols take half a minute; at 20 they take four times that."""
 
 MAX_PRODUCTS = 10**7
-"""Triple products of channels that are looked through: 1 GB, and a feature for about one in two."""
+"""Limit of the triple products of channels: 1 GB, and about half of them are features."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Term:
     chosen
         Flat indices (a n + b) n + c of the channels without repetition, of shape (n_chosen,).
     weight
-        Square root of the number of orders that the same product can be written in, (n_chosen,).
+        Square root of the number of permutations of the factors, of shape (n_chosen,).
     """
 
     orders: tuple[int, int, int]
@@ -45,7 +45,7 @@ class Term:
 
 @dataclass(frozen=True)
 class Bispectrum:
-    """Which triple products there are; an odd l1 + l2 + l3 would change sign under reflection."""
+    """All triple products; those with an odd l1 + l2 + l3 change sign under reflection."""
 
     terms: tuple[Term, ...]
 
@@ -75,7 +75,7 @@ class Bispectrum:
 
 
 def check_products(n_channels: int, l_max: int) -> None:
-    """Raise ValueError if the triple products are too many to list."""
+    """Raise ValueError if there are too many triple products."""
     if l_max > MAX_ORDER:
         raise ValueError(f"`l_max` is {l_max} but must be at most {MAX_ORDER} with `body_order` 4")
     n_products = n_channels**3 * len(_triples(l_max))
@@ -93,15 +93,15 @@ def _triples(l_max: int) -> list[tuple[int, int, int]]:
         (l1, l2, l3)
         for l1 in range(l_max + 1)
         for l2 in range(l1 + 1)
-        for l3 in range(l1 - l2, l2 + 1, 2)  # the parity of l1 + l2 throughout
+        for l3 in range(l1 - l2, l2 + 1, 2)  # same parity as l1 + l2
     ]
 
 
 def _couplings(l_max: int) -> dict[tuple[int, int, int], Floats]:
     """Real 3j symbols from integrals of three real harmonics, to which they are proportional.
 
-    That holds where l1 + l2 + l3 is even. The quadrature is exact, and nothing has to be said about
-    phases and the step from complex to real harmonics.
+    That holds if l1 + l2 + l3 is even. The quadrature is exact, and no phase conventions for the
+    transformation from complex to real harmonics are needed.
     """
     cosines, weights = np.polynomial.legendre.leggauss(3 * l_max // 2 + 1)
     angles = 2.0 * np.pi * np.arange(3 * l_max + 1) / (3 * l_max + 1)
@@ -168,7 +168,7 @@ def _by_order(basis: Basis, values: Floats) -> list[Floats]:
 def _derivatives(
     basis: Basis, vectors: Floats, species: Ints, work: tuple[Floats, ...]
 ) -> list[Floats]:
-    """Differentiate c by every neighbor: for each l, of shape (3 n, n_channels, 2 l + 1)."""
+    """Derivatives of c by every neighbor: for each l, of shape (3 n, n_channels, 2 l + 1)."""
     n, size = len(vectors), basis.harmonics.size
     shape = (2, basis.n_max, basis.harmonics.l_padded)
     radial = work[1][: n * int(np.prod(shape))].reshape(n, *shape)
@@ -188,7 +188,7 @@ def _derivatives(
 def _product(
     term: Term, coefficients: list[Floats], derivatives: list[Floats] | None
 ) -> tuple[Floats, Floats | None]:
-    """Features of one (l1, l2, l3) and, of shape (3 n, n_chosen), their derivatives."""
+    """Features of one (l1, l2, l3) and their derivatives of shape (3 n, n_chosen)."""
     l1, l2, l3 = term.orders
     c1, c2, c3 = coefficients[l1], coefficients[l2], coefficients[l3]
     n = len(c1)

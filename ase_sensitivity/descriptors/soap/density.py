@@ -1,4 +1,4 @@
-"""Kernels up to the density coefficients: radial functions, harmonics and their gradients."""
+"""Kernels of the density coefficients: radial functions, harmonics and their gradients."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from ase_sensitivity.compiled.simd import fma, load, mul, scatter, splat, store,
 from ase_sensitivity.descriptors.soap.basis import Basis
 from ase_sensitivity.types import Floats
 
-# Nothing here may depend on how the centers are shared among threads, hence no fast-math: it would
-# let the compiler reorder sums.
+# Results must not depend on how the centers are divided among threads. Hence no fast-math, which
+# allows the compiler to reorder sums.
 OPTIONS = {"nogil": True, "error_model": "numpy"}
 INNER = OPTIONS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-"""For what only kernels call: compiles faster."""
+"""Options of functions that only kernels call: these compile faster."""
 
 
 @njit(**INNER)
 def radial(r, cutoff, width, smooth, per_length, table, size, degree, values, at):
-    """f_cut g_nl and its derivative at r (Å), `size` numbers each, into `values` from `at` on."""
+    """Store f_cut g_nl and its derivative at r (Å), `size` numbers each, in `values` from `at`."""
     n_intervals = table.size // ((degree + 1) * size)
     scaled = r * per_length
     interval = min(int(scaled), n_intervals - 1)
@@ -49,7 +49,7 @@ def radial(r, cutoff, width, smooth, per_length, table, size, degree, values, at
 
 @njit(**INNER)
 def harmonics(x, y, z, inverse, position, l_max, recursion, legendre, values, at, size):
-    """Harmonics and gradients of four directions at once.
+    """Compute harmonics and their gradients for four directions at once.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def harmonics(x, y, z, inverse, position, l_max, recursion, legendre, values, at
     legendre
         Scratch of shape (4 (l_max + 2)²,).
     values, at, size
-        Y, dY/dx, dY/dy, dY/dz of each neighbor, `size` numbers each, go to `values` from `at` on.
+        Output: Y, dY/dx, dY/dy, dY/dz of each neighbor, `size` numbers each, in `values` from `at`.
     """
     rise, fall, diagonal, along, across = recursion
     n = l_max + 2
@@ -101,7 +101,7 @@ def harmonics(x, y, z, inverse, position, l_max, recursion, legendre, values, at
                 dx = fma(xr, a, mul(mq, da))
                 dy = fma(yr, a, mul(mq, db))
                 dz = mul(qz, a)
-                # r^l Y is a polynomial; the part along r is not Y's.
+                # These are gradients of the polynomial r^l Y; its radial part is subtracted.
                 along_r = mul(l4, value)
                 dx = mul(over_r, sub(dx, mul(along_r, ux)))
                 dy = mul(over_r, sub(dy, mul(along_r, uy)))
@@ -122,7 +122,7 @@ def harmonics(x, y, z, inverse, position, l_max, recursion, legendre, values, at
 def accumulate(
     coefficients, at, size, first_row, n_max, l_padded, radial_values, radial_at, values, values_at
 ):
-    """Add f_cut g_nl Y_lm of one neighbor to its species' coefficients, from `at` on."""
+    """Add f_cut g_nl Y_lm of one neighbor to the coefficients of its species, from `at` on."""
     for g in range(first_row.size - 1):
         for n in range(n_max):
             amplitude = load(radial_values, radial_at + n * l_padded + 4 * g)
@@ -134,18 +134,19 @@ def accumulate(
 
 @njit(**OPTIONS)
 def expand(first, last, vectors, species, work, basis, center_species, central):
-    """Density coefficients of one center, and what its neighbors' derivatives need.
+    """Density coefficients of one center, with the radial and angular values of its neighbors.
 
     Parameters
     ----------
     first, last
-        Its neighbors are `first` to `last` - 1 in the next two.
+        The neighbors of the center are the pairs `first` to `last` - 1.
     vectors, species
-        From the center in Å, of shape (n_pairs, 3); indices of their species, of shape (n_pairs,).
+        Of each pair: from the center to the neighbor in Å, of shape (n_pairs, 3); index of the
+        neighbor's species, of shape (n_pairs,).
     work
-        Scratch: coefficients, radial values, angular values, Legendre, directions.
+        Output and scratch: coefficients, radial values, angular values, Legendre, directions.
     basis
-        Everything that does not depend on the structure; see PowerSpectrum.
+        All data that do not depend on the structure; see Basis.arguments.
     center_species, central
         Species index of the center (-1: none, -2: all), and its own contribution, (n_max,).
     """
@@ -209,7 +210,7 @@ def expand(first, last, vectors, species, work, basis, center_species, central):
 
 
 def scratch(basis: Basis, most: int) -> tuple[Floats, ...]:
-    """Arrays that `expand` works in, for centers with up to `most` neighbors."""
+    """Output and scratch arrays of `expand`, for centers with up to `most` neighbors."""
     most = 4 * -(-most // 4)
     size = basis.harmonics.size
     return (

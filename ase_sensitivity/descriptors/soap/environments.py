@@ -1,9 +1,9 @@
-"""The environments of the centers: who is seen from where, in the form that kernels read."""
+"""The environments of the centers, in the form that kernels read."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -16,7 +16,7 @@ from ase_sensitivity.jacobian.blocks import FeatureJacobian
 from ase_sensitivity.types import Floats, Ints
 
 ALL_SPECIES = -2
-"""Stands for the species of a center that contributes to every species' density."""
+"""The species index of a center that contributes to the density of every species."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,19 +28,19 @@ class Environments:
     n_atoms
         Number of atoms of the structure.
     pairs
-        All pairs of atoms of the structure, seen or not.
+        All pairs of atoms within the cutoff, also those that the descriptor does not see.
     centers
         Atom at the center of each row, of shape (n_rows,).
     center_species
-        Index of its species, -1 if it has none of them, of shape (n_rows,).
+        Index of the center's species, -1 if it is not one of the species, of shape (n_rows,).
     starts
         First pair of each row, of shape (n_rows + 1,).
     atom
         The neighbor in each pair, of shape (n_pairs,).
     species
-        Index of its species, of shape (n_pairs,).
+        Index of the neighbor's species, of shape (n_pairs,).
     vectors
-        From the center to it, in Å, of shape (n_pairs, 3).
+        From the center to the neighbor, in Å, of shape (n_pairs, 3).
     """
 
     n_atoms: int
@@ -56,7 +56,7 @@ class Environments:
     def of(
         cls, atoms: Atoms, cutoff: float, species: Sequence[str], centers: Sequence[str]
     ) -> Environments:
-        """Environments within ``cutoff`` (Å) of the atoms that are one of ``centers``.
+        """Environments within ``cutoff`` (Å) of the atoms with a species in ``centers``.
 
         Raises
         ------
@@ -87,21 +87,20 @@ class Environments:
         )
 
     def rows(self, start: int, stop: int) -> Environments:
-        """The environments of some centers."""
+        """The environments of a range of centers."""
         own = slice(self.starts[start], self.starts[stop])
-        return Environments(
-            self.n_atoms,
-            self.pairs,
-            self.centers[start:stop],
-            self.center_species[start:stop],
-            self.starts[start : stop + 1] - self.starts[start],
-            self.atom[own],
-            self.species[own],
-            self.vectors[own],
+        return replace(
+            self,
+            centers=self.centers[start:stop],
+            center_species=self.center_species[start:stop],
+            starts=self.starts[start : stop + 1] - self.starts[start],
+            atom=self.atom[own],
+            species=self.species[own],
+            vectors=self.vectors[own],
         )
 
     def bounds(self, most: int) -> list[int]:
-        """Ends of ranges of rows with about ``most`` blocks each, from 0 on."""
+        """Row numbers that divide the rows into ranges with about ``most`` blocks each."""
         before = self.starts + np.arange(len(self.starts))
         n_ranges = -(-self.n_blocks // most)
         ends = np.searchsorted(before, np.linspace(0, self.n_blocks, n_ranges + 1)[1:-1])
@@ -113,22 +112,22 @@ class Environments:
         return np.repeat(np.arange(len(self.centers)), np.diff(self.starts))
 
     def most(self, start: int, stop: int) -> int:
-        """The largest number of neighbors of some centers."""
+        """The largest number of neighbors in a range of centers."""
         return int(np.diff(self.starts[start : stop + 1]).max(initial=0))
 
     @property
     def own(self) -> Ints:
-        """Which block is each row's own: the first of its row, of shape (n_rows,)."""
+        """The block of each row's center, which is the first of its row, of shape (n_rows,)."""
         return self.starts[:-1] + np.arange(len(self.centers))
 
     @property
     def n_blocks(self) -> int:
-        """One block per pair and one per center."""
+        """Number of blocks: one for each pair and one for each center."""
         return len(self.atom) + len(self.centers)
 
     @cached_property
     def _labels(self) -> tuple[Ints, Ints, Floats]:
-        """Row, atom and displacement of each block; blocks of a row begin with the center's own."""
+        """Row, atom and displacement of each block; the first block of a row is the center's."""
         count = np.diff(self.starts) + 1
         neighbors = np.ones(self.n_blocks, dtype=bool)
         neighbors[self.own] = False
@@ -141,7 +140,7 @@ class Environments:
     def jacobian(
         self, features: Floats, blocks: Floats, cutoff: float, start: int = 0
     ) -> FeatureJacobian:
-        """Say which block is whose, of all rows or those from ``start`` on."""
+        """The Jacobian with given features and blocks, of all rows or those from ``start`` on."""
         stop = start + len(features)
         own = slice(self.starts[start] + start, self.starts[stop] + stop)
         row, atom, displacement = self._labels

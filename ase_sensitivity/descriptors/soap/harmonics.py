@@ -1,4 +1,4 @@
-"""Real spherical harmonics with Cartesian gradients, and how the kernels lay them out."""
+"""Real spherical harmonics with Cartesian gradients, and their memory layout in the kernels."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 from ase_sensitivity.types import Floats, Ints
 
 WIDTH = 4
-"""Values of l that stand side by side; the number of doubles the kernels treat at a time."""
+"""Number of values of l that are adjacent in memory: the doubles that kernels treat at a time."""
 
 
 @dataclass(frozen=True)
 class Harmonics:
     """Recursion coefficients and layout for all orders up to ``l_max``.
 
-    Sums over m run for four values of l at a time, so l is the fastest index of every array and m
-    enumerates rows: row 0 is m = 0, rows 2|m| - 1 and 2|m| are the sine and cosine of |m|. Group g
-    holds l = 4 g .. 4 g + 3 and has as many rows as its largest l needs; the rest is zero.
+    Kernels sum over m for four values of l at a time. So l is the fastest index of every array, and
+    m enumerates rows: row 0 is m = 0, rows 2|m| - 1 and 2|m| are the sine and cosine of |m|. Group
+    g has l = 4 g .. 4 g + 3 and the number of rows of its largest l; entries beyond 2 l are zero.
 
     Attributes
     ----------
@@ -31,9 +31,9 @@ class Harmonics:
     along, across
         Coefficients of the derivatives along z and across it, of shape (l_max + 1, l_max + 1).
     first_row
-        Where each group begins, in rows, of shape (n_groups + 1,).
+        First row of each group, of shape (n_groups + 1,).
     position
-        Where (l, row) stands, of shape (l_max + 1, 2 l_max + 1); -1 where row > 2 l.
+        Index of (l, row) in memory, of shape (l_max + 1, 2 l_max + 1); -1 where row > 2 l.
     """
 
     l_max: int
@@ -52,7 +52,7 @@ class Harmonics:
 
     @property
     def size(self) -> int:
-        """Doubles that one function on the sphere takes."""
+        """Number of doubles in memory for one function on the sphere."""
         return WIDTH * int(self.first_row[-1])
 
     @classmethod
@@ -64,7 +64,7 @@ class Harmonics:
         for m in range(1, n):
             diagonal[m] = np.sqrt((2 * m + 1) / (2 * m))
         if n > 1:
-            diagonal[1] *= np.sqrt(2.0)  # sine and cosine against the constant of m = 0
+            diagonal[1] *= np.sqrt(2.0)  # normalisation of sine and cosine, not of m = 0
         for l in range(1, n):  # noqa: E741
             for m in range(l):
                 rise[l, m] = np.sqrt((4 * l * l - 1) / (l * l - m * m))
@@ -85,7 +85,7 @@ class Harmonics:
     def values(self, directions: Floats) -> Floats:
         """Evaluate at unit vectors (k, 3); of shape (k, l_max + 1, 2 l_max + 1), 0 beyond row 2 l.
 
-        The kernels have their own, faster way to the same numbers.
+        The kernels compute the same numbers in a faster way.
         """
         x, y, z = directions.T
         result = np.zeros((len(directions), self.l_max + 1, 2 * self.l_max + 1))

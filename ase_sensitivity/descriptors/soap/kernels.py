@@ -1,8 +1,8 @@
 """Kernel of the power spectrum and its Jacobian: contract first, then multiply by the radial part.
 
-With c the coefficients of a center, an atom's block needs, besides its radial functions S and S',
-only A = sum_m Y_lm c_nlm and B = sum_m grad Y_lm c_nlm, and then
-d p_ab = S'_a u A_b + S_a B_b + (a <-> b): no array of derivatives of coefficients is ever formed.
+Let c be the coefficients of a center. Besides its radial functions S and S', an atom's block needs
+only A = sum_m Y_lm c_nlm and B = sum_m grad Y_lm c_nlm:
+d p_ab = S'_a u A_b + S_a B_b + (a <-> b). The derivatives of coefficients are never stored.
 """
 
 from __future__ import annotations
@@ -67,9 +67,9 @@ def _contract(coefficients, first_row, n_channels, scale, values, at, contracted
 def _differentiate(
     contracted, n_channels, n_max, s, l_padded, radial, at, unit, power, block, own, dots
 ):
-    """D p of one neighbor of species s: only entries with a or b of that species.
+    """Derivatives d p by one neighbor of species s; only entries with a or b of that species.
 
-    Also subtracts it from the center's own block and puts p . d p into `dots`.
+    They are also subtracted from the center's own block, and p . d p is stored in `dots`.
     """
     step = n_channels * l_padded
     n_power = (n_channels * (n_channels + 1) // 2) * l_padded
@@ -88,7 +88,7 @@ def _differentiate(
             place = a * l_padded + g
             y_a = load(contracted, place)
             x_a = load(contracted, place + step)
-            # u S'_b Y_a + S_b grad Y_a is linear in these, whatever b.
+            # u S'_b Y_a + S_b grad Y_a is linear in these for every b.
             z_a = load(contracted, place + 3 * step)
             w_a = load(contracted, place + 2 * step)
             for b in range(0 if both else low, a + 1 if both else high):
@@ -130,7 +130,7 @@ def _write_rows(block, at, begin, end, power, factor, slope, l_padded, n_l, out,
     for t in range(begin, end):
         for g in range(0, l_padded, 4):
             place = t * l_padded + g
-            # Adding zero turns -0, from whatever `block` holds where the factor is 0, into 0.
+            # Where the factor is 0, old values of `block` may give -0; adding zero makes it 0.
             value = fma(factor4, load(block, at + place), zero)
             store(out, to + t * n_l + g, fma(slope4, load(power, place), value))
 
@@ -139,7 +139,7 @@ def _write_rows(block, at, begin, end, power, factor, slope, l_padded, n_l, out,
 def _write(block, low, high, n_channels, power, factor, dots, l_padded, n_l, out, to, n_features):
     """One finished block of shape (3, n_features); entries without a or b in [low, high) are 0."""
     n_rows = n_channels * (n_channels + 1) // 2
-    # Beyond these rows, writing four lanes would touch what belongs to somebody else.
+    # Beyond these rows, writing four lanes would overwrite numbers of the next block.
     n_safe = min(n_rows, (n_features - l_padded) // n_l + 1) if n_features >= l_padded else 0
     for component in range(3):
         at = component * n_rows * l_padded
@@ -191,18 +191,22 @@ def power_spectrum(
     features,
     blocks,
 ):
-    """Features and blocks of rows `begin` to `end` - 1.
+    """Compute features and blocks of rows `begin` to `end` - 1.
 
     Parameters
     ----------
     begin, end
-        Rows to do.
+        The range of rows.
     starts
         First pair of each row, of shape (n_rows + 1,).
-    vectors, species
-        Of each pair: from the center in Å, (n_pairs, 3); index of the neighbor's species.
-    center_species, central
-        Of each row: species of the center; what it adds itself to the l = 0 coefficients.
+    vectors
+        From the center to the neighbor of each pair in Å, of shape (n_pairs, 3).
+    species
+        Index of the neighbor's species, of shape (n_pairs,).
+    center_species
+        Index of the species of each row's center, of shape (n_rows,); as in density.expand.
+    central
+        What a center itself adds to the l = 0 coefficients, of shape (n_max,).
     basis
         See density.expand.
     scale
@@ -212,8 +216,8 @@ def power_spectrum(
     work
         Scratch arrays, see `scratch`.
     features, blocks
-        Out: (n_rows, n_features) and, flat, (n_pairs + n_rows, 3, n_features), zero where no
-        neighbor has a say; each row's own block comes first.
+        Output: (n_rows, n_features) and, flat, (n_pairs + n_rows, 3, n_features). The block of a
+        row's center comes first in the row. Entries that no neighbor affects are zero.
     """
     density, power, block, own, contracted, unit, dots, total_dots = work
     coefficients, radial_values, angular = density[0], density[1], density[2]
@@ -239,7 +243,7 @@ def power_spectrum(
         if not gradients:
             continue
         if not normalise:
-            power[:] = 0.0  # nothing is to be projected off
+            power[:] = 0.0  # no projection
         own[:] = 0.0
         total_dots[:] = 0.0
         for pair in range(first, last):
@@ -283,7 +287,7 @@ def power_spectrum(
             )
         _write(
             own,
-            np.intp(0),  # a literal would have it compiled anew
+            np.intp(0),  # a literal has another type: the function would be compiled again
             n_channels,
             n_channels,
             power,
@@ -298,7 +302,7 @@ def power_spectrum(
 
 
 def scratch(density: tuple[Floats, ...], n_channels: int, l_padded: int) -> tuple[object, ...]:
-    """Arrays that `power_spectrum` works in, around those of the density."""
+    """Scratch arrays of `power_spectrum`, including those of the density."""
     n_power = n_channels * (n_channels + 1) // 2 * l_padded
     return (
         density,

@@ -1,4 +1,4 @@
-"""Runs the power spectrum's kernels, on several threads if asked."""
+"""Runs the kernels of the power spectrum on one or several threads."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOADING = 1.0
 """Seconds that loading a kernel may take; compiling it takes longer."""
 
 WORTHWHILE = 1000
-"""Pairs per thread below which starting one costs more than it saves."""
+"""Number of pairs per thread below which another thread costs more than it saves."""
 
 
 def power_spectrum(
@@ -66,9 +66,9 @@ def squared_jvp_gradient(
     basis, environments, normalise, threads
         As for the power spectrum.
     changes
-        How each v changes the vectors, of shape (m, n_pairs, 3).
+        Change of the vectors by each v, of shape (m, n_pairs, 3).
     step, central_difference
-        For the differences along v, in Å; whether to take them about the middle.
+        As in :meth:`SOAP.squared_jvp_gradient`.
     """
     forces = np.zeros_like(changes)
     n_power = basis.n_channels * (basis.n_channels + 1) // 2 * basis.harmonics.l_padded
@@ -91,7 +91,7 @@ def squared_jvp_gradient(
 def _common(
     basis: Basis, environments: Environments, normalise: bool, begin: int, end: int
 ) -> tuple[Any, ...]:
-    """What both kernels begin with."""
+    """The first arguments of both kernels."""
     scale = np.zeros(basis.harmonics.l_padded)
     scale[: basis.l_max + 1] = 1.0 / np.sqrt(2.0 * np.arange(basis.l_max + 1) + 1.0)
     return (
@@ -111,21 +111,21 @@ def _common(
 def _in_shares(
     run: Callable[[int, int], None], kernel: Any, starts: Ints, threads: int | None
 ) -> None:
-    """Let threads run a kernel for ranges of rows, with about as many pairs each.
+    """Run a kernel on several threads, each for a range of rows with about as many pairs.
 
-    Threads of Python rather than numba's: kernels release the interpreter's lock, and there is no
-    threading layer that a fork or a second caller could break.
+    These are Python's threads and not numba's: kernels release the interpreter's lock, and numba's
+    threading layer could be broken by a fork or a second caller.
 
     Parameters
     ----------
     run
-        Called with the first row and the one after the last.
+        Called with the first row of a range and the one after the last.
     kernel
-        What it runs: compiled before, if need be.
+        The kernel that ``run`` calls; it is compiled before threads start.
     starts
         First pair of each row, of shape (n_rows + 1,).
     threads
-        How many at most; None for what numba would take.
+        The largest number of threads; None for numba's default.
     """
     if not kernel.overloads:
         begin = time.perf_counter()

@@ -1,4 +1,4 @@
-"""QUIP's argument string of a soap, as arguments of ours."""
+"""Arguments of SOAP from QUIP's argument string of a soap."""
 
 from __future__ import annotations
 
@@ -7,20 +7,16 @@ from typing import Any
 
 from ase.data import chemical_symbols
 
-from ase_sensitivity.descriptors.quip.arguments import QUIPArguments, real_number
+from ase_sensitivity.descriptors.quip.arguments import (
+    KERNEL_OPTIONS,
+    QUIPArguments,
+    real_number,
+)
 
 REALS = ("cutoff", "cutoff_transition_width", "atom_sigma", "central_weight")
 INTEGERS = ("n_max", "l_max")
 SWITCHES = ("normalise", "central_reference_all_species")
 SPECIES = ("n_species", "species_Z", "n_Z", "Z")
-NOT_OF_FEATURES = {
-    "add_species", "config_type_kernel_regularisation", "config_type_n_sparse",
-    "covariance_type", "delta", "energy_scale", "f0", "mark_sparse_atoms", "n_sparse",
-    "n_sparse_file", "print_sparse_index", "prior_mean", "sparse_file", "sparse_method",
-    "theta_fac", "theta_file", "theta_uniform", "unique_descriptor_tolerance",
-    "unique_hash_tolerance", "zeta",
-}  # fmt: skip
-"""What a GAP adds for its kernel and its fit; it does not change features."""
 
 
 def _symbols(words: str) -> list[str]:
@@ -51,13 +47,13 @@ NEUTRAL: dict[str, tuple[str, Callable[[str], bool]]] = {
     "nu_S": ("2", _equals(2)),
     "radial_basis": ("EQUISPACED_GAUSS", lambda word: word.upper() == "EQUISPACED_GAUSS"),
     "sym_mix": ("F", _off),
-    # Older strings mean something else in places, newer ones have another radial basis.
+    # Earlier versions have other conventions, later ones another radial basis.
     "xml_version": (
         "1426512068 to 1987654320",
         lambda word: 1426512068 <= real_number("xml_version", word) <= 1987654320,
     ),
 }
-"""Options that we have at one value only: that value, and whether a word says it."""
+"""Options that SOAP supports with one value only: that value, and a test of a word for it."""
 
 
 def soap_arguments(text: str) -> dict[str, Any]:
@@ -66,7 +62,7 @@ def soap_arguments(text: str) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If it is malformed, is not a soap, or has an option that ours lacks.
+        If it is malformed, is not a soap, or has an option that SOAP lacks.
     """
     parsed = QUIPArguments.parse(text)
     if parsed.kind != "soap":
@@ -83,7 +79,7 @@ def soap_arguments(text: str) -> dict[str, Any]:
             raise ValueError(
                 f"SOAP needs `{key}`, which the QUIP string {text[:200]!r} does not give"
             )
-    known = {*REALS, *INTEGERS, *SWITCHES, *SPECIES, *NOT_OF_FEATURES}
+    known = {*REALS, *INTEGERS, *SWITCHES, *SPECIES, *KERNEL_OPTIONS}
     lacking = [key for key in given if key not in known]
     if lacking:
         raise ValueError(
@@ -98,7 +94,7 @@ def soap_arguments(text: str) -> dict[str, Any]:
         if key in given:
             arguments[key] = given[key] == "T"
     if given["species_Z"] == "0":
-        raise ValueError("SOAP tells species apart, which `species_Z=0` does not")
+        raise ValueError("SOAP distinguishes species, which `species_Z=0` does not")
     arguments["species"] = _symbols(given["species_Z"])
     arguments["centers"] = _symbols(given["Z"])
     return arguments

@@ -1,7 +1,7 @@
-"""Radial functions of SOAP: what a Gaussian at distance r projects onto, tabulated once.
+"""Radial functions of SOAP: the projections of a Gaussian at distance r, tabulated once.
 
-Every radial basis ends as one table of polynomials, which the kernels evaluate: they need to know
-neither exponentials nor Bessel functions.
+Every radial basis becomes a table of polynomials. The kernels evaluate these, and need neither
+exponentials nor Bessel functions.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from numpy.polynomial import chebyshev
 from ase_sensitivity.types import Floats
 
 NARROWEST = 1e-3
-"""The smallest ``atom_sigma`` in units of ``cutoff``: a table takes some seconds there."""
+"""The smallest ``atom_sigma`` in units of ``cutoff``; its table takes a few seconds."""
 
 MAX_TABLE = 10**8
-"""Numbers in a table: 0.8 GB."""
+"""Limit of the numbers in a table: 0.8 GB."""
 
-SEEN = 12.0
-"""Widths of a Gaussian beyond which 1e-31 of it is left."""
+EXTENT = 12.0
+"""Distance in widths of a Gaussian beyond which it is neglected: it has fallen to 1e-31."""
 
 PANEL = 500
-"""Points of a quadrature rule: making rules takes a time that grows as the square."""
+"""Number of points of a quadrature rule; the time to compute a rule grows as its square."""
 
 DEGREE = 10
-"""Of the polynomials on intervals of a quarter of ``atom_sigma``.
+"""Degree of the polynomials on intervals of a quarter of ``atom_sigma``.
 
-Truncation is below rounding: values are right to 1e-15 and derivatives to 1e-13 of the largest.
+Truncation is below rounding: values are accurate to 1e-15 and derivatives to 1e-13 of the largest.
 """
 
 
 def scaled_bessel(l_max: int, z: Floats) -> Floats:
     """exp(-z) i_l(z), i_l the modified spherical Bessel function, of shape (l_max + 1, *z.shape).
 
-    Ratios of successive orders come from the downward recursion, all terms of which are positive,
-    so every digit is right. The upward recursion loses them all where l exceeds z; where z is far
-    above l² it loses none, and spares many steps.
+    Ratios of successive orders come from the downward recursion. All of its terms are positive, so
+    no digits are lost. The upward recursion loses all digits if l exceeds z. If z is far above l²
+    it loses none, and takes far fewer steps.
     """
     values = np.empty((l_max + 1, *z.shape))
     large = z > 100.0 + 10.0 * l_max**2
@@ -58,7 +58,7 @@ def _upward(l_max: int, z: Floats) -> Floats:
 
 
 def _downward(l_max: int, z: Floats) -> Floats:
-    # Far enough up for the ratios to have forgotten their start at the largest argument.
+    # High enough that the ratios do not depend on their start, even at the largest argument.
     start = l_max + 30 + int(np.sqrt(80.0 * z.max(initial=0.0)))
     ratio = np.zeros((l_max + 1, *z.shape))
     current = np.zeros_like(z)
@@ -81,9 +81,9 @@ def projected_gaussians(r: Floats, points: Floats, sigma: float, l_max: int) -> 
     Parameters
     ----------
     r
-        In Å, of shape (m,).
+        Distances in Å, of shape (m,).
     points
-        In Å, of shape (k,).
+        Radial points s in Å, of shape (k,).
     sigma
         Width of the Gaussians in Å.
     l_max
@@ -100,10 +100,11 @@ def projected_gaussians(r: Floats, points: Floats, sigma: float, l_max: int) -> 
 
 
 def quip_basis(cutoff: float, n_max: int, sigma: float) -> tuple[Floats, Floats]:
-    """Radial points (n_max,) in Å and the weights (n_max, n_max) that turn them into the basis.
+    """Radial points (n_max,) in Å and weights (n_max, n_max) of QUIP's radial basis.
 
-    QUIP's basis: Gaussians of the atoms' own width at equal distances up to a radius where the
-    Gaussian of an atom at the cutoff has fallen to 1e-10, orthonormalised by Cholesky.
+    It consists of Gaussians with the width of the atoms at equally spaced radii, orthonormalised by
+    Cholesky. The largest radius is that at which the Gaussian of an atom at the cutoff has fallen
+    to 1e-10.
     """
     alpha = 0.5 / sigma**2
     points = np.arange(n_max) * (cutoff + sigma * np.sqrt(20.0 * np.log(10.0))) / n_max
@@ -127,12 +128,12 @@ def gto_basis(cutoff: float, n_max: int, sigma: float) -> tuple[Floats, Floats]:
     """Quadrature points (k,) in Å and weights (k, n_max) of orthonormal Gaussian-type orbitals.
 
     The primitive functions are r^n exp(-r² / 2 s_n²), s_n = max(sqrt(n), 1) cutoff / n_max,
-    n = 0 .. n_max - 1, orthonormalised symmetrically (Löwdin) with the weight r² dr on the whole
-    half line, and projected on a density of Gaussians whose squares are normalised to 1.
+    n = 0 .. n_max - 1. They are orthonormalised symmetrically (Löwdin) with the weight r² dr on the
+    whole half line, and projected on a density of Gaussians with squares normalised to 1.
     """
     order = np.arange(n_max)
     width = np.maximum(np.sqrt(order), 1.0) * cutoff / n_max
-    # Products with r² are Gaussians in disguise: beyond ten widths past their maxima they vanish.
+    # Products with r² fall as Gaussians: ten widths beyond their maxima they vanish.
     end = float((np.sqrt(order + 2.0) * width).max() + 10.0 * width.max())
     count = 60 + int(12 * end / min(sigma, float(width.min())))
     points, weights = _quadrature(end, count)
@@ -150,10 +151,10 @@ def gto_basis(cutoff: float, n_max: int, sigma: float) -> tuple[Floats, Floats]:
 def dscribe_basis(cutoff: float, n_max: int, l_max: int, sigma: float) -> tuple[Floats, Floats]:
     """Quadrature points (k,) in Å and weights (l_max + 1, k, n_max) of DScribe's "gto" functions.
 
-    The primitive functions are r^l exp(-a r²), for each l with a so that they have fallen to 1e-3
-    at n_max equally spaced distances from 1 Å to the cutoff, orthonormalised symmetrically (Löwdin)
-    with the weight r² dr on the whole half line, and projected on a density of Gaussians of height
-    1.
+    The primitive functions are r^l exp(-a r²). For each l, the exponents a are such that the
+    functions have fallen to 1e-3 at n_max equally spaced distances from 1 Å to the cutoff. They are
+    orthonormalised symmetrically (Löwdin) with the weight r² dr on the whole half line, and
+    projected on a density of Gaussians of height 1.
     """
     if cutoff <= 1.0:
         raise ValueError(f"`cutoff` is {cutoff} but must be above 1 Å for the dscribe basis")
@@ -183,7 +184,7 @@ def _quadrature(end: float, count: int) -> tuple[Floats, Floats]:
 
 
 def check_table(cutoff: float, sigma: float, n_max: int, l_max: int) -> None:
-    """Raise ValueError if a table would take very long to make, or not fit into memory."""
+    """Raise ValueError if a table would take very long to compute, or not fit into memory."""
     if not NARROWEST <= sigma / cutoff <= 1.0 / NARROWEST:
         raise ValueError(
             f"`atom_sigma` is {sigma:g} but must be from {NARROWEST:g} to {1.0 / NARROWEST:g} "
@@ -216,13 +217,13 @@ class RadialTable:
         runs from -1 to 1 on each interval; zero beyond l_max.
     per_length
         Number of intervals per Å.
-    at_zero
-        g_n0(0) of shape (n_max,): what an atom at the center contributes.
+    at_origin
+        g_n0(0) of shape (n_max,): the contribution of an atom at the center.
     """
 
     coefficients: Floats
     per_length: float
-    at_zero: Floats
+    at_origin: Floats
 
     @classmethod
     def build(
@@ -248,16 +249,17 @@ class RadialTable:
         for k in range(DEGREE + 1):
             to_powers[: k + 1, k] = chebyshev.cheb2poly(np.eye(DEGREE + 1)[k])[: k + 1]
         coefficients = np.zeros((n_intervals, DEGREE + 1, n_max, l_padded))
-        share = min(1.0, 2 * SEEN * sigma / float(points[-1] + sigma))
+        share = min(1.0, 2 * EXTENT * sigma / float(points[-1] + sigma))
         at_once = max(1, int(20_000 / (len(nodes) * len(points) * share)))
         for first in range(0, n_intervals, at_once):
             interval = np.arange(first, min(first + at_once, n_intervals))
             r = (interval[:, None] + 0.5 * (nodes + 1.0)) * cutoff / n_intervals
-            near = slice(*np.searchsorted(points, (r.min() - SEEN * sigma, r.max() + SEEN * sigma)))
+            ends = r.min() - EXTENT * sigma, r.max() + EXTENT * sigma
+            near = slice(*np.searchsorted(points, ends))
             values = projected_gaussians(r.ravel(), points[near], sigma, l_max) @ weights[:, near]
             values = values.reshape(l_max + 1, *r.shape, n_max)
-            # Two steps: their product is a matrix of large numbers that cancel.
+            # In two steps, as the product of the two matrices has large numbers that cancel.
             fit = np.einsum("kx,lqxn->qknl", to_chebyshev, values)
             coefficients[interval, :, :, : l_max + 1] = np.einsum("pk,qknl->qpnl", to_powers, fit)
-        at_zero = projected_gaussians(np.zeros(1), points, sigma, 0)[0, 0] @ weights[0]
-        return cls(coefficients, n_intervals / cutoff, at_zero)
+        at_origin = projected_gaussians(np.zeros(1), points, sigma, 0)[0, 0] @ weights[0]
+        return cls(coefficients, n_intervals / cutoff, at_origin)

@@ -1,4 +1,4 @@
-"""Radial spectrum: the l = 0 coefficients themselves, blind to all angles."""
+"""Radial spectrum: the l = 0 coefficients, which do not depend on angles."""
 
 from __future__ import annotations
 

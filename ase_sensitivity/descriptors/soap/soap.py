@@ -1,4 +1,4 @@
-"""SOAP: QUIP's features, and body orders beside it, computed by kernels of our own."""
+"""SOAP: the same features as in QUIP, and other body orders, computed by compiled kernels."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ from ase_sensitivity.types import Floats, Ints
 from ase_sensitivity.validation import as_flag, as_integer, as_number
 
 KEPT = 2**23
-"""Bytes of derivatives that `stream` gives as a whole: what looks twice does not compute twice."""
+"""Up to this number of bytes, `stream` returns derivatives as a whole, so that they are computed
+only once."""
 
 CHUNK = 2**25
-"""Bytes of derivatives that it computes at a time beyond that, so that threads have enough to do.
-"""
+"""Bytes of larger derivatives that are computed at a time: enough work for several threads."""
 
 CACHED = 2**20
-"""The same for a single thread: what a processor's cache holds until it is used."""
+"""The same for a single thread: it fits into a processor's cache."""
 
 ENLARGED = 4
 """Radial functions and degrees l that a larger basis has more, to tell truncation."""
 
 AT_ONCE = 16
-"""Displacements that `squared_jvp_gradient` keeps all pairs' changes of."""
+"""Number of displacements that `squared_jvp_gradient` treats at a time, to limit memory."""
 
 
 class SOAP(Shortcuts):
     r"""Smooth overlap of atomic positions, with analytic Jacobian.
 
-    The neighbors of a center, smeared by Gaussians, are expanded in radial functions and
-    spherical harmonics, c_nlm for each species, and correlated into features that rotations leave
-    alone. With the default ``radial_basis`` and ``body_order`` these are QUIP's ``soap`` features,
-    element by element.
+    The density of a center's neighbors, each a Gaussian, is expanded in radial functions and
+    spherical harmonics, with coefficients c_nlm for each species. Their products give features that
+    are invariant under rotations. With the default ``radial_basis`` and ``body_order`` these are
+    QUIP's ``soap`` features, element by element.
 
     Parameters
     ----------
@@ -62,23 +62,23 @@ class SOAP(Shortcuts):
     atom_sigma
         Width of the Gaussians in Å.
     cutoff_transition_width
-        Å over which a neighbor fades out before the cutoff.
+        Width in Å of the region before the cutoff in which a neighbor's weight falls to zero.
     central_weight
         Weight of the center's own Gaussian.
     normalise
-        Divide each feature vector by its norm. A vector of zeros stays what it is.
+        Divide each feature vector by its norm. A vector of zeros is left as it is.
     centers
-        Chemical symbols of the atoms that carry features; the same as ``species`` by default.
+        Chemical symbols of the atoms that have features; the same as ``species`` by default.
     central_reference_all_species
-        Whether the center's own Gaussian stands in the density of every species, or only in its
-        own. As in QUIP, by default with one species only.
+        Whether the center's own Gaussian is in the density of every species, or only in that of its
+        own species. As in QUIP, the default is True with one species only.
     radial_basis
-        ``"quip"``: Gaussians at equal distances, orthonormalised by Cholesky, l-independent.
+        ``"quip"``: Gaussians at equally spaced radii, orthonormalised by Cholesky, l-independent.
         ``"gto"``: r^n exp(-r² / 2 s_n²) with s_n = max(sqrt(n), 1) cutoff / n_max,
         n = 0 .. n_max - 1, orthonormalised symmetrically (Löwdin) on the half line with weight r²,
-        l-independent, against Gaussians whose squares are normalised to 1: featomic's "Gto" with
-        ``max_radial = n_max - 1``. (featomic's power spectrum differs by (-1)^l, and lists both
-        (a, b) and (b, a) instead of the factor sqrt 2.)
+        l-independent, for atoms that are Gaussians with squares normalised to 1. This is featomic's
+        "Gto" with ``max_radial = n_max - 1``. (featomic's power spectrum differs by (-1)^l, and
+        lists both (a, b) and (b, a) instead of the factor sqrt 2.)
         ``"dscribe"``: DScribe's "gto", r^l exp(-a r²) with exponents that depend on l, see
         :func:`~ase_sensitivity.descriptors.soap.radial.dscribe_basis`. (DScribe's features are
         pi sqrt 8 times ours, without the factor sqrt 2; it has no cutoff function.)
@@ -86,12 +86,12 @@ class SOAP(Shortcuts):
         2: radial spectrum, c_n00. 3: power spectrum. 4: bispectrum, with only its O(3)-invariant
         (parity-even) part; slow, for small bases.
     smooth_cutoff
-        Let the transition follow (1 + cos(pi t² (3 - 2t))) / 2 instead of QUIP's
-        (1 + cos(pi t)) / 2, 0 < t < 1, whose second derivative jumps at both ends: then the forces
-        of a bias do not (:class:`~ase_sensitivity.Repel`).
+        Use (1 + cos(pi t² (3 - 2t))) / 2, 0 < t < 1, as the cutoff function instead of QUIP's
+        (1 + cos(pi t)) / 2. The second derivative of QUIP's function jumps at both ends, and so do
+        the forces of a bias (:class:`~ase_sensitivity.Repel`).
     threads
-        Number of threads that share the centers; by default what ``NUMBA_NUM_THREADS`` says, or
-        one per processor. Results do not depend on it.
+        Number of threads that share the centers; by default ``NUMBA_NUM_THREADS``, or one per
+        processor. Results do not depend on it.
 
     Raises
     ------
@@ -101,8 +101,8 @@ class SOAP(Shortcuts):
     Notes
     -----
     Features for ``body_order=3``: p_ab^l = (2 - delta_ab)^(1/2) / (2 l + 1)^(1/2)
-    sum_m c_alm c_blm with a = (species, n) species-major, b <= a, l fastest; with ``"quip"`` a zero
-    follows, the place of QUIP's ``covariance_sigma0``.
+    sum_m c_alm c_blm with a = (species, n) species-major, b <= a, l fastest. With ``"quip"`` one
+    more feature follows, a zero in the place of QUIP's ``covariance_sigma0``.
 
     The first call in a process loads compiled kernels; the first call ever compiles them, which
     takes some seconds.
@@ -144,7 +144,9 @@ class SOAP(Shortcuts):
         self._normalise = as_flag("normalise", normalise)
         if central_reference_all_species is None:
             central_reference_all_species = len(self._species) == 1
-        self._everywhere = as_flag("central_reference_all_species", central_reference_all_species)
+        self._central_in_all = as_flag(
+            "central_reference_all_species", central_reference_all_species
+        )
         if radial_basis not in ("quip", "gto", "dscribe"):
             raise ValueError(
                 f'`radial_basis` is {radial_basis!r} but must be "quip", "gto" or "dscribe"'
@@ -161,12 +163,12 @@ class SOAP(Shortcuts):
     def from_quip(cls, text: str, *, threads: int | None = None) -> SOAP:
         """Read a QUIP string such as ``"soap cutoff=5 n_max=8 ..."``.
 
-        The string has to say ``species_Z`` and ``Z``.
+        The string must have ``species_Z`` and ``Z``.
 
         Raises
         ------
         ValueError
-            If it is malformed, or has an option that is lacking here; the message names it.
+            If it is malformed, or has an option that SOAP lacks; the message names the option.
         """
         return cls(**soap_arguments(text), threads=threads)
 
@@ -177,12 +179,12 @@ class SOAP(Shortcuts):
 
     @property
     def centers(self) -> tuple[str, ...]:
-        """Chemical symbols of the atoms that carry features."""
+        """Chemical symbols of the atoms that have features."""
         return self._centers
 
     @property
     def cutoff(self) -> float:
-        """Radius in Å beyond which nothing is seen."""
+        """Radius in Å beyond which no atom is seen."""
         return self._cutoff
 
     @property
@@ -208,10 +210,10 @@ class SOAP(Shortcuts):
 
     @property
     def orders(self) -> Ints:
-        """The lowest ``l_max`` that has each feature, of shape (n_features,).
+        """For each feature, the lowest ``l_max`` with that feature, of shape (n_features,).
 
-        The features for a lower ``l_max`` are those of its orders, before they are normalised. A
-        smaller ``n_max`` has other radial functions altogether.
+        Before normalisation, the features for a lower ``l_max`` are a subset of these. A smaller
+        ``n_max`` has different radial functions.
         """
         channels = len(self._species) * self._n_max
         if self._body_order == 2:
@@ -254,14 +256,14 @@ class SOAP(Shortcuts):
             return None
 
     def restricted(self, atoms: Atoms) -> SOAP:
-        """The same descriptor without the species that a structure lacks.
+        """The same descriptor without the species that a structure does not have.
 
-        Their channels are zero, whatever moves, but cost as much as others. Itself where there are
-        none, or where the center is put into the channels of all species.
+        Channels of these are always zero, but cost as much as others. The descriptor itself if
+        there are no such species, or if centers contribute to the channels of all species.
         """
         present = set(atoms.symbols)
         species = tuple(symbol for symbol in self._species if symbol in present)
-        if self._everywhere or len(species) in (0, len(self._species)):
+        if self._central_in_all or len(species) in (0, len(self._species)):
             return self
         if species not in self._fewer:
             other = self.with_basis(self._n_max, self._l_max)
@@ -285,18 +287,18 @@ class SOAP(Shortcuts):
             f"l_max={self._l_max}, atom_sigma={self._sigma:g}, "
             f"cutoff_transition_width={self._width:g}, central_weight={self._central_weight:g}, "
             f"normalise={self._normalise}, centers={list(self._centers)}, "
-            f"central_reference_all_species={self._everywhere}, "
+            f"central_reference_all_species={self._central_in_all}, "
             f"radial_basis={self._radial_basis!r}, body_order={self._body_order}, "
             f"smooth_cutoff={self._smooth})"
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        # Tables are made anew where they are needed: cheaper than sending them.
+        # Tables are computed again when needed, which is cheaper than sending them.
         return {k: value for k, value in self.__dict__.items() if k not in ("_basis", "_fewer")}
 
     @cached_property
     def _fewer(self) -> dict[tuple[str, ...], SOAP]:
-        """Restricted to some of the species; see :meth:`restricted`."""
+        """Descriptors restricted to some of the species; see :meth:`restricted`."""
         return {}
 
     def features(self, atoms: Atoms) -> Floats:
@@ -331,7 +333,7 @@ class SOAP(Shortcuts):
         return self._jacobian(self._environments(atoms))
 
     def stream(self, atoms: Atoms) -> FeatureJacobian | StreamedJacobian:
-        """The Jacobian some centers at a time, computed when asked for, if it is large.
+        """The Jacobian; if it is large, a few centers at a time are computed when needed.
 
         Raises
         ------
@@ -368,18 +370,18 @@ class SOAP(Shortcuts):
     ) -> tuple[Floats, Floats] | None:
         r"""Derivatives of \|J v\|² at fixed v, for several v, without computing the Jacobian J.
 
-        They are what derivatives of singular values are made of (docs/theory, gradient).
+        Derivatives of singular values are computed from these (docs/theory, gradient).
 
         Parameters
         ----------
         atoms
             The structure.
         displacements
-            The v, of shape (m, n_atoms, 3), without a unit.
+            The directions v, of shape (m, n_atoms, 3), without a unit.
         step
-            For differences along v, in Å.
+            Step of finite differences along v, in Å.
         center
-            The only atom that counts as a center; by default all that are centers.
+            The only center to include; by default all centers.
         central_difference
             Whether to take central differences, with an error of order ``step`` squared. Forward
             differences, with an error of order ``step``, take little more than half the time.
@@ -390,10 +392,10 @@ class SOAP(Shortcuts):
             Derivatives by the positions, of shape (m, n_atoms, 3), in 1/Å³ times the square of the
             features' unit.
         strain
-            Derivatives by E where positions and cell vectors x become (1 + E) x, of shape
-            (m, 3, 3), in 1/Å² times that.
+            Derivatives by a strain E that maps positions and cell vectors x to (1 + E) x, of shape
+            (m, 3, 3), in 1/Å² times the square of the features' unit.
         None
-            Instead of both where ``body_order`` is not 3.
+            Instead of both if ``body_order`` is not 3.
 
         Raises
         ------
@@ -469,7 +471,7 @@ class SOAP(Shortcuts):
 
     def _environments(self, atoms: Atoms) -> Environments:
         environments = Environments.of(atoms, self._cutoff, self._species, self._centers)
-        if self._everywhere:
+        if self._central_in_all:
             environments.center_species[:] = ALL_SPECIES
         return environments
 
@@ -478,7 +480,7 @@ class SOAP(Shortcuts):
         return environments.jacobian(features, blocks, self._cutoff)
 
     def _check_memory(self, environments: Environments, n_blocks: int) -> None:
-        """Raise ValueError if features, derivatives and what they take to compute do not fit."""
+        """Raise ValueError if features, derivatives and scratch arrays do not fit into memory."""
         n_rows, harmonics = len(environments.centers), self._basis.harmonics
         most = environments.most(0, n_rows)
         check_memory(n_blocks, self.n_features)
@@ -501,7 +503,6 @@ class SOAP(Shortcuts):
         if self._body_order == 2:
             radial_spectrum(self._basis, environments, self._normalise, features, blocks)
         elif self._body_order == 3:
-            # Not before now: importing numba takes longer than the rest of the package.
             power_spectrum(
                 self._basis, environments, self._normalise, features, blocks, self._threads
             )

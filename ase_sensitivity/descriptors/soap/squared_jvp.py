@@ -1,8 +1,8 @@
-"""Kernel for how |J v|² changes with the structure, v a displacement: without any Jacobian.
+"""Kernel for the gradient of |J v|² with respect to the structure, v a displacement, without J.
 
-The derivative of one number by all positions costs little more than the number itself: once the
-density coefficients are weighted by what the features ask of them, a neighbor takes n_max products
-for each (l, m), and not one for each feature.
+The derivative of one number by all positions costs little more than the number itself. First the
+derivatives by the density coefficients are computed (reverse mode). Then each neighbor takes n_max
+products for each (l, m), and not one for each feature.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ase_sensitivity.types import Floats
 
 @njit(**INNER)
 def _push(k, s, vector, moved, n_max, first_row, radial, angular, change):
-    """Add how neighbor k, of species s and at `vector`, changes the coefficients if `moved`."""
+    """Add to `change` the change of the coefficients if neighbor k, of species s, is `moved`."""
     size, l_padded = 4 * first_row[-1], 4 * (first_row.size - 1)
     at, angular_at = s * n_max * size, k * 4 * size
     radial_at, slope_at = 2 * k * n_max * l_padded, (2 * k + 1) * n_max * l_padded
@@ -44,7 +44,7 @@ def _push(k, s, vector, moved, n_max, first_row, radial, angular, change):
 
 @njit(**INNER)
 def _power_change(coefficients, change, first_row, n_channels, scale, out):
-    """Change of the power spectrum, with that of the coefficients."""
+    """Change of the power spectrum for a change of the coefficients."""
     size = 4 * first_row[-1]
     l_padded = 4 * (first_row.size - 1)
     root2 = splat(math.sqrt(2.0))
@@ -64,7 +64,7 @@ def _power_change(coefficients, change, first_row, n_channels, scale, out):
 
 @njit(**INNER)
 def _weighted(coefficients, first_row, n_channels, scale, weights, adjoint):
-    """Derivatives by the coefficients of the power spectrum times `weights`."""
+    """Derivatives of (power spectrum) . `weights` by the coefficients, stored in `adjoint`."""
     size = 4 * first_row[-1]
     l_padded = 4 * (first_row.size - 1)
     two, root2 = splat(2.0), splat(math.sqrt(2.0))
@@ -84,7 +84,10 @@ def _weighted(coefficients, first_row, n_channels, scale, weights, adjoint):
 
 @njit(**INNER)
 def _pull(k, s, vector, n_max, first_row, radial, angular, adjoint, factor, out):
-    """Add `factor` times what the weighted coefficients ask of neighbor k to `out`, (3,)."""
+    """Add `factor` times the derivative by neighbor k's position to `out`, (3,).
+
+    `adjoint` has the derivatives by the coefficients.
+    """
     size, l_padded = 4 * first_row[-1], 4 * (first_row.size - 1)
     at, angular_at = s * n_max * size, k * 4 * size
     radial_at, slope_at = 2 * k * n_max * l_padded, (2 * k + 1) * n_max * l_padded
@@ -110,7 +113,7 @@ def _pull(k, s, vector, n_max, first_row, radial, angular, adjoint, factor, out)
 
 @njit(**INNER)
 def _normalised(normalise, power, norm):
-    """Divide by the norm, if asked to, and return what was divided by."""
+    """Divide by the norm if `normalise`; return the divisor."""
     if not normalise or norm == 0.0:
         return 1.0
     for k in range(power.size):
@@ -120,7 +123,7 @@ def _normalised(normalise, power, norm):
 
 @njit(**INNER)
 def _projected(normalise, values, power, norm, out):
-    """Take the part along the power spectrum off `values`, if it is normalised."""
+    """Divide `values` by the norm; if `normalise`, remove the part along the power spectrum."""
     overlap = 0.0
     if normalise:
         for k in range(power.size):
@@ -149,23 +152,26 @@ def derivatives(
 ):
     """Derivatives of |J v|² by the vectors of the pairs of some rows, for several v.
 
-    They are 2 w . d(J v) with w = J v, and J v changes with x as J x does along v.
+    They are 2 w . d(J v) with w = J v. Second derivatives commute: the derivative of w . J v by the
+    vectors is the derivative of J^T w along v, which is a finite difference.
 
     Parameters
     ----------
     begin, end
-        Rows to do.
+        The range of rows.
     starts, vectors, species, center_species, central, basis, scale, normalise
         As in kernels.power_spectrum.
     changes
-        How each v changes the vectors, of shape (m, n_pairs, 3).
-    step, central_difference
-        For the differences along v, in Å; whether to take them about the middle.
+        Change of the vectors by each v, of shape (m, n_pairs, 3).
+    step
+        Step of the differences along v, in Å.
+    central_difference
+        Whether to take central differences, or forward ones.
     work
-        Scratch: density and power spectrum; w of each v, and something as long; J v and J^T w up to
-        the coefficients; displaced vectors.
+        Scratch: density; power spectrum; w of each v; weights of the power spectrum; changes of and
+        derivatives by the coefficients; displaced vectors.
     forces
-        Out: of shape (m, n_pairs, 3), zero before.
+        Output, of shape (m, n_pairs, 3); zero before the call.
     """
     density, power, w, weights, pushed, adjoint, displaced = work
     coefficients, radial, angular, _, _ = density
@@ -175,8 +181,8 @@ def derivatives(
     n_sides = 2 if central_difference else 1
     for row in range(begin, end):
         first, last = starts[row], starts[row + 1]
-        # First where the neighbors are, then beside it for one v after the other. All in one loop,
-        # as what is called twice takes twice the time to compile.
+        # First at the structure itself, then at displaced ones for one v after the other. All in
+        # one loop, as a function that is called in two places takes twice the time to compile.
         for which in range(1 + n_sides * n_modes):
             if which == 0:
                 shift, first_mode, end_mode = 0.0, 0, 0 if central_difference else n_modes
@@ -234,7 +240,7 @@ def derivatives(
 def scratch(
     density: tuple[Floats, ...], n_power: int, n_modes: int, most: int
 ) -> tuple[object, ...]:
-    """Arrays that `derivatives` works in, around those of the density."""
+    """Scratch arrays of `derivatives`, including those of the density."""
     return (
         density,
         np.zeros(n_power),

@@ -1,4 +1,4 @@
-"""All environments of a set of structures, in little memory: features on few axes, and points."""
+"""All environments of a set of structures, in little memory: projected features, and points."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from ase_sensitivity.types import Floats, Ints
 logger = logging.getLogger(__name__)
 
 AXES = 16
-"""Directions in feature space that are kept of every environment. A projection shortens distances,
-so whoever is near is near there as well."""
+"""Number of axes in feature space on which every environment is projected. A projection shortens
+distances, so near environments stay near."""
 
 KEPT = 2**28
-"""Bytes of full features that are kept; others are computed again when needed."""
+"""Bytes of full features that are kept in memory; others are computed again when needed."""
 
 LISTED = 256
-"""Structures whose neighbor lists are kept."""
+"""Number of structures with neighbor lists that are kept in memory."""
 
 Points = tuple[Ints, Floats]
 """Atomic numbers of shape (n,) and displacements from the center in Å, of shape (n, 3)."""
 
 
-class Surroundings:
+class EnvironmentSet:
     """The environments of a descriptor's centers in many structures.
 
     Parameters
@@ -42,35 +42,36 @@ class Surroundings:
     tasks
         Structures with their labels; read once.
     descriptor
-        Of the features: with any rows, of centers or of the structure as a whole.
+        A descriptor with any rows of features, of centers or of the structure as a whole.
     limit
-        Environments kept at most, chosen at random from all of them; None keeps all.
+        Largest number of environments to keep, chosen at random; None keeps all.
     progress
         Called with the number of structures read so far.
 
     Attributes
     ----------
     structures
-        Those that have environments here, by their number in the input.
+        The structures with environments in this set, by their number in the input.
     structure, center, number
-        Of each environment the number of its structure, the atom at its center (-1: the structure
-        as a whole) and that atom's atomic number (0); each of shape (n,).
+        For each environment, the number of its structure, the atom at its center and that atom's
+        atomic number; -1 and 0 if the environment is the structure as a whole. Each of shape (n,).
     kind
-        Environments with other numbers of rows have another kind, of shape (n,); those without any
-        are told apart by what the structure is made of.
+        A number for each environment, of shape (n,). Environments of different kinds are not
+        compared: they have different numbers of rows. Environments without rows differ in kind if
+        the elements of their structures differ.
     errors
-        Where environments or labels could not be had, and why.
+        Structures without environments or labels, and why.
     projected
         Features on a few orthonormal axes, of shape (n, at most 16).
     norm
         Norm of the full features, of shape (n,).
     n_frames, n_seen
-        Structures read and environments in them.
+        Number of structures read, and of environments in them.
 
     Raises
     ------
     ValueError
-        If nothing is left to compare.
+        If there is no environment to compare.
     """
 
     def __init__(
@@ -107,9 +108,9 @@ class Surroundings:
             norm = np.array([one.norm for one in features])
             kind = np.array([self._kind_of(one, task.atoms) for one in features])
             projected = np.array([one.vector @ self._axes_of(len(one.vector)) for one in features])
-            lot = rng.random(len(centers))
+            random = rng.random(len(centers))
             own = np.full(len(centers), number)
-            parts.append((own, centers, atomic, kind, projected, norm, lot))
+            parts.append((own, centers, atomic, kind, projected, norm, random))
             self.n_seen += len(centers)
             n_kept += len(centers)
             if limit is not None and n_kept > 2 * limit:
@@ -145,7 +146,7 @@ class Surroundings:
     def points(self, environment: int, radius: float) -> Points:
         """The points within ``radius`` (Å) of the center of an environment, nearest first.
 
-        Of the structure as a whole, all points about its centroid.
+        For the structure as a whole, all points about its centroid.
         """
         number, center = int(self.structure[environment]), int(self.center[environment])
         if center >= 0:
@@ -163,7 +164,7 @@ class Surroundings:
         return self._points[key][atom]
 
     def place(self, environment: int) -> Place:
-        """Where an environment is."""
+        """The place of an environment."""
         structure = self.structures[int(self.structure[environment])]
         center = int(self.center[environment])
         return Place(structure.index, None if center < 0 else center, structure.source)
@@ -175,7 +176,7 @@ class Surroundings:
         return None if forces is None or center < 0 else forces[center]
 
     def _read(self, number: int, task: Task) -> tuple[Ints, list[RowSet]]:
-        """Centers and features of a structure, which is put among the others."""
+        """Centers and features of a structure, which is added to the set."""
         if len(task.atoms) == 0:
             raise ValueError(task.error or "the frame has no atoms")
         centers, features = row_sets(self.descriptor, task.atoms)
@@ -193,7 +194,7 @@ class Surroundings:
         return self._kinds.setdefault((features.shape, made_of), len(self._kinds))
 
     def _axes_of(self, length: int) -> Floats:
-        """Orthonormal axes of shape (length, 16), some of them zero if there is no room."""
+        """Orthonormal axes as columns, of shape (length, 16), and zeros beyond ``length``."""
         if length not in self._axes:
             random = np.random.default_rng(0).normal(size=(length, AXES))
             axes = np.zeros((length, AXES))
@@ -205,11 +206,11 @@ class Surroundings:
         self._features[number] = centers, features
         self._bytes += sum(one.nbytes for one in features)
         while self._bytes > KEPT and len(self._features) > 1:
-            gone = self._features.popitem(last=False)[1][1]
-            self._bytes -= sum(one.nbytes for one in gone)
+            removed = self._features.popitem(last=False)[1][1]
+            self._bytes -= sum(one.nbytes for one in removed)
 
     def _drawn(self, parts: list[tuple[Any, ...]], limit: int) -> tuple[Any, ...]:
-        """The environments with the smallest lots, which is a fair choice at any time."""
+        """The environments with the smallest random numbers: a uniform sample at any time."""
         columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
         chosen = np.sort(np.argsort(columns[-1], kind="stable")[:limit])
         if len(chosen) < len(columns[0]):
@@ -227,7 +228,7 @@ def _points(atoms: Atoms, radius: float) -> list[Points]:
         vectors = atoms.positions[second] - atoms.positions[first] + pairs.shift @ atoms.cell.array
     elif atoms.pbc.any():
         raise ValueError(
-            "environments of periodic structures need a descriptor whose cutoff is finite"
+            "environments of periodic structures need a descriptor with a finite cutoff"
         )
     else:
         first, second = np.nonzero(~np.eye(len(atoms), dtype=bool))
