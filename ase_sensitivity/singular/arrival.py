@@ -29,7 +29,7 @@ from ase_sensitivity.singular.classification import (
     unlisted,
 )
 from ase_sensitivity.singular.exact import ExactGeometries, ExactGeometry
-from ase_sensitivity.singular.point import Point, point_at
+from ase_sensitivity.singular.point import LOWEST, Point
 from ase_sensitivity.singular.system import System
 from ase_sensitivity.singular.walk import Estimate, steps
 from ase_sensitivity.spectrum.solvers import MARGIN
@@ -71,8 +71,8 @@ CONVERGED = 1e-9
 UNKNOWN = 1e-3
 """The same for descriptors whose body order is not known, so that nothing confirms a cause."""
 
-CONFIRMED = 0.3
-"""Least squared length of the part of a mode that the null vectors at an exact geometry have."""
+STRICT = 1e-4
+"""In Å: tolerance of the symmetry of an exact geometry."""
 
 AS_FAR = 3.0
 """A harmless configuration explains another mode if it is at most this many times as far as the
@@ -133,7 +133,7 @@ class Arrivals:
     reach
         How far a singular configuration may be, in Å.
     max_steps
-        Steps of a walk at most.
+        Steps of the first walk at most; each further one has a third less.
     closest
         A walk ends when two atoms come closer than this, in Å.
     may_walk, go_on
@@ -144,7 +144,7 @@ class Arrivals:
     here: Point
     nearby: Estimate
     reach: float
-    max_steps: int = 12
+    max_steps: int = 6
     closest: float = 0.7
     may_walk: Callable[[], bool] = lambda: True
     go_on: Callable[[], bool] = lambda: True
@@ -185,6 +185,7 @@ class Arrivals:
         behind one that matters.
         """
         found: list[Arrival] = []
+        steps = self.max_steps
         for number in np.argsort(self.nearby.distances, kind="stable").tolist():
             estimate = self.nearby.distances[number]
             if estimate > within:
@@ -197,12 +198,13 @@ class Arrivals:
                 for one in found
             ):
                 continue
-            found += [replace(one, number=number) for one in self.explain(number)]
+            found += [replace(one, number=number) for one in self.explain(number, steps)]
+            steps = -(-2 * steps // 3)
             if any(one.cause in SPURIOUS and one.distance <= within for one in found):
                 break
         return sorted(found, key=lambda one: (np.isnan(one.distance), one.distance))
 
-    def explain(self, number: int) -> list[Arrival]:
+    def explain(self, number: int, max_steps: int) -> list[Arrival]:
         """The configurations that explain a mode, counted from the smallest singular value.
 
         The nearest harmless and the nearest harmful one of the exact geometries, if there are any;
@@ -216,9 +218,11 @@ class Arrivals:
                 return [Arrival(cause, estimate, self.here.atoms, mode[:, None], message)]
         tolerance = float(np.clip(5 * estimate, *TOLERANCES))
         found: dict[str, Arrival] = {}
-        for exact in self._exact.near(mode, tolerance, HIDDEN):
+        lowest = self.here.found.modes[:, : LOWEST + 1]
+        limit = FARTHER * estimate + SLACK
+        for exact in self._exact.near(lowest, number, tolerance, HIDDEN, 1.5 * limit):
             distance = float(np.linalg.norm(exact.displacement))
-            if distance > FARTHER * estimate + SLACK:
+            if distance > limit:
                 break  # and so are all others
             slope = self.nearby.slopes[number].ravel()
             fall = -(slope @ exact.displacement) / self.here.found.singular_values[number]
@@ -232,7 +236,7 @@ class Arrivals:
                 cause = "symmetry" if weight > EXPLAINED else "near-symmetric"
                 message = "symmetric but for small displacements"
                 return [Arrival(cause, estimate, self.here.atoms, mode[:, None], message)]
-        return list(found.values()) or [self._by_walk(number, estimate)]
+        return list(found.values()) or [self._by_walk(number, estimate, max_steps)]
 
     def _symmetric_nearby(self, tolerance: float) -> Floats:
         """Displacements that the symmetry of environments hides, up to a tolerance (Å)."""
@@ -250,26 +254,25 @@ class Arrivals:
         if exact.cause == "symmetry":  # of any descriptor, by construction
             null = _led_by(exact.null, mode)
             return Arrival("symmetry", distance, moved, null, message)
-        there = point_at(self.system, moved)
-        null = there.found.modes[:, there.found.singular_values < NULL * there.found.scale]
-        weight = float(((null.T @ mode) ** 2).sum())
-        if weight < CONFIRMED:
+        null = exact.null[:, 0]
+        jacobian = self.system.jacobian(moved)
+        change = jacobian.apply(self.system.shift(null)[None])
+        if np.linalg.norm(change) > NULL * self.here.found.scale:
             return None
-        why = attribute(there.view, there.found, moved, self.system.descriptor, tolerance=1e-6)
-        spurious = why.modes[:, [name == exact.cause for name in why.causes]]
-        confirmed = ((spurious.T @ mode) ** 2).sum() > CONFIRMED * weight
-        cause = exact.cause if confirmed else "symmetry"
-        return Arrival(cause, distance, moved, _led_by(null, mode), message)
+        there = Point(moved, jacobian, self.system.view(jacobian, moved))
+        hidden = projected_weight(null[:, None], harmless(self.system, there, STRICT, STRICT))
+        cause = "symmetry" if hidden > HIDDEN else exact.cause
+        return Arrival(cause, distance, moved, exact.null, message)
 
-    def _by_walk(self, number: int, estimate: float) -> Arrival:
+    def _by_walk(self, number: int, estimate: float, max_steps: int) -> Arrival:
         first = self.here.ratio(number)
         if not self.may_walk():
             null = self.here.found.modes[:, [number]]
             return Arrival(None, np.nan, self.here.atoms, null, "there was no time for a walk")
         at, n_steps, asked = self.here, 0, False
         walk = steps(self.system, self.here, number, max_distance=self.reach, closest=self.closest)
-        message = f"not there after {self.max_steps} steps"
-        for _ in range(self.max_steps):
+        message = f"not there after {max_steps} steps"
+        for _ in range(max_steps):
             if not self.go_on():
                 message = "there was no time for another step"
                 break
@@ -303,7 +306,9 @@ class Arrivals:
         mode = at.found.modes[:, number]
         far = float(np.linalg.norm(at.atoms.positions - self._origin))
         geometries = ExactGeometries(self.system, at, self._origin, self.reach)
-        for exact in geometries.near(mode, tolerance, HIDDEN_ON_THE_WAY):
+        lowest = at.found.modes[:, : max(LOWEST, number) + 1]
+        limit = 1.6 * far + 0.03
+        for exact in geometries.near(lowest, number, tolerance, HIDDEN_ON_THE_WAY, limit):
             if np.linalg.norm(exact.displacement) < max(0.6 * far, 0.03):
                 found = self._confirmed(exact, at.atoms, mode)
                 if found is not None:
@@ -340,6 +345,8 @@ class Arrivals:
 
 def _led_by(null: Floats, mode: Floats) -> Floats:
     """An orthonormal basis of a space whose first vector is the projection of a mode."""
+    if null.shape[1] == 0:
+        return mode[:, None]
     weights = null.T @ mode
     rotation = np.linalg.svd(weights[None])[2].T
     led: Floats = null @ (rotation * np.sign(weights @ rotation[:, 0] or 1.0))

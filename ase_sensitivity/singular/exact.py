@@ -10,14 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
+from functools import cached_property
+from itertools import islice, product
 
 import numpy as np
+import scipy
 
 from ase_sensitivity.causes.environments import Environment, receptive_fields
 from ase_sensitivity.geometry.clusters import clusters
 from ase_sensitivity.geometry.rotations import rotation_generators
-from ase_sensitivity.geometry.symmetry import point_group
+from ase_sensitivity.geometry.symmetry import PointGroup, point_group
 from ase_sensitivity.singular.point import Point
 from ase_sensitivity.singular.system import System
 from ase_sensitivity.types import Floats, Ints
@@ -25,14 +27,24 @@ from ase_sensitivity.types import Floats, Ints
 EDGE = 0.02
 """In Å: neighbors nearer to the end of the reach have no weight."""
 
-EXACT = 1e-12
-"""In Å and for cosines: what is equal up to this is equal."""
+SYMMETRIC = 1e-9
+"""In Å: a point that an operation puts this near to another one is put on it."""
+
+EQUAL = 1e-12
+"""In Å and for cosines: what differs by less is equal."""
 
 CLOSE = 1e-5
 """In Å: a step shorter than this is the last one."""
 
 STILL = 1e-7
 """A distance or cosine with a smaller derivative along a displacement does not change."""
+
+MOST_ELEMENTS = 120
+"""Elements of a point group, the largest of which is that of the icosahedron."""
+
+HIDDEN_PART = 0.7
+"""Of the change of the environments along a mode, the part that a symmetric geometry hides. As the
+mode is that of another geometry, it is not hidden as a whole."""
 
 POWERS = 12
 """Powers of an operation that are averaged: rotations of order 1, 2, 3, 4, 6 and 12 close."""
@@ -60,6 +72,10 @@ MOST_NEIGHBORS = 10
 
 MOST_CENTERS = 2
 """With more centers, a displacement that is hidden from all of them is symmetric or truncated."""
+
+
+Operation = tuple[Floats, Ints]
+"""An orthogonal matrix, and the point that it takes to each point."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +112,22 @@ class _Neighborhood:
     points: Floats
     moves: Floats
 
+    @cached_property
+    def rotations(self) -> Floats:
+        """Orthonormal rotations of the points."""
+        return _rotations(self.points)
+
+    @cached_property
+    def groups(self) -> dict[float, PointGroup]:
+        """Point groups by tolerance."""
+        return {}
+
+    def group(self, tolerance: float) -> PointGroup:
+        """The point group up to a tolerance (Å)."""
+        if tolerance not in self.groups:
+            self.groups[tolerance] = point_group(self.points, self.numbers, tolerance)
+        return self.groups[tolerance]
+
 
 class ExactGeometries:
     """Searches for exact geometries near one configuration.
@@ -114,7 +146,7 @@ class ExactGeometries:
 
     def __init__(self, system: System, at: Point, origin: Floats, reach: float) -> None:
         n = 3 * at.view.n_columns
-        self._trivial, self._reach = at.view.trivial, reach
+        self._trivial, self._reach, self._limit = at.view.trivial, reach, reach
         self._start = (origin - at.atoms.positions)[system.moving].ravel()
         self.n_coordinates = n
         fields = receptive_fields(at.view, at.atoms, system.descriptor, EDGE)
@@ -138,22 +170,29 @@ class ExactGeometries:
             self._nu = order - 1
             self._resolved = of(environments)
 
-    def near(self, mode: Floats, tolerance: float, hidden: float) -> list[ExactGeometry]:
-        """Geometries that hide a displacement v (n_coordinates,), the nearest to the origin first.
+    def near(
+        self, modes: Floats, number: int, tolerance: float, hidden: float, limit: float
+    ) -> list[ExactGeometry]:
+        """Geometries that hide a displacement v, the nearest to the origin first.
 
         Parameters
         ----------
-        mode
-            The displacement v, normalised.
+        modes
+            The lowest modes, of shape (n_coordinates, m).
+        number
+            Which of them is v.
         tolerance
             Operations are looked for that map points to within this, in Å; 0: none are.
         hidden
             Least squared length of the part of v that has to be hidden.
+        limit
+            How far from the origin they may be, in Å.
         """
+        self._limit = min(limit, self._reach)
         found = []
         if tolerance and self.searches_symmetry:
-            found += [*filter(None, [self._symmetric(mode, tolerance)])]
-        found += self._blind(mode)
+            found += [*filter(None, [self._symmetric(modes, number, tolerance)])]
+        found += islice((one for one in self._blind(modes[:, number]) if one.hidden > hidden), 1)
         found = [one for one in found if one.hidden > hidden]
         found.sort(key=lambda one: self._distance(one.displacement))
         return found
@@ -172,11 +211,12 @@ class ExactGeometries:
 
     # Symmetric geometries
 
-    def _symmetric(self, mode: Floats, tolerance: float) -> ExactGeometry | None:
-        chosen: list[list[tuple[Floats, Ints]]] = []
+    def _symmetric(self, modes: Floats, number: int, tolerance: float) -> ExactGeometry | None:
+        mode = modes[:, number]
+        chosen: list[list[Operation]] = []
         lost = total = 0.0
         for around in self._whole:
-            change = _without(_rotations(around.points), around.moves @ mode)
+            change = _without(around.rotations, around.moves @ mode)
             operations, left = _reversing(around, change, tolerance)
             chosen.append(operations)
             total += float(change @ change)
@@ -186,18 +226,21 @@ class ExactGeometries:
         u = self._symmetrised(chosen)
         if u is None:
             return None
-        seen = np.zeros((len(u), len(u)))
+        seen, whole = np.zeros((2, modes.shape[1], modes.shape[1]))
         for around, operations in zip(self._whole, chosen, strict=True):
             points = around.points + (around.moves @ u).reshape(-1, 3)
-            change = _without(_rotations(points), around.moves)
+            change = _without(_rotations(points), around.moves @ modes)
+            whole += change.T @ change
             if operations:
-                change = _invariants(points, operations).T @ change
+                change = _average(points, operations, change)
             seen += change.T @ change
-        values, vectors = np.linalg.eigh(seen)
-        null = vectors[:, values < 1e-9 * values[-1]]
-        return ExactGeometry("symmetry", u, null, float(((null.T @ mode) ** 2).sum()))
+        floor = 1e-12 * np.trace(whole) * np.eye(len(whole))
+        shares, vectors = scipy.linalg.eigh(seen, whole + floor)
+        null = np.linalg.qr(modes @ vectors[:, shares < 1 - HIDDEN_PART])[0]
+        hidden = 1 - float(seen[number, number] / whole[number, number])
+        return ExactGeometry("symmetry", u, null, hidden)
 
-    def _symmetrised(self, chosen: list[list[tuple[Floats, Ints]]]) -> Floats | None:
+    def _symmetrised(self, chosen: list[list[Operation]]) -> Floats | None:
         """The displacement that makes operations exact, by Newton steps; None if there is none."""
         n = self.n_coordinates
         u = np.zeros(n)
@@ -218,14 +261,14 @@ class ExactGeometries:
                     worst = max(worst, float(np.abs(off).max()))
                     gram += changes.T @ changes / len(points)
                     pull += changes.T @ off / len(points)
-            if worst < EXACT:
+            if worst < SYMMETRIC:
                 return u
             gram = _without(self._trivial, _without(self._trivial, gram).T)
             values, vectors = np.linalg.eigh(gram)
             kept = values > FLAT * values[-1]
             steep, values = vectors[:, kept], values[kept]
             u = u - steep @ ((steep.T @ pull) / values) + _without(steep, self._towards(u))
-            if self._distance(u) > self._reach:
+            if self._distance(u) > self._limit:
                 return None
         return None
 
@@ -261,7 +304,7 @@ class ExactGeometries:
             # The mode itself at first; near the end one of the softest.
             k = int(overlap.argmax()) if turn < 3 else len(s) - 4 + int(overlap[-4:].argmax())
             v = modes[:, k] * np.sign(v @ modes[:, k])
-            there = s[k] < EXACT * s[0] and np.abs(off).max(initial=0.0) < EXACT
+            there = s[k] < EQUAL * s[0] and np.abs(off).max(initial=0.0) < EQUAL
             if there and last < CLOSE:
                 found = ExactGeometry("incompleteness", u, v[:, None], float((v @ mode) ** 2))
                 return self._relaxed(found, classes, mode)
@@ -278,7 +321,7 @@ class ExactGeometries:
             step = -z @ ((w[:, kept].T @ b) / m[kept]) + _without(z, self._towards(u))
             last = float(np.linalg.norm(step))
             u = u + step * min(1.0, 0.1 / max(float(np.linalg.norm(step)), 1e-12))
-            if self._distance(u) > self._reach:
+            if self._distance(u) > self._limit:
                 return None
         return None
 
@@ -416,7 +459,7 @@ def _rotations(points: Floats) -> Floats:
 
 def _reversing(
     around: _Neighborhood, change: Floats, tolerance: float
-) -> tuple[list[tuple[Floats, Ints]], float]:
+) -> tuple[list[Operation], float]:
     """Operations whose averages remove a change of the points, and what remains of its square.
 
     Each is a matrix and the point that it takes to each point. Of those that remove enough, the one
@@ -425,7 +468,7 @@ def _reversing(
     size = float(change @ change)
     if size <= 1e-4:
         return [], size
-    group = point_group(around.points, around.numbers, tolerance)
+    group = around.group(tolerance)
     matrices, permutations = group.matrices, group.permutations
     if group.axis is not None:
         half_turn = 2 * np.outer(group.axis, group.axis) - np.eye(3)
@@ -435,7 +478,7 @@ def _reversing(
     mismatch = np.linalg.norm(mapped - around.points[permutations], axis=2).max(axis=1)
     by_mismatch = mismatch.argsort(kind="stable")
     matrices, orders = matrices[by_mismatch], permutations[by_mismatch].argsort(axis=1)
-    found: list[tuple[Floats, Ints]] = []
+    found: list[Operation] = []
     left = size
     while left > REMAINS * size and len(found) < MOST_OPERATIONS:
         means = _averages(matrices, orders, change)
@@ -469,15 +512,27 @@ def _refitted(matrix: Floats, points: Floats, order: Ints) -> Floats:
     return fitted
 
 
-def _invariants(points: Floats, operations: list[tuple[Floats, Ints]]) -> Floats:
-    """Orthonormal displacements that exact operations leave as they are, of shape (3 n, m)."""
+def _average(points: Floats, operations: list[Operation], changes: Floats) -> Floats:
+    """The average of changes (3 n, m) over the group that exact operations generate."""
     n = len(points)
-    total = np.zeros((3 * n, 3 * n))
-    for matrix, order in operations:
-        matrix = _refitted(matrix, points, order)
-        change = np.eye(3 * n).reshape(n, 3, -1)
-        change = change - np.einsum("ab,nbm->nam", matrix, change[order])
-        change = change.reshape(3 * n, -1)
-        total += change.T @ change
-    values, vectors = np.linalg.eigh(total)
-    return vectors[:, values < 1e-6]
+    identity = np.arange(n)
+    group = {_key(np.eye(3), identity): (np.eye(3), identity)}
+    generators = [(_refitted(matrix, points, order), order) for matrix, order in operations]
+    waiting = list(group.values())
+    while waiting and len(group) < MOST_ELEMENTS:
+        matrix, order = waiting.pop()
+        for other, after in generators:
+            product = other @ matrix, order[after]
+            if _key(*product) not in group:
+                group[_key(*product)] = product
+                waiting.append(product)
+    matrices = np.array([matrix for matrix, _ in group.values()])
+    orders = np.array([order for _, order in group.values()])
+    moved = changes.reshape(n, 3, -1)[orders]
+    average: Floats = np.einsum("gab,gnbm->nam", matrices, moved) / len(group)
+    return average.reshape(3 * n, -1)
+
+
+def _key(matrix: Floats, order: Ints) -> bytes:
+    """What an operation is told by: its matrix matters where points are in a plane."""
+    return order.tobytes() + (np.rint(100 * matrix) + 0.0).tobytes()
