@@ -99,6 +99,9 @@ class Sensitivity:
         None; see :class:`~ase_sensitivity.NearestSingular`.
     approaching
         The cause of that singular configuration, or None.
+    harmful_distance, harmful
+        The same of the nearest configuration with another cause than symmetry or fragments, if the
+        nearest one has one of these causes and another one was found.
     """
 
     scope: str
@@ -123,6 +126,8 @@ class Sensitivity:
     resolution: float = 0.0
     distance: float | None = None
     approaching: str | None = None
+    harmful_distance: float | None = None
+    harmful: str | None = None
 
     @property
     def ratio(self) -> float:

@@ -135,12 +135,16 @@ def statistics(log: SensitivityLog) -> dict[str, Any]:
     known = np.flatnonzero(np.isfinite(log.ratio))
     lowest = known[log.ratio[known].argmin()] if len(known) else None
     nearest = {}
-    for cause in sorted({*log.cause.tolist()} - {"-"}):
-        those = np.flatnonzero(log.cause == cause)
-        first = those[log.distance[those].argmin()]
+    for cause in sorted({*log.cause.tolist(), *log.harmful_cause.tolist()} - {"-"}):
+        distance = np.fmin(
+            np.where(log.cause == cause, log.distance, np.nan),
+            np.where(log.harmful_cause == cause, log.harmful_distance, np.nan),
+        )
+        those = np.flatnonzero((log.cause == cause) | (log.harmful_cause == cause))
+        first = those[distance[those].argmin()]
         nearest[cause] = {
             "n_frames": len(those),
-            "distance": log.distance[first],
+            "distance": distance[first],
             "frame": log.step[first],
         }
     return {

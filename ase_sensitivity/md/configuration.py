@@ -89,7 +89,8 @@ class Configuration:
     def spurious_distance(self) -> float:
         """In Å; infinite where nothing that matters is known to be near."""
         within = self.settings.within
-        return self.diagnosis.distance if self.diagnosis.matters(within, SPURIOUS) else math.inf
+        worst = self.diagnosis.worst(within, SPURIOUS)
+        return math.inf if worst is None else worst[1]
 
     @cached_property
     def term(self) -> BiasTerm:

@@ -182,6 +182,9 @@ def flagged_frame(atoms: Atoms, found: Sensitivity, step: int, time: float) -> A
     if found.distance is not None:
         frame.info["singularity_distance"] = found.distance
         frame.info["singularity_cause"] = str(found.approaching)
+    if found.harmful_distance is not None:
+        frame.info["harmful_distance"] = found.harmful_distance
+        frame.info["harmful_cause"] = str(found.harmful)
     known = cached_results(atoms)
     if known:
         frame.calc = SinglePointCalculator(frame, **known)

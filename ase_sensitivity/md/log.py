@@ -55,6 +55,10 @@ class SensitivityLog:
         moves away or is not known.
     cause
         Of that configuration, of shape (n,); ``"-"`` where none is known.
+    harmful_distance, harmful_cause
+        Of the nearest configuration with another cause than symmetry or fragments, where the
+        nearest one has one of these causes and another one was found: in Å, nan elsewhere, and its
+        cause, ``"-"`` elsewhere; of shape (n,).
     state
         ``"ok"``, ``"below"`` (the threshold, but not long enough), ``"singular"``,
         ``"calibrating"`` or ``"failed"``, of shape (n,).
@@ -70,6 +74,8 @@ class SensitivityLog:
     distance: NDArray[np.float64]
     arrival: NDArray[np.float64]
     cause: NDArray[np.str_]
+    harmful_distance: NDArray[np.float64]
+    harmful_cause: NDArray[np.str_]
     state: NDArray[np.str_]
 
     def __repr__(self) -> str:
@@ -89,7 +95,7 @@ def columns(k: int) -> str:
     return (
         f"{'Step':>9} {'Time[fs]':>12}{sigma} {'sigma_max':>12} {'ratio':>11} "
         f"{'n_null':>6} {'worst_atom':>10} {'distance[A]':>11} {'arrival[fs]':>11} {'cause':>14} "
-        "state\n"
+        f"{'harmful[A]':>11} {'harmful_cause':>14} state\n"
     )
 
 
@@ -104,16 +110,19 @@ def line(
     """One line of the log; ``found`` is None if the evaluation failed."""
     sigma = np.full(k, np.nan)
     sigma_max, ratio, n_null, worst = np.nan, np.nan, -1, -1
-    distance, cause = np.nan, None
+    distance, cause, harmful, why = np.nan, None, np.nan, None
     if found is not None:
         sigma[: len(found.singular_values)] = found.singular_values[:k]
         sigma_max, ratio = found.sigma_max, found.ratio
         n_null, worst = found.n_null, found.worst_atom
         distance, cause = np.nan if found.distance is None else found.distance, found.approaching
+        harmful = np.nan if found.harmful_distance is None else found.harmful_distance
+        why = found.harmful
     values = "".join(f" {value:13.6e}" for value in sigma)
     return (
         f"{step:9d} {time:12.4f}{values} {sigma_max:12.6e} {ratio:11.5e} "
-        f"{n_null:6d} {worst:10d} {distance:11.4e} {arrival:11.4e} {cause or '-':>14} {state}\n"
+        f"{n_null:6d} {worst:10d} {distance:11.4e} {arrival:11.4e} {cause or '-':>14} "
+        f"{harmful:11.4e} {why or '-':>14} {state}\n"
     )
 
 
@@ -154,9 +163,9 @@ def read_log(file: str | Path | Iterable[str]) -> SensitivityLog:
         logger.info("%d incomplete or foreign lines were skipped", skipped)
     if not rows and skipped > 1:
         raise ValueError(f"{file} is not a log of SensitivityObserver")
-    step, time, sigma, sigma_max, ratio, n_null, worst, distance, arrival, cause, state = (
-        zip(*rows, strict=True) if rows else ((),) * 11
-    )
+    parts = zip(*rows, strict=True) if rows else ((),) * 13
+    step, time, sigma, sigma_max, ratio, n_null, worst, *others = parts
+    distance, arrival, cause, harmful, why, state = others
     width = max((len(values) for values in sigma), default=0)
     return SensitivityLog(
         step=np.array(step, dtype=np.int64),
@@ -171,6 +180,8 @@ def read_log(file: str | Path | Iterable[str]) -> SensitivityLog:
         distance=np.array(distance, dtype=float),
         arrival=np.array(arrival, dtype=float),
         cause=np.array(cause, dtype=str),
+        harmful_distance=np.array(harmful, dtype=float),
+        harmful_cause=np.array(why, dtype=str),
         state=np.array(state, dtype=str),
     )
 
@@ -178,19 +189,31 @@ def read_log(file: str | Path | Iterable[str]) -> SensitivityLog:
 def _parse(words: list[str]) -> tuple[Any, ...] | None:
     if len(words) < 11 or words[-1] not in STATES:
         return None
+    if _is_number(words[-4]):  # of an earlier version, without the two columns of what is harmful
+        words = [*words[:-1], "nan", "-", words[-1]]
     try:
         return (
             int(words[0]),
             float(words[1]),
-            [float(word) for word in words[2:-8]],
-            float(words[-8]),
-            float(words[-7]),
-            int(words[-6]),
-            int(words[-5]),
-            float(words[-4]),
+            [float(word) for word in words[2:-10]],
+            float(words[-10]),
+            float(words[-9]),
+            int(words[-8]),
+            int(words[-7]),
+            float(words[-6]),
+            float(words[-5]),
+            words[-4],
             float(words[-3]),
             words[-2],
             words[-1],
         )
     except ValueError:
         return None
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True

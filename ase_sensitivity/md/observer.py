@@ -344,7 +344,14 @@ class SensitivityObserver:
             self._out.warn(EXCEEDED, CostWarning)
         if math.isnan(known.distance):
             return found
-        return replace(found, distance=known.distance, approaching=known.cause)
+        harmful = None if known.harmful_cause is None else known.harmful_distance
+        return replace(
+            found,
+            distance=known.distance,
+            approaching=known.cause,
+            harmful_distance=harmful,
+            harmful=known.harmful_cause,
+        )
 
     def _remark(self, step: int, found: Sensitivity) -> None:
         """Say in the log what the numbers cannot: pair terms, and elements that are not known."""
@@ -367,9 +374,9 @@ class SensitivityObserver:
         return float("nan") if get_time is None else get_time() / units.fs
 
     def _act(self, atoms: Atoms, found: Sensitivity, step: int) -> None:
-        reason = f"step {step}: {self._trigger.reason(found)}"
+        reason = f"step {step}: {self._trigger.reason(found, self.diagnosis)}"
         logger.info(reason)
-        actions = self._trigger.actions(found.approaching)
+        actions = self._trigger.actions(self._trigger.cause(self.diagnosis))
         if "warn" in actions:
             self._out.warn(
                 "the run is near a singular configuration of its descriptor: "

@@ -117,13 +117,22 @@ class Trigger:
         first, self._stopped = not self._stopped, True
         return first
 
-    def reason(self, found: Sensitivity) -> str:
+    def cause(self, diagnosis: Diagnosis) -> str | None:
+        """The cause that decides about actions: of the harmful configuration, if that matters."""
+        known = None if self.within is None else diagnosis.worst(self.within, self._actions)
+        return diagnosis.cause if known is None else known[0]
+
+    def reason(self, found: Sensitivity, diagnosis: Diagnosis) -> str:
         """Why a state is singular, for people."""
         what = f"sigma_min / sigma_max = {found.ratio:.3e}"
         if self.threshold is not None:
             what += f" is below {self.threshold:.3e}"
-        if found.approaching is not None:
-            what += f", {found.approaching} at {found.distance:.4f} Å"
+        for cause, distance in (
+            (diagnosis.cause, diagnosis.distance),
+            (diagnosis.harmful_cause, diagnosis.harmful_distance),
+        ):
+            if cause is not None:
+                what += f", {cause} at {distance:.4f} Å"
         return f"{what} ({self.n_below} consecutive calls), atom {found.worst_atom} moves most"
 
     def __str__(self) -> str:
