@@ -329,6 +329,33 @@ def test_forces_may_differ_for_what_neighbors_see() -> None:
     assert [conflict.first for conflict in twice.conflicts] == [Place(0, 0)]
 
 
+@pytest.mark.parametrize(("shift", "agree"), [(0.6e-3, False), (2e-3, True)])
+def test_labels_may_differ_where_atoms_are_a_thousandth_of_an_angstrom_apart(
+    shift: float, agree: bool
+) -> None:
+    """An atom is a little farther away: seen by the centre, or only by its neighbours."""
+    moved = PLUS.copy()
+    moved.positions[4] *= 1 + shift / np.linalg.norm(moved.positions[4])
+    forces = np.zeros((5, 3))
+    pushed = forces.copy()
+    pushed[1] = 1.0  # a hydrogen atom, which is no centre
+    frames = [labelled(PLUS, 0.0, forces), labelled(moved, 0.5, pushed)]
+    found = find_pairs(frames, CARBON_ONLY, epsilon=1e-2)
+    assert found.duplicate_frames[0].match == pytest.approx(shift, rel=1e-6)
+    assert {one.quantity for one in found.conflicts} == (set() if agree else {"energy", "force"})
+
+    chain = Atoms("H4", [(0, 0, 0), (1.1, 0.3, 0.1), (2.2, 0, 0.4), (3.3, 0.3, 0.2)])
+    longer = chain.copy()
+    longer.positions[3] *= 1 + shift / np.linalg.norm(longer.positions[3])
+    forces = np.zeros((4, 3))
+    pushed = forces.copy()
+    pushed[0] = 1.0
+    frames = [labelled(chain, 0.0, forces), labelled(longer, 0.0, pushed)]
+    found = find_pairs(frames, SOAP(["H"], 2.0, 4, 3), epsilon=1e-6)
+    assert (Place(0, 0), Place(1, 0)) in [(pair.first, pair.second) for pair in found.duplicates]
+    assert len(found.conflicts) == (0 if agree else 1)
+
+
 def test_forces_of_symmetric_structures_do_not_depend_on_the_way_they_are_laid() -> None:
     for name in ("CH4", "H2", "C2H2", "H2O"):
         atoms = molecule(name)
