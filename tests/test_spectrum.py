@@ -625,6 +625,30 @@ class TestAnalyze:
         assert found.n_trivial == 9
         assert found.n_trivial + found.n_null == dense_null_count(view)
 
+    @pytest.mark.parametrize(
+        ("wires", "n_turns"), [("z", 1), ("zz", 1), ("xz", 0)], ids=["one", "parallel", "crossed"]
+    )
+    def test_averaged_features_of_wires(self, wires, n_turns):
+        """All turn together, about an axis that every wire has."""
+        atoms = isolated()
+        zigzag = [(0.3, 0, 0.2), (-0.4, 0.5, 1.4), (0.1, -0.6, 2.5)]
+        for n, axis in enumerate(wires, 1):
+            wire = Atoms("H3", np.roll(zigzag, 1 if axis == "x" else 0, axis=1))
+            repeats = np.where(np.array(list("xyz")) == axis, 5, 1)
+            wire.set_cell([4.0, 4.0, 4.0])
+            wire = wire.repeat(repeats)
+            wire.positions += (0, 12.0 * n, 0)
+            atoms += wire
+        atoms.set_cell([20, 60, 20])
+        atoms.pbc = [axis in wires for axis in "xyz"]
+        averaged = QUIPDescriptor(
+            "soap cutoff=4 n_max=6 l_max=4 atom_sigma=0.5 average=T", species=["C", "H", "O"]
+        )
+        view = structure_view(averaged.jacobian(atoms), atoms)
+        assert view.trivial.shape[1] == 3 * (1 + len(wires)) + n_turns
+        J = view.dense()
+        assert np.abs(J @ view.trivial).max() < 1e-12 * np.abs(J).max()
+
     def test_averaged_features_of_a_crystal(self):
         silicon = bulk("Si")
         averaged = QUIPDescriptor(
