@@ -458,6 +458,19 @@ def test_a_broken_structure_is_told_and_left_out() -> None:
         find_pairs([broken], CARBON_ONLY)
 
 
+def test_it_is_said_why_a_frame_cannot_be_compared(tmp_path: Path) -> None:
+    """What is torn in a file, and what has no atoms."""
+    path = tmp_path / "torn.xyz"
+    write(path, [PLUS, MINUS])
+    path.write_text(path.read_text()[:-30])
+    ((place, why),) = find_pairs(str(path), CARBON_ONLY).errors
+    assert place == Place(1, None, str(path))
+    assert "torn.xyz" in why
+    ((place, why),) = find_pairs([PLUS, Atoms()], CARBON_ONLY).errors
+    assert place == Place(1, None)
+    assert "the frame has no atoms" in why
+
+
 def test_a_random_choice_of_environments() -> None:
     rng = np.random.default_rng(3)
     frames = [rattled(PLUS, 0.2, seed) for seed in rng.integers(0, 2**31, 60).tolist()]
