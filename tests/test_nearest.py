@@ -368,3 +368,12 @@ def test_distance_of_a_diatomic_from_its_one_value():
     found = singularity_distance(Atoms("OH", [(0, 0, 0), (0, 0, 1.1)]), soap)
     assert found == pytest.approx(sigma(1.1) / (np.sqrt(2) * abs(slope)), rel=1e-4)
     assert np.isnan(singularity_distance(Atoms("O"), soap))
+
+
+def test_what_is_singular_already_needs_no_walk():
+    atoms = pyramid("NH3", 0.0)
+    found = nearest_singular(atoms, AMMONIA)
+    assert (found.found, found.cause) == (True, "symmetry")
+    assert found.message == "the configuration is singular already"
+    assert (found.distance, found.estimate, found.n_steps, found.n_jacobians) == (0, 0, 0, 1)
+    assert singularity_distance(atoms, AMMONIA) == 0
