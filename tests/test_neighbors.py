@@ -329,6 +329,21 @@ def test_forces_may_differ_for_what_neighbors_see() -> None:
     assert [conflict.first for conflict in twice.conflicts] == [Place(0, 0)]
 
 
+@pytest.mark.parametrize(("share", "same"), [(0.4, True), (0.9, True), (1.1, False), (2.5, False)])
+def test_copies_are_those_whose_points_are_within_delta(share: float, same: bool) -> None:
+    delta = 0.002
+    moved = PLUS.copy()
+    moved.positions[4] *= 1 + share * delta / np.linalg.norm(moved.positions[4])
+    found = find_pairs([PLUS, moved], CARBON_ONLY, epsilon=0.01, delta=delta)
+    ends = {
+        kind: [pair.match for pair in pairs if pair.first.center is not None]
+        for kind, pairs in (("same", found.duplicates), ("different", found.degenerate))
+    }
+    expected = [pytest.approx(share * delta, rel=1e-6)]
+    assert ends["same"] == (expected if same else [])
+    assert ends["different"] == ([] if same else expected)
+
+
 @pytest.mark.parametrize(("shift", "agree"), [(0.6e-3, False), (2e-3, True)])
 def test_labels_may_differ_where_atoms_are_a_thousandth_of_an_angstrom_apart(
     shift: float, agree: bool

@@ -11,6 +11,7 @@ from scipy.stats import special_ortho_group
 from ase_sensitivity import SOAP, QUIPDescriptor, find_pairs, scan
 from ase_sensitivity.dataset.pairs import bounds
 from ase_sensitivity.dataset.pairs.joint import bounded_frame, equal_features, jointly_lost
+from ase_sensitivity.dataset.pairs.joint_bound import FrameClass, JointBound
 from ase_sensitivity.dataset.pairs.result import Place
 from tests.structures import around_carbon, rattled
 
@@ -188,6 +189,16 @@ def test_what_was_bounded_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.degenerate[0].joint_force_error is None
     assert found.bound.n_unbounded == 2
     assert "as they have too many atoms: 2 frames with features" in found.summary()
+
+
+@pytest.mark.parametrize(
+    ("n_frames", "shown"),
+    [(3, "(a@0, a@1, a@2)"), (4, "(a@0, a@1, a@2, a@3)"), (5, "(a@0, a@1, a@2, a@3, ...)")],
+)
+def test_the_frames_of_a_large_class_are_not_all_named(n_frames: int, shown: str) -> None:
+    worst = FrameClass([Place(k, None, "a") for k in range(n_frames)], 0.5, 0.0)
+    found = JointBound(n_frames, 1.0, 0.0, 0.5, 0, [worst])
+    assert found.summary().endswith(f"in {n_frames} frames with features in common {shown}.")
 
 
 def test_a_class_in_pieces_is_bounded_from_below(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,7 +116,7 @@ class TestHops:
     def test_without_an_end_everything_is_within_reach(self, pbc, n_images: int):
         """Through the boundaries, too."""
         chain = Atoms("H5", self.CHAIN.positions, cell=[9.0, 9.0, 9.0], pbc=pbc)
-        pairs = links(chain, [Range(2.1, np.array([0]), reach=np.inf)])
+        pairs = pairs_within_reach(chain, [Range(2.1, np.array([0]), reach=np.inf)])
         edges = coo_array((np.ones(len(pairs.first)), (pairs.first, pairs.second)), shape=(5, 5))
         assert connected_components(edges)[0] == 1
         assert np.linalg.matrix_rank(pairs.shift) == n_images
