@@ -353,6 +353,15 @@ class TestReferenceEnvironments:
         found = analyze(around_carbon(GENERIC), reference(l_max), scope="environment", causes=True)
         assert found.counts == counts(truncation=9 - rank)
 
+    @pytest.mark.parametrize("off", [1e-3, 1e-2, 0.1])
+    def test_a_geometry_near_s1_is_resolved(self, off):
+        """A off the plane of B, B' and the centre: distances are as equal as before."""
+        b, other, (x, _, z), c = S1
+        atoms, descriptor = around_carbon([b, other, (x, off, z), c]), reference()
+        view = next(environment_views(descriptor.jacobian(atoms), atoms, 0))
+        found = predicted_nulls(view, atoms, descriptor)
+        assert found == {"fragment": 0, "symmetry": 0, "incompleteness": 0}
+
     def test_all_causes_at_once(self):
         """Three environments out of each other's sight, seen with a small basis."""
         atoms = Atoms()

@@ -15,6 +15,7 @@ from ase_sensitivity import (
     analyze,
     nearest_singular,
     replay,
+    singularity_distance,
 )
 from ase_sensitivity.singular.point import point_at
 from ase_sensitivity.singular.system import STEP, aligned, difference, system_of
@@ -320,3 +321,26 @@ def test_one_string_for_each_species_of_the_center():
     several_log, one_log = (replay([atoms], d, scope="environment") for d in (several, one))
     assert several_log.cause.tolist() == one_log.cause.tolist()
     np.testing.assert_allclose(several_log.distance, one_log.distance, rtol=1e-6)
+
+
+def test_distance_of_a_diatomic_from_its_one_value():
+    """Both atoms move, so that the slope by their distance counts with the square root of two."""
+    soap = SOAP(["O", "H"], cutoff=4.0, n_max=6, l_max=4)
+
+    def sigma(length: float) -> float:
+        (value,) = analyze(Atoms("OH", [(0, 0, 0), (0, 0, length)]), soap, k=None).singular_values
+        return value
+
+    slope = (sigma(1.1 + 1e-4) - sigma(1.1 - 1e-4)) / 2e-4
+    found = singularity_distance(Atoms("OH", [(0, 0, 0), (0, 0, 1.1)]), soap)
+    assert found == pytest.approx(sigma(1.1) / (np.sqrt(2) * abs(slope)), rel=1e-4)
+    assert np.isnan(singularity_distance(Atoms("O"), soap))
+
+
+def test_what_is_singular_already_needs_no_walk():
+    atoms = pyramid("NH3", 0.0)
+    found = nearest_singular(atoms, AMMONIA)
+    assert (found.found, found.cause) == (True, "symmetry")
+    assert found.message == "the configuration is singular already"
+    assert (found.distance, found.estimate, found.n_steps, found.n_jacobians) == (0, 0, 0, 1)
+    assert singularity_distance(atoms, AMMONIA) == 0

@@ -329,6 +329,48 @@ def test_forces_may_differ_for_what_neighbors_see() -> None:
     assert [conflict.first for conflict in twice.conflicts] == [Place(0, 0)]
 
 
+@pytest.mark.parametrize(("share", "same"), [(0.4, True), (0.9, True), (1.1, False), (2.5, False)])
+def test_copies_are_those_whose_points_are_within_delta(share: float, same: bool) -> None:
+    delta = 0.002
+    moved = PLUS.copy()
+    moved.positions[4] *= 1 + share * delta / np.linalg.norm(moved.positions[4])
+    found = find_pairs([PLUS, moved], CARBON_ONLY, epsilon=0.01, delta=delta)
+    ends = {
+        kind: [pair.match for pair in pairs if pair.first.center is not None]
+        for kind, pairs in (("same", found.duplicates), ("different", found.degenerate))
+    }
+    expected = [pytest.approx(share * delta, rel=1e-6)]
+    assert ends["same"] == (expected if same else [])
+    assert ends["different"] == ([] if same else expected)
+
+
+@pytest.mark.parametrize(("shift", "agree"), [(0.6e-3, False), (2e-3, True)])
+def test_labels_may_differ_where_atoms_are_a_thousandth_of_an_angstrom_apart(
+    shift: float, agree: bool
+) -> None:
+    """An atom is a little farther away: seen by the centre, or only by its neighbours."""
+    moved = PLUS.copy()
+    moved.positions[4] *= 1 + shift / np.linalg.norm(moved.positions[4])
+    forces = np.zeros((5, 3))
+    pushed = forces.copy()
+    pushed[1] = 1.0  # a hydrogen atom, which is no centre
+    frames = [labelled(PLUS, 0.0, forces), labelled(moved, 0.5, pushed)]
+    found = find_pairs(frames, CARBON_ONLY, epsilon=1e-2)
+    assert found.duplicate_frames[0].match == pytest.approx(shift, rel=1e-6)
+    assert {one.quantity for one in found.conflicts} == (set() if agree else {"energy", "force"})
+
+    chain = Atoms("H4", [(0, 0, 0), (1.1, 0.3, 0.1), (2.2, 0, 0.4), (3.3, 0.3, 0.2)])
+    longer = chain.copy()
+    longer.positions[3] *= 1 + shift / np.linalg.norm(longer.positions[3])
+    forces = np.zeros((4, 3))
+    pushed = forces.copy()
+    pushed[0] = 1.0
+    frames = [labelled(chain, 0.0, forces), labelled(longer, 0.0, pushed)]
+    found = find_pairs(frames, SOAP(["H"], 2.0, 4, 3), epsilon=1e-6)
+    assert (Place(0, 0), Place(1, 0)) in [(pair.first, pair.second) for pair in found.duplicates]
+    assert len(found.conflicts) == (0 if agree else 1)
+
+
 def test_forces_of_symmetric_structures_do_not_depend_on_the_way_they_are_laid() -> None:
     for name in ("CH4", "H2", "C2H2", "H2O"):
         atoms = molecule(name)
@@ -429,6 +471,19 @@ def test_a_broken_structure_is_told_and_left_out() -> None:
     assert found.degenerate[0].second == Place(2, 0)
     with pytest.raises(ValueError, match="not finite"):
         find_pairs([broken], CARBON_ONLY)
+
+
+def test_it_is_said_why_a_frame_cannot_be_compared(tmp_path: Path) -> None:
+    """What is torn in a file, and what has no atoms."""
+    path = tmp_path / "torn.xyz"
+    write(path, [PLUS, MINUS])
+    path.write_text(path.read_text()[:-30])
+    ((place, why),) = find_pairs(str(path), CARBON_ONLY).errors
+    assert place == Place(1, None, str(path))
+    assert "torn.xyz" in why
+    ((place, why),) = find_pairs([PLUS, Atoms()], CARBON_ONLY).errors
+    assert place == Place(1, None)
+    assert "the frame has no atoms" in why
 
 
 def test_a_random_choice_of_environments() -> None:

@@ -11,6 +11,7 @@ from scipy.stats import special_ortho_group
 from ase_sensitivity import SOAP, QUIPDescriptor, find_pairs, scan
 from ase_sensitivity.dataset.pairs import bounds
 from ase_sensitivity.dataset.pairs.joint import bounded_frame, equal_features, jointly_lost
+from ase_sensitivity.dataset.pairs.joint_bound import FrameClass, JointBound
 from ase_sensitivity.dataset.pairs.result import Place
 from tests.structures import around_carbon, rattled
 
@@ -136,6 +137,29 @@ def test_the_bound_of_single_frames_is_that_of_a_scan() -> None:
     assert found.classes == []
 
 
+def test_what_frames_lose_by_themselves_is_lost_once() -> None:
+    """In a class it is part of what is lost jointly."""
+    blunt = SOAP(["H"], 3.0, 2, 0, normalise=False, centers=["C"])
+    frames = [with_forces(PLUS, 2), with_forces(MINUS, 3), with_forces(rattled(PLUS, 0.2), 4)]
+    found = find_pairs(frames, blunt).bound
+    pair, other = truth(frames[:2], blunt), truth(frames[2:], blunt)
+    alone = [truth([atoms], blunt) for atoms in frames]
+    assert min(alone) > 0.1
+    assert pair > sum(alone[:2]) + 1.0
+    (known,) = found.classes
+    assert known.joint_force_error == pytest.approx(np.sqrt(pair / 30), rel=1e-6)
+    assert known.irreducible_force_error == pytest.approx(np.sqrt(sum(alone[:2]) / 30), rel=1e-6)
+    assert found.joint_force_error == pytest.approx(np.sqrt((pair + other) / 45), rel=1e-6)
+    assert found.irreducible_force_error == pytest.approx(np.sqrt(sum(alone) / 45), rel=1e-6)
+
+
+def test_copies_without_a_contradiction_make_no_class() -> None:
+    first = with_forces(PLUS, 1)
+    found = find_pairs([first, first, with_forces(rattled(PLUS, 0.2), 3)], CARBON)
+    assert len(found.duplicate_frames) == 1
+    assert found.bound.classes == []
+
+
 def test_a_contradiction_of_labels_is_a_loss() -> None:
     """The same structure with opposite forces: nothing better than no force."""
     first = with_forces(PLUS, 1)
@@ -165,6 +189,16 @@ def test_what_was_bounded_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.degenerate[0].joint_force_error is None
     assert found.bound.n_unbounded == 2
     assert "as they have too many atoms: 2 frames with features" in found.summary()
+
+
+@pytest.mark.parametrize(
+    ("n_frames", "shown"),
+    [(3, "(a@0, a@1, a@2)"), (4, "(a@0, a@1, a@2, a@3)"), (5, "(a@0, a@1, a@2, a@3, ...)")],
+)
+def test_the_frames_of_a_large_class_are_not_all_named(n_frames: int, shown: str) -> None:
+    worst = FrameClass([Place(k, None, "a") for k in range(n_frames)], 0.5, 0.0)
+    found = JointBound(n_frames, 1.0, 0.0, 0.5, 0, [worst])
+    assert found.summary().endswith(f"in {n_frames} frames with features in common {shown}.")
 
 
 def test_a_class_in_pieces_is_bounded_from_below(monkeypatch: pytest.MonkeyPatch) -> None:

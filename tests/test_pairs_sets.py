@@ -14,7 +14,7 @@ from scipy.stats import special_ortho_group
 
 from ase_sensitivity import SOAP, FiniteDifferenceDescriptor, QUIPDescriptor, find_pairs
 from ase_sensitivity.dataset.pairs.result import Place
-from ase_sensitivity.dataset.pairs.row_sets import row_sets
+from ase_sensitivity.dataset.pairs.row_sets import _row_set, row_sets
 from tests.structures import around_carbon, rattled
 
 THREE = [(1, 0, 0.5), (-1, 0, 0.5), (0.72, 0.54, -0.7)]
@@ -122,6 +122,15 @@ def test_rows_are_compared_as_sets() -> None:
     assert np.linalg.norm(a.vector - b.vector) > 0.1 * a.distance(b)
 
 
+@pytest.mark.parametrize("n_rows", [2, 3, 4])
+def test_rows_have_no_order(n_rows: int) -> None:
+    rows = np.random.default_rng(0).normal(size=(n_rows, 3))
+    one, other = _row_set([rows]), _row_set([rows[::-1]])
+    np.testing.assert_allclose(one.vector, other.vector, atol=1e-14)
+    assert one.distance(other) == 0.0
+    assert one.norm == pytest.approx(np.linalg.norm(rows))
+
+
 def test_a_gap_of_pairs_triplets_and_soap() -> None:
     """Twins that its many rows do not tell apart, and copies in another order."""
     again = rotated(PLUS, 3)[0][[0, 4, 2, 1, 3]]
@@ -151,6 +160,32 @@ def test_atoms_that_are_no_centers_have_labels() -> None:
     (conflict,) = find_pairs([frames[0], labelled(again, 0.0, forces @ R.T)], soap).conflicts
     assert (conflict.first, conflict.second) == (Place(0, 3), Place(1, 3))
     assert conflict.difference == pytest.approx(2 * np.linalg.norm(forces[3]))
+
+
+def test_atoms_of_crystals_that_are_no_centers_have_labels() -> None:
+    atoms = rattled(bulk("SiC", "zincblende", a=4.36, cubic=True), 0.1)
+    again, R = rotated(atoms, 5)
+    forces = np.random.default_rng(0).normal(size=(8, 3))
+    soap = SOAP(["Si", "C"], 2.5, 3, 3, centers=["Si"])
+    frames = [labelled(atoms, 0.0, forces), labelled(again, 0.0, forces @ R.T)]
+    assert find_pairs(frames, soap).conflicts == []
+    carbon = int(np.flatnonzero(atoms.symbols == "C")[2])
+    forces[carbon] *= -1
+    (conflict,) = find_pairs([frames[0], labelled(again, 0.0, forces @ R.T)], soap).conflicts
+    assert (conflict.first, conflict.second) == (Place(0, carbon), Place(1, carbon))
+    assert conflict.difference == pytest.approx(2 * np.linalg.norm(forces[carbon]))
+
+
+def test_the_two_copies_that_differ_most_are_told() -> None:
+    """And every further one with the first."""
+    energies = (0.0, -1.0, 2.0, 0.5)
+    found = find_pairs([labelled(PLUS, energy) for energy in energies], SOAP(["C", "H"], 3.0, 3, 3))
+    told = [(one.first.frame, one.second.frame) for one in found.conflicts]
+    expected = {(0, 1): 1.0, (0, 2): 2.0, (0, 3): 0.5, (1, 2): 3.0}
+    assert sorted(map(tuple, map(sorted, told))) == sorted(expected)
+    assert [one.difference for one in found.conflicts] == pytest.approx(
+        sorted((difference / 5 for difference in expected.values()), reverse=True)
+    )
 
 
 def per_atom(atoms: Atoms) -> np.ndarray:

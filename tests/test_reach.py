@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import cdist
 
 from ase_sensitivity import SOAP, FiniteDifferenceDescriptor, StreamedJacobian, analyze, find_pairs
@@ -109,6 +111,15 @@ class TestHops:
             (0, 1),
             (0, 2),
         }
+
+    @pytest.mark.parametrize(("pbc", "n_images"), [(False, 0), ((True, False, True), 2)])
+    def test_without_an_end_everything_is_within_reach(self, pbc, n_images: int):
+        """Through the boundaries, too."""
+        chain = Atoms("H5", self.CHAIN.positions, cell=[9.0, 9.0, 9.0], pbc=pbc)
+        pairs = pairs_within_reach(chain, [Range(2.1, np.array([0]), reach=np.inf)])
+        edges = coo_array((np.ones(len(pairs.first)), (pairs.first, pairs.second)), shape=(5, 5))
+        assert connected_components(edges)[0] == 1
+        assert np.linalg.matrix_rank(pairs.shift) == n_images
 
     def test_reach_is_the_cutoff_unless_told(self):
         atoms = molecule("H2O")

@@ -194,12 +194,30 @@ def test_frames_are_counted() -> None:
     assert totals.first_error == "frames@3: a part of it"
 
 
+@pytest.mark.parametrize(
+    ("n_null", "n_fragment", "n_near_null", "nearly"),
+    [(0, 0, 1, 1), (1, 0, 1, 0), (0, 1, 1, 0), (1, 1, 1, 0), (0, 0, 0, 0)],
+)
+def test_frames_that_are_blind_but_for_small_errors(
+    n_null: int, n_fragment: int, n_near_null: int, nearly: int
+) -> None:
+    states = {"n_null": n_null, "n_fragment": n_fragment, "n_near_null": n_near_null}
+    totals = Summary.of([row_of(source="frames", index=0, n_atoms=3, ratio=0.0, **states)])
+    assert totals.n_nearly == nearly
+
+
+def test_nothing_is_said_of_what_was_not_analyzed() -> None:
+    totals = Summary.of([row_of(source="frames", index=0, error="torn")])
+    assert totals.summary() == "1 frame, 1 with an error."
+
+
 @pytest.mark.parametrize(("net_force", "told"), [(5e-4, False), (2e-3, True)])
 def test_net_forces_that_matter_are_told(net_force: float, told: bool) -> None:
     row = row_of(source="frames", index=0, n_atoms=3, ratio=0.5, n_null=0, net_force=net_force)
     totals = Summary()
     totals.add(row | {"rms_force": 2.0, "irreducible_force_error": 0.0})
     assert ("1 frame with a net force above 0.001 eV/Å" in totals.summary()) == told
+    assert ("net force" in totals.summary()) == told
 
 
 @pytest.mark.parametrize(("share", "shown"), [(0.0, "0 eV/Å"), (1e-6, "2e-06 eV/Å")])
@@ -231,7 +249,10 @@ def test_without_loss_the_summary_says_so() -> None:
     frame.arrays["reference"] = np.zeros((3, 3))
     found = scan([frame], SOAP(["H", "O"], 3.0, 4, 3), forces_key="reference").summary()
     assert "0 eV/Å" in found
-    assert "To first order, no force of a single frame is out of reach" in found
+    assert (
+        "To first order, no force of a single frame is out of reach of a model on these features."
+        in found
+    )
     assert "does better" not in found
 
 

@@ -20,8 +20,9 @@ from ase.build import molecule
 
 from ase_sensitivity import SOAP, FiniteDifferenceDescriptor
 from ase_sensitivity.dataset import scan as module
+from ase_sensitivity.dataset.evaluation import Task
 from ase_sensitivity.dataset.result import ScanResult
-from ase_sensitivity.dataset.scan import scan
+from ase_sensitivity.dataset.scan import _Chunks, scan
 from ase_sensitivity.dataset.workers import processes
 from tests.scanning import stream
 from tests.structures import rattled
@@ -128,6 +129,18 @@ def test_few_chunks_are_on_their_way(soap: SOAP, monkeypatch) -> None:
     assert list(result.column("index")) == list(range(200))
     assert 4 < executor.most <= 4 * 4  # two chunks for each worker
     assert max(ahead) <= 4 * 4
+
+
+def test_chunks_take_about_half_a_second() -> None:
+    """Twice as many frames as before at most, and half as many at least, but one."""
+    tasks = [Task("frames", number, Atoms()) for number in range(100)]
+    chunks = _Chunks(iter(tasks))
+    sizes = []
+    for chunk in chunks:
+        sizes.append(len(chunk))
+        chunks.adapt(len(chunk), len(chunk) * (0.05 if len(sizes) < 8 else 2.0))
+    assert sizes[:12] == [1, 2, 4, 8, 10, 10, 10, 10, 5, 2, 1, 1]
+    assert sum(sizes) == 100
 
 
 def test_what_cannot_be_sent_is_told(two: Executor) -> None:

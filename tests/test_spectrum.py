@@ -28,12 +28,19 @@ from ase_sensitivity import (
 )
 from ase_sensitivity.geometry.fragments import fragments
 from ase_sensitivity.geometry.paths import connect
+from ase_sensitivity.jacobian.stacked import StackedJacobian
 from ase_sensitivity.linalg.krylov import POWERS, largest_eigenpairs
 from ase_sensitivity.spectrum.banded import BandedGram
 from ase_sensitivity.spectrum.rigid import trivial_modes
-from ase_sensitivity.spectrum.scopes import View, environment_views, structure_view
+from ase_sensitivity.spectrum.scopes import (
+    View,
+    atom_ratios,
+    atom_view,
+    environment_views,
+    structure_view,
+)
 from ase_sensitivity.spectrum.screening import bounds_of, softest_environments
-from ase_sensitivity.spectrum.solvers import spectrum
+from ase_sensitivity.spectrum.solvers import _deflate, spectrum
 from tests.structures import (
     BOUNDARIES,
     GENERIC,
@@ -183,6 +190,28 @@ class TestValues:
         error = np.abs(found.singular_values - expected)
         # Two backward stable decompositions differ by rounding relative to the largest value.
         assert (error <= 1e-6 * expected + 1e-14 * expected[-1]).all()
+        assert found.ratio == pytest.approx(expected[0] / expected[-1], rel=1e-6)
+
+    @pytest.mark.parametrize("left", [1e-3, 1.0])
+    def test_what_cancels_is_small_relative_to_its_parts(self, left):
+        """A tenth of the root mean square of the values that images alone had."""
+        part = ortho_group.rvs(3, random_state=0)  # three values of one
+        images = FeatureJacobian(
+            features=np.zeros((1, 3)),
+            centers=np.zeros(1, dtype=np.intp),
+            row=np.zeros(2, dtype=np.intp),
+            atom=np.zeros(2, dtype=np.intp),
+            displacement=np.zeros((2, 3)),
+            blocks=np.array([part, -(1 - left) * part]),
+            n_atoms=1,
+            cutoff=np.inf,
+            center_atoms=np.arange(1),
+        )
+        found = spectrum(atom_view(images, 0))
+        scale = 0.1 * np.sqrt(1 + (1 - left) ** 2)
+        assert found.sigma_max == pytest.approx(left, rel=1e-9)
+        assert found.ratio == pytest.approx(left / max(scale, left), rel=1e-9)
+        assert atom_ratios(images) == pytest.approx([found.ratio], rel=1e-9)
 
     def test_modes_are_singular_vectors(self):
         atoms = isolated()
@@ -245,6 +274,17 @@ class TestValues:
         images = np.linalg.norm(J @ found.modes, axis=0)
         tolerance = np.where(expected < 1e-10, 1e-10, 1e-6 * expected + 3e-15)
         assert (np.abs(images - expected) <= tolerance).all()
+
+    def test_trivial_modes_are_taken_out_of_a_gram_matrix(self):
+        """Of rounding there may be any entry: P G P is symmetric and has none of them."""
+        rng = np.random.default_rng(0)
+        gram = rng.normal(size=(12, 12))
+        gram += gram.T
+        trivial = ortho_group.rvs(12, random_state=rng)[:, :5]
+        P = np.eye(12) - trivial @ trivial.T
+        expected = P @ gram @ P
+        _deflate(gram, trivial)
+        np.testing.assert_allclose(gram, expected, atol=1e-13)
 
     @pytest.mark.parametrize("n_atoms", [24, 260])
     @pytest.mark.parametrize(("low", "high"), [(0.02, 0.1), (0.5, 1.0)], ids=["one above", "flat"])
@@ -569,6 +609,17 @@ class TestAnalyze:
         pairs = QUIPDescriptor("distance_2b cutoff=3 Z1=6 Z2=1").jacobian(atoms)
         assert softest_environments(pairs) is None
 
+    def test_environments_of_several_descriptors(self):
+        """What they see of a center belongs together."""
+        atoms = isolated()
+        each = [soap(atoms, l_max=l_max).jacobian(atoms) for l_max in (2, 4)]
+        views = list(environment_views(StackedJacobian(tuple(each)), atoms, None))
+        assert [view.center for view in views] == list(range(len(atoms)))
+        alone = zip(*(environment_views(part, atoms, None) for part in each), strict=True)
+        for view, single in zip(views, alone, strict=True):
+            expected = np.concatenate([one.dense() for one in single])
+            np.testing.assert_array_equal(view.dense(), expected)
+
     def test_environment_moves_images_apart(self):
         atoms = BOUNDARIES["periodic"]()
         found = analyze(atoms, soap(atoms, 3.2), scope="environment", center=0)
@@ -624,6 +675,30 @@ class TestAnalyze:
         assert np.abs(view.dense() @ view.trivial).max() < 1e-12 * found.sigma_max
         assert found.n_trivial == 9
         assert found.n_trivial + found.n_null == dense_null_count(view)
+
+    @pytest.mark.parametrize(
+        ("wires", "n_turns"), [("z", 1), ("zz", 1), ("xz", 0)], ids=["one", "parallel", "crossed"]
+    )
+    def test_averaged_features_of_wires(self, wires, n_turns):
+        """All turn together, about an axis that every wire has."""
+        atoms = isolated()
+        zigzag = [(0.3, 0, 0.2), (-0.4, 0.5, 1.4), (0.1, -0.6, 2.5)]
+        for n, axis in enumerate(wires, 1):
+            wire = Atoms("H3", np.roll(zigzag, 1 if axis == "x" else 0, axis=1))
+            repeats = np.where(np.array(list("xyz")) == axis, 5, 1)
+            wire.set_cell([4.0, 4.0, 4.0])
+            wire = wire.repeat(repeats)
+            wire.positions += (0, 12.0 * n, 0)
+            atoms += wire
+        atoms.set_cell([20, 60, 20])
+        atoms.pbc = [axis in wires for axis in "xyz"]
+        averaged = QUIPDescriptor(
+            "soap cutoff=4 n_max=6 l_max=4 atom_sigma=0.5 average=T", species=["C", "H", "O"]
+        )
+        view = structure_view(averaged.jacobian(atoms), atoms)
+        assert view.trivial.shape[1] == 3 * (1 + len(wires)) + n_turns
+        J = view.dense()
+        assert np.abs(J @ view.trivial).max() < 1e-12 * np.abs(J).max()
 
     def test_averaged_features_of_a_crystal(self):
         silicon = bulk("Si")
