@@ -60,6 +60,8 @@ class TestFormat:
             "distance[A]",
             "arrival[fs]",
             "cause",
+            "harmful[A]",
+            "harmful_cause",
             "state",
         ]
 
@@ -294,7 +296,12 @@ class TestFullDisk:
     def test_nothing_is_lost_or_torn_once_it_recovers(self, still, disk, room, tmp_path):
         log, frames = tmp_path / "log", tmp_path / "frames.xyz"
         observer = SensitivityObserver(
-            still, Told([1e-5]), logfile=log, trajectory=frames, on_singular="record"
+            still,
+            Told([1e-5]),
+            logfile=log,
+            trajectory=frames,
+            threshold=1e-3,
+            on_singular="record",
         )
         still.play(observer, 1)
         disk.room = room
@@ -334,7 +341,9 @@ class TestFullDisk:
     @pytest.mark.skipif(not FULL.exists(), reason="needs Linux's /dev/full")
     def test_a_log_on_a_full_device_stops_no_run(self, still):
         with pytest.warns(EvaluationWarning, match="could not be written") as caught:
-            observer = SensitivityObserver(still, Told([1e-5]), logfile=FULL, on_singular="halt")
+            observer = SensitivityObserver(
+                still, Told([1e-5]), logfile=FULL, threshold=1e-3, on_singular="halt"
+            )
         still.play(observer, 5)
         assert len(ours(caught)) == 1
         assert still.nsteps == 1
@@ -347,7 +356,9 @@ class TestFullDisk:
         """The size limit of a process stands for a disk that is really full."""
         resource = pytest.importorskip("resource", reason="needs Unix")
         path = tmp_path / f"frames.{suffix}"
-        observer = SensitivityObserver(still, Told([1e-5]), trajectory=path, on_singular="record")
+        observer = SensitivityObserver(
+            still, Told([1e-5]), trajectory=path, threshold=1e-3, on_singular="record"
+        )
         still.play(observer, 1)
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + extra, hard))

@@ -217,7 +217,8 @@ def test_near_symmetric():
     """Next to a tetrahedral center there are singular configurations of every kind."""
     at = rattled(molecule("CH4"), 0.03)
     found = nearest_singular(at, on_carbon())
-    assert found.cause in ("symmetry", "near-symmetric")
+    assert found.cause in ("symmetry", "incompleteness")
+    assert found.distance < 0.03 * np.sqrt(15)
 
 
 def test_what_is_singular_already():
@@ -255,7 +256,6 @@ def test_giving_up():
     assert not one.found
     assert one.message == "not there after 1 steps"
     assert one.n_steps == 1
-    assert 0.1 < one.distance <= 0.2 + 1e-9  # no step is longer
 
 
 @pytest.mark.parametrize(("points", "seed"), [(S1, 9), (S2, 7), (S3, 2), (S3, 11)])
@@ -269,8 +269,6 @@ def test_atoms_do_not_collide(points, seed, closest):
 
     found = nearest_singular(at, on_carbon(l_max=3), max_distance=3.0, closest=closest)
     assert shortest(found.atoms) >= min(closest, 0.9 * shortest(at)) - 1e-9
-    if closest < 0.9 * shortest(at):
-        assert shortest(found.atoms) < 0.9 * shortest(at)
 
 
 @pytest.mark.parametrize("kind", [CountingSOAP, SlowSOAP])

@@ -97,6 +97,15 @@ _TABLE = (
         marker="square",
     ),
     Cause(
+        "unresolved",
+        "a singular configuration may be near, and no cause of it is confirmed",
+        None,
+        color="#999999",
+        page_colors=("#707070", "#a8a8a8"),
+        marker="circle-open",
+        exact=False,
+    ),
+    Cause(
         "near-symmetric",
         "harmless, a symmetric geometry is near, and with it singular configurations of all kinds",
         None,
@@ -104,15 +113,6 @@ _TABLE = (
         page_colors=("#3d8fd1", "#6db3f2"),
         marker="diamond-open",
         harmless=True,
-        exact=False,
-    ),
-    Cause(
-        "unresolved",
-        "a singular configuration may be near, and no cause of it is confirmed",
-        None,
-        color="#999999",
-        page_colors=("#707070", "#a8a8a8"),
-        marker="circle-open",
         exact=False,
     ),
     Cause(

@@ -82,7 +82,10 @@ SEEN = 10.0
 """A larger basis sees a mode if its ratio is this many times larger, and"""
 
 SEEN_OF_START = 0.1
-"""at least this fraction of the ratio at the start."""
+"""at least this fraction of the ratio at the start, or"""
+
+SEEN_WELL = 100.0
+"""this many times larger."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +110,8 @@ class Arrival:
         Number of steps of a walk.
     number
         The mode, counted from the smallest singular value at the start.
+    point
+        The configuration with its Jacobian, if that was computed.
     """
 
     cause: str | None
@@ -116,6 +121,7 @@ class Arrival:
     message: str
     n_steps: int = 0
     number: int = 0
+    point: Point | None = None
 
 
 @dataclass(eq=False)
@@ -262,7 +268,7 @@ class Arrivals:
         there = Point(moved, jacobian, self.system.view(jacobian, moved))
         hidden = projected_weight(null[:, None], harmless(self.system, there, STRICT, STRICT))
         cause = "symmetry" if hidden > HIDDEN else exact.cause
-        return Arrival(cause, distance, moved, exact.null, message)
+        return Arrival(cause, distance, moved, exact.null, message, point=there)
 
     def _by_walk(self, number: int, estimate: float, max_steps: int) -> Arrival:
         first = self.here.ratio(number)
@@ -286,7 +292,7 @@ class Arrivals:
                 asked = True
                 found = self._at_the_end(at, number, estimate, first, 0.12)
                 if found is not None:
-                    return replace(found, n_steps=n_steps)
+                    return replace(found, n_steps=n_steps, point=found.point or at)
             if at.ratio(number) < CONVERGED:
                 break
         if at.ratio(number) > FALLEN * first:
@@ -297,7 +303,7 @@ class Arrivals:
             found = end or Arrival(
                 "unresolved", distance, at.atoms, at.found.modes[:, [number]], message
             )
-        return replace(found, n_steps=n_steps)
+        return replace(found, n_steps=n_steps, point=found.point or at)
 
     def _at_the_end(
         self, at: Point, number: int, estimate: float, first: float, tolerance: float
@@ -327,7 +333,7 @@ class Arrivals:
             dense = self._larger.view(self._larger.jacobian(at.atoms), at.atoms).dense()
             scale = float(np.sqrt(np.linalg.eigvalsh(dense.T @ dense)[-1]))
             seen = float(np.linalg.norm(dense @ mode)) / scale
-            if seen > max(SEEN * ratio, SEEN_OF_START * first):
+            if seen > SEEN * ratio and seen > min(SEEN_OF_START * first, SEEN_WELL * ratio):
                 return "truncation"
         if at.view.jacobian.precision > 1e-12 or self.system.descriptor.body_order is None:
             # No test tells more, and a value of few digits does not fall to zero.

@@ -409,8 +409,8 @@ class _Classes:
         by_distance[every, every] = unit
         by_cosine[pair, i] = (unit[j] - cosine[:, None] * unit[i]) / r[i, None]
         by_cosine[pair, j] = (unit[i] - cosine[:, None] * unit[j]) / r[j, None]
-        distances = by_distance.reshape(n, -1) @ around.moves
-        return r, cosine, distances, by_cosine.reshape(len(i), -1) @ around.moves
+        distances = by_distance.reshape(n, 3 * n) @ around.moves
+        return r, cosine, distances, by_cosine.reshape(len(i), 3 * n) @ around.moves
 
     def conditions(self, u: Floats) -> tuple[list[Floats], list[Floats], list[Floats]]:
         """Class sums of gradients, differences within classes and their derivatives, at u."""

@@ -155,7 +155,8 @@ def nearest_singular(
         other = _result(system, harmful, distance)
     nearest = replace(_result(system, found[0], distance), harmful=other)
     if apart is not None and nearest.cause not in SPURIOUS:
-        return replace(apart, harmful=nearest.harmful)
+        calls = system.calls["jacobian"]
+        return replace(apart, harmful=nearest.harmful, n_jacobians=calls)
     return nearest
 
 
@@ -164,12 +165,12 @@ def _here(system: System, here: Point) -> Arrival:
     cause = cause_here(system, here)
     null = here.found.modes[:, : here.found.n_null]
     message = "the configuration is singular already"
-    return Arrival(cause, 0.0, here.atoms, null, message)
+    return Arrival(cause, 0.0, here.atoms, null, message, point=here)
 
 
 def _result(system: System, found: Arrival, estimate: float) -> NearestSingular:
     mode = found.null[:, 0]
-    there = point_at(system, found.atoms)
+    there = found.point or point_at(system, found.atoms)
     return NearestSingular(
         atoms=found.atoms,
         points=system.points,
