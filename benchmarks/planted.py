@@ -113,8 +113,8 @@ def truncated(rng: Rng) -> tuple[str, Atoms, Descriptor] | None:
         found = nearest_singular(atoms, small, max_distance=1.0)
     except ValueError:
         return None
-    if not found.found or found.ratio > 1e-5:
-        return None
+    if not found.found or not analyze(found.atoms, small, k=1).n_null:
+        return None  # a small value is none of a singular configuration
     # A larger basis sees everything there: neither symmetry nor the body order is the cause.
     if analyze(found.atoms, large, k=1).ratio < 1e-3:
         return None

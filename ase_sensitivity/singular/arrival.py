@@ -277,6 +277,8 @@ class Arrivals:
             return Arrival(None, np.nan, self.here.atoms, null, "there was no time for a walk")
         at, n_steps, asked = self.here, 0, False
         walk = steps(self.system, self.here, number, max_distance=self.reach, closest=self.closest)
+        if self._larger is None:  # nothing but an exact zero tells
+            max_steps *= 3
         message = f"not there after {max_steps} steps"
         for _ in range(max_steps):
             if not self.go_on():
@@ -294,6 +296,7 @@ class Arrivals:
                 if found is not None:
                     return replace(found, n_steps=n_steps, point=found.point or at)
             if at.ratio(number) < CONVERGED:
+                message = "a singular configuration"
                 break
         if at.ratio(number) > FALLEN * first:
             found = Arrival(None, np.nan, at.atoms, at.found.modes[:, [number]], message)
@@ -345,7 +348,7 @@ class Arrivals:
             why = attribute(at.view, at.found, at.atoms, self.system.descriptor, tolerance=1e-5)
         except ValueError:  # an environment is too large
             return None
-        cause = why.causes[int(np.abs(mode @ why.modes).argmax())]
+        cause = why.causes[int(np.abs(mode @ why.modes).argmax())] or "truncation"
         return None if cause == "truncation" and self._larger is not None else cause
 
 

@@ -1,0 +1,153 @@
+"""Warnings, distances and costs on two halves of systems: python -m benchmarks.halves.
+
+Thresholds were chosen with the first half in view; the second half confirms them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.collections import g2
+
+from ase_sensitivity import SOAP, analyze
+from ase_sensitivity.causes.cause import SPURIOUS
+from ase_sensitivity.singular.monitor import Monitor
+from benchmarks.planted import KINDS, planted
+from benchmarks.tables import markdown
+
+MOLECULES = [name for name in g2.names if 3 <= len(g2[name]) <= 12 and name != "Si2H6"]
+
+CRYSTALS: dict[str, Callable[[], Atoms]] = {
+    "SiC 8": lambda: bulk("SiC", "zincblende", a=4.36, cubic=True),
+    "Si 8": lambda: bulk("Si", cubic=True),
+    "NaCl 8": lambda: bulk("NaCl", "rocksalt", a=5.64, cubic=True),
+    "Cu 4": lambda: bulk("Cu", cubic=True),
+    "GaAs 8": lambda: bulk("GaAs", "zincblende", a=5.65, cubic=True),
+    "Ge 8": lambda: bulk("Ge", cubic=True),
+    "MgO 8": lambda: bulk("MgO", "rocksalt", a=4.21, cubic=True),
+    "Al 4": lambda: bulk("Al", cubic=True),
+    "Fe 2": lambda: bulk("Fe", "bcc", a=2.87, cubic=True),
+    "CsCl 2": lambda: bulk("CsCl", "cesiumchloride", a=4.12),
+    "Mg 2": lambda: bulk("Mg"),
+    "ZnO 4": lambda: bulk("ZnO", "wurtzite", a=3.25, c=5.2),
+}
+
+
+def halves() -> dict[str, dict[str, Callable[[], Atoms]]]:
+    """Every other system is in the second half."""
+    built: dict[str, Callable[[], Atoms]] = {
+        name: lambda name=name: molecule(name) for name in MOLECULES
+    }
+    names = [*built, *list(CRYSTALS)[:4], *list(CRYSTALS)[4:]]
+    built |= CRYSTALS
+    first = [*MOLECULES[::2], *list(CRYSTALS)[:4]]
+    return {
+        "first": {name: built[name] for name in names if name in first},
+        "second": {name: built[name] for name in names if name not in first},
+    }
+
+
+def diagnosed(atoms: Atoms, soap: Any, within: float) -> tuple[Any, float]:
+    """A diagnosis and its cost in calls of analyze (processor time)."""
+    begin = time.process_time()
+    found = analyze(atoms, soap, k=3)
+    one = time.process_time() - begin
+    begin = time.process_time()
+    diagnosis = Monitor(soap, scope="structure", within=within).diagnose(atoms, found)
+    return diagnosis, (time.process_time() - begin) / one
+
+
+def harmless(half: str, n: int, within: float) -> dict[str, Any]:
+    """Rattled molecules and cells, all atoms as centers: no warning is right."""
+    causes: Counter[str] = Counter()
+    looked, quiet, warned, who = [], [], 0, Counter[str]()
+    total = 0
+    for name, build in halves()[half].items():
+        start = build()
+        species = sorted(set(start.get_chemical_symbols()))
+        soap = SOAP(species, 4.0 if not start.pbc.any() else 5.0, 8, 6)
+        for seed in range(n):
+            atoms = start.copy()
+            atoms.rattle((0.01, 0.02, 0.04, 0.08)[seed % 4], seed=seed)
+            if start.pbc.any() and seed % 2:
+                strain = 0.02 * np.random.default_rng(seed).normal(size=(3, 3))
+                atoms.set_cell(atoms.cell.array @ (np.eye(3) + strain + strain.T), True)
+            diagnosis, cost = diagnosed(atoms, soap, within)
+            total += 1
+            bad = diagnosis.worst(within, SPURIOUS)
+            warned += bad is not None
+            if bad is not None:
+                who[f"{name} {bad[0]}"] += 1
+            if diagnosis.how == "ratio":
+                quiet.append(cost)
+            else:
+                looked.append(cost)
+                causes[str(diagnosis.cause)] += 1
+    deciles = statistics.quantiles(looked, n=10)
+    return {
+        "half": half,
+        "within / Å": within,
+        "frames": total,
+        "warnings": warned,
+        "suspicious": len(looked),
+        **{f"{k}": causes[k] for k in ("symmetry", "near-symmetric", "unresolved", "None")},
+        "cost: median": round(statistics.median(looked), 1),
+        "90 %": round(deciles[-1], 1),
+        "largest": round(max(looked), 1),
+        "who": dict(who),
+    }
+
+
+def found(half: str, n: int) -> list[dict[str, Any]]:
+    """Planted configurations; even and odd ones are the halves."""
+    rows = []
+    for kind in KINDS:
+        by_family: dict[str, list[tuple[bool, str, float]]] = {}
+        for number, plant in enumerate(planted(kind, 2 * n, seed=17)):
+            if number % 2 != (half == "second"):
+                continue
+            diagnosis, cost = diagnosed(plant.atoms, plant.descriptor, 0.1)
+            bad = diagnosis.worst(0.1, SPURIOUS)
+            entry = bad is not None, str(diagnosis.cause), cost
+            by_family.setdefault(plant.family, []).append(entry)
+            by_family.setdefault("all", []).append(entry)
+        for family, entries in sorted(by_family.items()):
+            rows.append(
+                {
+                    "half": half,
+                    "kind": kind,
+                    "family": family,
+                    "planted": len(entries),
+                    "found": sum(hit for hit, _, _ in entries),
+                    "nearest": dict(Counter(cause for _, cause, _ in entries)),
+                    "cost: median": round(statistics.median(c for _, _, c in entries), 1),
+                    "largest": round(max(c for _, _, c in entries), 1),
+                }
+            )
+    return rows
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--frames", type=int, default=20, help="for each harmless system")
+    parser.add_argument("--planted", type=int, default=100, help="for each kind and half")
+    parser.add_argument("--within", type=float, nargs="*", default=[0.1, 0.25])
+    arguments = parser.parse_args()
+    for half in ("first", "second"):
+        rows = [harmless(half, arguments.frames, within) for within in arguments.within]
+        print(markdown(rows), flush=True)
+    for half in ("first", "second"):
+        print(markdown(found(half, arguments.planted)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
