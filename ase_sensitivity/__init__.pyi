@@ -9,6 +9,8 @@ from .descriptors.base import Descriptor as Descriptor
 from .descriptors.finite_difference import FiniteDifferenceDescriptor as FiniteDifferenceDescriptor
 from .descriptors.quip.quip import QUIPDescriptor as QUIPDescriptor
 from .descriptors.soap.soap import SOAP as SOAP
+from .descriptors.torch_function import TorchDescriptor as TorchDescriptor
+from .descriptors.torch_function import neighbor_vectors as neighbor_vectors
 from .errors import ConstraintWarning as ConstraintWarning
 from .errors import CostWarning as CostWarning
 from .errors import DescriptorWarning as DescriptorWarning

@@ -22,7 +22,8 @@ class Jacobian(Protocol):
 
     Features stand in one vector: those of one row after the other, part by part. A class that has
     the products without ever forming a block, by automatic differentiation, is looked at in
-    structure and atom scope; environments, gradients and walks need a :class:`BlockJacobian`.
+    structure and atom scope; environments, gradients and walks need a :class:`BlockJacobian`, or
+    one that becomes one when asked (:class:`FormsBlocks`).
     """
 
     @property
@@ -136,11 +137,43 @@ class BlockJacobian(_Contract):
         return total.swapaxes(0, 1)
 
 
-def in_blocks(jacobian: Jacobian, what: str) -> BlockJacobian:
-    """The Jacobian; ValueError if it has products only, which do not suffice for ``what``."""
-    if isinstance(jacobian, BlockJacobian):
-        return jacobian
-    raise ValueError(
-        f"{what} needs the blocks of a Jacobian, and {type(jacobian).__name__} has products only; "
-        "return a FeatureJacobian"
-    )
+@runtime_checkable
+class FormsBlocks(Protocol):
+    """A Jacobian that has its products without blocks, and forms these when they are asked for."""
+
+    def as_blocks(self, per_image: bool = False) -> BlockJacobian:
+        """The same Jacobian in blocks; with one for each periodic image of an atom if wanted."""
+        ...
+
+
+def in_blocks(jacobian: Jacobian, what: str, *, per_image: bool = False) -> BlockJacobian:
+    """The Jacobian in blocks.
+
+    Parameters
+    ----------
+    jacobian
+        The Jacobian.
+    what
+        What needs blocks, for the error.
+    per_image
+        Whether periodic images are wanted apart, if the Jacobian can tell them apart.
+
+    Raises
+    ------
+    ValueError
+        If it has products only and forms no blocks.
+    """
+    check_blocks(jacobian, what)
+    if isinstance(jacobian, FormsBlocks):
+        return jacobian.as_blocks(per_image and jacobian.per_image)
+    assert isinstance(jacobian, BlockJacobian)
+    return jacobian
+
+
+def check_blocks(jacobian: Jacobian, what: str) -> None:
+    """Raise ValueError if a Jacobian has products only, which do not suffice for ``what``."""
+    if not isinstance(jacobian, BlockJacobian | FormsBlocks):
+        raise ValueError(
+            f"{what} needs the blocks of a Jacobian, and {type(jacobian).__name__} has products "
+            "only; return a FeatureJacobian"
+        )
