@@ -10,6 +10,8 @@ collect_ignore = ["docs/other_packages.md"]
 if importlib.util.find_spec("torch") is None:
     collect_ignore += ["ase_sensitivity/jacobian/autograd.py"]
     collect_ignore += ["ase_sensitivity/descriptors/torch_function.py"]
+if importlib.util.find_spec("chgnet") is None:
+    collect_ignore += ["ase_sensitivity/descriptors/chgnet.py"]
 
 
 def pytest_configure(config):

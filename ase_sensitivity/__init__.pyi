@@ -6,6 +6,7 @@ from .dataset.pairs.result import PairResult as PairResult
 from .dataset.result import ScanResult as ScanResult
 from .dataset.scan import scan as scan
 from .descriptors.base import Descriptor as Descriptor
+from .descriptors.chgnet import CHGNetDescriptor as CHGNetDescriptor
 from .descriptors.finite_difference import FiniteDifferenceDescriptor as FiniteDifferenceDescriptor
 from .descriptors.quip.quip import QUIPDescriptor as QUIPDescriptor
 from .descriptors.soap.soap import SOAP as SOAP

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 PAGE = Path(__file__).parent.parent / "docs" / "other_packages.md"
-NEEDS = {"A torch function": "torch"}
+NEEDS = {"A torch function": "torch", "CHGNet": "chgnet"}
 
 
 def sections() -> dict[str, str]:

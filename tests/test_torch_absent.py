@@ -10,7 +10,7 @@ import sys
 for name in ("torch", "chgnet"):
     sys.modules[name] = None
 from ase.build import molecule
-from ase_sensitivity import SOAP, TorchDescriptor, analyze, neighbor_vectors
+from ase_sensitivity import SOAP, CHGNetDescriptor, TorchDescriptor, analyze, neighbor_vectors
 assert analyze(molecule("CH4"), SOAP(["C", "H"], 3.0, 2, 2)).n_null > 0
 """
 
@@ -19,6 +19,7 @@ assert analyze(molecule("CH4"), SOAP(["C", "H"], 3.0, 2, 2)).n_null > 0
     ("use", "said"),
     [
         ("TorchDescriptor(print)", '[torch]"'),
+        ("CHGNetDescriptor()", '[chgnet]"'),
     ],
 )
 def test_what_is_missing(use: str, said: str):
