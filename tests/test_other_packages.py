@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 
 PAGE = Path(__file__).parent.parent / "docs" / "other_packages.md"
-NEEDS = {"A torch function": "torch", "CHGNet": "chgnet"}
+NEEDS = {
+    "A torch function": "torch",
+    "CHGNet": "chgnet",
+    "SevenNet": "sevenn",
+    "MACE": "mace.modules",
+}
 
 
 def sections() -> dict[str, str]:
@@ -24,11 +29,12 @@ def test_every_section_says_what_it_needs():
     assert with_code == [*NEEDS]
 
 
+@pytest.mark.filterwarnings("default")  # of the packages
 @pytest.mark.parametrize("name", NEEDS)
 def test_section(name: str, tmp_path, monkeypatch):
     if not PAGE.exists():
         pytest.skip("an installed package has no docs")
-    pytest.importorskip(NEEDS[name])
+    pytest.importorskip(NEEDS[name])  # some packages say something when they are loaded
     monkeypatch.chdir(tmp_path)
     options = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     test = doctest.DocTestParser().get_doctest(sections()[name], {}, name, str(PAGE), 0)

@@ -7,10 +7,11 @@ import pytest
 
 HIDDEN = """
 import sys
-for name in ("torch", "chgnet"):
+for name in ("torch", "chgnet", "mace", "sevenn"):
     sys.modules[name] = None
 from ase.build import molecule
-from ase_sensitivity import SOAP, CHGNetDescriptor, TorchDescriptor, analyze, neighbor_vectors
+from ase_sensitivity import SOAP, TorchDescriptor, analyze
+from ase_sensitivity import CHGNetDescriptor, MACEDescriptor, SevenNetDescriptor
 assert analyze(molecule("CH4"), SOAP(["C", "H"], 3.0, 2, 2)).n_null > 0
 """
 
@@ -20,6 +21,8 @@ assert analyze(molecule("CH4"), SOAP(["C", "H"], 3.0, 2, 2)).n_null > 0
     [
         ("TorchDescriptor(print)", '[torch]"'),
         ("CHGNetDescriptor()", '[chgnet]"'),
+        ("MACEDescriptor(None)", '[mace]"'),
+        ("SevenNetDescriptor()", '[sevenn]"'),
     ],
 )
 def test_what_is_missing(use: str, said: str):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,8 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
-from ase_sensitivity.descriptors.torch_function import TorchDescriptor, needs_torch
+from ase_sensitivity.descriptors.torch_function import TorchDescriptor
+from ase_sensitivity.descriptors.trained import chosen_layers, frozen_copy, needs_package
 from ase_sensitivity.geometry.neighbors import boxed
 
 if TYPE_CHECKING:
@@ -72,13 +72,9 @@ class CHGNetDescriptor(TorchDescriptor):
         precision: float | None = None,
         batches: bool = True,
     ) -> None:
-        needs_torch("CHGNetDescriptor", "chgnet")
-        try:
-            from chgnet.model import CHGNet
-        except ImportError as error:
-            raise ImportError(
-                'CHGNetDescriptor needs chgnet: pip install "ase-sensitivity[chgnet]"'
-            ) from error
+        needs_package("chgnet", "CHGNetDescriptor")
+        from chgnet.model import CHGNet
+
         if isinstance(model, str):
             with contextlib.redirect_stdout(io.StringIO()):  # it says how many parameters it has
                 model = CHGNet.load(model_name=model, use_device="cpu", verbose=False)
@@ -88,25 +84,19 @@ class CHGNetDescriptor(TorchDescriptor):
                 "`model` must be a CHGNet, a calculator with one or the name of one, not "
                 f"{type(model).__name__}"
             )
-        n_layers = len(own.atom_conv_layers)
-        wanted = (n_layers,) if layers is None else tuple(np.atleast_1d(layers).tolist())
-        if not wanted or not all(isinstance(n, int) and 0 < n <= n_layers for n in wanted):
-            raise ValueError(f"`layers` is {layers!r} but must be numbers from 1 to {n_layers}")
-        self.layers = wanted
+        self.layers = chosen_layers(layers, len(own.atom_conv_layers))
         cutoff = float(own.graph_converter.atom_graph_cutoff)
         super().__init__(
             self._features,
             cutoff,
-            reach=max(wanted) * cutoff,
+            reach=max(self.layers) * cutoff,
             species=chemical_symbols[1 : N_ELEMENTS + 1],
             dtype=dtype,
             device=device,
             precision=precision,
             batches=batches,
         )
-        self.model = copy.deepcopy(own).to(device=self.device, dtype=self.dtype).eval()
-        for parameter in self.model.parameters():
-            parameter.requires_grad_(False)
+        self.model = frozen_copy(own, self.device, self.dtype)
         self.model.graph_converter.on_isolated_atoms = "ignore"
 
     def __repr__(self) -> str:

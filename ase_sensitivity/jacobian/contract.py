@@ -22,8 +22,9 @@ class Jacobian(Protocol):
 
     Features stand in one vector: those of one row after the other, part by part. A class that has
     the products without ever forming a block, by automatic differentiation, is looked at in
-    structure and atom scope; environments, gradients and walks need a :class:`BlockJacobian`, or
-    one that becomes one when asked (:class:`FormsBlocks`).
+    structure and atom scope; environments, gradients and walks need a
+    :class:`~ase_sensitivity.jacobian.contract.BlockJacobian`, or one that becomes one when asked
+    (:class:`~ase_sensitivity.jacobian.contract.FormsBlocks`).
     """
 
     @property
