@@ -113,6 +113,16 @@ def test_layers(descriptor):
     assert unchanged == [True, False]
 
 
+def test_a_slab_without_a_third_cell_vector(descriptor):
+    atoms = rattled(fcc111("Al", (1, 1, 2), vacuum=5), 0.1, 0)
+    atoms.pbc = (True, True, False)
+    expected = descriptor.jacobian(atoms)
+    atoms.cell[2] = 0.0
+    found = descriptor.jacobian(atoms)
+    np.testing.assert_allclose(found.features, expected.features, atol=1e-12)
+    np.testing.assert_allclose(found.gram(), expected.gram(), atol=1e-10)
+
+
 def test_atoms_beyond_all_others(descriptor):
     """Two molecules 10 Å apart never exchange a message."""
     pair = molecule("H2O") + molecule("NH3")

@@ -166,6 +166,13 @@ class TestProducts:
         plain = TorchDescriptor(lambda *given: inverse_distances(*given) ** 2).jacobian(atoms)
         np.testing.assert_allclose(found.apply(v), plain.apply(v), atol=1e-13)
 
+    def test_arrays_that_may_not_be_written_to(self):
+        atoms = peroxide()
+        v = np.broadcast_to(1.0 + np.arange(12.0).reshape(4, 3), (2, 4, 3))
+        found = symmetry_functions(2).jacobian(atoms).apply(v)
+        np.testing.assert_array_equal(found[0], found[1])
+        symmetry_functions(2).squared_jvp_gradient(atoms, v)
+
     def test_an_atom_alone(self):
         found = analyze(Atoms("He"), symmetry_functions(2))
         assert (found.n_trivial, len(found.singular_values)) == (3, 0)
@@ -238,6 +245,20 @@ class TestCounts:
         with pytest.raises(ValueError, match="environment scope needs periodic images kept apart"):
             analyze(atoms, symmetry_functions(2), scope="environment")
         check_descriptor(symmetry_functions(2), atoms)
+
+    def test_rows_of_the_whole_structure_have_no_environment(self):
+        def average(*given):
+            return SymmetryFunctions(3.5, 2)(*given).mean(dim=0, keepdim=True)
+
+        with pytest.raises(ValueError, match="environment scope"):
+            analyze(rattled(bulk("Si"), 0.1, 1), TorchDescriptor(average, 3.5), scope="environment")
+
+    def test_a_slab_without_a_third_cell_vector(self):
+        atoms = slab()
+        expected = analyze(atoms, symmetry_functions(2), scope="environment")
+        atoms.cell[2] = 0.0
+        found = analyze(atoms, symmetry_functions(2), scope="environment")
+        np.testing.assert_allclose(found.singular_values, expected.singular_values, rtol=1e-9)
 
 
 class TestDerivatives:

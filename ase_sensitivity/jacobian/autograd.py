@@ -63,9 +63,9 @@ class Sweeps:
     ) -> None:
         self._as = {"dtype": dtype, "device": device}
         self._batches = batches
-        self._still = torch.as_tensor(positions.copy(), **self._as).requires_grad_()
+        self._still = torch.tensor(positions, **self._as).requires_grad_()
         self._strain = torch.zeros((3, 3), **self._as).requires_grad_()
-        vectors = torch.as_tensor(cell.copy(), **self._as)
+        vectors = torch.tensor(cell, **self._as)
         with torch.enable_grad():
             self._x = self._still + self._still @ self._strain.T
             self._y = function(self._x, vectors + vectors @ self._strain.T)
@@ -101,7 +101,7 @@ class Sweeps:
         start = 0
         while start < len(vectors):
             some = slice(start, start + at_once)
-            given = torch.as_tensor(vectors[some], **self._as)
+            given = torch.tensor(vectors[some], **self._as)
             batched = len(given) > 1
             try:
                 part = _grad(
@@ -144,10 +144,10 @@ class Sweeps:
         for n, (v, weights) in enumerate(zip(displacements, w, strict=True)):
             if not self._y.requires_grad:
                 break  # an atom alone
-            along = torch.as_tensor(weights, **self._as)
+            along = torch.tensor(weights, **self._as)
             with torch.enable_grad():
                 g = _grad(self._y, self._x, along, create_graph=True)
-                total = 2 * (g * torch.as_tensor(v, **self._as)).sum()
+                total = 2 * (g * torch.tensor(v, **self._as)).sum()
             if total.requires_grad:  # features may be linear in the positions
                 found = _grads(total, (self._still, self._strain), retain_graph=True)
                 by_positions[n], by_strain[n] = (_numbers(part) for part in found)
@@ -209,7 +209,7 @@ class AutogradJacobian:
         self.n_atoms = len(atoms)
         self.precision = precision
         self._centers = centers(len(self.features), self.n_atoms)
-        self._unfolds = unfolds
+        self._unfolds = unfolds and np.array_equal(self._centers, np.arange(self.n_atoms))
         whole = bool((self._centers < 0).any())
         known = center_atoms_of(self._centers, self.n_atoms)
         self.ranges: tuple[Range, ...] = (Range(cutoff, known, whole=whole, reach=reach),)
@@ -234,10 +234,10 @@ class AutogradJacobian:
         reach = self.ranges[0].reach
         if not (self._unfolds and np.isfinite(reach)):
             return None
-        # A first guess, before pairs are listed.
-        spheres = self.n_atoms * 4.2 * reach**3 / max(self._atoms.get_volume(), 1e-9)
-        if self._atoms.pbc.all() and spheres > 4 * MOST_IMAGES:
-            return None
+        if self._atoms.pbc.all():  # a first guess, before pairs are listed
+            in_sphere = self.n_atoms * 4.2 * reach**3 / max(self._atoms.get_volume(), 1e-9)
+            if in_sphere > 4 * MOST_IMAGES:
+                return None
         cluster, parent = unfolded(self._atoms, reach)
         return (cluster, parent) if len(cluster) <= MOST_IMAGES else None
 
@@ -280,7 +280,8 @@ class AutogradJacobian:
         chosen = np.arange(self.n_atoms)
         if atoms is not None:
             chosen = as_indices("atoms", atoms, 0, self.n_atoms)
-        if "_columns" in vars(self) or (len(chosen) == self.n_atoms and self._is_small):
+        most = 2 * len(chosen) > self.n_atoms and self._is_small
+        if most or "_columns" in vars(self):
             columns = self._columns.reshape(self.n_atoms, 3, -1)[chosen]
             columns = columns.reshape(3 * len(chosen), -1)
             return columns @ columns.T
