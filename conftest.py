@@ -1,8 +1,17 @@
 """Set-up of all tests, doctests included."""
 
+import importlib.util
 import os
 
 import pytest
+
+# Its sections need different packages: tests/test_other_packages.py runs those that it can.
+collect_ignore = ["docs/other_packages.md"]
+if importlib.util.find_spec("torch") is None:
+    collect_ignore += ["ase_sensitivity/jacobian/autograd.py"]
+    collect_ignore += ["ase_sensitivity/descriptors/torch_function.py"]
+if importlib.util.find_spec("chgnet") is None:
+    collect_ignore += ["ase_sensitivity/descriptors/chgnet.py"]
 
 
 def pytest_configure(config):

@@ -6,9 +6,15 @@ from .dataset.pairs.result import PairResult as PairResult
 from .dataset.result import ScanResult as ScanResult
 from .dataset.scan import scan as scan
 from .descriptors.base import Descriptor as Descriptor
+from .descriptors.chgnet import CHGNetDescriptor as CHGNetDescriptor
 from .descriptors.finite_difference import FiniteDifferenceDescriptor as FiniteDifferenceDescriptor
+from .descriptors.mace import MACEDescriptor as MACEDescriptor
+from .descriptors.of_calculator import descriptor_of as descriptor_of
 from .descriptors.quip.quip import QUIPDescriptor as QUIPDescriptor
+from .descriptors.sevennet import SevenNetDescriptor as SevenNetDescriptor
 from .descriptors.soap.soap import SOAP as SOAP
+from .descriptors.torch_function import TorchDescriptor as TorchDescriptor
+from .descriptors.torch_function import neighbor_vectors as neighbor_vectors
 from .errors import ConstraintWarning as ConstraintWarning
 from .errors import CostWarning as CostWarning
 from .errors import DescriptorWarning as DescriptorWarning

@@ -13,7 +13,7 @@ from ase_sensitivity.causes.attribution import attribute, near_limit
 from ase_sensitivity.causes.environments import unseen_species
 from ase_sensitivity.descriptors.base import Descriptor, jacobian_of, restricted
 from ase_sensitivity.descriptors.components import balanced, components, has_pair_rows
-from ase_sensitivity.descriptors.given import Given, as_descriptor, species_in
+from ase_sensitivity.descriptors.given import Given, of_atoms
 from ase_sensitivity.errors import ConstraintWarning, warn
 from ase_sensitivity.geometry.structure import check_atoms, check_points
 from ase_sensitivity.geometry.symmetry import TOLERANCE
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 def analyze(
     atoms: Atoms,
-    descriptor: Given,
+    descriptor: Given | None = None,
     *,
     scope: Scope = "structure",
     center: int | None = None,
@@ -58,7 +58,8 @@ def analyze(
     descriptor
         Anything with the attributes of :class:`~ase_sensitivity.Descriptor`; or a QUIP string
         (``"soap cutoff=5 n_max=8 l_max=6 atom_sigma=0.5"``), or several, for the species in the
-        structure.
+        structure. By default that of the structure's calculator, if it is known
+        (:func:`~ase_sensitivity.descriptor_of`).
     scope
         ``"structure"``: all centers against the coordinates of all atoms. ``"environment"``: one
         center against itself and every neighbor image as an independent point.
@@ -111,7 +112,7 @@ def analyze(
     {'incompleteness': 0, 'truncation': 0, 'fragment': 0, 'symmetry': 2}
     """
     check_atoms(atoms)
-    seen: Descriptor = as_descriptor(descriptor, lambda: species_in([atoms]))
+    seen: Descriptor = of_atoms(descriptor, atoms)
     as_flag("causes", causes)
     as_flag("each", each)
     as_flag("apply_constraints", apply_constraints)

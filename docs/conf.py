@@ -25,8 +25,8 @@ numpydoc_show_class_members = False
 # packages has none; and a name that only type checkers import is known to none of these by module.
 nitpicky = True
 nitpick_ignore_regex = [
-    ("py:.*", r"(ase|collections|concurrent|matplotlib|numpy|pathlib|scipy)\..*"),
-    ("py:class", r"Atoms|Axes"),
+    ("py:.*", r"(ase|collections|concurrent|matplotlib|numpy|pathlib|scipy|torch)\..*"),
+    ("py:class", r"Atoms|Axes|Tensor|TorchFunction|AutogradJacobian"),
 ]
 
 

@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from ase import Atoms
-from ase.geometry import complete_cell
 
 from ase_sensitivity.descriptors.base import Rows, Shortcuts
 from ase_sensitivity.errors import CostWarning, warn
-from ase_sensitivity.geometry.neighbors import neighbor_pairs, shortest_distance
+from ase_sensitivity.geometry.neighbors import shortest_distance
 from ase_sensitivity.geometry.structure import CLOSEST, check_atoms
 from ase_sensitivity.jacobian.blocks import FeatureJacobian
-from ase_sensitivity.types import Floats, Ints
+from ase_sensitivity.jacobian.whole import centers_of, in_rows
+from ase_sensitivity.types import Floats
 
 MANY_ATOMS = 32
 
@@ -110,7 +110,7 @@ class FiniteDifferenceDescriptor(Shortcuts):
     def rows(self, atoms: Atoms) -> list[Rows]:
         """Features and the atom at the center of each row; one part."""
         features = self.features(atoms)
-        return [(features, self._centers(len(features), len(atoms)))]
+        return [(features, centers_of(self.centers, len(features), len(atoms)))]
 
     def jacobian(self, atoms: Atoms) -> FeatureJacobian:
         """Features and their derivatives by central differences."""
@@ -139,36 +139,15 @@ class FiniteDifferenceDescriptor(Shortcuts):
                     total += weight * moved
                 moving.positions[a, k] = atoms.positions[a, k]
                 gradient[:, a, k] = total / (12 * self.step)
-        centers = self._centers(n_rows, n_atoms)
-        displacement = np.zeros((n_rows, n_atoms, 3))
-        # Cell vectors along directions that are not periodic have no meaning, and may be anything.
-        moving.cell = complete_cell(np.where(atoms.pbc[:, None], atoms.cell.array, 0.0))
-        for r in np.flatnonzero(centers >= 0):
-            displacement[r] = moving.get_distances(
-                centers[r], np.arange(n_atoms), mic=bool(atoms.pbc.any()), vector=True
-            )
-        row, atom = (index.ravel() for index in np.indices((n_rows, n_atoms)))
-        blocks = gradient.reshape(n_rows * n_atoms, 3, -1)
-        # Atoms beyond the reach have no block, as they are not points of the environment.
-        largest = np.abs(blocks).max(axis=(1, 2), initial=0.0)
-        away = np.linalg.norm(displacement, axis=2).ravel() >= self.reach
-        kept = ~away | (largest > PRECISION * largest.max(initial=0.0))
-        jacobian = FeatureJacobian(
-            features=features,
-            centers=centers,
-            row=row[kept],
-            atom=atom[kept],
-            displacement=displacement.reshape(-1, 3)[kept],
-            blocks=blocks[kept],
-            n_atoms=n_atoms,
+        return in_rows(
+            atoms,
+            features,
+            gradient,
+            centers_of(self.centers, n_rows, n_atoms),
             cutoff=self.cutoff,
             reach=self.reach,
-            center_atoms=np.arange(n_atoms) if (centers < 0).any() else np.unique(centers),
             precision=PRECISION,
-            per_image=_one_image_each(atoms, self.reach),
         )
-        jacobian.check_finite()
-        return jacobian
 
     def _call(self, atoms: Atoms) -> Floats:
         result = self.function(atoms.copy())
@@ -182,32 +161,3 @@ class FiniteDifferenceDescriptor(Shortcuts):
         if not np.isfinite(features).all():
             raise ValueError("`function` returned features that are not finite")
         return features
-
-    def _centers(self, n_rows: int, n_atoms: int) -> Ints:
-        if self.centers is not None:
-            centers = np.array(self.centers, dtype=np.intp)
-            if len(centers) != n_rows or (centers < -1).any() or (centers >= n_atoms).any():
-                raise ValueError(
-                    f"`centers` is {list(self.centers)} but `function` gave {n_rows} rows "
-                    f"for {n_atoms} atoms"
-                )
-            return centers
-        if n_rows == n_atoms:
-            return np.arange(n_atoms)
-        if n_rows == 1:
-            return np.array([-1])
-        raise ValueError(
-            f"`function` gave {n_rows} rows for {n_atoms} atoms; "
-            "say with `centers` which atom each belongs to"
-        )
-
-
-def _one_image_each(atoms: Atoms, radius: float) -> bool:
-    """Whether within a radius (Å) no atom has two images of an atom, or an image of itself."""
-    if not atoms.pbc.any():
-        return True
-    if not math.isfinite(radius):
-        return False
-    pairs = neighbor_pairs(atoms, radius)
-    keys = pairs.first * len(atoms) + pairs.second
-    return len(np.unique(keys)) == len(keys) and not (pairs.first == pairs.second).any()

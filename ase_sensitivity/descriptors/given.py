@@ -10,6 +10,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from ase_sensitivity.descriptors.base import Descriptor
+from ase_sensitivity.descriptors.of_calculator import descriptor_of
 from ase_sensitivity.descriptors.quip.arguments import QUIPArguments
 from ase_sensitivity.descriptors.quip.quip import QUIPDescriptor
 
@@ -37,6 +38,24 @@ def as_descriptor(given: Any, species: Callable[[], Sequence[str]]) -> Any:
     if isinstance(given, list | tuple) and given and all(isinstance(text, str) for text in given):
         return of_strings(given, None, species)
     return given
+
+
+def of_atoms(given: Any, atoms: Atoms) -> Any:
+    """The descriptor that somebody gave for a structure, or None for that of its calculator.
+
+    Raises
+    ------
+    TypeError
+        If none was given and that of the calculator is not known.
+    ValueError
+        If text is no QUIP string.
+    """
+    if given is None:
+        try:
+            return descriptor_of(atoms.calc)
+        except TypeError as error:
+            raise TypeError(f"`descriptor` must be a Descriptor, not NoneType: {error}") from None
+    return as_descriptor(given, lambda: species_in([atoms]))
 
 
 def of_strings(

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 class Jacobian(Protocol):
     """The interface of a Jacobian J: three products and a few properties.
 
-    All features form one vector: row after row, part by part. A class may compute the products
-    without ever forming a block, for example by automatic differentiation. It can be analyzed in
-    structure and atom scope; environments, gradients and walks need a :class:`BlockJacobian`.
+    Features stand in one vector: those of one row after the other, part by part. A class that has
+    the products without ever forming a block, by automatic differentiation, is looked at in
+    structure and atom scope; environments, gradients and walks need a
+    :class:`~ase_sensitivity.jacobian.contract.BlockJacobian`, or one that becomes one when asked
+    (:class:`~ase_sensitivity.jacobian.contract.FormsBlocks`).
     """
 
     @property
@@ -136,11 +138,43 @@ class BlockJacobian(_Contract):
         return total.swapaxes(0, 1)
 
 
-def in_blocks(jacobian: Jacobian, what: str) -> BlockJacobian:
-    """The Jacobian; ValueError if it has products only, and ``what`` needs blocks."""
-    if isinstance(jacobian, BlockJacobian):
-        return jacobian
-    raise ValueError(
-        f"{what} needs the blocks of a Jacobian, and {type(jacobian).__name__} has products only; "
-        "return a FeatureJacobian"
-    )
+@runtime_checkable
+class FormsBlocks(Protocol):
+    """A Jacobian that has its products without blocks, and forms these when they are asked for."""
+
+    def as_blocks(self, per_image: bool = False) -> BlockJacobian:
+        """The same Jacobian in blocks; with one for each periodic image of an atom if wanted."""
+        ...
+
+
+def in_blocks(jacobian: Jacobian, what: str, *, per_image: bool = False) -> BlockJacobian:
+    """The Jacobian in blocks.
+
+    Parameters
+    ----------
+    jacobian
+        The Jacobian.
+    what
+        What needs blocks, for the error.
+    per_image
+        Whether periodic images are wanted apart, if the Jacobian can tell them apart.
+
+    Raises
+    ------
+    ValueError
+        If it has products only and forms no blocks.
+    """
+    check_blocks(jacobian, what)
+    if isinstance(jacobian, FormsBlocks):
+        return jacobian.as_blocks(per_image and jacobian.per_image)
+    assert isinstance(jacobian, BlockJacobian)
+    return jacobian
+
+
+def check_blocks(jacobian: Jacobian, what: str) -> None:
+    """Raise ValueError if a Jacobian has products only, which do not suffice for ``what``."""
+    if not isinstance(jacobian, BlockJacobian | FormsBlocks):
+        raise ValueError(
+            f"{what} needs the blocks of a Jacobian, and {type(jacobian).__name__} has products "
+            "only; return a FeatureJacobian"
+        )

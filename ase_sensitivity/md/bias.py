@@ -118,6 +118,8 @@ class _Bias:
         forces = flat - view.trivial @ (view.trivial.T @ flat)
         stress = None
         strained = all(part.has_displacements for part in jacobian.parts)
+        if not strained:  # there may be a way without blocks
+            strained = system.quick_gradient(atoms, np.empty((0, len(flat))), STEP) is not None
         if atoms.cell.rank == 3 and strained:
             stress = full_3x3_to_voigt_6_stress((strain + strain.T) / 2) / atoms.get_volume()
         constant = (found.n_trivial - _n_rigid(atoms)) * self._sign * self.strength

@@ -15,7 +15,7 @@ from ase.parallel import world
 
 from ase_sensitivity.analysis import analyze, check_arguments
 from ase_sensitivity.descriptors.base import Descriptor
-from ase_sensitivity.descriptors.given import Given, as_descriptor, species_in
+from ase_sensitivity.descriptors.given import Given, of_atoms
 from ase_sensitivity.errors import (
     CostWarning,
     EvaluationWarning,
@@ -50,7 +50,8 @@ class SensitivityObserver:
     dyn
         The dynamics or optimizer, of which a weak reference is kept.
     descriptor
-        What the potential sees; see :class:`~ase_sensitivity.Descriptor`.
+        What the potential sees; see :class:`~ase_sensitivity.Descriptor`. By default that of the
+        calculator, if it is known (:func:`~ase_sensitivity.descriptor_of`).
     atoms
         The atoms to look at, if not those of ``dyn``: one image of a NEB.
     logfile
@@ -169,7 +170,7 @@ class SensitivityObserver:
     def __init__(
         self,
         dyn: Any,
-        descriptor: Given,
+        descriptor: Given | None = None,
         *,
         atoms: Atoms | None = None,
         logfile: str | Path | IO[str] | None = None,
@@ -207,7 +208,7 @@ class SensitivityObserver:
             "k": k,
             "apply_constraints": apply_constraints,
         }
-        self._descriptor: Descriptor = as_descriptor(descriptor, lambda: species_in([self.atoms]))
+        self._descriptor: Descriptor = of_atoms(descriptor, self.atoms)
         check_arguments(self.atoms, self._descriptor, scope=scope, center=center, k=k)
         if on_failure not in ("warn", "raise"):
             raise ValueError(f'`on_failure` is {on_failure!r} but must be "warn" or "raise"')

@@ -15,7 +15,7 @@ from ase_sensitivity.geometry.neighbors import NeighborPairs
 from ase_sensitivity.geometry.structure import coordinates_of
 from ase_sensitivity.jacobian.accumulate import mirror, sum_blocks
 from ase_sensitivity.jacobian.blocks import FeatureJacobian
-from ase_sensitivity.jacobian.contract import BlockJacobian, Jacobian, in_blocks
+from ase_sensitivity.jacobian.contract import BlockJacobian, Jacobian, check_blocks, in_blocks
 from ase_sensitivity.jacobian.stacked import StackedJacobian
 from ase_sensitivity.spectrum.rigid import trivial_modes
 from ase_sensitivity.types import Floats, Ints
@@ -303,8 +303,8 @@ def environment_views(
 
 
 def check_images(jacobian: Jacobian, atoms: Atoms) -> BlockJacobian:
-    """The Jacobian; ValueError if it sums the images of an atom that a center sees."""
-    blocks = in_blocks(jacobian, "environment scope")
+    """The Jacobian; ValueError if images of an atom that a center sees are not kept apart."""
+    check_blocks(jacobian, "environment scope")
     endless = not all(math.isfinite(known.reach) for known in jacobian.ranges)
     if not jacobian.per_image or (endless and atoms.pbc.any()):
         raise ValueError(
@@ -312,7 +312,7 @@ def check_images(jacobian: Jacobian, atoms: Atoms) -> BlockJacobian:
             'a center sees; use scope="structure" or scope="atom", a cell in which every center '
             "sees each atom once, or a descriptor with a block for each image"
         )
-    return blocks
+    return in_blocks(jacobian, "environment scope", per_image=True)
 
 
 def rows_of_center(part: FeatureJacobian, center: int) -> FeatureJacobian:

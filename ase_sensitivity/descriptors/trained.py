@@ -1,0 +1,56 @@
+"""What descriptors of trained models have in common."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ase_sensitivity.descriptors.torch_function import needs_torch
+
+if TYPE_CHECKING:
+    import torch
+
+
+def needs_package(package: str, what: str) -> Any:
+    """A package, which is an extra of the same name; ImportError that names it, if there is none.
+
+    Parameters
+    ----------
+    package
+        Its name.
+    what
+        What needs it.
+    """
+    needs_torch(what, package)
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise ImportError(
+            f'{what} needs {package}: pip install "ase-sensitivity[{package}]"'
+        ) from error
+
+
+def chosen_layers(layers: int | Sequence[int] | None, n_layers: int) -> tuple[int, ...]:
+    """Numbers of layers, counted from 1: by default the last.
+
+    Raises
+    ------
+    ValueError
+        If there is one that a model does not have, or none.
+    """
+    wanted = (n_layers,) if layers is None else tuple(np.atleast_1d(layers).tolist())
+    if not wanted or not all(isinstance(n, int) and 0 < n <= n_layers for n in wanted):
+        raise ValueError(f"`layers` is {layers!r} but must be numbers from 1 to {n_layers}")
+    return wanted
+
+
+def frozen_copy(model: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """A copy of a model in another data type, whose weights are constants; the model stays."""
+    own = copy.deepcopy(model).to(device=device, dtype=dtype).eval()
+    for parameter in own.parameters():
+        parameter.requires_grad_(False)
+    return own
