@@ -11,7 +11,7 @@ from ase import Atoms
 from ase_sensitivity.causes.cause import SPURIOUS
 from ase_sensitivity.descriptors.given import Given
 from ase_sensitivity.errors import warn
-from ase_sensitivity.singular.arrival import Arrival, Arrivals, cause_here
+from ase_sensitivity.singular.arrival import NULL, Arrival, Arrivals, cause_here
 from ase_sensitivity.singular.point import Point, point_at
 from ase_sensitivity.singular.system import System, system_of
 from ase_sensitivity.singular.walk import estimate
@@ -169,8 +169,12 @@ def _here(system: System, here: Point) -> Arrival:
 
 
 def _result(system: System, found: Arrival, estimate: float) -> NearestSingular:
-    mode = found.null[:, 0]
     there = found.point or point_at(system, found.atoms)
+    mode = found.null[:, 0]
+    is_null = there.found.singular_values < NULL * there.found.scale
+    if is_null.any():  # the mode is that of the start where the geometry was found by positions
+        mode = there.found.modes[:, is_null] @ (mode @ there.found.modes[:, is_null])
+        mode /= np.linalg.norm(mode)
     return NearestSingular(
         atoms=found.atoms,
         points=system.points,

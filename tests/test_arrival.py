@@ -1,0 +1,243 @@
+"""Arrivals at exact singular geometries, against truths that the rule does not know."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ase import Atoms, units
+from ase.build import bulk, molecule
+from ase.md.langevin import Langevin
+from matscipy.calculators.manybody import Manybody
+from matscipy.calculators.manybody.explicit_forms.tersoff_brenner import (
+    Erhart_PRB_71_035211_SiC,
+    TersoffBrenner,
+)
+
+from ase_sensitivity import SOAP, analyze, nearest_singular, replay
+from ase_sensitivity.causes.cause import SPURIOUS
+from ase_sensitivity.singular.monitor import Monitor
+from tests.structures import rattled
+from tests.test_nearest import S1, S2, S3, T, distance_to_s1, environment
+
+CARBON = SOAP(["H"], 4.0, 8, 8, 0.3, centers=["C"])
+THIRD = 2 * np.pi / 3
+FLUORINE = [(1.53 * np.cos(n * THIRD), 1.53 * np.sin(n * THIRD), 0) for n in range(3)]
+BORON = [(0.885, 0, 0), (-0.885, 0, 0), (0, 0.98, 0), (0, -0.98, 0)]
+BORON += [(x, 0, z) for x in (1.46, -1.46) for z in (1.04, -1.04)]
+HYPERVALENT = {
+    "B2H6": Atoms("B2H6", BORON),
+    "SF6": Atoms("SF6", [(0, 0, 0), *1.56 * np.vstack([np.eye(3), -np.eye(3)])]),
+    "PF5": Atoms("PF5", [(0, 0, 0), *FLUORINE, (0, 0, 1.58), (0, 0, -1.58)]),
+}
+
+
+def kicked(atoms: Atoms, size: float, seed: int) -> Atoms:
+    """Moved by a distance in Å, without any rigid motion."""
+    shift = np.random.default_rng(seed).normal(size=atoms.positions.shape)
+    shift -= shift.mean(axis=0)
+    relative = atoms.positions - atoms.positions.mean(axis=0)
+    turns = np.array([np.cross(axis, relative).ravel() for axis in np.eye(3)]).T
+    q = np.linalg.qr(turns)[0]
+    shift = (shift.ravel() - q @ (q.T @ shift.ravel())).reshape(-1, 3)
+    moved = atoms.copy()
+    moved.positions += size / np.linalg.norm(shift) * shift
+    return moved
+
+
+def ring_and_apex(seed: int) -> Atoms:
+    """Three like neighbors on a circle about an axis, and one on the axis: the family of S3."""
+    rng = np.random.default_rng(seed)
+    while True:
+        theta, r = rng.uniform(0.15, 0.85) * np.pi, rng.uniform(0.9, 1.2)
+        phi = rng.uniform(0, 2 * np.pi, 3)
+        ring = np.array([np.sin(theta) * np.cos(phi), np.sin(theta) * np.sin(phi)])
+        points = r * np.vstack([ring, np.full(3, np.cos(theta))]).T
+        apex = [0, 0, rng.choice([-1, 1]) * rng.uniform(0.9, 1.4)]
+        atoms = Atoms("CH4", np.vstack([np.zeros(3), points, apex]))
+        if atoms.get_all_distances()[np.triu_indices(5, 1)].min() > 0.7:
+            return atoms
+
+
+def diagnosed(atoms, soap, within=0.1):
+    return Monitor(soap, scope="structure", within=within).diagnose(
+        atoms, analyze(atoms, soap, k=3)
+    )
+
+
+def harmful(diagnosis, within=0.1):
+    found = diagnosis.worst(within, SPURIOUS)
+    return None if found is None else found[0]
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("size", [0.02, 0.05])
+def test_the_nearest_blind_geometry(seed, size):
+    """Against a constrained minimisation that knows the conditions of S1."""
+    at = kicked(environment(S1), size, seed)
+    found = nearest_singular(at, CARBON)
+    assert (found.cause, found.n_steps) == ("incompleteness", 0)
+    assert found.distance == pytest.approx(distance_to_s1(at.positions), rel=1e-4)
+    assert distance_to_s1(found.atoms.positions) < 1e-6
+    assert found.ratio < 1e-9
+
+
+@pytest.mark.parametrize("points", [S1, S2, S3], ids=["S1", "S2", "S3"])
+def test_no_basis_sees_what_is_called_incompleteness(points):
+    for seed in range(5):
+        found = nearest_singular(kicked(environment(points), 0.03, seed), CARBON)
+        assert found.cause == "incompleteness"
+        assert analyze(found.atoms, CARBON.with_basis(14, 12), k=1).ratio < 1e-8
+
+
+def test_a_larger_basis_sees_what_is_called_truncation():
+    small = SOAP(["H"], 4.0, 8, 3, 0.3, centers=["C"])
+    n_found = 0
+    for seed in range(6):
+        found = nearest_singular(kicked(environment(T), 0.03, seed), small)
+        if found.cause == "truncation":
+            n_found += 1
+            assert analyze(found.atoms, small.with_basis(14, 12), k=1).ratio > 100 * found.ratio
+    assert n_found >= 4
+
+
+def test_exactly_at_the_point():
+    """By analyze, the observer and replay alike, however near a symmetric geometry is."""
+    for seed in range(40):
+        atoms = ring_and_apex(seed)
+        counts = analyze(atoms, CARBON, causes=True).counts
+        assert counts["incompleteness"] >= 1
+        assert (diagnosed(atoms, CARBON).cause, diagnosed(atoms, CARBON).distance) == (
+            "incompleteness",
+            0,
+        )
+        assert replay([atoms], CARBON, on_singular="log").cause[0] == "incompleteness"
+
+
+def test_near_the_ring_and_apex():
+    """Those that are missed are as near to a symmetric geometry (docs/approach)."""
+    found = [harmful(diagnosed(kicked(ring_and_apex(s), 0.02, s), CARBON)) for s in range(30)]
+    assert found.count("incompleteness") >= 22
+
+
+def test_symmetry_with_one_center():
+    atoms = Atoms(
+        "NH3",
+        [
+            (-0.0279, 0.0415, 0.1111),
+            (0.043, 0.9023, -0.2595),
+            (0.8083, -0.4647, -0.2595),
+            (-0.859, -0.5096, -0.22),
+        ],
+    )
+    soap = SOAP(["H"], 4.0, 8, 6, centers=["N"])
+    for found in (diagnosed(atoms, soap), nearest_singular(atoms, soap)):
+        assert found.cause == "symmetry"
+        assert 0.06 < found.distance < 0.1
+
+
+@pytest.mark.parametrize("name", HYPERVALENT)
+def test_a_wide_threshold_warns_of_no_symmetry(name):
+    base = HYPERVALENT[name]
+    soap = SOAP(sorted(set(base.get_chemical_symbols())), 4.0, 8, 6)
+    for seed in range(8):
+        atoms = base.copy()
+        atoms.rattle(0.06, seed=seed)
+        assert harmful(diagnosed(atoms, soap, 0.25), 0.25) is None
+
+
+@pytest.mark.parametrize("seed", [0, 2])
+def test_a_distance_of_zero_is_that_of_a_null_vector(seed):
+    """With wide Gaussians a ratio below 2e-4 is nothing special."""
+    atoms = environment(S1)
+    soap = SOAP(["C", "H"], 4.0, 8, 6, 1.0, centers=["C"])
+    atoms = kicked(atoms, 0.1, seed)
+    assert analyze(atoms, soap).ratio < 2e-4
+    assert 0.01 < diagnosed(atoms, soap).distance < 0.13
+
+
+def test_one_rule_everywhere():
+    systems = {
+        "CH4": (molecule("CH4"), CARBON),
+        "NH3": (molecule("NH3"), SOAP(["N", "H"], 4.0, 8, 6)),
+        "BF3": (molecule("BF3"), SOAP(["B", "F"], 4.0, 8, 6)),
+        "S2": (environment(S2), CARBON),
+    }
+    compared = 0
+    for base, soap in systems.values():
+        for seed in range(12):
+            atoms = rattled(base, 0.02, seed)
+            seen = diagnosed(atoms, soap)
+            if seen.how not in ("filter", "walk") or seen.cause is None:
+                continue
+            found = nearest_singular(atoms, soap)
+            log = replay([atoms], soap, on_singular="log")
+            compared += 1
+            assert found.cause == seen.cause == log.cause[0]
+            assert found.distance == pytest.approx(seen.distance, rel=1e-3, abs=1e-6)
+            assert log.distance[0] == pytest.approx(seen.distance, rel=1e-3, abs=1e-4)
+    assert compared > 20
+
+
+class TestForces:
+    """A real potential knows which displacements matter."""
+
+    @staticmethod
+    def seen(found, calculator):
+        """Force along the hidden displacement and energies on both sides of the fold."""
+        end = found.atoms.copy()
+        end.calc = calculator
+        forces = end.get_forces()
+        along = float(np.abs((forces * found.mode).sum()))
+        energies = []
+        for sign in (1, -1):
+            moved = found.atoms.copy()
+            moved.positions += 0.1 * sign * found.mode
+            moved.calc = calculator
+            energies.append(moved.get_potential_energy())
+        size = float(np.sqrt((forces**2).mean()))
+        return along / max(size, 0.1), abs(energies[0] - energies[1])
+
+    @pytest.mark.parametrize("name", ["NH3", "CH4", "BF3", "C2H4"])
+    def test_symmetry_costs_nothing(self, name):
+        tblite = pytest.importorskip("tblite.ase")
+        calculator = tblite.TBLite(method="GFN2-xTB", verbosity=0)
+        base = molecule(name)
+        soap = SOAP(sorted(set(base.get_chemical_symbols())), 4.0, 8, 6)
+        n_symmetric = 0
+        for seed in range(4):
+            found = nearest_singular(rattled(base, 0.02, seed), soap)
+            if found.cause == "symmetry" and found.distance < 0.2:
+                n_symmetric += 1
+                along, difference = self.seen(found, calculator)
+                assert along < 1e-4
+                assert difference < 1e-4
+        assert n_symmetric or name == "NH3"
+
+    def test_incompleteness_costs_forces(self):
+        tblite = pytest.importorskip("tblite.ase")
+        calculator = tblite.TBLite(method="GFN2-xTB", verbosity=0)
+        for points in (S1, S2, S3):
+            found = nearest_singular(kicked(environment(points), 0.02, 0), CARBON)
+            assert found.cause == "incompleteness"
+            along, difference = self.seen(found, calculator)
+            assert max(along, difference) > 1e-2
+
+    @pytest.mark.slow
+    def test_silicon_carbide(self):
+        """A hot cell of eight atoms: nothing in it is truncated."""
+        atoms = bulk("SiC", "zincblende", a=4.36, cubic=True)
+        atoms.calc = Manybody(**TersoffBrenner(Erhart_PRB_71_035211_SiC))
+        rng = np.random.default_rng(0)
+        spread = np.sqrt(atoms.get_masses() * units.kB * 300)[:, None]
+        atoms.set_momenta(spread * rng.normal(size=(8, 3)))
+        dyn = Langevin(
+            atoms, 1.0 * units.fs, temperature_K=300, friction=0.02 / units.fs, fixcm=False, rng=rng
+        )
+        soap = SOAP(["C", "Si"], 5.0, 6, 4)
+        causes = []
+        for _ in range(60):
+            dyn.run(20)
+            diagnosis = diagnosed(atoms.copy(), soap)
+            causes.append(diagnosis.cause)
+            assert harmful(diagnosis) is None
+        assert causes.count("symmetry") > 10
