@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ase_sensitivity.descriptors.base import Descriptor, HasCorrelations, HasElements
 from ase_sensitivity.geometry.clusters import clusters
 from ase_sensitivity.geometry.fragments import fragments
+from ase_sensitivity.geometry.neighbors import Neighborhoods
 from ase_sensitivity.geometry.ranges import Range
 from ase_sensitivity.geometry.rotations import rotation_generators
 from ase_sensitivity.jacobian.blocks import FeatureJacobian
@@ -280,26 +281,20 @@ def _of_centers(view: View, atoms: Atoms, known: Range, tolerance: float) -> lis
             )
         ]
     column = _column_of(view, len(atoms))
-    if np.isfinite(radius):
-        pairs = known.within_reach(atoms)
-        first, second = pairs.first, pairs.second
-        vectors = atoms.positions[second] - atoms.positions[first] + pairs.shift @ atoms.cell.array
-        inside = (np.linalg.norm(vectors, axis=1) < radius) & (label[first] == label[second])
-        first, second, vectors = first[inside], second[inside], vectors[inside]
-    else:
-        first, second = np.nonzero(~np.eye(len(atoms), dtype=bool))
-        vectors = atoms.positions[second] - atoms.positions[first]
-    order = np.argsort(first, kind="stable")
-    bounds = np.searchsorted(first[order], np.arange(len(atoms) + 1))
+    pairs = known.within_reach(atoms) if np.isfinite(radius) else None
+    near = Neighborhoods.of(atoms, pairs)
+    if pairs is not None:
+        inside = np.linalg.norm(near.vectors, axis=1) < radius
+        near = near.where(inside & (label[near.center] == label[near.atom]))
     found = []
     for i in known.centers.tolist():
-        chosen = order[bounds[i] : bounds[i + 1]]
+        own = near.by_center(i)
         found.append(
             Environment(
-                numbers=atoms.numbers[second[chosen]],
-                displacements=vectors[chosen],
-                columns=column[second[chosen]],
-                center_columns=column[first[chosen]],
+                numbers=atoms.numbers[near.atom[own]],
+                displacements=near.vectors[own],
+                columns=column[near.atom[own]],
+                center_columns=column[near.center[own]],
             )
         )
     return found

@@ -55,6 +55,63 @@ class NeighborPairs:
     second: Ints
     shift: Ints
 
+    def vectors(self, atoms: Atoms) -> Floats:
+        """From each first atom to its neighbor in Å, of shape (n_pairs, 3)."""
+        vectors: Floats = atoms.positions[self.second] - atoms.positions[self.first]
+        if atoms.pbc.any():
+            vectors += self.shift @ atoms.cell.array
+        return vectors
+
+
+@dataclass(frozen=True, eq=False)
+class Neighborhoods:
+    """The neighbors of every atom, in compressed rows.
+
+    Attributes
+    ----------
+    center, atom
+        Each pair of a center and a neighbor image, by ascending center; of shape (n_pairs,).
+    vectors
+        From the center to that image in Å, of shape (n_pairs, 3).
+    starts
+        The first pair of each center, of shape (n_atoms + 1,).
+    """
+
+    center: Ints
+    atom: Ints
+    vectors: Floats
+    starts: Ints
+
+    @classmethod
+    def of(cls, atoms: Atoms, pairs: NeighborPairs | None) -> Neighborhoods:
+        """Those of ``pairs`` in any order; None: all atoms of an isolated structure."""
+        if pairs is None:
+            first, second = np.nonzero(~np.eye(len(atoms), dtype=bool))
+            pairs = NeighborPairs(first, second, np.zeros((len(first), 3), dtype=np.intp))
+        return cls._sorted(len(atoms), pairs.first, pairs.second, pairs.vectors(atoms))
+
+    @classmethod
+    def _sorted(cls, n_atoms: int, center: Ints, atom: Ints, vectors: Floats) -> Neighborhoods:
+        if (center[1:] < center[:-1]).any():
+            order = np.argsort(center, kind="stable")
+            center, atom, vectors = center[order], atom[order], vectors[order]
+        starts = np.concatenate(([0], np.cumsum(np.bincount(center, minlength=n_atoms))))
+        return cls(center, atom, vectors, starts.astype(np.intp))
+
+    def where(self, chosen: NDArray[np.bool_]) -> Neighborhoods:
+        """Some of the pairs."""
+        kept = self.center[chosen], self.atom[chosen], self.vectors[chosen]
+        return self._sorted(len(self.starts) - 1, *kept)
+
+    def by_distance(self) -> Neighborhoods:
+        """The same, the nearest neighbor of each center first."""
+        order = np.lexsort((np.linalg.norm(self.vectors, axis=1), self.center))
+        return Neighborhoods(self.center, self.atom[order], self.vectors[order], self.starts)
+
+    def by_center(self, center: int) -> slice:
+        """The pairs of one center."""
+        return slice(int(self.starts[center]), int(self.starts[center + 1]))
+
 
 def neighbor_pairs(atoms: Atoms, cutoff: float) -> NeighborPairs:
     """All ordered pairs within ``cutoff`` (Å), sorted by the first atom.

@@ -9,7 +9,7 @@ from ase import Atoms
 
 from ase_sensitivity.descriptors.given import Given
 from ase_sensitivity.geometry.matching import Match, best_match
-from ase_sensitivity.geometry.neighbors import neighbor_pairs
+from ase_sensitivity.geometry.neighbors import shortest_distance
 from ase_sensitivity.singular.nearest import NearestSingular, nearest_singular
 from ase_sensitivity.singular.point import Point
 from ase_sensitivity.singular.system import system_of
@@ -174,14 +174,8 @@ class FeatureMap:
         return self.closest(positions) >= self._least
 
     def closest(self, positions: Floats) -> float:
-        """The shortest distance between two atoms in Å; infinite if none is below 2 Å."""
-        try:
-            pairs = neighbor_pairs(self.atoms(positions), 2.0)
-        except ValueError:  # on top of each other
-            return 0.0
-        vectors = positions[pairs.second] - positions[pairs.first]
-        vectors = vectors + pairs.shift @ self._atoms.cell.array
-        return float(np.linalg.norm(vectors, axis=1).min(initial=np.inf))
+        """The shortest distance between two atoms in Å."""
+        return shortest_distance(self.atoms(positions), 2.0)
 
     def match(self, a: Floats, b: Floats) -> Match:
         """How far two structures are apart: see :func:`best_match`.

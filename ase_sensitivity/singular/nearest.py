@@ -175,10 +175,13 @@ def _result(system: System, found: Arrival, estimate: float) -> NearestSingular:
     if is_null.any():  # the mode is that of the start where the geometry was found by positions
         mode = there.found.modes[:, is_null] @ (mode @ there.found.modes[:, is_null])
         mode /= np.linalg.norm(mode)
+    distance = found.distance
+    if np.isnan(distance):  # how far the walk went
+        distance = float(np.linalg.norm(found.atoms.positions - system.start.positions))
     return NearestSingular(
         atoms=found.atoms,
         points=system.points,
-        distance=found.distance,
+        distance=distance,
         estimate=estimate,
         cause=found.cause,
         found=found.cause not in (None, "unresolved"),

@@ -13,7 +13,7 @@ from ase import Atoms
 from ase_sensitivity.dataset.pairs.result import Place
 from ase_sensitivity.dataset.pairs.row_sets import RowSet, row_sets
 from ase_sensitivity.descriptors.base import Descriptor
-from ase_sensitivity.geometry.neighbors import neighbor_pairs
+from ase_sensitivity.geometry.neighbors import Neighborhoods, neighbor_pairs
 from ase_sensitivity.io.references import Task
 from ase_sensitivity.plain_text import reason
 from ase_sensitivity.types import Floats, Ints
@@ -222,21 +222,11 @@ class EnvironmentSet:
 
 def _points(atoms: Atoms, radius: float) -> list[Points]:
     """The points about every atom."""
-    if np.isfinite(radius):
-        pairs = neighbor_pairs(atoms, radius)
-        first, second = pairs.first, pairs.second
-        vectors = atoms.positions[second] - atoms.positions[first] + pairs.shift @ atoms.cell.array
-    elif atoms.pbc.any():
+    if atoms.pbc.any() and not np.isfinite(radius):
         raise ValueError(
             "environments of periodic structures need a descriptor with a finite cutoff"
         )
-    else:
-        first, second = np.nonzero(~np.eye(len(atoms), dtype=bool))
-        vectors = atoms.positions[second] - atoms.positions[first]
-    order = np.lexsort((np.linalg.norm(vectors, axis=1), first))
-    bounds = np.searchsorted(first[order], np.arange(len(atoms) + 1))
-    numbers, vectors = atoms.numbers[second[order]], vectors[order]
-    return [
-        (numbers[bounds[i] : bounds[i + 1]], vectors[bounds[i] : bounds[i + 1]])
-        for i in range(len(atoms))
-    ]
+    pairs = neighbor_pairs(atoms, radius) if np.isfinite(radius) else None
+    near = Neighborhoods.of(atoms, pairs).by_distance()
+    numbers = atoms.numbers[near.atom]
+    return [(numbers[own], near.vectors[own]) for own in map(near.by_center, range(len(atoms)))]

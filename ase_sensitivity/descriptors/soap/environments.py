@@ -73,10 +73,7 @@ class Environments:
         is_center = center_numbers[atoms.numbers]
         chosen = np.flatnonzero(is_center)
         pairs = neighbor_pairs(atoms, cutoff)
-        first, second = pairs.first, pairs.second
-        vectors = atoms.positions[second] - atoms.positions[first]
-        if atoms.pbc.any():
-            vectors += pairs.shift @ atoms.cell.array
+        first, second, vectors = pairs.first, pairs.second, pairs.vectors(atoms)
         if len(chosen) < len(atoms) or (of_atom < 0).any():
             seen = is_center[first] & (of_atom[second] >= 0)
             first, second, vectors = first[seen], second[seen], vectors[seen]
