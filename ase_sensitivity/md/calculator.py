@@ -19,7 +19,7 @@ from ase_sensitivity.analysis import check_arguments
 from ase_sensitivity.descriptors.base import Descriptor
 from ase_sensitivity.descriptors.given import Given, as_descriptor, no_species
 from ase_sensitivity.md.bias import BIASED, Attract, Repel
-from ase_sensitivity.md.configuration import Configuration, Results, Settings
+from ase_sensitivity.md.configuration import Configuration, ConfigurationSettings, Results
 from ase_sensitivity.md.old_style import OldStyleCalculator
 from ase_sensitivity.sensitivity import Sensitivity
 from ase_sensitivity.singular.budget import BUDGET, Budget
@@ -191,7 +191,7 @@ class SensitivityCalculator(BaseCalculator):
         changes = compare_atoms(self.atoms, atoms)
         if changes:
             self.atoms = atoms.copy()
-        settings = Settings(
+        settings = ConfigurationSettings(
             self.descriptor, self.scope, self.k, self.bias, self.distance_threshold, self.budget
         )
         unseen = set(changes) - {"initial_charges", "initial_magmoms"}

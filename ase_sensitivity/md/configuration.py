@@ -28,7 +28,7 @@ LARGEST = 1e16
 """Inverses of what is zero: checks can compare with them, unlike with infinity."""
 
 
-class Settings(NamedTuple):
+class ConfigurationSettings(NamedTuple):
     """What a configuration is asked for; as the arguments of :class:`SensitivityCalculator`."""
 
     descriptor: Descriptor
@@ -59,7 +59,7 @@ class Configuration:
         "bias_stress": "term",
     }
 
-    def __init__(self, atoms: Atoms, settings: Settings, watch: Monitor) -> None:
+    def __init__(self, atoms: Atoms, settings: ConfigurationSettings, watch: Monitor) -> None:
         self.atoms = atoms
         self.settings = settings
         self.watch = watch  # it remembers what it found for earlier configurations

@@ -62,7 +62,7 @@ NULL = 1e-7
 ARRIVED = 0.015
 """A walk that has fallen to this fraction of its start is near enough to look for what is exact."""
 
-FALLEN = 0.2
+STILL_HIGH = 0.2
 """A walk whose end has a ratio above this fraction of its start has found nothing."""
 
 CONVERGED = 1e-9
@@ -298,7 +298,7 @@ class Arrivals:
             if at.ratio(number) < CONVERGED:
                 message = "a singular configuration"
                 break
-        if at.ratio(number) > FALLEN * first:
+        if at.ratio(number) > STILL_HIGH * first:
             found = Arrival(None, np.nan, at.atoms, at.found.modes[:, [number]], message)
         else:
             end = self._at_the_end(at, number, estimate, first, 0.3)

@@ -32,7 +32,7 @@ BLIND = 0.1
 BLIND_NEARBY = 0.5
 """The same at a geometry that is only near to a symmetric one."""
 
-MARGIN = 0.5
+AT_CUTOFF = 0.5
 """In Å: neighbors this close to the cutoff have hardly any weight, and do not hold a fragment."""
 
 
@@ -81,7 +81,7 @@ def harmless(system: System, at: Point, tolerance: float, blind: float = BLIND) 
 
 def near_fragment_modes(system: System, at: Point) -> Floats:
     """Displacements that only turn environments, but for neighbors at the cutoff."""
-    return _unchanged(system, at, MARGIN, lambda environment, change: change)
+    return _unchanged(system, at, AT_CUTOFF, lambda environment, change: change)
 
 
 def unlisted(system: System, at: Point) -> Floats:

@@ -15,7 +15,7 @@ from ase_sensitivity.spectrum.solvers import Spectrum, spectrum
 from ase_sensitivity.types import Floats, Ints, Scope
 from ase_sensitivity.validation import as_integer, as_number
 
-DEGENERATE = 1e-4
+EQUAL_VALUES = 1e-4
 """Singular values that differ by less than this fraction are taken together."""
 
 
@@ -62,7 +62,7 @@ def gradient(
     scope: Scope = "structure",
     center: int | None = None,
     index: int = 0,
-    tolerance: float = DEGENERATE,
+    tolerance: float = EQUAL_VALUES,
     step: float = STEP,
 ) -> Gradient:
     """Differentiate a singular value by positions and strain.

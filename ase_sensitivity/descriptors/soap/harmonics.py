@@ -6,10 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ase_sensitivity.compiled.simd import WIDTH
 from ase_sensitivity.types import Floats, Ints
-
-WIDTH = 4
-"""Number of values of l that are adjacent in memory: the doubles that kernels treat at a time."""
 
 
 @dataclass(frozen=True)
