@@ -14,6 +14,7 @@ NEEDS = {
     "CHGNet": "chgnet",
     "SevenNet": "sevenn",
     "MACE": "mace.modules",
+    "featomic": "featomic",
 }
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 
-def needs_package(package: str, what: str) -> Any:
+def needs_package(package: str, what: str, *, torch: bool = True) -> Any:
     """A package, which is an extra of the same name; ImportError that names it, if there is none.
 
     Parameters
@@ -24,8 +24,11 @@ def needs_package(package: str, what: str) -> Any:
         Its name.
     what
         What needs it.
+    torch
+        Whether it needs torch, which is looked for first.
     """
-    needs_torch(what, package)
+    if torch:
+        needs_torch(what, package)
     try:
         return importlib.import_module(package)
     except ImportError as error:
