@@ -7,6 +7,7 @@ from .dataset.result import ScanResult as ScanResult
 from .dataset.scan import scan as scan
 from .descriptors.base import Descriptor as Descriptor
 from .descriptors.chgnet import CHGNetDescriptor as CHGNetDescriptor
+from .descriptors.dscribe import DScribeDescriptor as DScribeDescriptor
 from .descriptors.featomic import FeatomicDescriptor as FeatomicDescriptor
 from .descriptors.finite_difference import FiniteDifferenceDescriptor as FiniteDifferenceDescriptor
 from .descriptors.mace import MACEDescriptor as MACEDescriptor

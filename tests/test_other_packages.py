@@ -15,6 +15,7 @@ NEEDS = {
     "SevenNet": "sevenn",
     "MACE": "mace.modules",
     "featomic": "featomic",
+    "DScribe": "dscribe",
 }
 
 
