@@ -240,3 +240,14 @@ def test_what_is_missing():
     assert last == (
         'ImportError: DScribeDescriptor needs dscribe: pip install "ase-sensitivity[dscribe]"'
     )
+
+
+def test_its_text_tells_it_from_others():
+    """By it the results of a scan are continued, or not."""
+    built = [soap(["H"]), soap(["H"], sigma=0.5), soap(["H"], rbf="polynomial"), acsf(["H"])]
+    built.append(dscribe.ACSF(species=["H"], r_cut=4.0, g2_params=[[1, 1]]))
+    built.append(dscribe.CoulombMatrix(n_atoms_max=3))
+    built.append(dscribe.CoulombMatrix(n_atoms_max=4))
+    texts = [repr(DScribeDescriptor(one)) for one in built]
+    assert len(set(texts)) == len(texts)
+    assert repr(DScribeDescriptor(soap(["H"]))) == texts[0]

@@ -190,3 +190,14 @@ def test_what_is_missing():
     assert last == (
         'ImportError: FeatomicDescriptor needs featomic: pip install "ase-sensitivity[featomic]"'
     )
+
+
+def test_its_text_tells_it_from_others():
+    """By it the results of a scan are continued, or not."""
+    product = PowerSpectrum(featomic.SphericalExpansion(**hypers()))
+    narrow = PowerSpectrum(featomic.SphericalExpansion(**hypers(width=0.3)))
+    built = [power_spectrum(), power_spectrum(None), radial_spectrum(), product, narrow]
+    texts = [repr(FeatomicDescriptor(one, ["H"])) for one in built]
+    texts.append(repr(FeatomicDescriptor(power_spectrum(), ["H", "O"])))
+    assert len(set(texts)) == len(texts)
+    assert repr(FeatomicDescriptor(power_spectrum(), ["H"])) == texts[0]

@@ -30,6 +30,13 @@ STEP, SMALLEST_STEP = 1e-3, 1e-7
 WEIGHTS = {-2: 1.0, -1: -8.0, 1: 8.0, 2: -1.0}
 """Weights of the features by the number of steps, in twelve times a five-point derivative."""
 
+SETTINGS = (
+    "species", "r_cut", "n_max", "l_max", "sigma", "rbf", "weighting", "average", "compression",
+    "g2_params", "g3_params", "g4_params", "g5_params", "n_atoms_max", "permutation", "geometry",
+    "grid", "normalization", "normalize_gaussians", "periodic",
+)  # fmt: skip
+"""What tells a descriptor from others of its kind."""
+
 MEMORY = 3e8
 """Bytes of derivatives that DScribe is asked for at once."""
 
@@ -123,8 +130,10 @@ class DScribeDescriptor(Shortcuts):
         self._is_whole = not self._local or average != "off"
 
     def __repr__(self) -> str:
-        species = "" if self.species is None else f", species={list(self.species)}"
-        return f"DScribeDescriptor({type(self.descriptor).__name__}{species})"
+        found = {name: getattr(self.descriptor, f"_{name}", None) for name in SETTINGS}
+        found |= {name: getattr(self.descriptor, name, found[name]) for name in SETTINGS}
+        settings = [f"{name}={_plain(value)}" for name, value in found.items() if value is not None]
+        return f"DScribeDescriptor({type(self.descriptor).__name__}({', '.join(settings)}))"
 
     def features(self, atoms: Atoms) -> Floats:
         """Features of shape (n_rows, n_features)."""
@@ -253,6 +262,13 @@ class DScribeDescriptor(Shortcuts):
 def _accuracy(step: float) -> float:
     """Relative accuracy of finite differences; rounding matters with small steps."""
     return max(PRECISION, 1e-16 / step)
+
+
+def _plain(value: Any) -> str:
+    """A setting as text, whole and without the types of NumPy."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_plain(item)}" for key, item in value.items()) + "}"
+    return str(np.asarray(value).tolist())
 
 
 def _is_analytic(soap: Any) -> bool:

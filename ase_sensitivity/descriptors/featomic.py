@@ -90,8 +90,8 @@ class FeatomicDescriptor(Shortcuts):
                 self._columns.setdefault(label, len(self._columns))
 
     def __repr__(self) -> str:
-        name = type(self.calculator).__name__
-        return f"FeatomicDescriptor({name}, species={list(self.species)})"
+        made = _made_of(self.calculator)
+        return f"FeatomicDescriptor({made}, species={list(self.species)})"
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "calculator": _parameters(self.calculator)}
@@ -232,6 +232,15 @@ def _cutoff(calculator: Any) -> float:
             f"{type(calculator).__name__} has no cutoff: only features of atoms within one are seen"
         )
     return float(max(max(own) for own in radii))
+
+
+def _made_of(calculator: Any) -> str:
+    """A text that tells a calculator from others: the results of a scan are continued by it."""
+    name = type(calculator).__name__
+    if hasattr(calculator, "parameters"):
+        return f"{name}({calculator.parameters})"
+    parts = [getattr(calculator, part, None) for part in ("calculator_1", "calculator_2")]
+    return f"{name}({', '.join(_made_of(part) for part in parts if part is not None)})"
 
 
 def _parameters(calculator: Any) -> tuple[Any, ...]:
