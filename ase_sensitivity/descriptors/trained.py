@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -57,3 +58,13 @@ def frozen_copy(model: Any, device: torch.device, dtype: torch.dtype) -> Any:
     for parameter in own.parameters():
         parameter.requires_grad_(False)
     return own
+
+
+def fingerprint(model: Any) -> str:
+    """Eight digits that tell the weights of a model from others, for the text of a descriptor."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        if hasattr(value, "detach"):
+            digest.update(np.ascontiguousarray(value.detach().cpu().numpy()).tobytes())
+    return digest.hexdigest()[:8]
