@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 
-def needs_package(package: str, what: str, *, torch: bool = True) -> Any:
+def needs_package(package: str, what: str, *, torch: bool = True, module: str | None = None) -> Any:
     """A package, which is an extra of the same name; ImportError that names it, if there is none.
 
     Parameters
@@ -27,11 +27,13 @@ def needs_package(package: str, what: str, *, torch: bool = True) -> Any:
         What needs it.
     torch
         Whether it needs torch, which is looked for first.
+    module
+        What is imported of it, if that has another name.
     """
     if torch:
         needs_torch(what, package)
     try:
-        return importlib.import_module(package)
+        return importlib.import_module(module or package)
     except ImportError as error:
         raise ImportError(
             f'{what} needs {package}: pip install "ase-sensitivity[{package}]"'
