@@ -7,8 +7,11 @@ from .dataset.result import ScanResult as ScanResult
 from .dataset.scan import scan as scan
 from .descriptors.base import Descriptor as Descriptor
 from .descriptors.chgnet import CHGNetDescriptor as CHGNetDescriptor
+from .descriptors.dscribe import DScribeDescriptor as DScribeDescriptor
+from .descriptors.featomic import FeatomicDescriptor as FeatomicDescriptor
 from .descriptors.finite_difference import FiniteDifferenceDescriptor as FiniteDifferenceDescriptor
 from .descriptors.mace import MACEDescriptor as MACEDescriptor
+from .descriptors.metatomic import MetatomicDescriptor as MetatomicDescriptor
 from .descriptors.of_calculator import descriptor_of as descriptor_of
 from .descriptors.quip.quip import QUIPDescriptor as QUIPDescriptor
 from .descriptors.sevennet import SevenNetDescriptor as SevenNetDescriptor

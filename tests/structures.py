@@ -116,3 +116,23 @@ BOUNDARIES = {
     function.__name__: function
     for function in (isolated, small_cell_isolated, periodic, outside, slab, wire)
 }
+
+
+def dscribe_columns(theirs, symbols, n_max: int, l_max: int):
+    """Which feature of SOAP(symbols, radial_basis="dscribe") DScribe's are, and its factors."""
+    order, factor = np.empty(theirs.get_number_of_features(), dtype=int), np.pi * np.sqrt(8)
+    weight = np.full(len(order), factor / np.sqrt(2))
+    for i, first in enumerate(symbols):
+        for j, second in enumerate(symbols[: i + 1]):
+            place = theirs.get_location((second, first))
+            where = [
+                ((i * n_max + a) * (i * n_max + a + 1) // 2 + j * n_max + b) * (l_max + 1) + l
+                for l in range(l_max + 1)  # noqa: E741
+                for b in range(n_max)
+                for a in range(b if i == j else 0, n_max)
+            ]
+            order[place] = where
+            if i == j:
+                same = [a == b for b in range(n_max) for a in range(b, n_max)] * (l_max + 1)
+                weight[place] = np.where(same, factor, weight[place])
+    return order, weight

@@ -196,7 +196,10 @@ ERRORS: dict[str, tuple[list[str] | Callable[[], list[str]], list[str]]] = {
     "no such TOML": (["scan", "data.xyz", "-d", "none.toml"], ["none.toml"]),
     "bad TOML": (["scan", "data.xyz", "-d", "noise.toml"], ["noise.toml"]),
     "two descriptor files": (["scan", "data.xyz", "-d", "a.toml", "-d", SOAP], ["a.toml"]),
-    "empty TOML": (lambda: ["scan", "data.xyz", *table("")], ["soap, quip and gap"]),
+    "empty TOML": (
+        lambda: ["scan", "data.xyz", *table("")],
+        ["soap, quip, gap, mace, sevenn, chgnet and function"],
+    ),
     "unknown TOML key": (
         lambda: ["scan", "data.xyz", *table("[soap]\ncutof = 3.0\nn_max = 2\nl_max = 1\n")],
         ["cutof", "cutoff"],

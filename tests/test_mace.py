@@ -139,3 +139,25 @@ def test_mistakes(model):
         MACEDescriptor(model, layers=3)
     with pytest.raises(ValueError, match="the model does not know He"):
         MACEDescriptor(model).features(Atoms("He"))
+
+
+def test_of_a_file(model, tmp_path):
+    torch.save(model, tmp_path / "some.model")
+    own = MACEDescriptor(model)
+    for name in (tmp_path / "some.model", str(tmp_path / "some.model")):
+        found = MACEDescriptor(name)
+        np.testing.assert_array_equal(
+            found.features(molecule("H2O")), own.features(molecule("H2O"))
+        )
+        assert repr(found) == repr(own)
+    with pytest.raises(FileNotFoundError, match=r"there is no file none\.model"):
+        MACEDescriptor("none.model")
+
+
+def test_its_text_tells_weights_apart(model):
+    """By it the results of a scan are continued, or not."""
+    other = random_mace([1, 6, 8, 14])
+    assert repr(MACEDescriptor(other)) == repr(MACEDescriptor(model))
+    with torch.no_grad():
+        next(other.parameters()).mul_(1.001)
+    assert repr(MACEDescriptor(other)) != repr(MACEDescriptor(model))

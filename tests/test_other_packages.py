@@ -14,6 +14,8 @@ NEEDS = {
     "CHGNet": "chgnet",
     "SevenNet": "sevenn",
     "MACE": "mace.modules",
+    "featomic": "featomic",
+    "DScribe": "dscribe",
 }
 
 

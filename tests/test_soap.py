@@ -28,7 +28,7 @@ from ase_sensitivity.descriptors.soap.environments import Environments
 from ase_sensitivity.descriptors.soap.power_spectrum import power_spectrum
 from ase_sensitivity.descriptors.soap.radial import RadialTable, quip_basis, scaled_bessel
 from ase_sensitivity.testing import check_descriptor
-from tests.structures import BOUNDARIES
+from tests.structures import BOUNDARIES, dscribe_columns
 
 
 def rattled(atoms, stdev=0.1, seed=0):
@@ -441,21 +441,7 @@ def test_dscribe_basis_equals_dscribe():
     soap = SOAP(symbols, cutoff, n_max, l_max, 0.5, normalise=False, radial_basis="dscribe")
     jacobian = soap.jacobian(atoms)
     ours = jacobian.dense(jacobian.atom, len(atoms)).reshape(len(atoms), -1, len(atoms), 3)
-    order, factor = np.empty(theirs.get_number_of_features(), dtype=int), np.pi * np.sqrt(8)
-    weight = np.full(len(order), factor / np.sqrt(2))
-    for i, first in enumerate(symbols):
-        for j, second in enumerate(symbols[: i + 1]):
-            place = theirs.get_location((second, first))
-            where = [
-                ((i * n_max + a) * (i * n_max + a + 1) // 2 + j * n_max + b) * (l_max + 1) + l
-                for l in range(l_max + 1)  # noqa: E741
-                for b in range(n_max)
-                for a in range(b if i == j else 0, n_max)
-            ]
-            order[place] = where
-            if i == j:
-                same = [a == b for b in range(n_max) for a in range(b, n_max)] * (l_max + 1)
-                weight[place] = np.where(same, factor, weight[place])
+    order, weight = dscribe_columns(theirs, symbols, n_max, l_max)
     assert len(set(order.tolist())) == len(order) == soap.n_features
     expected = weight * jacobian.features[:, order]
     np.testing.assert_allclose(features, expected, rtol=0, atol=1e-10 * features.max())

@@ -7,11 +7,12 @@ import pytest
 
 HIDDEN = """
 import sys
-for name in ("torch", "chgnet", "mace", "sevenn"):
+for name in ("torch", "chgnet", "mace", "metatomic", "sevenn"):
     sys.modules[name] = None
 from ase.build import molecule
 from ase_sensitivity import SOAP, TorchDescriptor, analyze
-from ase_sensitivity import CHGNetDescriptor, MACEDescriptor, SevenNetDescriptor
+from ase_sensitivity import CHGNetDescriptor, MACEDescriptor
+from ase_sensitivity import MetatomicDescriptor, SevenNetDescriptor
 assert analyze(molecule("CH4"), SOAP(["C", "H"], 3.0, 2, 2)).n_null > 0
 """
 
@@ -22,6 +23,7 @@ assert analyze(molecule("CH4"), SOAP(["C", "H"], 3.0, 2, 2)).n_null > 0
         ("TorchDescriptor(print)", '[torch]"'),
         ("CHGNetDescriptor()", '[chgnet]"'),
         ("MACEDescriptor(None)", '[mace]"'),
+        ("MetatomicDescriptor('a.pt')", '[metatomic]"'),
         ("SevenNetDescriptor()", '[sevenn]"'),
     ],
 )

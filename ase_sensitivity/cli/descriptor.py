@@ -1,4 +1,4 @@
-"""The descriptor that the command line asks for: a QUIP string, a GAP file or a TOML file."""
+"""The descriptor that the command line asks for: a string, a GAP file, a name or a TOML file."""
 
 from __future__ import annotations
 
@@ -9,6 +9,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ase_sensitivity.cli.named import (
+    FUNCTION,
+    TRAINED,
+    check_alone,
+    is_named,
+    of_code,
+    of_name,
+    of_trained,
+    relative_to,
+)
 from ase_sensitivity.descriptors.base import Descriptor
 from ase_sensitivity.descriptors.given import of_strings, species_in
 from ase_sensitivity.descriptors.quip.arguments import chemical_species
@@ -20,7 +30,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 EXAMPLE = '--descriptor "soap cutoff=5 n_max=8 l_max=6 atom_sigma=0.5"'
-TOML_KEYS = ("soap", "quip", "gap", "species")
+KINDS = ("soap", "quip", "gap", *TRAINED, FUNCTION)
 
 Frames = Callable[[], Iterable["Atoms"]]
 
@@ -38,7 +48,8 @@ def descriptor_of(
     Parameters
     ----------
     texts
-        QUIP strings, or the name of one TOML file.
+        QUIP strings, or the name of one TOML file, of one trained potential, or of one function or
+        object in a module.
     gap
         A GAP potential file.
     species
@@ -50,7 +61,7 @@ def descriptor_of(
 
     Raises
     ------
-    ValueError, TypeError, OSError
+    ValueError, TypeError, OSError, ImportError
         If that is none, or not exactly one descriptor.
     """
     given = list(texts or [])
@@ -62,6 +73,10 @@ def descriptor_of(
     if gap is not None:
         _refuse_species(listed, "--gap")
         return QUIPDescriptor.from_gap(gap)
+    check_alone(given)
+    if is_named(given[0]):
+        _refuse_species(listed, f"--descriptor {given[0]}")
+        return of_name(given[0])
     tables = [text for text in given if text.endswith(".toml")]
     if not tables:
         return of_strings(given, source.listed, source.known)
@@ -135,16 +150,23 @@ def _table(path: Path) -> dict[str, Any]:
 
 
 def _of_table(path: Path, table: dict[str, Any], source: _Species) -> Descriptor:
-    _check_keys(str(path), table, TOML_KEYS)
-    kinds = [key for key in ("soap", "quip", "gap") if key in table]
+    _check_keys(str(path), table, [*KINDS, "species"])
+    kinds = [key for key in KINDS if key in table]
     if len(kinds) != 1:
-        raise ValueError(f"{path} must have exactly one of soap, quip and gap, not {kinds}")
+        names = f"{', '.join(KINDS[:-1])} and {KINDS[-1]}"
+        raise ValueError(f"{path} must have exactly one of {names}, not {kinds}")
     if "species" in table and source.listed is None:
         source.listed = chemical_species(f"species in {path}", table["species"])
     kind = kinds[0]
     if kind == "gap":
         _refuse_species(source.listed, "gap")
         return QUIPDescriptor.from_gap(path.parent / _text(path, "gap", table["gap"]))
+    if kind == FUNCTION:
+        _refuse_species(source.listed, FUNCTION)
+        return of_code(_text(path, FUNCTION, table[FUNCTION]))
+    if kind in TRAINED:
+        _refuse_species(source.listed, kind)
+        return of_trained(kind, relative_to(path.parent, kind, _model(path, kind, table[kind])))
     if kind == "quip":
         texts = table["quip"]
         texts = texts if isinstance(texts, list) else [texts]
@@ -164,6 +186,14 @@ def _of_table(path: Path, table: dict[str, Any], source: _Species) -> Descriptor
         return SOAP(**arguments)
     except (TypeError, ValueError) as error:
         raise ValueError(f"[soap] in {path}: {error}") from error
+
+
+def _model(path: Path, kind: str, given: Any) -> dict[str, Any]:
+    """Arguments of the descriptor of a trained potential: a table, or the model alone."""
+    if not isinstance(given, dict):
+        return {"model": _text(path, kind, given)}
+    _check_keys(f"[{kind}] in {path}", given, [*inspect.signature(TRAINED[kind]).parameters])
+    return given
 
 
 def _text(path: Path, key: str, value: Any) -> str:

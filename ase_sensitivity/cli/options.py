@@ -62,8 +62,9 @@ DescriptorTexts = Annotated[
         "--descriptor",
         "-d",
         metavar="TEXT",
-        help='A QUIP string, "soap cutoff=5 n_max=8 l_max=6 atom_sigma=0.5", or a TOML file. '
-        "Several are seen together.",
+        help='A QUIP string, "soap cutoff=5 n_max=8 l_max=6 atom_sigma=0.5"; several are seen '
+        "together. Or a TOML file; a potential, mace:FILE, sevenn:7net-0 or chgnet; or "
+        "module:function, which imports and runs your own code.",
         show_default=False,
     ),
 ]

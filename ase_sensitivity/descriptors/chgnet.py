@@ -12,7 +12,12 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from ase_sensitivity.descriptors.torch_function import TorchDescriptor
-from ase_sensitivity.descriptors.trained import chosen_layers, frozen_copy, needs_package
+from ase_sensitivity.descriptors.trained import (
+    chosen_layers,
+    fingerprint,
+    frozen_copy,
+    needs_package,
+)
 from ase_sensitivity.geometry.neighbors import boxed
 
 if TYPE_CHECKING:
@@ -100,7 +105,8 @@ class CHGNetDescriptor(TorchDescriptor):
         self.model.graph_converter.on_isolated_atoms = "ignore"
 
     def __repr__(self) -> str:
-        return f"CHGNetDescriptor({self.model.version!r}, layers={self.layers})"
+        known = f"{self.model.version!r}, {fingerprint(self.model)}"
+        return f"CHGNetDescriptor({known}, layers={self.layers})"
 
     def _features(self, atoms: Atoms, positions: Tensor, cell: Tensor) -> Tensor:
         import torch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,8 +11,14 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from ase_sensitivity.descriptors.torch_function import TorchDescriptor
-from ase_sensitivity.descriptors.trained import chosen_layers, frozen_copy, needs_package
+from ase_sensitivity.descriptors.trained import (
+    chosen_layers,
+    fingerprint,
+    frozen_copy,
+    needs_package,
+)
 from ase_sensitivity.geometry.neighbors import neighbor_pairs
+from ase_sensitivity.validation import check_exists
 
 if TYPE_CHECKING:
     import torch
@@ -27,8 +34,9 @@ class MACEDescriptor(TorchDescriptor):
     Parameters
     ----------
     model
-        A calculator (``MACECalculator``) with one model, or that model. It is copied and stays as
-        it is.
+        A calculator (``MACECalculator``) with one model, that model, or the name of its file. It is
+        copied and stays as it is. Loading a file runs code that is in it, so that it has to be
+        trusted.
     layers
         After which layers invariant features are taken, counted from 1: by default after each, as
         all have a readout. They stand beside each other.
@@ -40,6 +48,8 @@ class MACEDescriptor(TorchDescriptor):
     ------
     ImportError
         If there is no mace.
+    FileNotFoundError
+        If there is no such file.
     TypeError, ValueError
         If an argument has no meaning.
     """
@@ -59,6 +69,9 @@ class MACEDescriptor(TorchDescriptor):
         from e3nn.o3 import Irreps
         from mace.modules import MACE
 
+        if isinstance(model, str | Path):
+            check_exists(model)
+            model = torch.load(model, map_location="cpu", weights_only=False)
         several = getattr(model, "models", [model])
         if len(several) != 1:
             raise ValueError(f"`model` has {len(several)} models; give one of its `models`")
@@ -91,7 +104,8 @@ class MACEDescriptor(TorchDescriptor):
         self.model = frozen_copy(own, self.device, self.dtype)
 
     def __repr__(self) -> str:
-        return f"MACEDescriptor(cutoff={self.cutoff:g}, layers={self.layers})"
+        known = f"cutoff={self.cutoff:g}, {fingerprint(self.model)}"
+        return f"MACEDescriptor({known}, layers={self.layers})"
 
     def _features(self, atoms: Atoms, positions: Tensor, cell: Tensor) -> Tensor:
         import torch

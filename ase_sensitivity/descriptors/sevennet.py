@@ -9,7 +9,12 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from ase_sensitivity.descriptors.torch_function import TorchDescriptor, neighbor_vectors
-from ase_sensitivity.descriptors.trained import chosen_layers, frozen_copy, needs_package
+from ase_sensitivity.descriptors.trained import (
+    chosen_layers,
+    fingerprint,
+    frozen_copy,
+    needs_package,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -96,7 +101,9 @@ class SevenNetDescriptor(TorchDescriptor):
         self.model.set_is_batch_data(False)
 
     def __repr__(self) -> str:
-        return f"SevenNetDescriptor({len(self.species or ())} elements, layers={self.layers})"
+        known = f"{len(self.species or ())} elements, {fingerprint(self.model)}"
+        modal = "" if self.modal is None else f", modal={self.modal!r}"
+        return f"SevenNetDescriptor({known}, layers={self.layers}{modal})"
 
     def _features(self, atoms: Atoms, positions: Tensor, cell: Tensor) -> Tensor:
         import sevenn._keys as key

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 
-def needs_package(package: str, what: str) -> Any:
+def needs_package(package: str, what: str, *, torch: bool = True, module: str | None = None) -> Any:
     """A package, which is an extra of the same name; ImportError that names it, if there is none.
 
     Parameters
@@ -24,10 +25,15 @@ def needs_package(package: str, what: str) -> Any:
         Its name.
     what
         What needs it.
+    torch
+        Whether it needs torch, which is looked for first.
+    module
+        What is imported of it, if that has another name.
     """
-    needs_torch(what, package)
+    if torch:
+        needs_torch(what, package)
     try:
-        return importlib.import_module(package)
+        return importlib.import_module(module or package)
     except ImportError as error:
         raise ImportError(
             f'{what} needs {package}: pip install "ase-sensitivity[{package}]"'
@@ -54,3 +60,13 @@ def frozen_copy(model: Any, device: torch.device, dtype: torch.dtype) -> Any:
     for parameter in own.parameters():
         parameter.requires_grad_(False)
     return own
+
+
+def fingerprint(model: Any) -> str:
+    """Eight digits that tell the weights of a model from others, for the text of a descriptor."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        if hasattr(value, "detach"):
+            digest.update(np.ascontiguousarray(value.detach().cpu().numpy()).tobytes())
+    return digest.hexdigest()[:8]
