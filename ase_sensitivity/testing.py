@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from ase import Atoms
 from scipy.spatial.distance import cdist
@@ -60,12 +62,14 @@ def check_descriptor(
     AssertionError
         The message says which part of the contract is violated, and by how much.
     """
-    assert isinstance(descriptor, Descriptor), f"{descriptor!r} lacks a member of Descriptor"
+    _check_members(descriptor, Descriptor, "the descriptor")
     features, coarse = as_floats("features", descriptor.features(atoms))
     assert np.isfinite(features).all(), "features are not finite"
     jacobian = descriptor.jacobian(atoms)
-    assert isinstance(jacobian, Jacobian), f"{jacobian!r} lacks a member of Jacobian"
+    assert jacobian is not None, "jacobian() returned None"
+    _check_members(jacobian, Jacobian, "the Jacobian")
     _check_facts(jacobian, atoms)
+    _check_ranges(descriptor, jacobian)
     # With fewer digits, tolerances and steps are larger: larger steps lose fewer digits.
     rounding = LOST * max(jacobian.precision, coarse)
     tolerance, differentiable = max(tolerance, rounding), max(differentiable, LOST * rounding)
@@ -86,6 +90,24 @@ def check_descriptor(
     _check_derivatives(descriptor, atoms, jacobian, step, differentiable)
     _check_products(jacobian, atoms, tolerance, seed)
     _check_squares(descriptor, atoms, step, differentiable, seed)
+
+
+def _check_members(given: object, protocol: type, what: str) -> None:
+    """All members of a protocol are there."""
+    members = {name for base in protocol.__mro__ for name in vars(base) if name[0] != "_"}
+    missing = sorted(name for name in members if not hasattr(given, name))
+    assert not missing, f"{what}, {given!r}, lacks {', '.join(missing)}"
+
+
+def _check_ranges(descriptor: Descriptor, jacobian: Jacobian) -> None:
+    """The Jacobian has no other cutoff and reach than the descriptor."""
+    for name, given, found in (
+        ("cutoff", descriptor.cutoff, max(known.cutoff for known in jacobian.ranges)),
+        ("reach", reach_of(descriptor), max(known.reach for known in jacobian.ranges)),
+    ):
+        assert math.isclose(given, found, rel_tol=0.05, abs_tol=0.1), (
+            f"the {name} of the descriptor is {given:g} Å, that of its Jacobian {found:g} Å"
+        )
 
 
 def _check_facts(jacobian: Jacobian, atoms: Atoms) -> None:
@@ -114,6 +136,15 @@ def _check_products(jacobian: Jacobian, atoms: Atoms, tolerance: float, seed: in
     assert error.max() <= tolerance, f"adjoint() is not that of apply(): {error.max():.1e} relative"
     flat = v.reshape(3, -1)
     _agree("gram() is not J^T J of apply()", flat @ gram @ flat.T, changes @ changes.T, tolerance)
+    # In single precision the product would hide what is smaller than the root of its precision.
+    values, vectors = np.linalg.eigh(gram)
+    softest = vectors[:, 0]
+    error = abs(softest @ gram @ softest - (jacobian.apply(softest.reshape(1, n, 3)) ** 2).sum())
+    allowed = max(1e-12, 10 * jacobian.precision**2) * values[-1]
+    assert error <= allowed, (
+        f"gram() is off by {error / values[-1]:.1e} of its largest eigenvalue along its softest "
+        "vector: the product has to be accumulated in doubles"
+    )
     some = rng.permutation(n)[: (n + 1) // 2]
     where = coordinates_of(some)
     _agree("gram() of some atoms", jacobian.gram(some), gram[np.ix_(where, where)], tolerance)
@@ -152,7 +183,7 @@ def _check_reach(jacobian: BlockJacobian, tolerance: float) -> None:
         outside = np.linalg.norm(part.displacement, axis=1) > part.reach
         largest = np.abs(part.blocks[outside]).max(initial=0.0)
         assert largest <= tolerance * np.abs(part.blocks).max(initial=0.0), (
-            f"features depend on atoms beyond the reach of {part.reach:g} Å"
+            f"features depend on atoms beyond the reach of {part.reach:g} Å of the Jacobian"
         )
 
 

@@ -331,6 +331,9 @@ class SensitivityObserver:
         try:
             self.diagnosis = self._monitor.diagnose(atoms, found)
         except Exception as error:  # singular values are there all the same
+            if str(error) != str(self.error):
+                reason = " ".join(f"{type(error).__name__}: {error}".split())
+                self._out.write_line(f"# step {step}: not looked for: {reason}\n")
             self.error = error
             logger.info("no distance could be found: %s: %s", type(error).__name__, error)
             self._out.warn(

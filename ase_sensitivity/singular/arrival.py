@@ -71,6 +71,9 @@ CONVERGED = 1e-9
 UNKNOWN = 1e-3
 """The same for descriptors whose body order is not known, so that nothing confirms a cause."""
 
+SMALL = 1e-5
+"""Ratio of such a descriptor that passes for zero: differences of features have no more digits."""
+
 STRICT = 1e-4
 """In Å: tolerance of the symmetry of an exact geometry."""
 
@@ -292,24 +295,24 @@ class Arrivals:
             n_steps += 1
             if at.ratio(number) < ARRIVED * first and not asked:
                 asked = True
-                found = self._at_the_end(at, number, estimate, first, 0.12)
+                found = self._at_the_end(at, number, estimate, first, last=False)
                 if found is not None:
-                    return replace(found, n_steps=n_steps, point=found.point or at)
+                    return replace(found, n_steps=n_steps)
             if at.ratio(number) < CONVERGED:
                 message = "a singular configuration"
                 break
         if at.ratio(number) > STILL_HIGH * first:
             found = Arrival(None, np.nan, at.atoms, at.found.modes[:, [number]], message)
         else:
-            end = self._at_the_end(at, number, estimate, first, 0.3)
+            end = self._at_the_end(at, number, estimate, first, last=True)
             distance = max(float(np.linalg.norm(at.atoms.positions - self._origin)), estimate)
             found = end or Arrival(
                 "unresolved", distance, at.atoms, at.found.modes[:, [number]], message
             )
-        return replace(found, n_steps=n_steps, point=found.point or at)
+        return replace(found, n_steps=n_steps)
 
     def _at_the_end(
-        self, at: Point, number: int, estimate: float, first: float, tolerance: float
+        self, at: Point, number: int, estimate: float, first: float, *, last: bool
     ) -> Arrival | None:
         """The cause where a walk has come: an exact geometry there, or what a larger basis sees."""
         mode = at.found.modes[:, number]
@@ -317,19 +320,21 @@ class Arrivals:
         geometries = ExactGeometries(self.system, at, self._origin, self.reach)
         lowest = at.found.modes[:, : max(LOWEST, number) + 1]
         limit = 1.6 * far + 0.03
+        tolerance = 0.3 if last else 0.12
         for exact in geometries.near(lowest, number, tolerance, HIDDEN_ON_THE_WAY, limit):
             if np.linalg.norm(exact.displacement) < max(0.6 * far, 0.03):
                 found = self._confirmed(exact, at.atoms, mode)
                 if found is not None:
                     return found
-        cause = self._remaining_cause(at, number, first)
+        cause = self._remaining_cause(at, number, first, last)
         if cause is None:
             return None
         null = at.found.modes[:, at.found.singular_values <= 2 * at.found.singular_values[number]]
         message = "a singular configuration"
-        return Arrival(cause, max(far, estimate), at.atoms, _led_by(null, mode), message)
+        distance = max(far, estimate)
+        return Arrival(cause, distance, at.atoms, _led_by(null, mode), message, point=at)
 
-    def _remaining_cause(self, at: Point, number: int, first: float) -> str | None:
+    def _remaining_cause(self, at: Point, number: int, first: float, last: bool) -> str | None:
         """Truncation, if a larger basis sees the mode; otherwise what exact tests say at a zero."""
         ratio, mode = at.ratio(number), at.found.modes[:, number]
         if self._larger is not None:
@@ -340,7 +345,8 @@ class Arrivals:
                 return "truncation"
         if at.view.jacobian.precision > 1e-12 or self.system.descriptor.body_order is None:
             # No test tells more, and a value of few digits does not fall to zero.
-            fallen = ratio < max(UNKNOWN * first, MARGIN * at.view.jacobian.precision)
+            zero = max(SMALL, MARGIN * at.view.jacobian.precision)
+            fallen = last and ratio < min(UNKNOWN * first, zero)
             return "unknown" if fallen and self.system.descriptor.body_order is None else None
         if ratio > NULL:
             return None
