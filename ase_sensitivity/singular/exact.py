@@ -113,7 +113,9 @@ class ExactGeometries:
                 if len(e.numbers)
             ]
 
-        self._whole = of([e for field in fields for e in field.environments])
+        self._whole: list[Neighborhood] = []
+        if n <= MOST_COORDINATES:  # the matrices of all environments of a large system are large
+            self._whole = of([e for field in fields for e in field.environments])
         self._known = all(field.symmetry_known for field in fields)
         self._resolved: list[Neighborhood] = []
         self._nu = 0
