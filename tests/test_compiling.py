@@ -134,7 +134,7 @@ def test_commands_of_an_installation_that_cannot_be_written(tmp_path):
             [*run, "scan", "si.xyz", "-o", "b.db", "--workers", "2", *soap],
             "ase-sensitivity: warning:",
         ),
-        (["script.py"], "script.py:3: CostWarning:"),
+        (["script.py"], "script.py:2: CostWarning:"),
     ):
         done = subprocess.run(
             [sys.executable, *command],

@@ -94,7 +94,7 @@ def distance_to_s1(positions):
         start,
         jac=lambda x: 2 * (x - start),
         constraints={"type": "eq", "fun": conditions},
-        options={"ftol": 1e-14},
+        options={"ftol": 1e-14, "maxiter": 1000},
     )
     assert found.success
     return np.sqrt(found.fun)
