@@ -216,7 +216,7 @@ class TestWhileItRuns:
     @pytest.mark.slow
     def test_cut_anywhere_frames_can_be_continued(self, still, tmp_path):
         path = tmp_path / "frames.xyz"
-        settings = {"trajectory": path, "on_singular": "record"}
+        settings = {"trajectory": path, "threshold": 1e-3, "on_singular": "record"}
         still.atoms.calc = None
         with SensitivityObserver(still, Told([1e-5]), **settings) as observer:
             still.play(observer, 2)
