@@ -388,3 +388,13 @@ def test_the_result_is_about_the_frames_that_were_given(tmp_path: Path) -> None:
     again = scan([a, b], soap, store=store)
     assert (len(again), again.n_besides) == (4, 2)
     assert len(ScanResult.read(store)) == 6
+
+
+def test_an_empty_database_is_begun(tmp_path):
+    path = str(tmp_path / "empty.db")
+    with connect(path) as database:
+        database.write(molecule("H2"))
+        del database[1]
+    soap = SOAP(["H", "O"], 3.0, 2, 1)
+    assert len(scan([molecule("H2O")], soap, store=path).rows) == 1
+    assert len(scan([molecule("H2O")], soap, store=path).rows) == 1
