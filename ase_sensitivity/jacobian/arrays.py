@@ -67,3 +67,17 @@ def as_indices(name: str, values: ArrayLike, lowest: int, end: int) -> Ints:
         worst = int(array.max()) if int(array.min()) >= lowest else int(array.min())
         raise ValueError(f"`{name}` has {worst} but must be from {lowest} to {end - 1}")
     return np.asarray(array, dtype=np.intp, order="C")
+
+
+def as_displacements(displacements: Floats, n_atoms: int) -> Floats:
+    """Displacements of all atoms, m at once: of shape (m, n_atoms, 3).
+
+    Raises
+    ------
+    ValueError
+        If the displacements have another shape.
+    """
+    moved = as_floats("displacements", displacements)[0]
+    if moved.ndim != 3 or moved.shape[1:] != (n_atoms, 3):
+        raise ValueError(f"`displacements` has shape {moved.shape} but must be (any, {n_atoms}, 3)")
+    return moved

@@ -19,7 +19,7 @@ from torch import Tensor
 from ase_sensitivity.geometry.ranges import Range
 from ase_sensitivity.geometry.structure import check_fits
 from ase_sensitivity.geometry.unfolding import one_image_each, unfolded
-from ase_sensitivity.jacobian.arrays import as_floats, as_indices
+from ase_sensitivity.jacobian.arrays import as_displacements, as_floats, as_indices
 from ase_sensitivity.jacobian.blocks import FeatureJacobian
 from ase_sensitivity.jacobian.whole import center_atoms_of, in_images, in_rows
 from ase_sensitivity.types import Floats, Ints
@@ -249,11 +249,7 @@ class AutogradJacobian:
         ValueError
             If the displacements have another shape.
         """
-        moved = as_floats("displacements", displacements)[0]
-        if moved.ndim != 3 or moved.shape[1:] != (self.n_atoms, 3):
-            raise ValueError(
-                f"`displacements` has shape {moved.shape} but must be (any, {self.n_atoms}, 3)"
-            )
+        moved = as_displacements(displacements, self.n_atoms)
         if "_columns" in vars(self):
             return moved.reshape(len(moved), 3 * self.n_atoms) @ self._columns
         return self._sweeps.apply(moved)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ase_sensitivity.geometry.ranges import Range
 from ase_sensitivity.jacobian.accumulate import mirror
-from ase_sensitivity.jacobian.arrays import as_floats, as_indices
+from ase_sensitivity.jacobian.arrays import as_displacements, as_floats, as_indices
 from ase_sensitivity.types import Floats, Ints
 
 if TYPE_CHECKING:
@@ -102,11 +102,7 @@ class BlockJacobian(_Contract):
         ValueError
             If the displacements have another shape.
         """
-        moved = as_floats("displacements", displacements)[0]
-        if moved.ndim != 3 or moved.shape[1:] != (self.n_atoms, 3):
-            raise ValueError(
-                f"`displacements` has shape {moved.shape} but must be (any, {self.n_atoms}, 3)"
-            )
+        moved = as_displacements(displacements, self.n_atoms)
         return np.concatenate(
             [part.changes(moved).reshape(len(moved), part.features.size) for part in self.parts],
             axis=1,
