@@ -10,6 +10,7 @@ from scipy.spatial.distance import cdist
 from scipy.stats import special_ortho_group
 
 from ase_sensitivity.descriptors.base import Descriptor, reach_of, rows_of, squared_jvp_gradient
+from ase_sensitivity.descriptors.finite_difference import WEIGHTS
 from ase_sensitivity.geometry.structure import coordinates_of
 from ase_sensitivity.jacobian.arrays import as_floats
 from ase_sensitivity.jacobian.blocks import FeatureJacobian
@@ -20,9 +21,6 @@ from ase_sensitivity.types import Floats, Ints
 
 LOST = 100
 """Rounding errors relative to the largest number may be this many times the precision."""
-
-WEIGHTS = {-2: 1 / 12, -1: -8 / 12, 1: 8 / 12, 2: -1 / 12}
-"""Weights of the features by the number of steps, in a five-point derivative."""
 
 
 def check_descriptor(

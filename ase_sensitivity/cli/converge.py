@@ -71,7 +71,7 @@ def converge(
     with progress("Sweeping", lambda: count_frames(list(files)), shown=not json) as move:
         found = sweep(
             list(files),
-            family,  # type: ignore[arg-type]  # it says so itself if it has no basis to change
+            family,  # type: ignore[arg-type]  # it raises if it has no basis to change
             **tried,
             forces_key=forces_key,
             energy_key=energy_key,

@@ -57,7 +57,7 @@ def descriptor_of(
     frames
         Gives the structures whose species are taken if none are named.
     tell
-        Called with a sentence that says so.
+        Called with a sentence about it.
 
     Raises
     ------

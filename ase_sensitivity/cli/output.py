@@ -35,7 +35,7 @@ def fit(text: str, stream: TextIO | None) -> str:
 
 
 class PlainFormatter(logging.Formatter):
-    """Log messages of which a terminal obeys nothing."""
+    """Log messages without anything that a terminal would obey."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The text of a message."""

@@ -12,13 +12,16 @@ from ase import Atoms
 from scipy.spatial.distance import cdist
 
 from ase_sensitivity.descriptors.base import Rows, Shortcuts
-from ase_sensitivity.descriptors.finite_difference import PRECISION, FiniteDifferenceDescriptor
+from ase_sensitivity.descriptors.finite_difference import (
+    PRECISION,
+    WEIGHTS,
+    FiniteDifferenceDescriptor,
+)
 from ase_sensitivity.descriptors.trained import needs_package
-from ase_sensitivity.geometry.neighbors import shortest_distance
-from ase_sensitivity.geometry.structure import CLOSEST, check_atoms
-from ase_sensitivity.geometry.unfolding import unfolded
+from ase_sensitivity.geometry.neighbors import check_apart
+from ase_sensitivity.geometry.unfolding import pairs_within, unfolded
 from ase_sensitivity.jacobian.blocks import FeatureJacobian
-from ase_sensitivity.jacobian.whole import centers_of
+from ase_sensitivity.jacobian.whole import centers_of, in_images
 from ase_sensitivity.types import Floats, Ints
 
 ANALYTIC = 1e-13
@@ -26,9 +29,6 @@ ANALYTIC = 1e-13
 
 STEP, SMALLEST_STEP = 1e-3, 1e-7
 """Displacement of finite differences in Å, and how small it may be made to cross no radius."""
-
-WEIGHTS = {-2: 1.0, -1: -8.0, 1: 8.0, 2: -1.0}
-"""Weights of the features by the number of steps, in twelve times a five-point derivative."""
 
 SETTINGS = (
     "species", "r_cut", "n_max", "l_max", "sigma", "rbf", "weighting", "average", "compression",
@@ -125,7 +125,7 @@ class DScribeDescriptor(Shortcuts):
         elif isinstance(descriptor, ACSF):
             self.radius = float(descriptor.r_cut)
             self.body_order = 3 if len(descriptor.g4_params or descriptor.g5_params or ()) else 2
-        if average != "inner":  # there features of two fragments depend on how they are turned
+        if average != "inner":  # there, features depend on how fragments are rotated
             self.cutoff = self.radius
         self._is_whole = not self._local or average != "off"
 
@@ -154,8 +154,7 @@ class DScribeDescriptor(Shortcuts):
             return self._differences_of_row(atoms)
         n = len(atoms)
         cluster, parent = unfolded(atoms, self.radius)
-        vectors = cluster.positions - cluster.positions[:n, None]
-        row, column = np.nonzero(np.linalg.norm(vectors, axis=2) < self.radius)
+        row, column = pairs_within(cluster, n, self.radius)
         features = self._create(cluster, np.arange(n))
         blocks = np.empty((len(row), 3, features.shape[1]))
         precision = ANALYTIC
@@ -163,24 +162,11 @@ class DScribeDescriptor(Shortcuts):
             self._fill_analytic(cluster, row, column, blocks)
         else:
             precision = self._fill_differences(cluster, row, column, blocks)
-        jacobian = FeatureJacobian(
-            features=features,
-            centers=np.arange(n),
-            row=row,
-            atom=parent[column],
-            displacement=vectors[row, column],
-            blocks=blocks,
-            n_atoms=n,
-            cutoff=self.cutoff,
-            precision=precision,
-        )
-        jacobian.check_finite()
-        return jacobian
+        facts = {"cutoff": self.cutoff, "precision": precision}
+        return in_images(cluster, parent, features, row, column, blocks, **facts)
 
     def _check(self, atoms: Atoms) -> None:
-        check_atoms(atoms)
-        if (distance := shortest_distance(atoms)) < CLOSEST:
-            raise ValueError(f"two atoms are {distance:.2g} Å apart, on top of each other")
+        check_apart(atoms)
         name = type(self.descriptor).__name__
         other = set() if self.species is None else set(atoms.symbols) - set(self.species)
         if other:
@@ -237,7 +223,7 @@ class DScribeDescriptor(Shortcuts):
                     moving.positions[atom, k] = cluster.positions[atom, k] + steps * step
                     total += weight * self._create(moving, row[own])
                 moving.positions[atom, k] = cluster.positions[atom, k]
-                blocks[own, k] = total / (12 * step)
+                blocks[own, k] = total / step
         return _accuracy(smallest)
 
     def _differences_of_row(self, atoms: Atoms) -> FeatureJacobian:
@@ -249,7 +235,7 @@ class DScribeDescriptor(Shortcuts):
         return replace(whole.jacobian(atoms), precision=_accuracy(step))
 
     def _step(self, distances: Floats) -> float:
-        """A displacement of an atom by two of which no distance crosses the radius."""
+        """A displacement of an atom; no distance crosses the radius after two of them."""
         step = float(np.abs(distances - self.radius).min() / 3)
         if self._jumps and step < SMALLEST_STEP:
             raise ValueError(

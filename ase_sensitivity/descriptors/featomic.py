@@ -12,10 +12,10 @@ from ase.data import atomic_numbers
 from ase_sensitivity.descriptors.base import Rows, Shortcuts
 from ase_sensitivity.descriptors.quip.arguments import chemical_species
 from ase_sensitivity.descriptors.trained import needs_package
-from ase_sensitivity.geometry.neighbors import shortest_distance
-from ase_sensitivity.geometry.structure import CLOSEST, check_atoms
-from ase_sensitivity.geometry.unfolding import unfolded
+from ase_sensitivity.geometry.neighbors import check_apart
+from ase_sensitivity.geometry.unfolding import pairs_within, unfolded
 from ase_sensitivity.jacobian.blocks import FeatureJacobian
+from ase_sensitivity.jacobian.whole import in_images
 from ase_sensitivity.types import Floats, Ints
 
 BODY_ORDERS = {"SoapRadialSpectrum": 2, "SoapPowerSpectrum": 3, "PowerSpectrum": 3}
@@ -107,7 +107,7 @@ class FeatomicDescriptor(Shortcuts):
 
     def features(self, atoms: Atoms) -> Floats:
         """Features of shape (n_atoms, n_features)."""
-        self._check(atoms)
+        check_apart(atoms)
         features = np.zeros((len(atoms), self.n_features))
         for key, block in self._blocks(unfolded(atoms, self.cutoff)[0], len(atoms)):
             self._fill(features, key, block)
@@ -127,13 +127,11 @@ class FeatomicDescriptor(Shortcuts):
 
     def jacobian(self, atoms: Atoms) -> FeatureJacobian:
         """Features and their derivatives, with every periodic image apart."""
-        self._check(atoms)
+        check_apart(atoms)
         n = len(atoms)
         cluster, parent = unfolded(atoms, self.cutoff)
-        vectors = cluster.positions - cluster.positions[:n, None]
-        near = np.linalg.norm(vectors, axis=2) < self.cutoff
-        row, column = np.nonzero(near)
-        number = np.full(near.shape, -1)
+        row, column = pairs_within(cluster, n, self.cutoff)
+        number = np.full((n, len(cluster)), -1)
         number[row, column] = np.arange(len(row))
         features = np.zeros((n, self.n_features))
         blocks = np.zeros((len(row), 3, self.n_features))
@@ -144,25 +142,9 @@ class FeatomicDescriptor(Shortcuts):
             inside = center < n
             where = number[center[inside], gradient.samples.column("atom")[inside]]
             found = gradient.values.reshape(len(center), 3, -1)[inside][..., kept]
-            heard = where >= 0  # at the cutoff exactly, where the derivatives are zero
-            blocks[where[heard][:, None, None], np.arange(3)[:, None], place] = found[heard]
-        jacobian = FeatureJacobian(
-            features=features,
-            centers=np.arange(n),
-            row=row,
-            atom=parent[column],
-            displacement=vectors[row, column],
-            blocks=blocks,
-            n_atoms=n,
-            cutoff=self.cutoff,
-        )
-        jacobian.check_finite()
-        return jacobian
-
-    def _check(self, atoms: Atoms) -> None:
-        check_atoms(atoms)
-        if (distance := shortest_distance(atoms)) < CLOSEST:
-            raise ValueError(f"two atoms are {distance:.2g} Å apart, on top of each other")
+            known = where >= 0  # at the cutoff exactly, where the derivatives are zero
+            blocks[where[known][:, None, None], np.arange(3)[:, None], place] = found[known]
+        return in_images(cluster, parent, features, row, column, blocks, cutoff=self.cutoff)
 
     def _blocks(
         self, cluster: Atoms, n: int, *, derivatives: bool = False

@@ -10,8 +10,7 @@ from ase import Atoms
 
 from ase_sensitivity.descriptors.base import Rows, Shortcuts
 from ase_sensitivity.errors import CostWarning, warn
-from ase_sensitivity.geometry.neighbors import shortest_distance
-from ase_sensitivity.geometry.structure import CLOSEST, check_atoms
+from ase_sensitivity.geometry.neighbors import check_apart
 from ase_sensitivity.jacobian.blocks import FeatureJacobian
 from ase_sensitivity.jacobian.whole import centers_of, in_rows
 from ase_sensitivity.types import Floats
@@ -20,6 +19,9 @@ MANY_ATOMS = 32
 
 PRECISION = 1e-10
 """Relative accuracy of the derivatives."""
+
+WEIGHTS = {-2: 1 / 12, -1: -8 / 12, 1: 8 / 12, 2: -1 / 12}
+"""Weights of the features by the number of steps, in a five-point derivative."""
 
 
 class FiniteDifferenceDescriptor(Shortcuts):
@@ -102,9 +104,7 @@ class FiniteDifferenceDescriptor(Shortcuts):
             If the function does not return a two-dimensional array of finite numbers, or the
             structure is unusable.
         """
-        check_atoms(atoms)
-        if (distance := shortest_distance(atoms)) < CLOSEST:
-            raise ValueError(f"two atoms are {distance:.2g} Å apart, on top of each other")
+        check_apart(atoms)
         return self._call(atoms)
 
     def rows(self, atoms: Atoms) -> list[Rows]:
@@ -124,11 +124,10 @@ class FiniteDifferenceDescriptor(Shortcuts):
         moving = atoms.copy()
         moving.set_constraint()
         gradient = np.empty((n_rows, n_atoms, 3, features.shape[1]))
-        weights = {-2: 1.0, -1: -8.0, 1: 8.0, 2: -1.0}
         for a in range(n_atoms):
             for k in range(3):
                 total = np.zeros_like(features)
-                for steps, weight in weights.items():
+                for steps, weight in WEIGHTS.items():
                     moving.positions[a, k] = atoms.positions[a, k] + steps * self.step
                     moved = self._call(moving)
                     if moved.shape != features.shape:
@@ -138,7 +137,7 @@ class FiniteDifferenceDescriptor(Shortcuts):
                         )
                     total += weight * moved
                 moving.positions[a, k] = atoms.positions[a, k]
-                gradient[:, a, k] = total / (12 * self.step)
+                gradient[:, a, k] = total / self.step
         return in_rows(
             atoms,
             features,

@@ -11,8 +11,7 @@ import numpy as np
 from ase import Atoms
 
 from ase_sensitivity.descriptors.base import Rows, Shortcuts
-from ase_sensitivity.geometry.neighbors import neighbor_pairs, shortest_distance
-from ase_sensitivity.geometry.structure import CLOSEST, check_atoms
+from ase_sensitivity.geometry.neighbors import check_apart, neighbor_pairs, shortest_distance
 from ase_sensitivity.jacobian.whole import centers_of
 from ase_sensitivity.types import Floats, Ints
 from ase_sensitivity.validation import as_number
@@ -26,8 +25,8 @@ if TYPE_CHECKING:
     TorchFunction = Callable[[Atoms, Tensor, Tensor], Tensor]
 
 PRECISIONS = {"float64": 1e-14, "float32": 1e-6}
-"""Relative accuracy of derivatives, by the data type of what the function computes with: tens of
-roundings, of which a network makes thousands that cancel in part."""
+"""Relative accuracy of derivatives, by the data type in which the function computes: tens of
+rounding errors. A network makes thousands, which cancel in part."""
 
 
 def needs_torch(what: str, extra: str = "torch") -> Any:
@@ -82,8 +81,8 @@ class TorchDescriptor(Shortcuts):
         conditions, the list of neighbors. Images of an atom are at its position plus integers times
         the rows of ``cell``; :func:`~ase_sensitivity.neighbor_vectors` gives all pairs.
     cutoff
-        Radius in Å beyond which an atom is not heard directly. Infinite by default: the whole
-        structure is then one fragment.
+        Radius in Å beyond which an atom has no direct effect on a center. Infinite by default: the
+        whole structure is then one fragment.
     reach
         Radius in Å beyond which a row does not depend on an atom, where it is more than the cutoff:
         for messages that are passed on twice, two times the cutoff.
@@ -199,7 +198,7 @@ class TorchDescriptor(Shortcuts):
         """Features and their derivatives, which are computed when they are asked for."""
         from ase_sensitivity.jacobian.autograd import AutogradJacobian
 
-        self._check(atoms)
+        check_apart(atoms)
         return AutogradJacobian(
             self._sweeps,
             atoms.copy(),
@@ -223,7 +222,7 @@ class TorchDescriptor(Shortcuts):
 
         As :meth:`SOAP.squared_jvp_gradient`, but exact: there is no step, and no difference.
         """
-        self._check(atoms)
+        check_apart(atoms)
         modes = np.asarray(displacements, dtype=np.float64)
         if modes.ndim != 3 or modes.shape[1:] != (len(atoms), 3):
             raise ValueError(
@@ -237,11 +236,6 @@ class TorchDescriptor(Shortcuts):
 
     def _centers(self, n_rows: int, n_atoms: int) -> Ints:
         return centers_of(self.centers, n_rows, n_atoms)
-
-    def _check(self, atoms: Atoms) -> None:
-        check_atoms(atoms)
-        if (distance := shortest_distance(atoms)) < CLOSEST:
-            raise ValueError(f"two atoms are {distance:.2g} Å apart, on top of each other")
 
     def _sweeps(self, atoms: Atoms) -> Sweeps:
         from ase_sensitivity.jacobian.autograd import Sweeps

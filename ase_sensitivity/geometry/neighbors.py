@@ -12,7 +12,7 @@ from ase.geometry import complete_cell
 from matscipy.neighbours import neighbour_list
 from numpy.typing import NDArray
 
-from ase_sensitivity.geometry.structure import CLOSEST, check_fits
+from ase_sensitivity.geometry.structure import CLOSEST, check_atoms, check_fits
 from ase_sensitivity.types import Floats, Ints
 
 SMALL = 60
@@ -153,6 +153,19 @@ def shortest_distance(atoms: Atoms, cutoff: float = 3.0) -> float:
     if not atoms.pbc.any():
         return float(scipy.spatial.distance.pdist(atoms.positions).min(initial=np.inf))
     return float(_listed("d", atoms, cutoff)[0].min(initial=np.inf))
+
+
+def check_apart(atoms: Atoms) -> None:
+    """Raise unless ``atoms`` is a usable structure in which no two atoms are at one place.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`check_atoms`, and if two atoms or images are closer than `CLOSEST`.
+    """
+    check_atoms(atoms)
+    if (distance := shortest_distance(atoms)) < CLOSEST:
+        raise ValueError(f"two atoms are {distance:.2g} Å apart, on top of each other")
 
 
 def boxed(atoms: Atoms, cutoff: float) -> Atoms:

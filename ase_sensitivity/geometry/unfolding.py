@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from ase import Atoms
+from scipy.spatial.distance import cdist
 
 from ase_sensitivity.geometry.neighbors import neighbor_pairs
 from ase_sensitivity.types import Ints
@@ -36,6 +37,15 @@ def unfolded(atoms: Atoms, radius: float) -> tuple[Atoms, Ints]:
     shift = images[:, 1:] @ np.where(atoms.pbc[:, None], atoms.cell.array, 0.0)
     positions = np.concatenate([atoms.positions, atoms.positions[images[:, 0]] + shift])
     return Atoms(atoms.numbers[parent], positions), parent
+
+
+def pairs_within(cluster: Atoms, n: int, radius: float) -> tuple[Ints, Ints]:
+    """Centers among the first n atoms of a cluster, and the atoms nearer to them than a radius (Å).
+
+    Two arrays of shape (n_pairs,), sorted by the center, which is its own neighbor.
+    """
+    center, atom = np.nonzero(cdist(cluster.positions[:n], cluster.positions) < radius)
+    return center, atom
 
 
 def one_image_each(atoms: Atoms, radius: float) -> bool:

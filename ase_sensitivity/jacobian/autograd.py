@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ase_sensitivity.geometry.ranges import Range
 from ase_sensitivity.geometry.structure import check_fits
-from ase_sensitivity.geometry.unfolding import one_image_each, unfolded
+from ase_sensitivity.geometry.unfolding import one_image_each, pairs_within, unfolded
 from ase_sensitivity.jacobian.arrays import as_displacements, as_floats, as_indices
 from ase_sensitivity.jacobian.blocks import FeatureJacobian
 from ase_sensitivity.jacobian.whole import center_atoms_of, in_images, in_rows
@@ -340,13 +340,10 @@ class AutogradJacobian:
         sweeps = self._sweeps_of(cluster)
         n = self.n_atoms
         shape = (n, sweeps.features.shape[1])
-        return in_images(
-            cluster,
-            parent,
-            sweeps.features[:n],
-            _by_row(whole(sweeps)[:, : n * shape[1]], shape),
-            **self._facts,
-        )
+        gradient = _by_row(whole(sweeps)[:, : n * shape[1]], shape)
+        row, column = pairs_within(cluster, n, self._facts["reach"])
+        features, blocks = sweeps.features[:n], gradient[row, column]
+        return in_images(cluster, parent, features, row, column, blocks, **self._facts)
 
     @property
     def _facts(self) -> dict[str, float]:

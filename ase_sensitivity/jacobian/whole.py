@@ -114,13 +114,15 @@ def in_images(
     cluster: Atoms,
     parent: Ints,
     features: Floats,
-    gradient: Floats,
+    row: Ints,
+    column: Ints,
+    blocks: Floats,
     *,
     cutoff: float,
-    reach: float,
-    precision: float,
+    precision: float = 1e-15,
+    reach: float = 0.0,
 ) -> FeatureJacobian:
-    """Blocks of a Jacobian with every periodic image apart.
+    """A Jacobian with every periodic image apart.
 
     Parameters
     ----------
@@ -128,21 +130,27 @@ def in_images(
         As :func:`~ase_sensitivity.geometry.unfolding.unfolded` gives them.
     features
         Of the n_rows first atoms of the cluster, those of the cell: of shape (n_rows, n_features).
-    gradient
-        By the positions of the cluster, of shape (n_rows, n_cluster, 3, n_features).
-    cutoff, reach, precision
+    row, column
+        The center and the atom of the cluster of each block, of shape (n_blocks,), as
+        :func:`~ase_sensitivity.geometry.unfolding.pairs_within` gives them.
+    blocks
+        Derivatives of the row by the position of the atom, of shape (n_blocks, 3, n_features).
+    cutoff, precision, reach
         As in :class:`FeatureJacobian`.
+
+    Raises
+    ------
+    ValueError
+        If something is not finite.
     """
     n = len(features)
-    vectors = cluster.positions - cluster.positions[:n, None]
-    row, column = np.nonzero(np.linalg.norm(vectors, axis=2) < reach)
     jacobian = FeatureJacobian(
         features=features,
         centers=np.arange(n),
         row=row,
         atom=parent[column],
-        displacement=vectors[row, column],
-        blocks=gradient[row, column],
+        displacement=cluster.positions[column] - cluster.positions[row],
+        blocks=blocks,
         n_atoms=n,
         cutoff=cutoff,
         reach=reach,

@@ -164,7 +164,7 @@ def _alone(found: Summary) -> list[str]:
 
 
 def _masked(found: Summary) -> list[str]:
-    """Descriptors that have spurious null directions of which pair terms show nothing."""
+    """Descriptors whose spurious null directions are hidden by pair terms."""
     return [
         name
         for name, own in found.alone.items()

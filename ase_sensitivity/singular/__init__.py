@@ -1,1 +1,1 @@
-"""Singular configurations: how near one is, of which kind, and where others are."""
+"""Singular configurations: the distance to one, its cause, and a search for others."""

@@ -25,7 +25,7 @@ EXCEEDED = (
 
 
 class Budget:
-    """Time for one call after the other, of which each begins anew.
+    """The time that each call may take; it begins anew with every call.
 
     Parameters
     ----------

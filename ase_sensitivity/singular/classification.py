@@ -1,4 +1,4 @@
-"""Of which kind a singular configuration is where its geometry is exact only roughly."""
+"""The cause of a singular configuration whose geometry is only roughly exact."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Remembered:
     n_null, center
         Number of null vectors, and center.
     cutoff
-        Of the descriptor, in Å: who is a neighbor.
+        Of the descriptor, in Å: it decides which atoms are neighbors.
     atoms, slack
         Unless harmless, the diagnosis holds until the positions have changed by this, in Å.
     age
@@ -113,7 +113,7 @@ class Remembered:
         change_of_value = sigma / float(self.values[self.number])
         slope = before.slope
         if slope is not None:
-            # A singular value that has passed zero grows again: its slope has turned round.
+            # A singular value that has passed zero grows again: its slope has changed sign.
             change = (atoms.positions - self.atoms.positions)[before.points]
             passed = 1 + float((slope * change).sum()) < 0
             slope = slope / (-change_of_value if passed else change_of_value)
