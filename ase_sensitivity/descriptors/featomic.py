@@ -150,12 +150,11 @@ class FeatomicDescriptor(Shortcuts):
         self, cluster: Atoms, n: int, *, derivatives: bool = False
     ) -> Iterator[tuple[Ints, Any]]:
         """Blocks of the first n atoms at least, with their keys but for the type of the center."""
-        from featomic.calculators import CalculatorBase
         from metatensor import Labels
 
         name = type(self.calculator).__name__
         asked: dict[str, Any] = {"gradients": ["positions"] if derivatives else None}
-        if isinstance(self.calculator, CalculatorBase):
+        if _is_base(self.calculator):
             only = np.arange(n, dtype=np.int32)[:, None]
             asked["selected_samples"] = Labels(["atom"], only)
         try:
@@ -216,10 +215,20 @@ def _cutoff(calculator: Any) -> float:
     return float(max(max(own) for own in radii))
 
 
+def _is_base(calculator: Any) -> bool:
+    """Whether a calculator is one of featomic's core, and not made of others in Python.
+
+    With torch installed, those made of others are modules of torch.
+    """
+    from featomic.calculators import CalculatorBase
+
+    return isinstance(calculator, CalculatorBase)
+
+
 def _made_of(calculator: Any) -> str:
     """A text that tells a calculator from others: the results of a scan are continued by it."""
     name = type(calculator).__name__
-    if hasattr(calculator, "parameters"):
+    if _is_base(calculator):
         return f"{name}({calculator.parameters})"
     parts = [getattr(calculator, part, None) for part in ("calculator_1", "calculator_2")]
     return f"{name}({', '.join(_made_of(part) for part in parts if part is not None)})"
@@ -227,7 +236,7 @@ def _made_of(calculator: Any) -> str:
 
 def _parameters(calculator: Any) -> tuple[Any, ...]:
     """What a calculator is made from; itself it does not travel to other processes."""
-    if hasattr(calculator, "parameters"):
+    if _is_base(calculator):
         return (type(calculator), calculator.c_name, calculator.parameters)
     state = dict(vars(calculator))
     for name in ("calculator_1", "calculator_2"):
