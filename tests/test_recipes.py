@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import logging
 from pathlib import Path
 from types import ModuleType
@@ -10,10 +11,11 @@ from types import ModuleType
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk
+from ase.build import bulk, molecule
 from ase.calculators.lj import LennardJones
+from ase.io import read
 
-from ase_sensitivity import SOAP, SensitivityCalculator
+from ase_sensitivity import SOAP, SensitivityCalculator, analyze
 from tests.structures import GENERIC
 
 RECIPES = Path(__file__).parent.parent / "docs" / "recipes"
@@ -89,3 +91,113 @@ def test_ipsuite(atoms, l_max, stops, monkeypatch, tmp_path, caplog):
         dynamics.run()
     assert len(dynamics.frames) == (0 if stops else STEPS)
     assert ("spurious_proximity" in caplog.text) == stops
+
+
+def methane(seed: int = 1) -> Atoms:
+    atoms = molecule("CH4", cell=[10, 10, 10])
+    atoms.rattle(0.1, seed=seed)
+    return atoms
+
+
+METHANE = SOAP(["C", "H"], cutoff=4.0, n_max=4, l_max=4)
+
+
+@pytest.mark.filterwarnings("ignore")  # of what is theirs
+def test_chemiscope(tmp_path):
+    pytest.importorskip("chemiscope", reason="chemiscope is not installed")
+    frames = [methane(1), methane(2)]
+    recipe("chemiscope_modes").write_modes(tmp_path / "modes.json", frames, METHANE, scale=3.0)
+    written = json.loads((tmp_path / "modes.json").read_text())
+    for n, frame in enumerate(frames):
+        found = analyze(frame, METHANE, k=1)
+        assert written["properties"]["ratio"]["values"][n] == pytest.approx(found.ratio)
+        arrows = written["shapes"]["mode"]["parameters"]["atom"][5 * n : 5 * n + 5]
+        np.testing.assert_allclose([arrow["vector"] for arrow in arrows], 3 * found.modes[0])
+    assert "softest_mode" not in frames[0].arrays
+
+
+@pytest.mark.filterwarnings("ignore")  # of what is theirs
+def test_ovito():
+    pytest.importorskip("ovito", reason="ovito is not installed")
+    from ovito.io.ase import ase_to_ovito
+    from ovito.pipeline import Pipeline, StaticSource
+
+    atoms = methane()
+    pipeline = Pipeline(source=StaticSource(data=ase_to_ovito(atoms)))
+    pipeline.modifiers.append(recipe("ovito_modifier").SoftestMode())
+    data = pipeline.compute()
+    found = analyze(atoms, SOAP(["C", "H"], cutoff=5.0, n_max=8, l_max=6), k=1)
+    assert data.attributes["Sensitivity ratio"] == pytest.approx(found.ratio)
+    np.testing.assert_allclose(data.particles["Softest mode"], found.modes[0], atol=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore")  # of what is theirs
+def test_ipi(monkeypatch, tmp_path):
+    pytest.importorskip("ipi", reason="ipi is not installed")
+    from ipi.scripting import (
+        InteractiveSimulation,
+        forcefield_xml,
+        motion_nvt_xml,
+        simulation_xml,
+    )
+
+    monkeypatch.chdir(tmp_path)
+    wanted = "<properties filename='out'>[step, ratio]</properties>"
+    simulation = InteractiveSimulation(
+        simulation_xml(
+            [methane(seed) for seed in range(3)],
+            forcefield_xml("springs", pes="harmonic", parameters={"k1": 1e-3}),
+            motion_nvt_xml(timestep=0.05, path_integrals=True),
+            temperature=300,
+            output=f"<output prefix='run'>{wanted}</output>",
+        ),
+        custom_properties={"ratio": recipe("ipi_property").least_ratio(METHANE)},
+    )
+    simulation.run(2)
+    beads = [analyze(bead, METHANE, k=1).ratio for bead in simulation.get_structures()]
+    assert len(beads) == 3
+    assert simulation.properties("ratio") == pytest.approx(min(beads))
+    assert np.loadtxt("run.out")[-1, 1] == pytest.approx(min(beads))
+
+
+@pytest.mark.filterwarnings("ignore")  # of what is theirs
+def test_torch_sim(monkeypatch, tmp_path):
+    ts = pytest.importorskip("torch_sim", reason="torch_sim is not installed")
+    import torch
+    from torch_sim.models.lennard_jones import LennardJonesModel
+
+    monkeypatch.chdir(tmp_path)
+    systems = [bulk("Ar", "fcc", a=5.26, cubic=True).repeat((n, 1, 1)) for n in (1, 2)]
+    for system in systems:
+        system.rattle(0.1, seed=1)
+    soap = SOAP(["Ar"], cutoff=5.0, n_max=4, l_max=4)
+
+    def run(ratio):
+        ts.integrate(
+            system=systems,
+            model=LennardJonesModel(
+                sigma=3.4, epsilon=0.0104, cutoff=8.5, dtype=torch.float64, compute_forces=True
+            ),
+            integrator=ts.integrators.nve,
+            n_steps=4,
+            timestep=0.002,
+            temperature=50,
+            trajectory_reporter={
+                "filenames": ["small.h5", "large.h5"],
+                "state_frequency": 2,
+                "prop_calculators": {2: {"ratio": ratio}},
+            },
+        )
+
+    made = recipe("torchsim_ratio").SensitivityRatio
+    run(made(soap))
+    for name in ("small", "large"):
+        with ts.TorchSimTrajectory(f"{name}.h5") as trajectory:
+            ratios = trajectory.get_array("ratio").ravel()
+            trajectory.write_ase_trajectory(f"{name}.traj")
+        frames = read(f"{name}.traj", ":")
+        # TorchSim keeps positions in single precision.
+        expected = [analyze(frame, soap, k=1).ratio for frame in frames]
+        np.testing.assert_allclose(ratios, expected, rtol=1e-4)
+    with pytest.raises(RuntimeError, match="sigma_min / sigma_max is"):
+        run(made(soap, stop_below=0.9))
