@@ -118,7 +118,7 @@ def test_another_process_is_refused_until_this_one_ends(file: str) -> None:
         with pytest.raises(OSError, match="another observer writes"):
             observed(dyn, file)
         process.stdin.close()
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=300) == 0
     assert steps(file) == [1, 2, 3, 4, 5, 6]
     with observed(dyn, file) as observer:
         dyn.play(observer, 1)

@@ -137,7 +137,7 @@ def test_a_process_that_is_not_needed_any_more_ends(monkeypatch):
     monkeypatch.setattr(quip_probe, "CHILD", quip_probe.CHILD.replace("child()", SHORT))
     QUIPDescriptor("coordination cutoff=3.41 Z=6")
     process = quip_probe._Process.latest
-    assert process.process.wait(timeout=60) == 0
+    assert process.process.wait(timeout=300) == 0
     process.close()
 
 

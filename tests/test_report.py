@@ -523,7 +523,7 @@ class TestBrowser:
         opened(browser, page)
         browser.find_element("id", "csv").click()
         path = browser.downloads / "frames.csv"
-        end = time.monotonic() + 20
+        end = time.monotonic() + 300
         while not path.exists() and time.monotonic() < end:
             time.sleep(0.05)
         with path.open(newline="", encoding="utf-8") as file:
