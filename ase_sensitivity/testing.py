@@ -22,7 +22,7 @@ from ase_sensitivity.spectrum.scopes import structure_view
 from ase_sensitivity.types import Floats, Ints
 
 DERIVATIVES, SUM_RULE = "finite differences", "sum rule"
-ROTATION, REFLECTION = "rotation", "reflection"
+ROTATION, REFLECTION, SQUARES = "rotation", "reflection", "derivatives of |J v|²"
 """Names of parts of the contract."""
 
 LOST = 100
@@ -145,7 +145,9 @@ def contract(
             return
         whole = blocks = _blocks(descriptor, atoms)
         what = "blocks and gram()"
-        yield Part(what, tolerance, lambda: _agree(what, blocks.gram(), jacobian.gram(), tolerance))
+        yield Part(
+            "blocks", tolerance, lambda: _agree(what, blocks.gram(), jacobian.gram(), tolerance)
+        )
     assert isinstance(whole, BlockJacobian)
     what = "jacobian() and features() give different features"
     yield Part(
@@ -161,7 +163,7 @@ def contract(
     )
     yield from _of_products(whole, atoms, tolerance, seed)
     yield Part(
-        "derivatives of |J v|²",
+        SQUARES,
         differentiable,
         lambda: _check_squares(descriptor, atoms, step, differentiable, seed),
     )

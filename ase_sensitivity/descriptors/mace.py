@@ -10,8 +10,8 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
-from ase_sensitivity.descriptors.torch_function import TorchDescriptor
 from ase_sensitivity.descriptors.trained import (
+    LayeredDescriptor,
     chosen_layers,
     fingerprint,
     frozen_copy,
@@ -28,7 +28,7 @@ PRECISION = 1e-7
 """Of a model whose weights are in single precision, and with them what makes it invariant."""
 
 
-class MACEDescriptor(TorchDescriptor):
+class MACEDescriptor(LayeredDescriptor):
     """What the readouts of a MACE see: invariant features of the atoms after each layer.
 
     Parameters
@@ -80,9 +80,9 @@ class MACEDescriptor(TorchDescriptor):
             raise TypeError(
                 f"`model` must be a MACE, or a calculator with one, not {type(own).__name__}"
             )
-        n_layers = len(own.products)
-        every = tuple(range(1, n_layers + 1))
-        self.layers = chosen_layers(every if layers is None else layers, n_layers)
+        self.n_layers = len(own.products)
+        every = tuple(range(1, self.n_layers + 1))
+        self.layers = chosen_layers(every if layers is None else layers, self.n_layers)
         # Scalars stand first.
         self._widths = {
             n: Irreps(str(own.products[n - 1].linear.irreps_out)).count("0e") for n in self.layers

@@ -78,6 +78,9 @@ class System:
 
     def view(self, jacobian: StackedJacobian, atoms: Atoms) -> View:
         """Those rows against the coordinates that may move."""
+        return replace(self._view(jacobian, atoms), of=(self.descriptor, atoms))
+
+    def _view(self, jacobian: StackedJacobian, atoms: Atoms) -> View:
         if self.scope == "structure":
             fixed = np.setdiff1d(np.arange(len(atoms)), self.moving)
             return structure_view(jacobian, atoms, fixed)

@@ -120,6 +120,8 @@ class View:
     whole
         Orthonormal rigid motions of the structure as a whole, of shape (3 n_columns, any), if it
         consists of several fragments. The trivial modes span them too.
+    of
+        The descriptor and the structure, which errors name.
     """
 
     jacobian: Jacobian
@@ -130,6 +132,7 @@ class View:
     center: int | None
     pairs_within_reach: Callable[[], NeighborPairs] | None = None
     whole: Floats | None = None
+    of: tuple[object, Atoms] | None = None
 
     @property
     def parts(self) -> Iterable[FeatureJacobian]:
