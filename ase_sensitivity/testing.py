@@ -12,7 +12,13 @@ from ase import Atoms
 from scipy.spatial.distance import cdist
 from scipy.stats import special_ortho_group
 
-from ase_sensitivity.descriptors.base import Descriptor, reach_of, rows_of, squared_jvp_gradient
+from ase_sensitivity.descriptors.base import (
+    Descriptor,
+    is_rotation_invariant,
+    reach_of,
+    rows_of,
+    squared_jvp_gradient,
+)
 from ase_sensitivity.geometry.structure import coordinates_of
 from ase_sensitivity.jacobian.arrays import as_floats
 from ase_sensitivity.jacobian.blocks import FeatureJacobian
@@ -62,7 +68,8 @@ def check_descriptor(
         For the random rotation and permutation.
     mirrored
         Whether the mirror image of a structure has the same features. Some models tell left from
-        right.
+        right. A descriptor whose attribute ``rotation_invariant`` is False may do so, and is not
+        rotated either.
 
     Raises
     ------
@@ -77,7 +84,9 @@ def check_descriptor(
         differentiable=differentiable,
         seed=seed,
     ):
-        if mirrored or part.name != REFLECTION:
+        if part.name == REFLECTION and not mirrored:
+            continue
+        if part.name not in (ROTATION, REFLECTION) or is_rotation_invariant(descriptor):
             part.check()
 
 

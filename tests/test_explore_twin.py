@@ -9,33 +9,14 @@ from ase.build import bulk, molecule
 from ase.io import read, write
 
 from ase_sensitivity import SOAP, best_match, find_twin
-from tests.structures import S1, around_carbon, rattled
+from ase_sensitivity.auditing.reference import PAIRS, S1, around_carbon
+from tests.structures import rattled
 
 CARBON = SOAP(["H"], 3.0, 8, 8, 0.3, 0.5, 0.0, normalise=False, centers=["C"])
-
-X_PLUS = [(1, 0, 0.5), (-1, 0, 0.5), (0.72, 0.54, -0.7), (-0.72, 0.96, 0.3)]
-X_MINUS = [*X_PLUS[:3], (0.72, -0.96, 0.3)]
-
-
-def polar(u: float, v: float) -> np.ndarray:
-    return 1.09 * np.array([np.cos(u) * np.cos(v), np.sin(u) * np.cos(v), np.sin(v)])
-
-
-def line(u: float) -> Atoms:
-    """Points on the degenerate line D(u), folded at u = pi: u and -u have equal features."""
-    pi = np.pi
-    fixed = [polar(pi, -3 * pi / 8), polar(pi / 5, -pi / 6), polar(-pi / 5, pi / 6)]
-    return around_carbon([*fixed, polar(u, 0)])
 
 
 def relative(atoms: Atoms) -> np.ndarray:
     return atoms.positions[1:] - atoms.positions[0]
-
-
-PAIRS = {
-    "D": (line(0.95 * np.pi), line(-0.95 * np.pi)),
-    "X": (around_carbon(X_PLUS), around_carbon(X_MINUS)),
-}
 
 
 @pytest.mark.parametrize("name", PAIRS)

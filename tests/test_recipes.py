@@ -14,7 +14,7 @@ from ase.build import bulk
 from ase.calculators.lj import LennardJones
 
 from ase_sensitivity import SOAP, SensitivityCalculator
-from tests.structures import GENERIC
+from ase_sensitivity.auditing.reference import GENERIC
 
 RECIPES = Path(__file__).parent.parent / "docs" / "recipes"
 STEPS = 4

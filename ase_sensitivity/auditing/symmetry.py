@@ -72,7 +72,7 @@ def symmetry_checks(descriptor: Descriptor, name: str, structures: dict[str, Ato
 def _predicted(descriptor: Descriptor, atoms: Atoms) -> int:
     seen = restricted(descriptor, atoms)
     view = structure_view(jacobian_of(seen, atoms), atoms)
-    return predicted_nulls(view, atoms, seen)["symmetry"]
+    return predicted_nulls(view, atoms, seen).get("symmetry", 0)
 
 
 def _some(texts: list[str]) -> str:

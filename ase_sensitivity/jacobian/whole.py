@@ -61,6 +61,7 @@ def in_rows(
     cutoff: float,
     reach: float,
     precision: float,
+    rotation_invariant: bool = True,
 ) -> FeatureJacobian:
     """Blocks of a Jacobian in which all images of an atom move together.
 
@@ -74,7 +75,7 @@ def in_rows(
         d features / d position, of shape (n_rows, n_atoms, 3, n_features).
     centers
         As :func:`centers_of` gives them.
-    cutoff, reach, precision
+    cutoff, reach, precision, rotation_invariant
         As in :class:`FeatureJacobian`. What is farther than the reach from a center has no block,
         as it is no point of an environment, unless the derivative by it is above the precision.
     """
@@ -104,6 +105,7 @@ def in_rows(
         reach=reach,
         center_atoms=center_atoms_of(centers, n_atoms),
         precision=precision,
+        rotation_invariant=rotation_invariant,
         per_image=one_image_each(atoms, reach),
     )
     jacobian.check_finite()
@@ -119,6 +121,7 @@ def in_images(
     cutoff: float,
     reach: float,
     precision: float,
+    rotation_invariant: bool = True,
 ) -> FeatureJacobian:
     """Blocks of a Jacobian with every periodic image apart.
 
@@ -130,7 +133,7 @@ def in_images(
         Of the n_rows first atoms of the cluster, those of the cell: of shape (n_rows, n_features).
     gradient
         By the positions of the cluster, of shape (n_rows, n_cluster, 3, n_features).
-    cutoff, reach, precision
+    cutoff, reach, precision, rotation_invariant
         As in :class:`FeatureJacobian`.
     """
     n = len(features)
@@ -147,6 +150,7 @@ def in_images(
         cutoff=cutoff,
         reach=reach,
         precision=precision,
+        rotation_invariant=rotation_invariant,
     )
     jacobian.check_finite()
     return jacobian

@@ -204,7 +204,12 @@ def structure_view(jacobian: Jacobian, atoms: Atoms, fixed: Ints | None = None) 
     trivial = trivial_modes(pieces, len(atoms), fixed, jointly=jointly)
     whole = None
     if len(pieces) > 1:
-        everything = Fragment(np.arange(len(atoms)), atoms.positions, atoms.cell.array[atoms.pbc])
+        everything = replace(
+            pieces[0],
+            atoms=np.arange(len(atoms)),
+            positions=atoms.positions,
+            axes=atoms.cell.array[atoms.pbc],
+        )
         whole = trivial_modes([everything], len(atoms), fixed)
     free = np.setdiff1d(np.arange(len(atoms)), fixed)
     column_of = np.full(len(atoms), -1, dtype=np.intp)
@@ -354,7 +359,8 @@ def _environment_view(
     def column(part: FeatureJacobian) -> Ints:
         return np.array([number[tuple(key)] for key in part.keys.tolist()], dtype=np.intp)
 
-    piece = Fragment(np.arange(len(points)), displacement, np.empty((0, 3)))
+    rotates = all(known.rotation_invariant for known in jacobian.ranges)
+    piece = Fragment(np.arange(len(points)), displacement, np.empty((0, 3)), rotates)
     return View(
         jacobian=jacobian,
         column=column,
