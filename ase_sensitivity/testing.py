@@ -101,7 +101,8 @@ class Part:
     allowed
         The largest error.
     check
-        Returns the error found, relative to the largest number; AssertionError if it is too large.
+        Returns the error found, relative to the largest number, nan if there is nothing to check;
+        AssertionError if it is too large.
     """
 
     name: str
@@ -465,7 +466,7 @@ def _check_squares(
     found = squared_jvp_gradient(descriptor, atoms, modes, 1e-5)
     forward = squared_jvp_gradient(descriptor, atoms, modes, 1e-6, central_difference=False)
     if found is None or forward is None:
-        return 0.0
+        return math.nan
     for number, part in enumerate(found):
         # Forward differences have an error of a few times the step.
         _agree(

@@ -11,7 +11,6 @@ from ase import Atoms
 from ase_sensitivity.auditing.check import FAILED, FINDING, OK, Check, raised, skipped
 from ase_sensitivity.descriptors.base import (
     Descriptor,
-    HasSquaredJVPGradient,
     is_rotation_invariant,
     restricted,
 )
@@ -36,6 +35,9 @@ ROWS = {
     SQUARES: (SQUARES,),
 }
 """The parts of the contract that each row is about."""
+
+REASONS = {SQUARES: "it has no way to them but differences of Jacobians"}
+"""Why there may be nothing to check."""
 
 SMALL_STEP = 1e-5
 """In Å. Where differences over 1e-3 Å fail, features may bend within less."""
@@ -70,9 +72,9 @@ class Measured:
             text = f"{where}: {type(failure).__name__}: {failure}"
             self.failures.setdefault(part.name, text)
             return
-        if error >= self.error:
+        if error >= self.error:  # not if there was nothing to check
             self.error, self.where = error, where
-        self.allowed = max(self.allowed, part.allowed)
+            self.allowed = max(self.allowed, part.allowed)
 
 
 def contract_checks(descriptor: Descriptor, structures: dict[str, Atoms]) -> list[Check]:
@@ -83,7 +85,7 @@ def contract_checks(descriptor: Descriptor, structures: dict[str, Atoms]) -> lis
         seen = restricted(descriptor, atoms)
 
         def finer(name: str, seen: Descriptor = seen, atoms: Atoms = atoms) -> Part | None:
-            if name != DERIVATIVES:
+            if name not in (DERIVATIVES, SQUARES):
                 return None
             parts = contract(seen, atoms, step=SMALL_STEP)
             return next((part for part in parts if part.name == name), None)
@@ -96,12 +98,10 @@ def contract_checks(descriptor: Descriptor, structures: dict[str, Atoms]) -> lis
             broken.append(raised(GROUP, f"members ({where})", error))
     rows = [
         _row(descriptor, name, found[name])
-        if name in found
-        else skipped(GROUP, name, "the Jacobian has products only, or could not be had")
+        if name in found and (found[name].where or found[name].failures)
+        else skipped(GROUP, name, REASONS.get(name, "the Jacobian could not be had in blocks"))
         for name in ROWS
     ]
-    if not isinstance(descriptor, HasSquaredJVPGradient):
-        rows[-1] = skipped(GROUP, SQUARES, "it has no way to them but differences of Jacobians")
     return broken + rows
 
 
