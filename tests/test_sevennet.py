@@ -10,6 +10,8 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from ase_sensitivity import SevenNetDescriptor, analyze
+from ase_sensitivity.auditing.blindness import environment_checks
+from ase_sensitivity.auditing.reference import ENVIRONMENTS, blind_directions
 from ase_sensitivity.testing import check_descriptor
 from tests.structures import rattled
 
@@ -95,6 +97,17 @@ def test_the_model_is_left_as_it_was(descriptor):
         assert torch.equal(value, weights[name])
     assert calculator.model.key_grad == "edge_vec"
     assert torch.get_default_dtype() == torch.float32
+
+
+def test_where_it_is_blind(descriptor):
+    """The first of its layers sees distances only; the others what SOAP does not see."""
+    atoms = ENVIRONMENTS["S1"]
+    (row,) = environment_checks(descriptor, "S1", atoms)
+    first, *others = row.values["n_null_by_layer"]
+    assert first == len(blind_directions(atoms, 1)) == 6
+    assert others == [0, 0, 0, 0, 0]
+    assert row.values["blind_at_nu_2"] == pytest.approx(0.13, abs=0.01)
+    assert descriptor.at_layers(2).precision == descriptor.precision
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from ase_sensitivity.auditing.check import FAILED, FINDING, OK, Check, raised, s
 from ase_sensitivity.descriptors.base import (
     Descriptor,
     is_rotation_invariant,
+    reach_of,
     restricted,
 )
 from ase_sensitivity.testing import (
@@ -77,8 +78,14 @@ class Measured:
             self.allowed = max(self.allowed, part.allowed)
 
 
-def contract_checks(descriptor: Descriptor, structures: dict[str, Atoms]) -> list[Check]:
-    """The rows about the contract of a descriptor, from all parts on all structures."""
+def contract_checks(
+    descriptor: Descriptor, structures: dict[str, Atoms], *, full: bool = False
+) -> list[Check]:
+    """The rows about the contract of a descriptor, from all parts on all structures.
+
+    With message passing, periodic images are told apart in a full audit only.
+    """
+    images = full or reach_of(descriptor) <= descriptor.cutoff
     found: dict[str, Measured] = {}
     broken: list[Check] = []
     for where, atoms in structures.items():
@@ -87,11 +94,11 @@ def contract_checks(descriptor: Descriptor, structures: dict[str, Atoms]) -> lis
         def finer(name: str, seen: Descriptor = seen, atoms: Atoms = atoms) -> Part | None:
             if name not in (DERIVATIVES, SQUARES):
                 return None
-            parts = contract(seen, atoms, step=SMALL_STEP)
+            parts = contract(seen, atoms, step=SMALL_STEP, images=images)
             return next((part for part in parts if part.name == name), None)
 
         try:
-            for part in contract(seen, atoms):
+            for part in contract(seen, atoms, images=images):
                 row = next(row for row, parts in ROWS.items() if part.name in parts)
                 found.setdefault(row, Measured()).add(part, where, partial(finer, part.name))
         except Exception as error:

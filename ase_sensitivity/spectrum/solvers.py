@@ -149,7 +149,8 @@ def spectrum(
         nothing = np.zeros(n_values)
         found = Spectrum(nothing, modes, 0.0, 0.0, view.trivial.shape[1], n_values, "gram")
         return _chosen(found, wanted, 0.0, precision, 0.0)
-    _deflate(gram, view)
+    image = _deflate(gram.matrix, view.trivial)
+    _check_sum_rule(view, gram, view.trivial, image)
     found = None
     if len(gram.matrix) > FEW and few:
         found = _whole_multiplets(lambda k: _by_few(gram, view.trivial, k, start), wanted)
@@ -209,14 +210,13 @@ def _check_sum_rule(view: View, gram: Gram | BandedGram, t: Floats, image: Float
     )
 
 
-def _deflate(gram: Gram, view: View) -> None:
-    """Replace G by P G P with P = 1 - t t^T and t the trivial modes, if the sum rule holds."""
-    t, matrix = view.trivial, gram.matrix
-    half = matrix @ t
-    _check_sum_rule(view, gram, t, half)
-    half -= 0.5 * t @ (t.T @ half)
-    matrix -= half @ t.T
-    matrix -= t @ half.T
+def _deflate(gram: Floats, t: Floats) -> Floats:
+    """Replace G by P G P with P = 1 - t t^T and t the trivial modes; returns G t."""
+    image = gram @ t
+    half = image - 0.5 * t @ (t.T @ image)
+    gram -= half @ t.T
+    gram -= t @ half.T
+    return image
 
 
 def _by_eigh(gram: Gram, t: Floats) -> Spectrum:
