@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,10 +66,11 @@ class MACEDescriptor(LayeredDescriptor):
         precision: float | None = None,
         batches: bool = True,
     ) -> None:
-        needs_package("mace", "MACEDescriptor")  # before e3nn, which does not load otherwise
-        import torch
-        from e3nn.o3 import Irreps
-        from mace.modules import MACE
+        with contextlib.redirect_stdout(sys.stderr):  # it says what it cannot accelerate
+            needs_package("mace", "MACEDescriptor")  # before e3nn, which does not load otherwise
+            import torch
+            from e3nn.o3 import Irreps
+            from mace.modules import MACE
 
         if isinstance(model, str | Path):
             check_exists(model)
