@@ -411,11 +411,13 @@ class TestResult:
             Audit.read(tmp_path / "audit.json")
 
     def test_a_comparison(self, soap):
-        head, rule, row = compared({"small": soap}).splitlines()
-        assert head.startswith("| descriptor | S1 | S2 |")
-        assert set(rule) <= set("|- ")
-        s1 = soap.check("S1").values
-        assert row.startswith(f"| small | {s1['n_null']} of 9 |")
+        table = [line.split(" | ") for line in compared({"small": soap, "too": soap}).splitlines()]
+        assert table[0] == ["| ", "small", "too |"]
+        assert {len(row) for row in table} == {3}
+        found = {row[0].removeprefix("| "): row[1] for row in table}
+        assert found["S1"] == f"{soap.check('S1').values['n_null']} of 9"
+        assert found["X+/X-"] == "the same"
+        assert found["failed"] == "0"
 
     def test_the_page(self, soap, tmp_path):
         write_audit(soap, tmp_path / "audit.html")

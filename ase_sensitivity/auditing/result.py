@@ -14,6 +14,9 @@ from ase_sensitivity.validation import check_exists
 SHORT = {SKIPPED: "-"}
 """Verdicts in the table that are shorter there."""
 
+COMPARED = {"n_null", "same", "predicted", "ratios"}
+"""Values of the checks that audits are compared by."""
+
 KIND = "ase_sensitivity audit"
 """What the file of an audit says that it is."""
 
@@ -145,31 +148,34 @@ def compared(audits: Mapping[str, Audit]) -> str:
     Parameters
     ----------
     audits
-        Audits by the name of the row that they get.
+        Audits by the name of the column that they get.
     """
+    by_name = [{check.name: check for check in audit.checks} for audit in audits.values()]
     names = list(
         dict.fromkeys(
             check.name
             for audit in audits.values()
             for check in audit.checks
-            if "n_null" in check.values or "same" in check.values
+            if check.values.keys() & COMPARED
         )
     )
-    table = [["descriptor", *names, "findings", "failed"]]
-    for title, audit in audits.items():
-        found = {check.name: check for check in audit.checks}
-        cells = [_cell(found.get(name)) for name in names]
-        table.append([title, *cells, str(len(audit.of(FINDING))), str(len(audit.of(FAILED)))])
-    table.insert(1, ["---"] * len(table[0]))
-    return "\n".join(f"| {' | '.join(row)} |" for row in table)
+    rows = [["", *audits], ["---"] * (len(audits) + 1)]
+    rows += [[name, *(_cell(found.get(name)) for found in by_name)] for name in names]
+    for verdict in (FINDING, FAILED):
+        rows.append([verdict, *(str(len(audit.of(verdict))) for audit in audits.values())])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _cell(check: Check | None) -> str:
-    """Null directions by layer and altogether, or whether two environments look the same."""
+    """What a check counted: null directions, altogether and by layer, or what it found least."""
     if check is None:
         return "?"
     if "same" in check.values:
         return "the same" if check.values["same"] else f"{check.values['distance']:.0e}"
+    if "predicted" in check.values:
+        return f"{check.values['symmetry']} of {check.values['predicted']}"
+    if "ratios" in check.values:
+        return f"{min(check.values['ratios']):.1e}"
     if "n_null" not in check.values:
         return "-"
     *layers, together = check.values.get("n_null_by_layer") or [None]

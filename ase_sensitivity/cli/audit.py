@@ -67,7 +67,9 @@ def audit(
     if files:
         if descriptor or gap is not None or species or output or html or json or full:
             raise ValueError("audits are compared alone; give no other options beside their files")
-        say(compared({Path(file).stem: Audit.read(file) for file in files}))
+        short = [Path(file).stem for file in files]
+        names = short if len({*short}) == len(files) else files
+        say(compared(dict(zip(names, map(Audit.read, files), strict=True))))
         return 0
     for path in (output, html):
         if path is not None and not path.parent.is_dir():  # before minutes of work, not after
