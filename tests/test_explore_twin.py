@@ -40,7 +40,7 @@ def test_the_twin_is_the_known_one(name):
 
 
 def test_the_other_body_order_tells_twins_apart():
-    atoms, expected = PAIRS["X"]
+    atoms, expected = PAIRS["X+/X-"]
     fourth = SOAP(["H"], 3.0, 4, 3, 0.3, 0.5, 0.0, normalise=False, centers=["C"], body_order=4)
     features = [fourth.features(structure) for structure in (atoms, expected)]
     assert np.linalg.norm(features[1] - features[0]) > 1e-3 * np.linalg.norm(features[0])
@@ -83,7 +83,7 @@ def test_seeds_budget_and_progress():
 
 
 def test_frames_can_be_written(tmp_path):
-    result = find_twin(PAIRS["X"][0], CARBON)
+    result = find_twin(PAIRS["X+/X-"][0], CARBON)
     write(tmp_path / "pair.xyz", [result.atoms, result.twin])
     back = read(tmp_path / "pair.xyz", ":")
     assert back[1].info["rmsd"] == pytest.approx(result.rmsd, rel=1e-6)
@@ -102,7 +102,7 @@ def test_frames_can_be_written(tmp_path):
 )
 def test_bad_arguments(settings, words):
     with pytest.raises((TypeError, ValueError), match=words):
-        find_twin(PAIRS["X"][0], CARBON, **settings)
+        find_twin(PAIRS["X+/X-"][0], CARBON, **settings)
 
 
 def test_features_that_see_nothing():
