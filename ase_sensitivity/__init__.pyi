@@ -1,4 +1,6 @@
 from .analysis import analyze as analyze
+from .auditing.result import Audit as Audit
+from .auditing.run import audit as audit
 from .dataset.basis.converge import converge as converge
 from .dataset.basis.result import Convergence as Convergence
 from .dataset.pairs.find import find_pairs as find_pairs
@@ -41,6 +43,7 @@ from .md.log import SensitivityLog as SensitivityLog
 from .md.log import read_log as read_log
 from .md.observer import SensitivityObserver as SensitivityObserver
 from .md.replay import replay as replay
+from .report.audit_page import write_audit as write_audit
 from .report.html import write_report as write_report
 from .sensitivity import Sensitivity as Sensitivity
 from .singular.gradient import Gradient as Gradient

@@ -95,8 +95,9 @@ def analyze(
     TypeError
         If ``atoms`` or ``descriptor`` has another type.
     ValueError
-        If an argument is out of range, or the structure is unusable or has no center. With
-        ``causes`` also if environments are too large for the body order of the descriptor.
+        If an argument is out of range, the structure is unusable or has no center, or a rigid
+        motion changes the features, so that singular values would mean nothing. With ``causes``
+        also if environments are too large for the body order of the descriptor.
 
     Examples
     --------
@@ -175,7 +176,8 @@ class _Question:
         worst: tuple[View, Spectrum] | None = None
         tolerance = self.null_tolerance
         for view in _views(jacobian, self.atoms, self.scope, self.center, self.fixed):
-            found = spectrum(view, self.k, start=_start(view, previous), null_tolerance=tolerance)
+            named, start = replace(view, of=(descriptor, self.atoms)), _start(view, previous)
+            found = spectrum(named, self.k, start=start, null_tolerance=tolerance)
             # A nan ratio means that there are only rigid motions: any other ratio is worse.
             if worst is None or found.ratio < worst[1].ratio or np.isnan(worst[1].ratio):
                 worst = view, found
@@ -189,6 +191,16 @@ class _Question:
         return _explained(result, *worst, self.atoms, descriptor, tolerance, self.tolerance)
 
 
+def check_descriptor_type(descriptor: object) -> None:
+    """Raise TypeError for anything that is no descriptor."""
+    # A class passes the isinstance check too, as it has the names that its instances have.
+    if isinstance(descriptor, type) or not isinstance(descriptor, Descriptor):
+        raise TypeError(
+            f"`descriptor` must be a Descriptor, not {type(descriptor).__name__}; "
+            "wrap a function in FiniteDifferenceDescriptor, or give a QUIP string"
+        )
+
+
 def check_arguments(
     atoms: Atoms,
     descriptor: Descriptor,
@@ -200,12 +212,7 @@ def check_arguments(
     tolerance: float = TOLERANCE,
 ) -> None:
     """Raise TypeError or ValueError for arguments that :func:`analyze` does not accept."""
-    # A class passes the isinstance check too, as it has the names that its instances have.
-    if isinstance(descriptor, type) or not isinstance(descriptor, Descriptor):
-        raise TypeError(
-            f"`descriptor` must be a Descriptor, not {type(descriptor).__name__}; "
-            "wrap a function in FiniteDifferenceDescriptor, or give a QUIP string"
-        )
+    check_descriptor_type(descriptor)
     if scope not in SCOPES:
         raise ValueError(f"`scope` is {scope!r} but must be one of {', '.join(SCOPES)}")
     if k is not None and (not isinstance(k, int | np.integer) or isinstance(k, bool) or k < 1):

@@ -23,10 +23,6 @@ REFERENCE_SOAP = (
 
 # docs/theory: neighbors of a carbon atom at the origin, in Å.
 TD = 1.09 / np.sqrt(3) * np.array([(1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1)])
-S1 = [(1, 0, 0.5), (-1, 0, 0.5), (0.9, 0, -0.7), (0, 1.2, 0.3)]
-S2 = [(1, 0, 0.5), (-1, 0, 0.5), (0.6, 0.8, -0.5), (0, 0, 1.2)]
-S3 = [(1, 0, 0.4), (-0.6, 0.8, 0.4), (5 / 13, -12 / 13, 0.4), (0, 0, 1.2)]
-GENERIC = [(1, 0, 0), (0.28, 0.96, 0), (-0.48, 0.6, 0.64), (-0.36, -0.48, -0.8)]
 
 
 def fit_gap(path: Path, gap: str, *more: str) -> None:
@@ -61,11 +57,6 @@ def fit_gap(path: Path, gap: str, *more: str) -> None:
         check=True,
         capture_output=True,
     )
-
-
-def around_carbon(neighbors, symbols="HHHH") -> Atoms:
-    symbols = list(symbols) if isinstance(symbols, str) else symbols
-    return Atoms(["C", *symbols], np.vstack([[(0, 0, 0)], neighbors]))
 
 
 def rattled(atoms: Atoms, size: float = 0.15, seed: int = 0) -> Atoms:

@@ -14,10 +14,11 @@ from matscipy.calculators.manybody.explicit_forms.tersoff_brenner import (
 )
 
 from ase_sensitivity import SOAP, analyze, nearest_singular, replay
+from ase_sensitivity.auditing.reference import GENERIC, S1, S2, S3, around_carbon
 from ase_sensitivity.causes.cause import SPURIOUS
 from ase_sensitivity.singular.monitor import Monitor
 from tests.structures import rattled
-from tests.test_nearest import S1, S2, S3, T, distance_to_s1, environment
+from tests.test_nearest import distance_to_s1
 
 CARBON = SOAP(["H"], 4.0, 8, 8, 0.3, centers=["C"])
 THIRD = 2 * np.pi / 3
@@ -73,7 +74,7 @@ def harmful(diagnosis, within=0.1):
 @pytest.mark.parametrize("size", [0.02, 0.05])
 def test_the_nearest_blind_geometry(seed, size):
     """Against a constrained minimisation that knows the conditions of S1."""
-    at = kicked(environment(S1), size, seed)
+    at = kicked(around_carbon(S1), size, seed)
     found = nearest_singular(at, CARBON)
     assert (found.cause, found.n_steps) == ("incompleteness", 0)
     assert found.distance == pytest.approx(distance_to_s1(at.positions), rel=1e-4)
@@ -84,7 +85,7 @@ def test_the_nearest_blind_geometry(seed, size):
 @pytest.mark.parametrize("points", [S1, S2, S3], ids=["S1", "S2", "S3"])
 def test_no_basis_sees_what_is_called_incompleteness(points):
     for seed in range(5):
-        found = nearest_singular(kicked(environment(points), 0.03, seed), CARBON)
+        found = nearest_singular(kicked(around_carbon(points), 0.03, seed), CARBON)
         assert found.cause == "incompleteness"
         assert analyze(found.atoms, CARBON.with_basis(14, 12), k=1).ratio < 1e-8
 
@@ -93,7 +94,7 @@ def test_a_larger_basis_sees_what_is_called_truncation():
     small = SOAP(["H"], 4.0, 8, 3, 0.3, centers=["C"])
     n_found = 0
     for seed in range(6):
-        found = nearest_singular(kicked(environment(T), 0.03, seed), small)
+        found = nearest_singular(kicked(around_carbon(GENERIC), 0.03, seed), small)
         if found.cause == "truncation":
             n_found += 1
             assert analyze(found.atoms, small.with_basis(14, 12), k=1).ratio > 100 * found.ratio
@@ -148,7 +149,7 @@ def test_a_wide_threshold_warns_of_no_symmetry(name):
 @pytest.mark.parametrize("seed", [0, 2])
 def test_a_distance_of_zero_is_that_of_a_null_vector(seed):
     """With wide Gaussians a ratio below 2e-4 is nothing special."""
-    atoms = environment(S1)
+    atoms = around_carbon(S1)
     soap = SOAP(["C", "H"], 4.0, 8, 6, 1.0, centers=["C"])
     atoms = kicked(atoms, 0.1, seed)
     assert analyze(atoms, soap).ratio < 2e-4
@@ -160,7 +161,7 @@ def test_one_rule_everywhere():
         "CH4": (molecule("CH4"), CARBON),
         "NH3": (molecule("NH3"), SOAP(["N", "H"], 4.0, 8, 6)),
         "BF3": (molecule("BF3"), SOAP(["B", "F"], 4.0, 8, 6)),
-        "S2": (environment(S2), CARBON),
+        "S2": (around_carbon(S2), CARBON),
     }
     compared = 0
     for base, soap in systems.values():
@@ -217,7 +218,7 @@ class TestForces:
         tblite = pytest.importorskip("tblite.ase")
         calculator = tblite.TBLite(method="GFN2-xTB", verbosity=0)
         for points in (S1, S2, S3):
-            found = nearest_singular(kicked(environment(points), 0.02, 0), CARBON)
+            found = nearest_singular(kicked(around_carbon(points), 0.02, 0), CARBON)
             assert found.cause == "incompleteness"
             along, difference = self.seen(found, calculator)
             assert max(along, difference) > 1e-2

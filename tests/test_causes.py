@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from ase_sensitivity import FiniteDifferenceDescriptor, QUIPDescriptor, Sensitivity, analyze
+from ase_sensitivity.auditing.reference import GENERIC, S1, S2, S3, around_carbon
 from ase_sensitivity.causes.attribution import _majority, attribute, predicted_nulls
 from ase_sensitivity.causes.environments import Environment
 from ase_sensitivity.causes.incompleteness import class_sums, resolved_rank
@@ -26,18 +27,7 @@ from ase_sensitivity.geometry.symmetry import point_group
 from ase_sensitivity.jacobian.streamed import StreamedJacobian
 from ase_sensitivity.spectrum.scopes import environment_views, structure_view
 from ase_sensitivity.spectrum.solvers import spectrum
-from tests.structures import (
-    BOUNDARIES,
-    GENERIC,
-    REFERENCE_SOAP,
-    S1,
-    S2,
-    S3,
-    TD,
-    around_carbon,
-    isolated,
-    rattled,
-)
+from tests.structures import BOUNDARIES, REFERENCE_SOAP, TD, isolated, rattled
 
 TOLERANCE = 1e-5
 

@@ -7,7 +7,9 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 
-from ase_sensitivity import CHGNetDescriptor, analyze, nearest_singular
+from ase_sensitivity import CHGNetDescriptor, analyze, audit, nearest_singular
+from ase_sensitivity.auditing.blindness import environment_checks, pair_checks
+from ase_sensitivity.auditing.reference import ENVIRONMENTS, PAIRS, blind_directions
 from ase_sensitivity.testing import check_descriptor
 from tests.structures import rattled
 
@@ -111,6 +113,42 @@ def test_layers(descriptor):
         for seen in (first, descriptor)
     ]
     assert unchanged == [True, False]
+
+
+def test_layers_of_the_same_copy(descriptor):
+    atoms = molecule("H2O")
+    first = descriptor.at_layers(1)
+    assert (first.layers, first.reach, descriptor.n_layers) == ((1,), 6.0, 4)
+    np.testing.assert_array_equal(first.features(atoms), CHGNetDescriptor(layers=1).features(atoms))
+    coarse = CHGNetDescriptor(dtype="float32", precision=1e-5).at_layers((1, 2))
+    assert (coarse.dtype, coarse.precision) == (torch.float32, 1e-5)
+
+
+class TestAudit:
+    @pytest.mark.parametrize("name", ["S1", "T"])
+    def test_the_first_layer_sees_distances_only(self, descriptor, name):
+        """It is blind where nu = 1 is; the next one, which has heard of angles, nowhere."""
+        atoms = ENVIRONMENTS[name]
+        (row,) = environment_checks(descriptor, name, atoms)
+        assert row.values["n_null_by_layer"] == [len(blind_directions(atoms, 1)), 0, 0, 0, 0]
+        assert "lifted at layer 2" in row.note
+        assert row.verdict == "ok"
+        if name == "S1":  # what SOAP does not see
+            assert row.values["blind_at_nu_2"] == pytest.approx(0.06, abs=0.005)
+
+    def test_what_all_soaps_confuse(self, descriptor):
+        (row,) = pair_checks(descriptor, "X+/X-", PAIRS["X+/X-"])
+        first, *others = row.values["distance_by_layer"]
+        assert first < 1e-12
+        assert min(others) > 1e-3
+
+    @pytest.mark.slow
+    def test_the_whole(self, descriptor):
+        found = audit(descriptor)
+        assert found.passed
+        assert found.check("finite differences").verdict == "finding"  # within 1e-3 Å it bends
+        symmetry = found.check("molecules").values
+        assert symmetry["symmetry"] == symmetry["predicted"] > 20
 
 
 def test_a_slab_without_a_third_cell_vector(descriptor):

@@ -12,10 +12,10 @@ from ase import Atoms
 from ase.build import molecule
 
 from ase_sensitivity import SOAP, QUIPDescriptor, Sensitivity, analyze
+from ase_sensitivity.auditing.reference import GENERIC, around_carbon
 from ase_sensitivity.cli.app import main
 from ase_sensitivity.cli.converge import levels
 from ase_sensitivity.cli.descriptor import descriptor_of
-from tests.structures import GENERIC, around_carbon
 
 TEXT = "soap cutoff=3 n_max=4 l_max=3 atom_sigma=0.5"
 CENTERED = "soap cutoff=3 n_max=8 l_max={} atom_sigma=0.3 n_Z=1 Z=6 n_species=1 species_Z=1"

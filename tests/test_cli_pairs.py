@@ -10,9 +10,9 @@ import pytest
 from ase.io import write
 
 from ase_sensitivity import SOAP, find_pairs
+from ase_sensitivity.auditing.reference import around_carbon
 from ase_sensitivity.cli.app import main
 from ase_sensitivity.dataset.pairs.result import PAIR_COLUMNS
-from tests.structures import around_carbon
 
 THREE = [(1, 0, 0.5), (-1, 0, 0.5), (0.72, 0.54, -0.7)]
 TEXT = "soap cutoff=3 n_max=4 l_max=4 atom_sigma=0.3 n_Z=1 Z=6 n_species=1 species_Z=1"

@@ -10,10 +10,11 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 from ase_sensitivity import SOAP, FeatureJacobian, QUIPDescriptor
+from ase_sensitivity.auditing.reference import GENERIC, S1, around_carbon
 from ase_sensitivity.dataset.basis.converge import converge
 from ase_sensitivity.dataset.basis.nested import with_lower_l_max
 from ase_sensitivity.dataset.basis.result import Convergence
-from tests.structures import GENERIC, S1, SHARED, TD, around_carbon, isolated, periodic, rattled
+from tests.structures import SHARED, TD, isolated, periodic, rattled
 
 FAMILIES = {
     "plain": {"normalise": False},

@@ -22,17 +22,18 @@ from ase_sensitivity import (
     nearest_singular,
     read_log,
 )
+from ase_sensitivity.auditing.reference import GENERIC, S1, around_carbon
 from ase_sensitivity.singular.classification import as_far
 from ase_sensitivity.singular.diagnosis import Diagnosis
 from ase_sensitivity.singular.monitor import Monitor
 from ase_sensitivity.singular.recall import Remembered
 from tests.conftest import CountingEMT, CountingSOAP, SlowSOAP, Still, ours
 from tests.structures import rattled
-from tests.test_nearest import AMMONIA, S1, T, environment, on_carbon, pyramid
+from tests.test_nearest import AMMONIA, on_carbon, pyramid
 
 
 def near_s1(size, seed=0):
-    at = environment(S1)
+    at = around_carbon(S1)
     shift = np.random.default_rng(seed).normal(size=(5, 3))
     at.positions += size * shift / np.linalg.norm(shift)
     return at
@@ -57,7 +58,7 @@ class TestDefault:
 
     def test_truncation_warns(self):
         with pytest.warns(SingularWarning):
-            observer = observed(environment(T), on_carbon(l_max=3))
+            observer = observed(around_carbon(GENERIC), on_carbon(l_max=3))
         assert observer.sensitivity.approaching == "truncation"
 
     @pytest.mark.parametrize("height", [0.0, 0.02, 0.05])

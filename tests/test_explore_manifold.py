@@ -9,7 +9,8 @@ from ase.build import bulk, molecule
 from ase.io import read, write
 
 from ase_sensitivity import SOAP, trace_manifold
-from tests.structures import S3, around_carbon, rattled
+from ase_sensitivity.auditing.reference import S3, around_carbon
+from tests.structures import rattled
 
 CARBON = SOAP(["H"], 3.0, 8, 8, 0.3, 0.5, 0.0, normalise=False, centers=["C"])
 RADIAL = SOAP(["H"], 3.0, 8, 0, 0.3, 0.5, 0.0, normalise=False, centers=["C"], body_order=2)

@@ -8,7 +8,8 @@ from ase.build import molecule
 from scipy.stats import ortho_group
 
 from ase_sensitivity import best_match
-from tests.structures import S1, TD
+from ase_sensitivity.auditing.reference import S1
+from tests.structures import TD
 
 
 def disguised(numbers, points, seed: int):

@@ -12,7 +12,8 @@ from ase.calculators.emt import EMT
 from ase.io import read, write
 
 from ase_sensitivity import SOAP, analyze, find_singular
-from tests.structures import S1, S2, S3, TD
+from ase_sensitivity.auditing.reference import S1, S2, S3
+from tests.structures import TD
 
 CARBON = SOAP(["H"], 3.0, 8, 8, 0.3, 0.5, 0.0, normalise=False, centers=["C"])
 

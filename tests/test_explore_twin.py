@@ -9,33 +9,14 @@ from ase.build import bulk, molecule
 from ase.io import read, write
 
 from ase_sensitivity import SOAP, best_match, find_twin
-from tests.structures import S1, around_carbon, rattled
+from ase_sensitivity.auditing.reference import PAIRS, S1, around_carbon
+from tests.structures import rattled
 
 CARBON = SOAP(["H"], 3.0, 8, 8, 0.3, 0.5, 0.0, normalise=False, centers=["C"])
-
-X_PLUS = [(1, 0, 0.5), (-1, 0, 0.5), (0.72, 0.54, -0.7), (-0.72, 0.96, 0.3)]
-X_MINUS = [*X_PLUS[:3], (0.72, -0.96, 0.3)]
-
-
-def polar(u: float, v: float) -> np.ndarray:
-    return 1.09 * np.array([np.cos(u) * np.cos(v), np.sin(u) * np.cos(v), np.sin(v)])
-
-
-def line(u: float) -> Atoms:
-    """Points on the degenerate line D(u), folded at u = pi: u and -u have equal features."""
-    pi = np.pi
-    fixed = [polar(pi, -3 * pi / 8), polar(pi / 5, -pi / 6), polar(-pi / 5, pi / 6)]
-    return around_carbon([*fixed, polar(u, 0)])
 
 
 def relative(atoms: Atoms) -> np.ndarray:
     return atoms.positions[1:] - atoms.positions[0]
-
-
-PAIRS = {
-    "D": (line(0.95 * np.pi), line(-0.95 * np.pi)),
-    "X": (around_carbon(X_PLUS), around_carbon(X_MINUS)),
-}
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -59,7 +40,7 @@ def test_the_twin_is_the_known_one(name):
 
 
 def test_the_other_body_order_tells_twins_apart():
-    atoms, expected = PAIRS["X"]
+    atoms, expected = PAIRS["X+/X-"]
     fourth = SOAP(["H"], 3.0, 4, 3, 0.3, 0.5, 0.0, normalise=False, centers=["C"], body_order=4)
     features = [fourth.features(structure) for structure in (atoms, expected)]
     assert np.linalg.norm(features[1] - features[0]) > 1e-3 * np.linalg.norm(features[0])
@@ -102,7 +83,7 @@ def test_seeds_budget_and_progress():
 
 
 def test_frames_can_be_written(tmp_path):
-    result = find_twin(PAIRS["X"][0], CARBON)
+    result = find_twin(PAIRS["X+/X-"][0], CARBON)
     write(tmp_path / "pair.xyz", [result.atoms, result.twin])
     back = read(tmp_path / "pair.xyz", ":")
     assert back[1].info["rmsd"] == pytest.approx(result.rmsd, rel=1e-6)
@@ -121,7 +102,7 @@ def test_frames_can_be_written(tmp_path):
 )
 def test_bad_arguments(settings, words):
     with pytest.raises((TypeError, ValueError), match=words):
-        find_twin(PAIRS["X"][0], CARBON, **settings)
+        find_twin(PAIRS["X+/X-"][0], CARBON, **settings)
 
 
 def test_features_that_see_nothing():

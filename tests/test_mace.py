@@ -11,6 +11,8 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from ase_sensitivity import MACEDescriptor, analyze, descriptor_of
+from ase_sensitivity.auditing.blindness import environment_checks
+from ase_sensitivity.auditing.reference import ENVIRONMENTS
 from ase_sensitivity.testing import check_descriptor
 from tests.structures import rattled
 
@@ -81,6 +83,25 @@ def test_messages(descriptor):
         dimer.positions[3:] += (0, 0, height)
         dimer.rattle(0.05, seed=0)
         assert analyze(dimer, descriptor).n_trivial == n_trivial
+
+
+def test_layers_of_the_same_copy(descriptor):
+    water = molecule("H2O")
+    first = descriptor.at_layers(1)
+    assert (first.reach, descriptor.n_layers) == (3.0, 2)
+    np.testing.assert_array_equal(first.features(water), descriptor.features(water)[:, :4])
+    coarse = MACEDescriptor(random_mace([1, 8]).float())
+    assert coarse.at_layers(1).precision == coarse.precision == 1e-7
+
+
+def test_where_it_is_blind():
+    """With products of three neighbors the first layer sees what nu = 3 can see."""
+    descriptor = MACEDescriptor(random_mace([1, 6], hidden="16x0e+16x1o"))
+    atoms = ENVIRONMENTS["S1"]
+    (row,) = environment_checks(descriptor, "S1", atoms)
+    by_layer = row.values["n_null_by_layer"]
+    assert by_layer[-1] <= min(by_layer[:-1])
+    assert row.values["n_null"] == by_layer[-1]
 
 
 @pytest.mark.slow

@@ -86,6 +86,17 @@ def test_the_name_of_the_output():
         MetatomicDescriptor(exported(), output="energy")
 
 
+def test_rotations_may_be_seen():
+    atoms = STRUCTURES["isolated"]
+    seen = MetatomicDescriptor(exported(), rotation_invariant=False)
+    check_descriptor(seen, atoms)
+    # Declared as seen, though this model is invariant: three null directions of unknown cause.
+    found = analyze(atoms, seen, causes=True)
+    assert (found.n_trivial, found.n_null) == (3, 3)
+    assert found.counts["unknown"] == 3
+    assert analyze(atoms, seen, scope="environment", center=0).n_trivial == 3
+
+
 def test_mistakes():
     with pytest.raises(TypeError, match="`model` must be an AtomisticModel of metatomic"):
         MetatomicDescriptor(3)

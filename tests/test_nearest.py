@@ -17,17 +17,13 @@ from ase_sensitivity import (
     replay,
     singularity_distance,
 )
+from ase_sensitivity.auditing.reference import GENERIC, S1, S2, S3, around_carbon
 from ase_sensitivity.singular.point import point_at
 from ase_sensitivity.singular.system import STEP, aligned, difference, system_of
 from ase_sensitivity.singular.walk import _add_products
 from tests.conftest import CountingSOAP, SlowSOAP
 from tests.structures import rattled
 
-# Reference environments: carbon at the origin, neighbors in Å.
-S1 = [(1, 0, 0.5), (-1, 0, 0.5), (0.9, 0, -0.7), (0, 1.2, 0.3)]
-S2 = [(1, 0, 0.5), (-1, 0, 0.5), (0.6, 0.8, -0.5), (0, 0, 1.2)]
-S3 = [(1, 0, 0.4), (-0.6, 0.8, 0.4), (5 / 13, -12 / 13, 0.4), (0, 0, 1.2)]
-T = [(1, 0, 0), (0.28, 0.96, 0), (-0.48, 0.6, 0.64), (-0.36, -0.48, -0.8)]
 AMMONIA = SOAP(species=["N", "H"], cutoff=4.0, n_max=8, l_max=6)
 
 
@@ -42,10 +38,6 @@ def on_carbon(l_max=8):
         central_weight=0,
         centers=["C"],
     )
-
-
-def environment(points):
-    return Atoms("CH4", [(0, 0, 0), *points])
 
 
 def pyramid(name, height):
@@ -103,7 +95,7 @@ def distance_to_s1(positions):
 @pytest.mark.parametrize("size", [0.01, 0.02, 0.05])
 def test_distance_along_a_null_vector(size):
     soap = on_carbon()
-    at = environment(S1)
+    at = around_carbon(S1)
     null = analyze(at, soap, k=1)
     assert null.n_null == 1
     at.positions += size * null.modes[0]
@@ -117,7 +109,7 @@ def test_distance_along_a_null_vector(size):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_distance_from_anywhere_near(seed):
-    at = environment(S1)
+    at = around_carbon(S1)
     shift = np.random.default_rng(seed).normal(size=(5, 3))
     at.positions += 0.05 * shift / np.linalg.norm(shift)
     found = nearest_singular(at, on_carbon())
@@ -128,7 +120,7 @@ def test_distance_from_anywhere_near(seed):
 @pytest.mark.parametrize("points", [S1, S2], ids=["S1", "S2"])
 @pytest.mark.parametrize("seed", range(5))
 def test_incompleteness_is_found_and_named(points, seed, scope):
-    at = environment(points)
+    at = around_carbon(points)
     shift = np.random.default_rng(seed).normal(size=(5, 3))
     at.positions += 0.1 * shift / np.linalg.norm(shift)
     center = 0 if scope == "environment" else None
@@ -146,7 +138,7 @@ def test_incompleteness_is_found_and_named(points, seed, scope):
 @pytest.mark.parametrize("seed", range(4))
 def test_truncation_is_found_and_named(seed):
     """A small basis is singular somewhere that a larger one is not."""
-    at = environment(T)
+    at = around_carbon(GENERIC)
     shift = np.random.default_rng(seed).normal(size=(5, 3))
     at.positions += 0.05 * shift / np.linalg.norm(shift)
     found = nearest_singular(at, on_carbon(l_max=3))
@@ -158,7 +150,7 @@ def test_truncation_is_found_and_named(seed):
 @pytest.mark.parametrize(("points", "seed"), [(S1, 0), (S2, 0), (S2, 1)])
 def test_what_no_basis_sees_is_incompleteness(points, seed):
     """Where the walk ends the geometry is exact to a few digits only."""
-    found = nearest_singular(rattled(environment(points), 0.04, seed), on_carbon())
+    found = nearest_singular(rattled(around_carbon(points), 0.04, seed), on_carbon())
     assert analyze(found.atoms, on_carbon(l_max=10), k=1).ratio < 1e-3
     assert found.cause == "incompleteness"
 
@@ -166,7 +158,7 @@ def test_what_no_basis_sees_is_incompleteness(points, seed):
 @pytest.mark.parametrize("seed", [1, 3, 8])
 def test_what_a_larger_basis_sees_is_truncation(seed):
     """Distances that differ by less than 0.1 Å are different nevertheless."""
-    found = nearest_singular(rattled(environment(T), 0.04, seed), on_carbon(l_max=3))
+    found = nearest_singular(rattled(around_carbon(GENERIC), 0.04, seed), on_carbon(l_max=3))
     assert found.found
     assert analyze(found.atoms, on_carbon(l_max=8), k=1).ratio > 1e-3
     assert found.cause == "truncation"
@@ -225,9 +217,9 @@ def test_what_is_singular_already():
     soap = SOAP(species=["C", "H"], cutoff=4.0, n_max=6, l_max=5)
     found = nearest_singular(molecule("CH4"), soap)
     assert (found.distance, found.cause, found.n_steps) == (0.0, "symmetry", 0)
-    found = nearest_singular(environment(S1), on_carbon())
+    found = nearest_singular(around_carbon(S1), on_carbon())
     assert (found.distance, found.cause) == (0.0, "incompleteness")
-    found = nearest_singular(environment(T), on_carbon(l_max=3))
+    found = nearest_singular(around_carbon(GENERIC), on_carbon(l_max=3))
     assert (found.distance, found.cause) == (0.0, "truncation")
 
 
@@ -262,7 +254,7 @@ def test_giving_up():
 @pytest.mark.parametrize("closest", [0.5, 3.0])
 def test_atoms_do_not_collide(points, seed, closest):
     """Two atoms on top of each other are one, which is singular: the walk must not end there."""
-    at = rattled(environment(points), 0.35, seed)
+    at = rattled(around_carbon(points), 0.35, seed)
 
     def shortest(atoms):
         return atoms.get_all_distances()[np.triu_indices(len(atoms), 1)].min()
@@ -282,9 +274,9 @@ def test_jacobians_are_counted(kind):
 def test_body_order_may_be_unknown():
     soap = on_carbon()
     wrapped = FiniteDifferenceDescriptor(
-        soap.features, species=["H"], cutoff=3.0, centers=soap.jacobian(environment(S1)).centers
+        soap.features, species=["H"], cutoff=3.0, centers=soap.jacobian(around_carbon(S1)).centers
     )
-    at = environment(S1)
+    at = around_carbon(S1)
     at.positions += 0.02 * np.random.default_rng(0).normal(size=(5, 3))
     assert nearest_singular(at, wrapped).cause == "unknown"
 
@@ -305,7 +297,7 @@ def test_nothing_to_move():
 
 def test_one_string_for_each_species_of_the_center():
     """As in every GAP of several species: parts without rows of a center do not see it."""
-    atoms = environment([(1, 0, 0.5), (-1, 0, 0.5), (0.72, 0.54, -0.7), (-0.72, 0.96, 0.3)])
+    atoms = around_carbon([(1, 0, 0.5), (-1, 0, 0.5), (0.72, 0.54, -0.7), (-0.72, 0.96, 0.3)])
     text = "soap cutoff=3 n_max=4 l_max=4 atom_sigma=0.3 n_species=2 species_Z={6 1}"
     several = QUIPDescriptor([f"{text} Z=6", f"{text} Z=1"])
     one = QUIPDescriptor(f"{text} n_Z=2 Z={{6 1}}")

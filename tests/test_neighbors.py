@@ -14,15 +14,14 @@ from scipy.spatial.transform import Rotation
 from scipy.stats import special_ortho_group
 
 from ase_sensitivity import SOAP, FiniteDifferenceDescriptor, QUIPDescriptor
+from ase_sensitivity.auditing.reference import PAIRS, around_carbon
 from ase_sensitivity.dataset.pairs.find import find_pairs
 from ase_sensitivity.dataset.pairs.result import PairResult, Place
 from ase_sensitivity.descriptors.base import rows_of
 from ase_sensitivity.geometry.matching import best_match
-from tests.structures import around_carbon, isolated, rattled
+from tests.structures import isolated, rattled
 
-THREE = [(1, 0, 0.5), (-1, 0, 0.5), (0.72, 0.54, -0.7)]
-PLUS = around_carbon([*THREE, (-0.72, 0.96, 0.3)])
-MINUS = around_carbon([*THREE, (0.72, -0.96, 0.3)])
+PLUS, MINUS = PAIRS["X+/X-"]
 CARBON_ONLY = SOAP(
     ["H"], 3.0, 8, 8, atom_sigma=0.3, normalise=False, central_weight=0.0, centers=["C"]
 )

@@ -13,9 +13,10 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import special_ortho_group
 
 from ase_sensitivity import SOAP, FiniteDifferenceDescriptor, QUIPDescriptor, find_pairs
+from ase_sensitivity.auditing.reference import around_carbon
 from ase_sensitivity.dataset.pairs.result import Place
 from ase_sensitivity.dataset.pairs.row_sets import _row_set, row_sets
-from tests.structures import around_carbon, rattled
+from tests.structures import rattled
 
 THREE = [(1, 0, 0.5), (-1, 0, 0.5), (0.72, 0.54, -0.7)]
 PLUS = around_carbon([*THREE, (-0.72, 0.96, 0.3)])

@@ -16,7 +16,7 @@ from ase.calculators.lj import LennardJones
 from ase.io import read
 
 from ase_sensitivity import SOAP, SensitivityCalculator, analyze
-from tests.structures import GENERIC
+from ase_sensitivity.auditing.reference import GENERIC
 
 RECIPES = Path(__file__).parent.parent / "docs" / "recipes"
 STEPS = 4

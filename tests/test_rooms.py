@@ -16,13 +16,13 @@ import ase_sensitivity
 ROOT = Path(ase_sensitivity.__file__).parent
 
 FLOORS = [
-    {"cli", "testing", "plugin"},
+    {"cli", "plugin"},
     {"report"},
-    {"md", "dataset"},
+    {"md", "dataset", "auditing"},
     {"singular"},
     {"analysis"},
     {"sensitivity"},
-    {"causes"},
+    {"causes", "testing"},
     {"spectrum"},
     {"descriptors"},
     {"jacobian"},

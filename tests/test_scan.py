@@ -15,12 +15,13 @@ from ase.build import bulk, molecule
 from ase.io import read, write
 
 from ase_sensitivity import SOAP, QUIPDescriptor, analyze
+from ase_sensitivity.auditing.reference import GENERIC, S1, around_carbon
 from ase_sensitivity.dataset.record import COLUMNS
 from ase_sensitivity.dataset.result import ScanResult
 from ase_sensitivity.dataset.scan import scan
 from ase_sensitivity.io.reading import count_frames, read_frames
 from ase_sensitivity.singular.nearest import singularity_distance
-from tests.structures import GENERIC, REFERENCE_SOAP, S1, TD, around_carbon, rattled
+from tests.structures import REFERENCE_SOAP, TD, rattled
 
 
 @pytest.fixture(scope="module")

@@ -21,11 +21,12 @@ from ase.db import connect
 from ase.io import write
 
 from ase_sensitivity import SOAP, QUIPDescriptor
+from ase_sensitivity.auditing.reference import S1, around_carbon
 from ase_sensitivity.dataset.result import ScanResult
 from ase_sensitivity.dataset.scan import scan
 from tests.conftest import hears_interrupts
 from tests.scanning import run, stream
-from tests.structures import REFERENCE_SOAP, S1, TD, around_carbon, rattled
+from tests.structures import REFERENCE_SOAP, TD, rattled
 
 ROOT = Path(__file__).parent.parent
 

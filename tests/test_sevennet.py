@@ -10,6 +10,9 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from ase_sensitivity import SevenNetDescriptor, analyze
+from ase_sensitivity.auditing.blindness import environment_checks
+from ase_sensitivity.auditing.reference import ENVIRONMENTS, blind_directions
+from ase_sensitivity.auditing.symmetry import symmetry_checks
 from ase_sensitivity.testing import check_descriptor
 from tests.structures import rattled
 
@@ -95,6 +98,24 @@ def test_the_model_is_left_as_it_was(descriptor):
         assert torch.equal(value, weights[name])
     assert calculator.model.key_grad == "edge_vec"
     assert torch.get_default_dtype() == torch.float32
+
+
+def test_mirror_planes_hide_nothing_from_it(descriptor):
+    """Out of its plane ethene has three directions that are null for others."""
+    (row,) = symmetry_checks(descriptor, "molecules", {"C2H4": molecule("C2H4")})
+    assert (row.values["symmetry"], row.values["predicted"]) == (0, 3)
+    assert row.verdict == "finding"
+
+
+def test_where_it_is_blind(descriptor):
+    """The first of its layers sees distances only; the others what SOAP does not see."""
+    atoms = ENVIRONMENTS["S1"]
+    (row,) = environment_checks(descriptor, "S1", atoms)
+    first, *others = row.values["n_null_by_layer"]
+    assert first == len(blind_directions(atoms, 1)) == 6
+    assert others == [0, 0, 0, 0, 0]
+    assert row.values["blind_at_nu_2"] == pytest.approx(0.068, abs=0.005)
+    assert descriptor.at_layers(2).precision == descriptor.precision
 
 
 @pytest.mark.parametrize(

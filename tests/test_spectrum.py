@@ -26,6 +26,7 @@ from ase_sensitivity import (
     Sensitivity,
     analyze,
 )
+from ase_sensitivity.auditing.reference import GENERIC, S1, S2, S3, around_carbon
 from ase_sensitivity.geometry.fragments import fragments
 from ase_sensitivity.geometry.paths import connect
 from ase_sensitivity.jacobian.stacked import StackedJacobian
@@ -41,18 +42,7 @@ from ase_sensitivity.spectrum.scopes import (
 )
 from ase_sensitivity.spectrum.screening import bounds_of, softest_environments
 from ase_sensitivity.spectrum.solvers import _deflate, spectrum
-from tests.structures import (
-    BOUNDARIES,
-    GENERIC,
-    REFERENCE_SOAP,
-    S1,
-    S2,
-    S3,
-    TD,
-    around_carbon,
-    isolated,
-    rattled,
-)
+from tests.structures import BOUNDARIES, REFERENCE_SOAP, TD, isolated, rattled
 
 
 def soap(atoms: Atoms, cutoff: float = 4.0, n_max: int = 6, l_max: int = 4) -> QUIPDescriptor:

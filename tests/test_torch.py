@@ -22,6 +22,7 @@ from ase_sensitivity import (
     nearest_singular,
     scan,
 )
+from ase_sensitivity.auditing.contract import contract_checks
 from ase_sensitivity.geometry.unfolding import unfolded
 from ase_sensitivity.jacobian.contract import Jacobian
 from ase_sensitivity.testing import check_descriptor
@@ -54,6 +55,44 @@ STRUCTURES: dict[str, Callable[[], Atoms]] = {
     "slab": slab,
     "large cell": lambda: Atoms(peroxide(), cell=[12, 13, 14], pbc=True),
 }
+
+
+class TestSumRule:
+    """Features that a rigid motion changes give an error, and no numbers."""
+
+    @staticmethod
+    def anchored(atoms, positions, cell):
+        return torch.exp(-(positions**2))
+
+    @staticmethod
+    def oriented(atoms, positions, cell):
+        vectors = positions - positions[:, None]
+        return torch.exp(-(vectors**2)).sum(dim=1)
+
+    @pytest.mark.parametrize("name", ["anchored", "oriented"])
+    def test_structures(self, name):
+        seen = TorchDescriptor(getattr(self, name))
+        with pytest.raises(ValueError, match=rf"{name}.* breaks the sum rule in H2O2: a rigid"):
+            analyze(peroxide(), seen)
+        with pytest.raises(ValueError, match="breaks the sum rule"):
+            analyze(peroxide(), seen, scope="environment", center=0)
+
+    def test_crystals_have_no_rotations(self):
+        silicon = STRUCTURES["small cell"]()
+        with pytest.raises(ValueError, match="breaks the sum rule in Si2"):
+            analyze(silicon, TorchDescriptor(self.anchored))
+        assert analyze(silicon, TorchDescriptor(self.oriented)).n_trivial == 3
+
+    def test_rotations_may_be_seen(self):
+        seen = TorchDescriptor(self.oriented, rotation_invariant=False)
+        check_descriptor(seen, peroxide())
+        found = analyze(peroxide(), seen, causes=True)
+        assert (found.n_trivial, found.n_null) == (3, 0)
+        assert found.counts["symmetry"] == 0
+        assert analyze(peroxide(), seen, scope="environment").n_trivial == 3
+        for asked, verdict in ((seen, "finding"), (TorchDescriptor(self.oriented), "failed")):
+            rows = contract_checks(asked, {"molecule": peroxide()})
+            assert {row.name: row.verdict for row in rows}["invariances"] == verdict
 
 
 def symmetry_functions(body_order: int = 3, cutoff: float = 3.5, **how) -> TorchDescriptor:

@@ -22,9 +22,10 @@ from ase_sensitivity import (
     replay,
     scan,
 )
+from ase_sensitivity.auditing.reference import S1, around_carbon
 from ase_sensitivity.cli.app import main
 from ase_sensitivity.report.verdict import verdict
-from tests.structures import S1, around_carbon, rattled
+from tests.structures import rattled
 
 TEXT = "soap cutoff=4 n_max=6 l_max=4 atom_sigma=0.5"
 WORDS = "H is not among the species of the descriptor"

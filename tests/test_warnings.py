@@ -8,8 +8,8 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from ase_sensitivity import SOAP, analyze
+from ase_sensitivity.auditing.reference import GENERIC, S1, S2, S3, around_carbon
 from ase_sensitivity.singular.monitor import Monitor
-from tests.structures import GENERIC, S1, S2, S3, around_carbon
 
 WITHIN = 0.1
 SPURIOUS = ("incompleteness", "truncation")

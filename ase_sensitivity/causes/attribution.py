@@ -156,7 +156,8 @@ def predicted_nulls(
     Returns
     -------
     dict
-        Numbers for "fragment", "symmetry" and, if the body order is known, "incompleteness".
+        Numbers for "fragment", "symmetry" and, if the body order is known, "incompleteness". None
+        of these if rotations change the features.
     """
     predictions, _ = _predictions(receptive_fields(view, atoms, descriptor, tolerance), tolerance)
     everything = scipy.linalg.null_space(view.trivial.T)
@@ -209,6 +210,8 @@ def _predictions(
                 moved = environment.relative(modes)
                 yield sums @ moved, float((sums.data**2).sum()), len(moved)
 
+    if not all(field.rotation_invariant for field in seen):
+        return [], "unknown"
     known = [entry for t in (tolerance, *looser) for entry in _harmless(seen, t)]
     cut = min(STEEPNESS * tolerance, MOST_CHANGE)
     if unseen:

@@ -135,12 +135,15 @@ class ReceptiveField:
         Nu + 1, or None if unknown.
     symmetry_known
         False for a row of the whole structure if that is periodic: its symmetry is a space group.
+    rotation_invariant
+        Whether rotations change no feature. Otherwise nothing is known of what the features see.
     """
 
     environments: list[Environment]
     resolved: list[Environment]
     body_order: int | None
     symmetry_known: bool = True
+    rotation_invariant: bool = True
 
 
 def unseen_species(atoms: Atoms, descriptor: Descriptor, ranges: Sequence[Range]) -> list[str]:
@@ -213,7 +216,11 @@ def receptive_fields(
             whole = _whole(view, atoms, known)
             found.append(
                 ReceptiveField(
-                    whole or around, [_superposed(resolved)], order, symmetry_known=bool(whole)
+                    whole or around,
+                    [_superposed(resolved)],
+                    order,
+                    bool(whole),
+                    known.rotation_invariant,
                 )
             )
             continue
@@ -221,7 +228,8 @@ def receptive_fields(
             # Rows of pairs or triplets: each sees its own points, and there is no sum over rows.
             resolved = _of_rows(view, part, atoms)
             order = order if part.per_image else None  # the points are not known
-        found.append(ReceptiveField(around, resolved, order))
+        invariant = known.rotation_invariant
+        found.append(ReceptiveField(around, resolved, order, rotation_invariant=invariant))
     return found
 
 

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from ase_sensitivity.cli.analyze import analyze
+from ase_sensitivity.cli.audit import audit
 from ase_sensitivity.cli.check import check
 from ase_sensitivity.cli.converge import converge
 from ase_sensitivity.cli.output import Interrupted, PlainFormatter, fit
@@ -63,7 +64,7 @@ def _common(
         logging.getLogger("ase_sensitivity.descriptors.soap.power_spectrum").setLevel(logging.INFO)
 
 
-for command in (analyze, replay, scan, pairs, check, converge, report):
+for command in (analyze, replay, scan, pairs, check, converge, report, audit):
     app.command()(command)
 
 

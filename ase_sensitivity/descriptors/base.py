@@ -134,6 +134,35 @@ class HasCorrelations(Protocol):
         ...
 
 
+@runtime_checkable
+class HasInvariance(Protocol):
+    """A descriptor that says whether it is invariant under rotations, as others have to be."""
+
+    @property
+    def rotation_invariant(self) -> bool:
+        """Whether features stay the same when the structure is rotated."""
+        ...
+
+
+def is_rotation_invariant(descriptor: Descriptor) -> bool:
+    """Whether features are declared to be invariant under rotations: yes, unless it says no."""
+    return not isinstance(descriptor, HasInvariance) or bool(descriptor.rotation_invariant)
+
+
+@runtime_checkable
+class HasLayers(Descriptor, Protocol):
+    """A descriptor made of layers that can be looked at by themselves."""
+
+    @property
+    def n_layers(self) -> int:
+        """How many there are."""
+        ...
+
+    def at_layers(self, layers: Sequence[int]) -> Descriptor:
+        """The features after some layers, counted from 1, beside each other."""
+        ...
+
+
 SHORTCUTS = ("stream", "rows", "restricted", "enlarged", "squared_jvp_gradient")
 """Methods that compute quantities faster than `jacobian` does."""
 

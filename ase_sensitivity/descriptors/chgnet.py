@@ -11,8 +11,8 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
-from ase_sensitivity.descriptors.torch_function import TorchDescriptor
 from ase_sensitivity.descriptors.trained import (
+    LayeredDescriptor,
     chosen_layers,
     fingerprint,
     frozen_copy,
@@ -28,7 +28,7 @@ N_ELEMENTS = 94
 """Elements that its embedding knows: hydrogen to plutonium."""
 
 
-class CHGNetDescriptor(TorchDescriptor):
+class CHGNetDescriptor(LayeredDescriptor):
     """What the readout of CHGNet sees: features of the atoms after its message passing.
 
     The energies of CHGNet are sums over atoms of a function of the last features. Its forces lie in
@@ -89,7 +89,8 @@ class CHGNetDescriptor(TorchDescriptor):
                 "`model` must be a CHGNet, a calculator with one or the name of one, not "
                 f"{type(model).__name__}"
             )
-        self.layers = chosen_layers(layers, len(own.atom_conv_layers))
+        self.n_layers = len(own.atom_conv_layers)
+        self.layers = chosen_layers(layers, self.n_layers)
         cutoff = float(own.graph_converter.atom_graph_cutoff)
         super().__init__(
             self._features,

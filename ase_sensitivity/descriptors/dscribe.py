@@ -162,8 +162,16 @@ class DScribeDescriptor(Shortcuts):
             self._fill_analytic(cluster, row, column, blocks)
         else:
             precision = self._fill_differences(cluster, row, column, blocks)
-        facts = {"cutoff": self.cutoff, "precision": precision}
-        return in_images(cluster, parent, features, row, column, blocks, **facts)
+        return in_images(
+            cluster,
+            parent,
+            features,
+            row,
+            column,
+            blocks,
+            cutoff=self.cutoff,
+            precision=precision,
+        )
 
     def _check(self, atoms: Atoms) -> None:
         check_apart(atoms)

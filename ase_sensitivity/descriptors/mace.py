@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +12,8 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
-from ase_sensitivity.descriptors.torch_function import TorchDescriptor
 from ase_sensitivity.descriptors.trained import (
+    LayeredDescriptor,
     chosen_layers,
     fingerprint,
     frozen_copy,
@@ -28,7 +30,7 @@ PRECISION = 1e-7
 """Of a model whose weights are in single precision, and with them what makes it invariant."""
 
 
-class MACEDescriptor(TorchDescriptor):
+class MACEDescriptor(LayeredDescriptor):
     """What the readouts of a MACE see: invariant features of the atoms after each layer.
 
     Parameters
@@ -64,10 +66,11 @@ class MACEDescriptor(TorchDescriptor):
         precision: float | None = None,
         batches: bool = True,
     ) -> None:
-        needs_package("mace", "MACEDescriptor")  # before e3nn, which does not load otherwise
-        import torch
-        from e3nn.o3 import Irreps
-        from mace.modules import MACE
+        with contextlib.redirect_stdout(sys.stderr):  # it says what it cannot accelerate
+            needs_package("mace", "MACEDescriptor")  # before e3nn, which does not load otherwise
+            import torch
+            from e3nn.o3 import Irreps
+            from mace.modules import MACE
 
         if isinstance(model, str | Path):
             check_exists(model)
@@ -80,9 +83,9 @@ class MACEDescriptor(TorchDescriptor):
             raise TypeError(
                 f"`model` must be a MACE, or a calculator with one, not {type(own).__name__}"
             )
-        n_layers = len(own.products)
-        every = tuple(range(1, n_layers + 1))
-        self.layers = chosen_layers(every if layers is None else layers, n_layers)
+        self.n_layers = len(own.products)
+        every = tuple(range(1, self.n_layers + 1))
+        self.layers = chosen_layers(every if layers is None else layers, self.n_layers)
         # Scalars stand first.
         self._widths = {
             n: Irreps(str(own.products[n - 1].linear.irreps_out)).count("0e") for n in self.layers

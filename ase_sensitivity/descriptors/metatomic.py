@@ -35,11 +35,12 @@ class MetatomicDescriptor(TorchDescriptor):
     output
         Which output is taken: by default ``feature``, or else the
         ``mtt::aux::energy_last_layer_features`` of metatrain. It must be available for each atom
-        and should be invariant.
+        and should be invariant under rotations, or be declared as not.
     extensions
         The directory with the compiled extensions that a file needs.
-    device, precision, batches
-        As in :class:`TorchDescriptor`. The data type is that of the model.
+    device, precision, batches, rotation_invariant
+        As in :class:`TorchDescriptor`. The data type is that of the model. PET is not invariant
+        under rotations.
 
     Raises
     ------
@@ -65,6 +66,7 @@ class MetatomicDescriptor(TorchDescriptor):
         device: torch.device | str = "cpu",
         precision: float | None = None,
         batches: bool = True,
+        rotation_invariant: bool = True,
     ) -> None:
         needs_package("metatomic", "MetatomicDescriptor", module="metatomic.torch")
         from metatomic.torch import (
@@ -103,6 +105,7 @@ class MetatomicDescriptor(TorchDescriptor):
             device=device,
             precision=precision,
             batches=batches,
+            rotation_invariant=rotation_invariant,
         )
         self.model = frozen_copy(model, self.device, self.dtype)
         self._options = ModelEvaluationOptions(

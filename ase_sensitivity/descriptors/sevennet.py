@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from ase import Atoms
 from ase.data import chemical_symbols
 
-from ase_sensitivity.descriptors.torch_function import TorchDescriptor, neighbor_vectors
+from ase_sensitivity.descriptors.torch_function import neighbor_vectors
 from ase_sensitivity.descriptors.trained import (
+    LayeredDescriptor,
     chosen_layers,
     fingerprint,
     frozen_copy,
@@ -27,7 +28,7 @@ GATE = "equivariant_gate"
 """How the last module of each interaction block is called."""
 
 
-class SevenNetDescriptor(TorchDescriptor):
+class SevenNetDescriptor(LayeredDescriptor):
     """What the readout of a SevenNet sees: invariant features of the atoms.
 
     Parameters
@@ -80,8 +81,10 @@ class SevenNetDescriptor(TorchDescriptor):
         self.modal = getattr(model, "modal", None) if modal is None else modal
         if own.modal_map and self.modal not in own.modal_map:
             raise ValueError(f"`modal` is {self.modal!r} but must be one of {[*own.modal_map]}")
+        self._settings = {"modal": self.modal}
         gates = [name for name in own._modules if name.endswith(GATE)]
-        self.layers = chosen_layers(layers, len(gates))
+        self.n_layers = len(gates)
+        self.layers = chosen_layers(layers, self.n_layers)
         # Scalars stand first.
         self._widths = {
             gates[n - 1]: Irreps(own._modules[gates[n - 1]].gate.irreps_out).count("0e")

@@ -14,7 +14,7 @@ from ase_sensitivity.descriptors.base import Rows, Shortcuts
 from ase_sensitivity.geometry.neighbors import check_apart, neighbor_pairs, shortest_distance
 from ase_sensitivity.jacobian.whole import centers_of
 from ase_sensitivity.types import Floats, Ints
-from ase_sensitivity.validation import as_number
+from ase_sensitivity.validation import as_flag, as_number
 
 if TYPE_CHECKING:
     import torch
@@ -104,6 +104,9 @@ class TorchDescriptor(Shortcuts):
     batches
         Whether several products may be made by one sweep (``is_grads_batched``). Where an operation
         of the function does not know how, they are made one by one anyway.
+    rotation_invariant
+        Whether features stay the same when the structure is rotated. If not, rotations are no rigid
+        motions that are set aside, and symmetry explains no null direction.
 
     Raises
     ------
@@ -150,6 +153,7 @@ class TorchDescriptor(Shortcuts):
         device: torch.device | str = "cpu",
         precision: float | None = None,
         batches: bool = True,
+        rotation_invariant: bool = True,
     ) -> None:
         torch = needs_torch(type(self).__name__)
         if not callable(function):
@@ -173,6 +177,7 @@ class TorchDescriptor(Shortcuts):
         if precision is not None:
             self.precision = as_number("precision", precision, "positive")
         self.batches = batches
+        self.rotation_invariant = as_flag("rotation_invariant", rotation_invariant)
 
     def __repr__(self) -> str:
         reach = "" if self.reach == self.cutoff else f", reach={self.reach:g}"
@@ -206,6 +211,7 @@ class TorchDescriptor(Shortcuts):
             cutoff=self.cutoff,
             reach=self.reach,
             precision=self.precision,
+            rotation_invariant=self.rotation_invariant,
             unfolds=self.centers is None,
         )
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import copy
 import hashlib
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ase_sensitivity.descriptors.torch_function import needs_torch
+from ase_sensitivity.descriptors.torch_function import TorchDescriptor, needs_torch
 
 if TYPE_CHECKING:
     import torch
+    from typing_extensions import Self
 
 
 def needs_package(package: str, what: str, *, torch: bool = True, module: str | None = None) -> Any:
@@ -52,6 +54,44 @@ def chosen_layers(layers: int | Sequence[int] | None, n_layers: int) -> tuple[in
     if not wanted or not all(isinstance(n, int) and 0 < n <= n_layers for n in wanted):
         raise ValueError(f"`layers` is {layers!r} but must be numbers from 1 to {n_layers}")
     return wanted
+
+
+class LayeredDescriptor(TorchDescriptor):
+    """Features of a trained model after some of its layers.
+
+    Attributes
+    ----------
+    model
+        A copy of the model.
+    layers
+        The layers that features are taken from, counted from 1.
+    n_layers
+        How many the model has.
+    """
+
+    model: Any
+    layers: tuple[int, ...]
+    n_layers: int
+    _settings: Mapping[str, Any] = MappingProxyType({})  # that only this class has
+
+    def at_layers(self, layers: int | Sequence[int]) -> Self:
+        """The same model with features of other layers, counted from 1.
+
+        Raises
+        ------
+        ValueError
+            If there is one that the model does not have, or none.
+        """
+        kind: Any = type(self)
+        return kind(
+            self.model,
+            layers=layers,
+            dtype=self.dtype,
+            device=self.device,
+            precision=self.precision,
+            batches=self.batches,
+            **self._settings,
+        )
 
 
 def frozen_copy(model: Any, device: torch.device, dtype: torch.dtype) -> Any:

@@ -28,16 +28,19 @@ class Fragment:
     axes
         Independent lattice vectors that connect the fragment to its own images, of shape (m, 3):
         none for a molecule, one for a wire, two for a slab, three for a crystal.
+    rotates
+        Whether rotations are rigid motions that no feature may see.
     """
 
     atoms: Ints
     positions: Floats
     axes: Floats
+    rotates: bool = True
 
     def generators(self) -> Floats:
         """Rigid motions as displacements of the fragment's atoms, of shape (m, n, 3)."""
         motions = [np.tile(e, (len(self.atoms), 1)) for e in np.eye(3)]
-        if len(self.axes) <= 1 and len(self.atoms) > 1:
+        if self.rotates and len(self.axes) <= 1 and len(self.atoms) > 1:
             relative = self.positions - self.positions.mean(axis=0)
             size = np.sqrt((relative**2).sum() / len(relative)) or 1.0
             axes = np.eye(3) if len(self.axes) == 0 else self.axes / np.linalg.norm(self.axes)
@@ -59,7 +62,9 @@ def fragments(atoms: Atoms, ranges: Iterable[Range]) -> list[Fragment]:
     ranges
         The centers and how far they see, for each part of a Jacobian.
     """
-    pairs = _concatenated([_message_pairs(atoms, part) for part in ranges])
+    parts = list(ranges)
+    rotates = all(part.rotation_invariant for part in parts)
+    pairs = _concatenated([_message_pairs(atoms, part) for part in parts])
     first, second, shift = pairs.first, pairs.second, pairs.shift
     root, offset = connect(first, second, shift, len(atoms))
     cycles = offset[first] + shift - offset[second]
@@ -71,7 +76,7 @@ def fragments(atoms: Atoms, ranges: Iterable[Range]) -> list[Fragment]:
     for label in np.unique(root):
         members = np.flatnonzero(root == label)
         own = cycles[root_of_cycle == label]
-        found.append(Fragment(members, unfolded[members], _independent(own @ cell)))
+        found.append(Fragment(members, unfolded[members], _independent(own @ cell), rotates))
     return found
 
 

@@ -32,6 +32,8 @@ class Range:
     reach
         Distance in Å up to which an atom can affect the features of a center: the cutoff, or with
         message passing, the cutoff times the number of hops.
+    rotation_invariant
+        Whether rotations change no feature. Some models are invariant only approximately.
     """
 
     cutoff: float
@@ -39,6 +41,7 @@ class Range:
     pairs: NeighborPairs | None = None
     whole: bool = False
     reach: float = 0.0
+    rotation_invariant: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "reach", max(self.cutoff, self.reach))

@@ -186,6 +186,8 @@ class AutogradJacobian:
         The atom at the center of each row, of shape (n_rows,); -1 for the whole structure.
     cutoff, reach, precision
         As in :class:`FeatureJacobian`.
+    rotation_invariant
+        As in :class:`FeatureJacobian`.
     unfolds
         Whether the function may be asked for clusters in the place of a periodic structure, row i
         of which belongs to atom i.
@@ -200,6 +202,7 @@ class AutogradJacobian:
         cutoff: float,
         reach: float,
         precision: float,
+        rotation_invariant: bool,
         unfolds: bool,
     ) -> None:
         self._sweeps_of, self._atoms = sweeps_of, atoms
@@ -212,7 +215,9 @@ class AutogradJacobian:
         self._unfolds = unfolds and np.array_equal(self._centers, np.arange(self.n_atoms))
         whole = bool((self._centers < 0).any())
         known = center_atoms_of(self._centers, self.n_atoms)
-        self.ranges: tuple[Range, ...] = (Range(cutoff, known, whole=whole, reach=reach),)
+        self.ranges: tuple[Range, ...] = (
+            Range(cutoff, known, whole=whole, reach=reach, rotation_invariant=rotation_invariant),
+        )
         self._blocks: dict[bool, FeatureJacobian] = {}
 
     def __repr__(self) -> str:
@@ -346,9 +351,14 @@ class AutogradJacobian:
         return in_images(cluster, parent, features, row, column, blocks, **self._facts)
 
     @property
-    def _facts(self) -> dict[str, float]:
+    def _facts(self) -> dict[str, Any]:
         known = self.ranges[0]
-        return {"cutoff": known.cutoff, "reach": known.reach, "precision": self.precision}
+        return {
+            "cutoff": known.cutoff,
+            "reach": known.reach,
+            "precision": self.precision,
+            "rotation_invariant": known.rotation_invariant,
+        }
 
 
 def whole(sweeps: Sweeps) -> Floats:

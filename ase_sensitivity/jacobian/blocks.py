@@ -72,6 +72,8 @@ class FeatureJacobian(BlockJacobian):
         Radius in Å beyond which no atom affects a row. It is at least the cutoff, which is the
         default. With message passing the cutoff is that of one hop, and the reach that of all hops.
         Symmetries of environments are those of all atoms within the reach.
+    rotation_invariant
+        Whether rotations change no feature. If False they are no rigid motions that are set aside.
 
     Raises
     ------
@@ -93,6 +95,7 @@ class FeatureJacobian(BlockJacobian):
     pairs: NeighborPairs | None = None
     per_image: bool = True
     reach: float = 0.0
+    rotation_invariant: bool = True
 
     def __post_init__(self) -> None:
         found: dict[str, Any] = {}
@@ -142,8 +145,16 @@ class FeatureJacobian(BlockJacobian):
     @property
     def ranges(self) -> tuple[Range, ...]:
         """The centers and how far they see."""
-        whole = bool((self.centers < 0).any())
-        return (Range(self.cutoff, self.center_atoms, self.pairs, whole, self.reach),)
+        return (
+            Range(
+                self.cutoff,
+                self.center_atoms,
+                self.pairs,
+                whole=bool((self.centers < 0).any()),
+                reach=self.reach,
+                rotation_invariant=self.rotation_invariant,
+            ),
+        )
 
     def of_rows(self, start: int, stop: int) -> FeatureJacobian:
         """The Jacobian of a range of rows."""

@@ -61,6 +61,7 @@ def in_rows(
     cutoff: float,
     reach: float,
     precision: float,
+    rotation_invariant: bool = True,
 ) -> FeatureJacobian:
     """Blocks of a Jacobian in which all images of an atom move together.
 
@@ -74,7 +75,7 @@ def in_rows(
         d features / d position, of shape (n_rows, n_atoms, 3, n_features).
     centers
         As :func:`centers_of` gives them.
-    cutoff, reach, precision
+    cutoff, reach, precision, rotation_invariant
         As in :class:`FeatureJacobian`. What is farther than the reach from a center has no block,
         as it is no point of an environment, unless the derivative by it is above the precision.
     """
@@ -104,6 +105,7 @@ def in_rows(
         reach=reach,
         center_atoms=center_atoms_of(centers, n_atoms),
         precision=precision,
+        rotation_invariant=rotation_invariant,
         per_image=one_image_each(atoms, reach),
     )
     jacobian.check_finite()
@@ -121,6 +123,7 @@ def in_images(
     cutoff: float,
     precision: float = 1e-15,
     reach: float = 0.0,
+    rotation_invariant: bool = True,
 ) -> FeatureJacobian:
     """A Jacobian with every periodic image apart.
 
@@ -135,7 +138,7 @@ def in_images(
         :func:`~ase_sensitivity.geometry.unfolding.pairs_within` gives them.
     blocks
         Derivatives of the row by the position of the atom, of shape (n_blocks, 3, n_features).
-    cutoff, precision, reach
+    cutoff, precision, reach, rotation_invariant
         As in :class:`FeatureJacobian`.
 
     Raises
@@ -155,6 +158,7 @@ def in_images(
         cutoff=cutoff,
         reach=reach,
         precision=precision,
+        rotation_invariant=rotation_invariant,
     )
     jacobian.check_finite()
     return jacobian

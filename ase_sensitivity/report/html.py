@@ -7,14 +7,20 @@ import gzip
 import json
 import logging
 import os
-from importlib import resources
 from pathlib import Path
 
 from ase_sensitivity.dataset.result import ScanResult, check_result
 from ase_sensitivity.report.contents import contents
+from ase_sensitivity.report.page import (
+    check_page,
+    needs_report,
+    rendered,
+    safe,
+    text_of,
+    write_page,
+)
 from ase_sensitivity.report.verdict import verdict
 from ase_sensitivity.validation import as_number
-from ase_sensitivity.version import __version__
 
 logger = logging.getLogger(__name__)
 
@@ -48,24 +54,10 @@ def write_report(
     TypeError, ValueError
         If an argument makes no sense, such as a ``timestep`` that is not positive.
     """
-    if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"`path` is {path!r} but must be the name of a file")
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path} cannot be written: there is no folder {path.parent}")
+    path = check_page(path)
     if isinstance(result, str | os.PathLike):
         result = ScanResult.read(result)
-    page = render(result, title=title, timestep=timestep)
-    if path.exists() and not path.is_file():  # a device, a pipe
-        path.write_text(page, encoding="utf-8", errors="replace")
-        return
-    path = Path(os.path.realpath(path))  # a symbolic link stays one
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_text(page, encoding="utf-8", errors="replace")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_page(path, render(result, title=title, timestep=timestep))
 
 
 def render(
@@ -76,35 +68,26 @@ def render(
 ) -> str:
     """The text of the file that :func:`write_report` writes."""
     try:
-        import jinja2
-        import markupsafe
+        import jinja2  # noqa: F401
         from plotly.offline import get_plotlyjs
     except ImportError as error:
-        raise ImportError(
-            'a report needs plotly and jinja2: pip install "ase-sensitivity[report]"'
-        ) from error
+        raise needs_report(error) from error
     check_result(result)
     if timestep is not None:
         as_number("timestep", timestep, "positive")
-    files = resources.files("ase_sensitivity.report")
-    template = jinja2.Environment(autoescape=True).from_string(
-        (files / "template.html").read_text(encoding="utf-8")
-    )
     data = json.dumps(contents(result, timestep=timestep), allow_nan=False, separators=(",", ":"))
     packed = base64.b64encode(gzip.compress(data.encode(), 6, mtime=0)).decode()
     logger.info("the data of the page take %.1f MB", len(packed) / 1e6)
-    safe = markupsafe.Markup
     rows = result.rows
     sources = list(dict.fromkeys(row["source"] for row in rows))
     listed = ", ".join(sources[:3]) + (f" and {len(sources) - 3} more" if len(sources) > 3 else "")
-    return template.render(
+    return rendered(
+        "template.html",
         title=title,
         subtitle=f"{len(rows)} frames of {listed}" if rows else "no frames",
-        version=__version__,
         verdict=verdict(result.totals, str(result.parameters.get("scope"))),
         parameters=[(name, str(value)) for name, value in result.parameters.items()],
-        css=safe((files / "report.css").read_text(encoding="utf-8")),
-        script=safe((files / "report.js").read_text(encoding="utf-8")),
+        script=safe(text_of("report.js")),
         plotly=safe(get_plotlyjs()),
         data=safe(packed),
     )

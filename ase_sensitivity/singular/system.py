@@ -78,6 +78,9 @@ class System:
 
     def view(self, jacobian: StackedJacobian, atoms: Atoms) -> View:
         """Those rows against the coordinates that may move."""
+        return replace(self._view(jacobian, atoms), of=(self.descriptor, atoms))
+
+    def _view(self, jacobian: StackedJacobian, atoms: Atoms) -> View:
         if self.scope == "structure":
             fixed = np.setdiff1d(np.arange(len(atoms)), self.moving)
             return structure_view(jacobian, atoms, fixed)
@@ -85,12 +88,14 @@ class System:
             assert self.center is not None
             return atom_view(jacobian, self.center)
         points, positions = np.arange(len(atoms)), atoms.positions
+        rotates = all(known.rotation_invariant for known in jacobian.ranges)
+        piece = Fragment(points, positions, np.empty((0, 3)), rotates)
         return View(
             jacobian=jacobian,
             column=lambda part: part.atom,
             atoms=points,
             displacements=positions - positions[0],
-            trivial=trivial_modes([Fragment(points, positions, np.empty((0, 3)))], len(atoms)),
+            trivial=trivial_modes([piece], len(atoms)),
             center=0,
         )
 

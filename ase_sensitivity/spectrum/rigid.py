@@ -73,11 +73,11 @@ def _joint_generators(pieces: Sequence[Fragment], n_atoms: int) -> Floats:
     # Every fragment must allow the rotation. A wire allows that about its axis, a crystal none.
     forbidden = np.zeros((3, 3))
     for piece in pieces:
-        if len(piece.axes) == 1:
+        if not piece.rotates or len(piece.axes) > 1:
+            forbidden += np.eye(3)
+        elif len(piece.axes) == 1:
             axis = piece.axes[0] / np.linalg.norm(piece.axes[0])
             forbidden += np.eye(3) - np.outer(axis, axis)
-        elif len(piece.axes) > 1:
-            forbidden += np.eye(3)
     weights, axes = np.linalg.eigh(forbidden)
     for axis in axes.T[weights < DEPENDENT]:
         rotation = np.einsum("k,kij->ij", axis, rotations)

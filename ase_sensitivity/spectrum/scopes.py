@@ -120,6 +120,8 @@ class View:
     whole
         Orthonormal rigid motions of the structure as a whole, of shape (3 n_columns, any), if it
         consists of several fragments. The trivial modes span them too.
+    of
+        The descriptor and the structure, which errors name.
     """
 
     jacobian: Jacobian
@@ -130,6 +132,7 @@ class View:
     center: int | None
     pairs_within_reach: Callable[[], NeighborPairs] | None = None
     whole: Floats | None = None
+    of: tuple[object, Atoms] | None = None
 
     @property
     def parts(self) -> Iterable[FeatureJacobian]:
@@ -201,7 +204,12 @@ def structure_view(jacobian: Jacobian, atoms: Atoms, fixed: Ints | None = None) 
     trivial = trivial_modes(pieces, len(atoms), fixed, jointly=jointly)
     whole = None
     if len(pieces) > 1:
-        everything = Fragment(np.arange(len(atoms)), atoms.positions, atoms.cell.array[atoms.pbc])
+        everything = replace(
+            pieces[0],
+            atoms=np.arange(len(atoms)),
+            positions=atoms.positions,
+            axes=atoms.cell.array[atoms.pbc],
+        )
         whole = trivial_modes([everything], len(atoms), fixed)
     free = np.setdiff1d(np.arange(len(atoms)), fixed)
     column_of = np.full(len(atoms), -1, dtype=np.intp)
@@ -351,7 +359,8 @@ def _environment_view(
     def column(part: FeatureJacobian) -> Ints:
         return np.array([number[tuple(key)] for key in part.keys.tolist()], dtype=np.intp)
 
-    piece = Fragment(np.arange(len(points)), displacement, np.empty((0, 3)))
+    rotates = all(known.rotation_invariant for known in jacobian.ranges)
+    piece = Fragment(np.arange(len(points)), displacement, np.empty((0, 3)), rotates)
     return View(
         jacobian=jacobian,
         column=column,

@@ -51,12 +51,16 @@ def bounds_of(part: FeatureJacobian) -> tuple[Floats, Floats] | None:
     """Lower and upper bounds of the square of each row's ratio, of shape (n_rows,) each.
 
     Infinite for rows with only rigid motions. None if rows belong to the whole structure, several
-    blocks of a row to one image, or blocks are not finite.
+    blocks of a row to one image, rotations are seen, or blocks are not finite.
     """
     n_rows, n_features = part.features.shape
     key = np.column_stack([part.row, part.keys])
     order = np.lexsort(key.T)
-    if (part.centers < 0).any() or (np.diff(key[order], axis=0) == 0).all(axis=1).any():
+    if (
+        not part.rotation_invariant
+        or (part.centers < 0).any()
+        or (np.diff(key[order], axis=0) == 0).all(axis=1).any()
+    ):
         return None
     starts = part.bounds
     flat = part.blocks.reshape(-1)

@@ -13,7 +13,7 @@ import scipy
 from ase_sensitivity.linalg.canonical import canonical, multiplets
 from ase_sensitivity.linalg.krylov import largest_eigenpairs
 from ase_sensitivity.spectrum.banded import SHIFT, BandedGram
-from ase_sensitivity.spectrum.scopes import Factor, Gram, View
+from ase_sensitivity.spectrum.scopes import CANCELLED, Factor, Gram, View
 from ase_sensitivity.types import Floats
 
 GRAM_LIMIT = 1e-4
@@ -41,6 +41,15 @@ start from previous modes; otherwise it is 1000."""
 
 LONG = 1500
 """Number of coordinates above which the matrix is stored as a band if that is narrow."""
+
+
+RIGID = 1e-6
+"""Of a typical displacement, a rigid motion may change the features by this fraction: a hundred
+times what a Gram matrix resolves."""
+
+
+class SumRuleError(ValueError):
+    """Rigid motions change features, so that singular values would mean nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +121,13 @@ def spectrum(
     null_tolerance
         Singular values below this fraction of the largest are zero. It is raised to at least ten
         times the precision of the Jacobian.
+
+    Raises
+    ------
+    SumRuleError
+        If a trivial mode changes the features by more than `RIGID` of a typical displacement, or
+        what the precision of the Jacobian allows: a ValueError. Views without trivial modes, of
+        single atoms, are not tested.
     """
     precision = view.jacobian.precision
     null_tolerance = max(null_tolerance, MARGIN * precision)
@@ -121,6 +137,7 @@ def spectrum(
     if 3 * view.n_columns > LONG and few:
         banded = BandedGram.of(view)
         if banded is not None and banded.scale > 0:
+            _check_sum_rule(view, banded, banded.trivial, banded.times(banded.trivial))
             found = _whole_multiplets(
                 lambda k: _by_band(banded, view, k, start, null_tolerance), wanted
             )
@@ -132,7 +149,8 @@ def spectrum(
         nothing = np.zeros(n_values)
         found = Spectrum(nothing, modes, 0.0, 0.0, view.trivial.shape[1], n_values, "gram")
         return _chosen(found, wanted, 0.0, precision, 0.0)
-    _deflate(gram.matrix, view.trivial)
+    image = _deflate(gram.matrix, view.trivial)
+    _check_sum_rule(view, gram, view.trivial, image)
     found = None
     if len(gram.matrix) > FEW and few:
         found = _whole_multiplets(lambda k: _by_few(gram, view.trivial, k, start), wanted)
@@ -175,12 +193,30 @@ def _chosen(
     )
 
 
-def _deflate(gram: Floats, t: Floats) -> None:
-    """Replace G by P G P with P = 1 - t t^T and t the trivial modes."""
-    half = gram @ t
-    half -= 0.5 * t @ (t.T @ half)
+def _check_sum_rule(view: View, gram: Gram | BandedGram, t: Floats, image: Floats) -> None:
+    """Raise SumRuleError unless G times the trivial modes t is zero."""
+    squares = np.einsum("ij,ij->j", t, image)
+    seen, typical = math.sqrt(squares.max(initial=0.0)), gram.scale / CANCELLED
+    if seen <= max(RIGID * typical, MARGIN * gram.rounding):
+        return
+    where = ""
+    if view.of is not None:
+        where = f"{view.of[0]!r} breaks the sum rule in {view.of[1].get_chemical_formula()}: "
+    raise SumRuleError(
+        f"{where}a rigid motion changes the features by {seen / typical:.1e} of what a typical "
+        "displacement does, and must not change them at all; they are not invariant, depend on "
+        "atoms beyond the cutoff, or have wrong derivatives, and "
+        "ase_sensitivity.testing.check_descriptor tells which"
+    )
+
+
+def _deflate(gram: Floats, t: Floats) -> Floats:
+    """Replace G by P G P with P = 1 - t t^T and t the trivial modes; returns G t."""
+    image = gram @ t
+    half = image - 0.5 * t @ (t.T @ image)
     gram -= half @ t.T
     gram -= t @ half.T
+    return image
 
 
 def _by_eigh(gram: Gram, t: Floats) -> Spectrum:
