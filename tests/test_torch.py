@@ -261,6 +261,119 @@ class TestCounts:
         np.testing.assert_allclose(found.singular_values, expected.singular_values, rtol=1e-9)
 
 
+class TestSharedProducts:
+    """Columns of atoms that no row sees together come from one product."""
+
+    @staticmethod
+    def chain(n_molecules: int, pbc: bool = False) -> Atoms:
+        """Water molecules in a row, each in touch with the next."""
+        atoms = Atoms()
+        for k in range(n_molecules):
+            one = molecule("H2O")
+            one.rotate(70 * k, (1, 2, 3))
+            one.positions[:, 0] += 2.9 * k
+            atoms += one
+        atoms.set_cell([2.9 * n_molecules, 9, 9])
+        atoms.pbc = (pbc, False, False)
+        return rattled(atoms, 0.05, 0)
+
+    @pytest.fixture
+    def products(self, monkeypatch) -> list[int]:
+        """How many J v each call makes."""
+        made: list[int] = []
+        apply = autograd.Sweeps.apply
+
+        def counted(sweeps, displacements):
+            made.append(len(displacements))
+            return apply(sweeps, displacements)
+
+        monkeypatch.setattr(autograd.Sweeps, "apply", counted)
+        return made
+
+    @pytest.mark.parametrize("pbc", [False, True])
+    @pytest.mark.parametrize(
+        ("build", "most"),
+        [
+            (lambda: symmetry_functions(2), 10),
+            (lambda: TorchDescriptor(two_hops, 3.0, reach=6.0), 20),
+        ],
+        ids=["one hop", "two hops"],
+    )
+    def test_their_number_does_not_grow_with_the_system(self, build, most, pbc, products):
+        counts = []
+        for n_molecules in (16, 32, 64):
+            products.clear()
+            build().jacobian(self.chain(n_molecules, pbc)).gram()
+            counts.append(sum(products))
+        # Around a ring, colors may not fit together where they meet.
+        assert max(counts) - min(counts) <= (12 if pbc else 0)
+        assert max(counts) <= 3 * (most + (4 if pbc else 0)) + 1 < 3 * 3 * 16
+
+    @pytest.mark.parametrize("structure", ["chain", "ring", "crystal", "far apart", "centers"])
+    def test_the_jacobian_is_the_same(self, structure: str, monkeypatch):
+        descriptor = TorchDescriptor(two_hops, 3.0, reach=6.0)
+        if structure == "crystal":
+            atoms = rattled(bulk("Si").repeat((1, 1, 12)), 0.1, 0)
+            descriptor = symmetry_functions(2, 3.0)
+        elif structure == "far apart":
+            atoms = Atoms()
+            for corner in np.ndindex(2, 2, 2):
+                one = molecule("H2O")
+                one.positions += 4.8 * np.array(corner)
+                atoms += one
+            atoms = rattled(atoms, 0.05, 0)
+        else:
+            atoms = self.chain(16, pbc=structure == "ring")
+        if structure == "centers":
+            oxygen = np.flatnonzero(atoms.symbols == "O")[::-1].copy()
+
+            def of_oxygen(*given):
+                return two_hops(*given)[oxygen]
+
+            descriptor = TorchDescriptor(of_oxygen, 3.0, reach=6.0, centers=oxygen.tolist())
+        rng = np.random.default_rng(0)
+        found = descriptor.jacobian(atoms)
+        v, w = rng.normal(size=(2, len(atoms), 3)), rng.normal(size=(2, found.features.size))
+        some = np.array([5, 3])
+
+        def products(jacobian) -> list[np.ndarray]:
+            blocks = jacobian.as_blocks()
+            facts = [blocks.keys, blocks.row, blocks.blocks] if blocks.per_image else []
+            made = [jacobian.gram(), jacobian.gram(some), jacobian.apply(v), jacobian.adjoint(w)]
+            return made + facts
+
+        assert found._shared is not None
+        mine = products(found)
+        monkeypatch.setattr(autograd, "shared", lambda *given: None)
+        for one, other in zip(mine, products(descriptor.jacobian(atoms)), strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-12 * np.abs(other).max())
+
+    def test_the_contract(self):
+        check_descriptor(TorchDescriptor(two_hops, 3.0, reach=6.0), self.chain(8))
+
+    def test_single_atoms(self, products):
+        """A few take three products each; all together no more than twice what they share."""
+        atoms = self.chain(32)
+        analyze(atoms, symmetry_functions(2), scope="atom", center=3)
+        assert sum(products) == 3
+        products.clear()
+        found = symmetry_functions(2).jacobian(atoms)
+        analyze(atoms, symmetry_functions(2), scope="atom")
+        assert sum(products) <= 6 * found._shared.n_colors + 1 < 3 * len(atoms)
+
+    def test_nothing_is_shared_in_small_structures(self):
+        """Also where the cell is longer than what two rows see, but hardly so."""
+        for atoms in (peroxide(), rattled(bulk("Si", cubic=True) * 2, 0.1, 0), self.chain(3, True)):
+            assert symmetry_functions(2).jacobian(atoms)._shared is None
+
+    @pytest.mark.parametrize(("cutoff", "reach"), [(3.0, 3.0), (2.0, 6.0)])
+    def test_radii_that_are_not_true(self, cutoff, reach):
+        """They would put derivatives in the columns of other atoms."""
+        wrong = TorchDescriptor(two_hops, cutoff, reach=reach)
+        with pytest.raises(ValueError, match="features depend on atoms beyond `reach`"):
+            analyze(self.chain(16), wrong)
+
+
 class TestDerivatives:
     """Of |J v|²; `check_descriptor` compares them with differences in all structures."""
 
