@@ -15,16 +15,20 @@ from ase.calculators.emt import EMT
 from ase_sensitivity import (
     Repel,
     SensitivityCalculator,
+    SensitivityObserver,
     TorchDescriptor,
     analyze,
     find_pairs,
     gradient,
     nearest_singular,
+    replay,
     scan,
 )
 from ase_sensitivity.geometry.unfolding import unfolded
 from ase_sensitivity.jacobian.contract import Jacobian
+from ase_sensitivity.md import observer as observing
 from ase_sensitivity.testing import check_descriptor
+from tests.conftest import Still
 from tests.structures import rattled
 
 torch = pytest.importorskip("torch")
@@ -372,6 +376,86 @@ class TestSharedProducts:
         wrong = TorchDescriptor(two_hops, cutoff, reach=reach)
         with pytest.raises(ValueError, match="features depend on atoms beyond `reach`"):
             analyze(self.chain(16), wrong)
+
+
+class TestWholeJacobians:
+    """As few as possible for one question: each takes a product for every coordinate."""
+
+    @pytest.fixture
+    def made(self, monkeypatch) -> list[np.ndarray]:
+        """The positions at which a whole Jacobian was made."""
+        at: list[np.ndarray] = []
+        whole = autograd.whole
+
+        def counted(sweeps):
+            at.append(sweeps._still.detach().numpy().copy())
+            return whole(sweeps)
+
+        monkeypatch.setattr(autograd, "whole", counted)
+        return at
+
+    @staticmethod
+    def flat_ammonia(height: float) -> Atoms:
+        atoms = planar_ammonia()
+        atoms.positions[0, 2] += height
+        return atoms
+
+    def test_the_nearest_singular_configuration(self, made):
+        found = nearest_singular(self.flat_ammonia(0.1), symmetry_functions())
+        assert found.cause == "symmetry"
+        # Here, a step along the mode, where the step leads, and the end.
+        assert len(made) == found.n_jacobians == 4
+
+    def test_a_replay(self, made):
+        """One for each frame, also where it is analyzed and then looked at closely."""
+        frames = [self.flat_ammonia(height) for height in (0.4, 0.3, 0.2, 0.1, 0.05, 0.02)]
+        found = replay(frames, symmetry_functions())
+        assert np.nanmin(found.distance) < 0.02
+        assert len({positions.tobytes() for positions in made}) == len(made)
+        assert len(made) == 6 + 2  # and one step of a walk, as above
+
+    def test_a_scan_with_distances(self, made):
+        frames = [self.flat_ammonia(height) for height in (0.2, 0.1)]
+        found = scan(frames, symmetry_functions(), distance=True)
+        assert found.rows[1]["distance"] == pytest.approx(0.1 * np.sqrt(3) / 2, rel=0.1)
+        assert len(made) == 2
+
+    def test_what_is_remembered(self):
+        atoms, descriptor = peroxide(), symmetry_functions(2)
+        moved = atoms.copy()
+        moved.positions[0, 0] += 1e-12
+        with descriptor.remembering():
+            first = descriptor.jacobian(atoms)
+            assert descriptor.jacobian(atoms.copy()) is first
+            with descriptor.remembering():
+                assert descriptor.jacobian(atoms) is first
+            assert descriptor.jacobian(moved) is not first
+            again = descriptor.jacobian(atoms)
+            assert again is not first  # only the last one is
+        assert descriptor.jacobian(atoms) is not again
+
+    def test_a_model_that_learns_is_looked_at_anew(self):
+        """It may change between two questions."""
+        weight = torch.ones((), dtype=torch.float64)
+        seen = TorchDescriptor(lambda *given: weight * inverse_distances(*given))
+        still = Still(peroxide())
+        observer = SensitivityObserver(still, seen, on_singular="log")
+        observer()
+        weight *= 2
+        before = observer.sensitivity.sigma_max
+        observer()
+        assert observer.sensitivity.sigma_max == pytest.approx(2 * before)
+
+    def test_the_budget_knows_what_a_jacobian_takes(self, made, monkeypatch):
+        """Also where it was remembered: the clock counts whole Jacobians."""
+        monkeypatch.setattr(observing, "perf_counter", lambda: float(len(made)))
+        still = Still(self.flat_ammonia(0.05))
+        observer = SensitivityObserver(still, symmetry_functions())
+        budget = observer._monitor.budget
+        budget.clock = lambda: float(len(made))
+        observer()
+        assert observer.diagnosis.how != "skipped"
+        assert budget.cost == 1
 
 
 class TestDerivatives:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, runtime_checkable
 
 from ase import Atoms
@@ -132,6 +133,20 @@ class HasCorrelations(Protocol):
     def correlations(self) -> Sequence[tuple[int | None, Sequence[str] | None]]:
         """Body order and species of each part of the Jacobian."""
         ...
+
+
+@runtime_checkable
+class HasMemory(Protocol):
+    """A descriptor that can keep its last Jacobian, as another one takes long."""
+
+    def remembering(self) -> AbstractContextManager[None]:
+        """A context in which the last Jacobian is not computed again for the same structure."""
+        ...
+
+
+def remembering(descriptor: Descriptor) -> AbstractContextManager[None]:
+    """A context for one question, which may ask for the Jacobian of a structure several times."""
+    return descriptor.remembering() if isinstance(descriptor, HasMemory) else nullcontext()
 
 
 SHORTCUTS = ("stream", "rows", "restricted", "enlarged", "squared_jvp_gradient")

@@ -8,13 +8,14 @@ import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 from typing import IO, Any, Literal
 
 from ase import Atoms, units
 from ase.parallel import world
 
 from ase_sensitivity.analysis import analyze, check_arguments
-from ase_sensitivity.descriptors.base import Descriptor
+from ase_sensitivity.descriptors.base import Descriptor, remembering
 from ase_sensitivity.descriptors.given import Given, of_atoms
 from ase_sensitivity.errors import (
     CostWarning,
@@ -319,20 +320,23 @@ class SensitivityObserver:
         skipped = self._pace.remark()
         if skipped is not None:
             self._out.write_line(f"# step {step}: {skipped}\n")
-        try:
-            # A copy: a descriptor that moves atoms, or calls their calculator, changes no run.
-            found = self._analyze(atoms.copy(), previous=self.sensitivity)
-        except Exception as error:
-            self._failed(step, time, error)
-            if self._on_failure == "raise":
-                raise
-            self._out.warn(
-                "the sensitivity could not be evaluated: see the log, or `error` of the observer",
-                EvaluationWarning,
-            )
-            return
-        self._remark(step, found)
-        found = self._diagnosed(step, atoms, found)
+        with remembering(self._descriptor):
+            began = perf_counter()
+            try:
+                # A copy: a descriptor that moves atoms, or calls their calculator, changes no run.
+                found = self._analyze(atoms.copy(), previous=self.sensitivity)
+            except Exception as error:
+                self._failed(step, time, error)
+                if self._on_failure == "raise":
+                    raise
+                self._out.warn(
+                    "the sensitivity could not be evaluated: "
+                    "see the log, or `error` of the observer",
+                    EvaluationWarning,
+                )
+                return
+            self._remark(step, found)
+            found = self._diagnosed(step, atoms, found, perf_counter() - began)
         self.sensitivity = found
         state = self._trigger.state(found, self.diagnosis)
         arrival = float("nan")
@@ -351,13 +355,15 @@ class SensitivityObserver:
     def _analyze(self, atoms: Atoms, previous: Sensitivity | None = None) -> Sensitivity:
         return analyze(atoms, self._descriptor, previous=previous, each=False, **self._settings)
 
-    def _diagnosed(self, step: int, atoms: Atoms, found: Sensitivity) -> Sensitivity:
+    def _diagnosed(
+        self, step: int, atoms: Atoms, found: Sensitivity, seconds: float
+    ) -> Sensitivity:
         """The result with distance and cause, as far as there is a reason to look for them."""
         before, self.diagnosis = self.diagnosis, NOT_LOOKED_AT
         if self._monitor is None:
             return found
         try:
-            self.diagnosis = self._monitor.diagnose(atoms, found)
+            self.diagnosis = self._monitor.diagnose(atoms, found, seconds)
         except Exception as error:  # singular values are there all the same
             if str(error) != str(self.error):
                 reason = " ".join(f"{type(error).__name__}: {error}".split())
