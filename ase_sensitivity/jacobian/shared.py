@@ -104,7 +104,8 @@ class Shared:
         if error > WRONG * precision * np.linalg.norm(expected):
             raise ValueError(
                 f"features depend on atoms beyond `reach`, {reach:g} Å, or on atoms that no path "
-                f"of neighbors within `cutoff`, {cutoff:g} Å, connects; give the true radii"
+                f"of neighbors within `cutoff`, {cutoff:g} Å, connects: give the true radii; or "
+                "derivatives have fewer digits: give a larger `precision`"
             )
         return found
 
