@@ -17,6 +17,8 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("chgnet")
 torch.set_num_threads(1)
 
+from ase_sensitivity.jacobian import autograd  # noqa: E402
+
 
 @pytest.fixture(scope="module")
 def descriptor() -> CHGNetDescriptor:
@@ -170,6 +172,20 @@ def test_atoms_beyond_all_others(descriptor):
     assert (found.n_trivial, found.n_null, found.n_apart) == (12, 0, 6)
     alone = descriptor.features(Atoms("H"))
     assert np.isfinite(alone).all()
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_molecules_that_exchange_no_messages_share_products(descriptor, dtype, monkeypatch):
+    seen = descriptor if dtype == "float64" else CHGNetDescriptor(dtype=dtype)
+    atoms = sum((molecule("H2O") for _ in range(4)), Atoms())
+    atoms.positions[:, 0] += 8.0 * np.repeat(np.arange(4), 3)
+    atoms.rattle(0.05, seed=0)
+    quick = seen.jacobian(atoms)
+    assert quick._shared.n_colors == 3
+    gram = quick.gram()
+    monkeypatch.setattr(autograd, "shared", lambda *given: None)
+    expected = seen.jacobian(atoms).gram()
+    np.testing.assert_allclose(gram, expected, atol=100 * seen.precision * expected.max())
 
 
 def test_the_model_is_left_as_it_was():

@@ -450,7 +450,7 @@ def test_how_far_symmetric_geometries_may_be(distance, far):
 
 
 def test_a_diagnosis_that_fails_costs_no_singular_values(monkeypatch, tmp_path):
-    def broken(self, atoms, found):
+    def broken(self, atoms, found, seconds):
         raise ValueError("no")
 
     monkeypatch.setattr(Monitor, "diagnose", broken)

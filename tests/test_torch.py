@@ -15,17 +15,21 @@ from ase.calculators.emt import EMT
 from ase_sensitivity import (
     Repel,
     SensitivityCalculator,
+    SensitivityObserver,
     TorchDescriptor,
     analyze,
     find_pairs,
     gradient,
     nearest_singular,
+    replay,
     scan,
 )
 from ase_sensitivity.auditing.contract import contract_checks
 from ase_sensitivity.geometry.unfolding import unfolded
 from ase_sensitivity.jacobian.contract import Jacobian
+from ase_sensitivity.md import observer as observing
 from ase_sensitivity.testing import check_descriptor
+from tests.conftest import Still
 from tests.structures import rattled
 
 torch = pytest.importorskip("torch")
@@ -298,6 +302,199 @@ class TestCounts:
         atoms.cell[2] = 0.0
         found = analyze(atoms, symmetry_functions(2), scope="environment")
         np.testing.assert_allclose(found.singular_values, expected.singular_values, rtol=1e-9)
+
+
+class TestSharedProducts:
+    """Columns of atoms that no row sees together come from one product."""
+
+    @staticmethod
+    def chain(n_molecules: int, pbc: bool = False) -> Atoms:
+        """Water molecules in a row, each in touch with the next."""
+        atoms = Atoms()
+        for k in range(n_molecules):
+            one = molecule("H2O")
+            one.rotate(70 * k, (1, 2, 3))
+            one.positions[:, 0] += 2.9 * k
+            atoms += one
+        atoms.set_cell([2.9 * n_molecules, 9, 9])
+        atoms.pbc = (pbc, False, False)
+        return rattled(atoms, 0.05, 0)
+
+    @pytest.fixture
+    def products(self, monkeypatch) -> list[int]:
+        """How many J v each call makes."""
+        made: list[int] = []
+        apply = autograd.Sweeps.apply
+
+        def counted(sweeps, displacements):
+            made.append(len(displacements))
+            return apply(sweeps, displacements)
+
+        monkeypatch.setattr(autograd.Sweeps, "apply", counted)
+        return made
+
+    @pytest.mark.parametrize("pbc", [False, True])
+    @pytest.mark.parametrize(
+        ("build", "most"),
+        [
+            (lambda: symmetry_functions(2), 10),
+            (lambda: TorchDescriptor(two_hops, 3.0, reach=6.0), 20),
+        ],
+        ids=["one hop", "two hops"],
+    )
+    def test_their_number_does_not_grow_with_the_system(self, build, most, pbc, products):
+        counts = []
+        for n_molecules in (16, 32, 64):
+            products.clear()
+            build().jacobian(self.chain(n_molecules, pbc)).gram()
+            counts.append(sum(products))
+        # Around a ring, colors may not fit together where they meet.
+        assert max(counts) - min(counts) <= (12 if pbc else 0)
+        assert max(counts) <= 3 * (most + (4 if pbc else 0)) + 1 < 3 * 3 * 16
+
+    @pytest.mark.parametrize("structure", ["chain", "ring", "crystal", "far apart", "centers"])
+    def test_the_jacobian_is_the_same(self, structure: str, monkeypatch):
+        descriptor = TorchDescriptor(two_hops, 3.0, reach=6.0)
+        if structure == "crystal":
+            atoms = rattled(bulk("Si").repeat((1, 1, 12)), 0.1, 0)
+            descriptor = symmetry_functions(2, 3.0)
+        elif structure == "far apart":
+            atoms = Atoms()
+            for corner in np.ndindex(2, 2, 2):
+                one = molecule("H2O")
+                one.positions += 4.8 * np.array(corner)
+                atoms += one
+            atoms = rattled(atoms, 0.05, 0)
+        else:
+            atoms = self.chain(16, pbc=structure == "ring")
+        if structure == "centers":
+            oxygen = np.flatnonzero(atoms.symbols == "O")[::-1].copy()
+
+            def of_oxygen(*given):
+                return two_hops(*given)[oxygen]
+
+            descriptor = TorchDescriptor(of_oxygen, 3.0, reach=6.0, centers=oxygen.tolist())
+        rng = np.random.default_rng(0)
+        found = descriptor.jacobian(atoms)
+        v, w = rng.normal(size=(2, len(atoms), 3)), rng.normal(size=(2, found.features.size))
+        some = np.array([5, 3])
+
+        def products(jacobian) -> list[np.ndarray]:
+            blocks = jacobian.as_blocks()
+            facts = [blocks.keys, blocks.row, blocks.blocks] if blocks.per_image else []
+            made = [jacobian.gram(), jacobian.gram(some), jacobian.apply(v), jacobian.adjoint(w)]
+            return made + facts
+
+        assert found._shared is not None
+        mine = products(found)
+        monkeypatch.setattr(autograd, "shared", lambda *given: None)
+        for one, other in zip(mine, products(descriptor.jacobian(atoms)), strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-12 * np.abs(other).max())
+
+    def test_the_contract(self):
+        check_descriptor(TorchDescriptor(two_hops, 3.0, reach=6.0), self.chain(8))
+
+    def test_single_atoms(self, products):
+        """A few take three products each; all together no more than twice what they share."""
+        atoms = self.chain(32)
+        analyze(atoms, symmetry_functions(2), scope="atom", center=3)
+        assert sum(products) == 3
+        products.clear()
+        found = symmetry_functions(2).jacobian(atoms)
+        analyze(atoms, symmetry_functions(2), scope="atom")
+        assert sum(products) <= 6 * found._shared.n_colors + 1 < 3 * len(atoms)
+
+    def test_nothing_is_shared_in_small_structures(self):
+        """Also where the cell is longer than what two rows see, but hardly so."""
+        for atoms in (peroxide(), rattled(bulk("Si", cubic=True) * 2, 0.1, 0), self.chain(3, True)):
+            assert symmetry_functions(2).jacobian(atoms)._shared is None
+
+    @pytest.mark.parametrize(("cutoff", "reach"), [(3.0, 3.0), (2.0, 6.0)])
+    def test_radii_that_are_not_true(self, cutoff, reach):
+        """They would put derivatives in the columns of other atoms."""
+        wrong = TorchDescriptor(two_hops, cutoff, reach=reach)
+        with pytest.raises(ValueError, match="features depend on atoms beyond `reach`"):
+            analyze(self.chain(16), wrong)
+
+
+class TestWholeJacobians:
+    """As few as possible for one question: each takes a product for every coordinate."""
+
+    @pytest.fixture
+    def made(self, monkeypatch) -> list[np.ndarray]:
+        """The positions at which a whole Jacobian was made."""
+        at: list[np.ndarray] = []
+        whole = autograd.whole
+
+        def counted(sweeps):
+            at.append(sweeps._still.detach().numpy().copy())
+            return whole(sweeps)
+
+        monkeypatch.setattr(autograd, "whole", counted)
+        return at
+
+    @staticmethod
+    def flat_ammonia(height: float) -> Atoms:
+        atoms = planar_ammonia()
+        atoms.positions[0, 2] += height
+        return atoms
+
+    def test_the_nearest_singular_configuration(self, made):
+        found = nearest_singular(self.flat_ammonia(0.1), symmetry_functions())
+        assert found.cause == "symmetry"
+        # Here, a step along the mode, where the step leads, and the end.
+        assert len(made) == found.n_jacobians == 4
+
+    def test_a_replay(self, made):
+        """One for each frame, also where it is analyzed and then looked at closely."""
+        frames = [self.flat_ammonia(height) for height in (0.4, 0.3, 0.2, 0.1, 0.05, 0.02)]
+        found = replay(frames, symmetry_functions())
+        assert np.nanmin(found.distance) < 0.02
+        assert len({positions.tobytes() for positions in made}) == len(made)
+        assert len(made) == 6 + 2  # and one step of a walk, as above
+
+    def test_a_scan_with_distances(self, made):
+        frames = [self.flat_ammonia(height) for height in (0.2, 0.1)]
+        found = scan(frames, symmetry_functions(), distance=True)
+        assert found.rows[1]["distance"] == pytest.approx(0.1 * np.sqrt(3) / 2, rel=0.1)
+        assert len(made) == 2
+
+    def test_what_is_remembered(self):
+        atoms, descriptor = peroxide(), symmetry_functions(2)
+        moved = atoms.copy()
+        moved.positions[0, 0] += 1e-12
+        with descriptor.remembering():
+            first = descriptor.jacobian(atoms)
+            assert descriptor.jacobian(atoms.copy()) is first
+            with descriptor.remembering():
+                assert descriptor.jacobian(atoms) is first
+            assert descriptor.jacobian(moved) is not first
+            again = descriptor.jacobian(atoms)
+            assert again is not first  # only the last one is
+        assert descriptor.jacobian(atoms) is not again
+
+    def test_a_model_that_learns_is_looked_at_anew(self):
+        """It may change between two questions."""
+        weight = torch.ones((), dtype=torch.float64)
+        seen = TorchDescriptor(lambda *given: weight * inverse_distances(*given))
+        still = Still(peroxide())
+        observer = SensitivityObserver(still, seen, on_singular="log")
+        observer()
+        weight *= 2
+        before = observer.sensitivity.sigma_max
+        observer()
+        assert observer.sensitivity.sigma_max == pytest.approx(2 * before)
+
+    def test_the_budget_knows_what_a_jacobian_takes(self, made, monkeypatch):
+        """Also where it was remembered: the clock counts whole Jacobians."""
+        monkeypatch.setattr(observing, "perf_counter", lambda: float(len(made)))
+        still = Still(self.flat_ammonia(0.05))
+        observer = SensitivityObserver(still, symmetry_functions())
+        budget = observer._monitor.budget
+        budget.clock = lambda: float(len(made))
+        observer()
+        assert observer.diagnosis.how != "skipped"
+        assert budget.cost == 1
 
 
 class TestDerivatives:

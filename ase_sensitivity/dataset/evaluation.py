@@ -15,7 +15,7 @@ from ase_sensitivity.analysis import analyze
 from ase_sensitivity.causes.cause import HARMLESS, NULL_CAUSES
 from ase_sensitivity.dataset.forces import ForceLoss, force_loss
 from ase_sensitivity.dataset.record import FrameRecord, row_of, text_alone
-from ase_sensitivity.descriptors.base import Descriptor
+from ase_sensitivity.descriptors.base import Descriptor, remembering
 from ase_sensitivity.io.references import Task
 from ase_sensitivity.plain_text import reason
 from ase_sensitivity.sensitivity import Sensitivity
@@ -59,7 +59,8 @@ def _record(descriptor: Descriptor, settings: Settings, task: Task) -> FrameReco
     row |= {"n_atoms": len(task.atoms), "energy": task.energy}
     try:
         row["formula"] = task.atoms.get_chemical_formula()
-        _fill(record, descriptor, settings, task)
+        with remembering(descriptor):
+            _fill(record, descriptor, settings, task)
     except Exception as error:  # one frame must not stop the others
         logger.info("%s@%d failed", task.source, task.index, exc_info=True)
         row["error"] = reason(error)

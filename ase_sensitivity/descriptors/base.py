@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, runtime_checkable
 
 from ase import Atoms
@@ -161,6 +162,20 @@ class HasLayers(Descriptor, Protocol):
     def at_layers(self, layers: Sequence[int]) -> Descriptor:
         """The features after some layers, counted from 1, beside each other."""
         ...
+
+
+@runtime_checkable
+class HasMemory(Protocol):
+    """A descriptor that can keep its last Jacobian, as another one takes long."""
+
+    def remembering(self) -> AbstractContextManager[None]:
+        """A context in which the last Jacobian is not computed again for the same structure."""
+        ...
+
+
+def remembering(descriptor: Descriptor) -> AbstractContextManager[None]:
+    """A context for one question, which may ask for the Jacobian of a structure several times."""
+    return descriptor.remembering() if isinstance(descriptor, HasMemory) else nullcontext()
 
 
 SHORTCUTS = ("stream", "rows", "restricted", "enlarged", "squared_jvp_gradient")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -140,6 +141,10 @@ class TorchDescriptor(Shortcuts):
     (6, 0)
     """
 
+    # The last structure and its Jacobian, at most; None outside of `remembering`: a function may
+    # change from one call to the next, as a model does that is trained.
+    _memory: list[tuple[Atoms, AutogradJacobian]] | None = None
+
     def __init__(
         self,
         function: TorchFunction,
@@ -203,10 +208,15 @@ class TorchDescriptor(Shortcuts):
         """Features and their derivatives, which are computed when they are asked for."""
         from ase_sensitivity.jacobian.autograd import AutogradJacobian
 
+        memory = self._memory
+        for structure, known in memory or []:
+            if structure == atoms:
+                return known
         check_apart(atoms)
-        return AutogradJacobian(
+        structure = atoms.copy()
+        found = AutogradJacobian(
             self._sweeps,
-            atoms.copy(),
+            structure,
             self._centers,
             cutoff=self.cutoff,
             reach=self.reach,
@@ -214,6 +224,22 @@ class TorchDescriptor(Shortcuts):
             rotation_invariant=self.rotation_invariant,
             unfolds=self.centers is None,
         )
+        if memory is not None:
+            memory[:] = [(structure, found)]
+        return found
+
+    @contextmanager
+    def remembering(self) -> Iterator[None]:
+        """A context in which the last Jacobian is not computed again for the same structure.
+
+        It is for functions that stay what they are within the context.
+        """
+        before = self._memory
+        self._memory = [] if before is None else before
+        try:
+            yield
+        finally:
+            self._memory = before
 
     def squared_jvp_gradient(
         self,

@@ -21,6 +21,7 @@ from ase_sensitivity.geometry.structure import check_fits
 from ase_sensitivity.geometry.unfolding import one_image_each, pairs_within, unfolded
 from ase_sensitivity.jacobian.arrays import as_displacements, as_floats, as_indices
 from ase_sensitivity.jacobian.blocks import FeatureJacobian
+from ase_sensitivity.jacobian.shared import Shared, shared
 from ase_sensitivity.jacobian.whole import center_atoms_of, in_images, in_rows
 from ase_sensitivity.types import Floats, Ints
 
@@ -174,7 +175,8 @@ class AutogradJacobian:
 
     Single atoms take three products each. The whole J, a product for each coordinate, is kept if it
     has no more than `LARGE` numbers, and is what blocks are made of; beyond, J^T J takes two
-    products for each coordinate.
+    products for each coordinate. Where at least two atoms on average share each product, as no row
+    depends on both, blocks are what is computed and kept, and everything else follows from these.
 
     Parameters
     ----------
@@ -219,6 +221,7 @@ class AutogradJacobian:
             Range(cutoff, known, whole=whole, reach=reach, rotation_invariant=rotation_invariant),
         )
         self._blocks: dict[bool, FeatureJacobian] = {}
+        self._n_asked = 0
 
     def __repr__(self) -> str:
         rows, length = self.features.shape
@@ -257,6 +260,8 @@ class AutogradJacobian:
         moved = as_displacements(displacements, self.n_atoms)
         if "_columns" in vars(self):
             return moved.reshape(len(moved), 3 * self.n_atoms) @ self._columns
+        if False in self._blocks:
+            return self._blocks[False].apply(moved)
         return self._sweeps.apply(moved)
 
     def adjoint(self, weights: Floats) -> Floats:
@@ -274,6 +279,8 @@ class AutogradJacobian:
             )
         if "_columns" in vars(self):
             return (given @ self._columns.T).reshape(len(given), self.n_atoms, 3)
+        if False in self._blocks:
+            return self._blocks[False].adjoint(given)
         return self._sweeps.adjoint(given)
 
     def gram(self, atoms: Ints | None = None) -> Floats:
@@ -281,6 +288,9 @@ class AutogradJacobian:
         chosen = np.arange(self.n_atoms)
         if atoms is not None:
             chosen = as_indices("atoms", atoms, 0, self.n_atoms)
+        self._n_asked += len(chosen)
+        if self._shared is not None and self._n_asked > self._shared.n_colors:
+            return self.as_blocks().gram(chosen)
         most = 2 * len(chosen) > self.n_atoms and self._is_small
         if most or "_columns" in vars(self):
             columns = self._columns.reshape(self.n_atoms, 3, -1)[chosen]
@@ -308,6 +318,13 @@ class AutogradJacobian:
             yield self.apply(unit.reshape(len(some), self.n_atoms, 3))
 
     @cached_property
+    def _shared(self) -> Shared | None:
+        """Atoms that are displaced together, where that takes fewer products."""
+        known = self.ranges[0]
+        found = shared(self._atoms, self._centers, known.cutoff, known.reach)
+        return found if found is not None and 3 * found.n_colors < self.features.size else None
+
+    @cached_property
     def _columns(self) -> Floats:
         """The whole J, transposed: of shape (3 n_atoms, all features)."""
         check_fits(
@@ -316,8 +333,12 @@ class AutogradJacobian:
             "give a smaller structure, or fewer features",
         )
         found = whole(self._sweeps)
-        del self._sweeps  # with the graph of what was computed, which takes memory
+        self._forget()
         return found
+
+    def _forget(self) -> None:
+        """Drop the graph of what was computed, which takes memory."""
+        vars(self).pop("_sweeps", None)
 
     @cached_property
     def _sweeps(self) -> Sweeps:
@@ -331,6 +352,13 @@ class AutogradJacobian:
         return self._blocks[apart]
 
     def _by_atom(self) -> FeatureJacobian:
+        known = self._shared
+        if known is not None:
+            found = known.jacobian(
+                self._sweeps.apply, self.features, per_image=self._one_image_each, **self._facts
+            )
+            self._forget()
+            return found
         return in_rows(
             self._atoms,
             self.features,

@@ -8,13 +8,14 @@ import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 from typing import IO, Any, Literal
 
 from ase import Atoms, units
 from ase.parallel import world
 
 from ase_sensitivity.analysis import analyze, check_arguments
-from ase_sensitivity.descriptors.base import Descriptor
+from ase_sensitivity.descriptors.base import Descriptor, remembering
 from ase_sensitivity.descriptors.given import Given, of_atoms
 from ase_sensitivity.errors import (
     CostWarning,
@@ -27,6 +28,7 @@ from ase_sensitivity.md.actions import Actions
 from ase_sensitivity.md.frames import flagged_frame
 from ase_sensitivity.md.log import line
 from ase_sensitivity.md.output import Output
+from ase_sensitivity.md.pace import Pace
 from ase_sensitivity.md.threshold import CALIBRATION, QUANTILE
 from ase_sensitivity.md.trigger import Trigger
 from ase_sensitivity.sensitivity import Sensitivity, pair_terms_text, unseen_text
@@ -74,6 +76,10 @@ class SensitivityObserver:
         Seconds that one call may look for distance and cause, beyond the analysis itself; None for
         no limit. What would take longer, by the time that a Jacobian takes, is skipped: the log
         says so, and a :class:`~ase_sensitivity.CostWarning` once.
+    max_overhead
+        The time of all calls over that of the run without them, such as 0.05, measured while it
+        goes on. Calls that come too early are skipped, the first one never; the log says how many.
+        Recommended for trained models. None: every call looks.
     threshold
         A frame is *below* if sigma_min / sigma_max is less than this, whatever the cause and the
         distance. ``"auto"`` takes a quantile of the ratios of a calibration. None: no ratio
@@ -124,7 +130,10 @@ class SensitivityObserver:
     error
         The last error of an evaluation, or None.
     n_calls, n_singular, n_failed
-        Numbers of calls, of those in a singular state, and of those that failed.
+        Numbers of calls that were not skipped, of those in a singular state, and of those that
+        failed.
+    n_skipped
+        Number of calls that were skipped because of ``max_overhead``.
     n_unwritten
         How often a line or a frame could not be written at once, as on a full disk. Both are
         kept and written as soon as that is possible.
@@ -181,6 +190,7 @@ class SensitivityObserver:
         distance_threshold: float | None = WITHIN,
         distance: bool = False,
         budget: float | None = BUDGET,
+        max_overhead: float | None = None,
         threshold: float | Literal["auto"] | None = None,
         calibration: int | Iterable[Atoms] = CALIBRATION,
         quantile: float = QUANTILE,
@@ -226,6 +236,7 @@ class SensitivityObserver:
             dyn=self.dyn,
         )
         self._monitor = self._started_monitor(as_flag("distance", distance), Budget(budget))
+        self._pace = Pace(max_overhead, comm)
         self._unseen: tuple[str, ...] = ()
         self._masking: tuple[str, ...] = ()
         # Opening a file empties it: only once everything else is known to be right.
@@ -267,6 +278,11 @@ class SensitivityObserver:
         return self._out.n_unwritten
 
     @property
+    def n_skipped(self) -> int:
+        """How many calls were skipped because of ``max_overhead``."""
+        return self._pace.n_skipped
+
+    @property
     def atoms(self) -> Atoms:
         """The atoms that are looked at."""
         if self._atoms is not None:
@@ -287,24 +303,40 @@ class SensitivityObserver:
         return self._trigger.threshold
 
     def __call__(self) -> None:
-        """Look at the present configuration and act on it."""
+        """Look at the present configuration and act on it, unless that would cost too much."""
+        self.halted = None  # the run goes on
+        if not self._pace.begin():
+            if self._pace.n_skipped == 1:
+                self._out.write_line(f"# step {int(self.dyn.nsteps)}: {self._pace}\n")
+            return
+        try:
+            self._look()
+        finally:
+            self._pace.end()
+
+    def _look(self) -> None:
         atoms, step, time = self.atoms, int(self.dyn.nsteps), self._time()
         self.n_calls += 1
-        self.halted = None  # the run goes on
-        try:
-            # A copy: a descriptor that moves atoms, or calls their calculator, changes no run.
-            found = self._analyze(atoms.copy(), previous=self.sensitivity)
-        except Exception as error:
-            self._failed(step, time, error)
-            if self._on_failure == "raise":
-                raise
-            self._out.warn(
-                "the sensitivity could not be evaluated: see the log, or `error` of the observer",
-                EvaluationWarning,
-            )
-            return
-        self._remark(step, found)
-        found = self._diagnosed(step, atoms, found)
+        skipped = self._pace.remark()
+        if skipped is not None:
+            self._out.write_line(f"# step {step}: {skipped}\n")
+        with remembering(self._descriptor):
+            began = perf_counter()
+            try:
+                # A copy: a descriptor that moves atoms, or calls their calculator, changes no run.
+                found = self._analyze(atoms.copy(), previous=self.sensitivity)
+            except Exception as error:
+                self._failed(step, time, error)
+                if self._on_failure == "raise":
+                    raise
+                self._out.warn(
+                    "the sensitivity could not be evaluated: "
+                    "see the log, or `error` of the observer",
+                    EvaluationWarning,
+                )
+                return
+            self._remark(step, found)
+            found = self._diagnosed(step, atoms, found, perf_counter() - began)
         self.sensitivity = found
         state = self._trigger.state(found, self.diagnosis)
         arrival = float("nan")
@@ -323,13 +355,15 @@ class SensitivityObserver:
     def _analyze(self, atoms: Atoms, previous: Sensitivity | None = None) -> Sensitivity:
         return analyze(atoms, self._descriptor, previous=previous, each=False, **self._settings)
 
-    def _diagnosed(self, step: int, atoms: Atoms, found: Sensitivity) -> Sensitivity:
+    def _diagnosed(
+        self, step: int, atoms: Atoms, found: Sensitivity, seconds: float
+    ) -> Sensitivity:
         """The result with distance and cause, as far as there is a reason to look for them."""
         before, self.diagnosis = self.diagnosis, NOT_LOOKED_AT
         if self._monitor is None:
             return found
         try:
-            self.diagnosis = self._monitor.diagnose(atoms, found)
+            self.diagnosis = self._monitor.diagnose(atoms, found, seconds)
         except Exception as error:  # singular values are there all the same
             if str(error) != str(self.error):
                 reason = " ".join(f"{type(error).__name__}: {error}".split())
@@ -410,7 +444,9 @@ class SensitivityObserver:
     def _header(self) -> str:
         settings = ", ".join(f"{name}={value}" for name, value in self._settings.items())
         described = " ".join(repr(self._descriptor).split())
-        return f"# {described}\n# {settings}, {self._trigger}\n"
+        pace = self._pace.max_overhead
+        overhead = "" if pace is None else f", max_overhead={pace:g}"
+        return f"# {described}\n# {settings}, {self._trigger}{overhead}\n"
 
     def _started_monitor(self, always: bool, budget: Budget) -> Monitor | None:
         """What looks for distance and cause, if somebody asks for these."""

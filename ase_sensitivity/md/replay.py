@@ -75,7 +75,8 @@ def replay(
     type_map
         Chemical symbols of the types 1, 2, ... in files of LAMMPS.
     **settings
-        Everything else :class:`SensitivityObserver` takes. ``on_singular="halt"`` ends the replay.
+        Everything else :class:`SensitivityObserver` takes, except ``max_overhead``: no run goes on
+        that could pay for a call. ``on_singular="halt"`` ends the replay.
 
     Returns
     -------
@@ -104,6 +105,11 @@ def replay(
     """
     if timestep is not None and not (is_number(timestep) and 0 < timestep < math.inf):
         raise ValueError(f"`timestep` is {timestep!r} but must be a positive number in fs or None")
+    if settings.get("max_overhead") is not None:
+        raise ValueError(
+            f"`max_overhead` is {settings['max_overhead']!r} but has no meaning for frames that "
+            "exist already: leave it out, and choose frames, as by run.traj@::10"
+        )
     check_frames(frames)
     run = Replay(timestep)
     observer: SensitivityObserver | None = None

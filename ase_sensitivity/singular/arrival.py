@@ -191,13 +191,14 @@ class Arrivals:
         """The arrivals of all modes that are estimated to be within a distance (Å), nearest first.
 
         Modes that a harmless configuration has explained already are left out, and so are those
-        behind one that matters.
+        behind one that matters. Once one is found, those estimated beyond ``reach`` are left out.
         """
         found: list[Arrival] = []
         steps = self.max_steps
         for number in np.argsort(self.nearby.distances, kind="stable").tolist():
             estimate = self.nearby.distances[number]
-            if estimate > within:
+            known = any(one.cause not in (None, "unresolved") for one in found)
+            if estimate > within or (known and estimate > self.reach):
                 break
             mode = self.here.found.modes[:, number]
             if any(

@@ -11,7 +11,7 @@ from ase import Atoms
 
 from ase_sensitivity.analysis import fixed_atoms
 from ase_sensitivity.causes.cause import EXPECTED, SPURIOUS
-from ase_sensitivity.descriptors.base import Descriptor, reach_of
+from ase_sensitivity.descriptors.base import Descriptor, HasMemory, reach_of
 from ase_sensitivity.linalg.threads import threads_for
 from ase_sensitivity.sensitivity import Sensitivity
 from ase_sensitivity.singular.arrival import Arrivals, cause_here
@@ -112,9 +112,10 @@ class Monitor:
         self._known: Remembered | None = None
         self.budget = Budget() if budget is None else budget
         self._n_skipped = 0
+        self._seconds = 0.0
         self._numbers = np.empty(0, dtype=np.intp)
 
-    def diagnose(self, atoms: Atoms, found: Sensitivity) -> Diagnosis:
+    def diagnose(self, atoms: Atoms, found: Sensitivity, seconds: float = 0.0) -> Diagnosis:
         """Diagnose a configuration.
 
         Parameters
@@ -123,7 +124,11 @@ class Monitor:
             The configuration.
         found
             Its sensitivity.
+        seconds
+            How long that took. A descriptor may remember its Jacobian, of which the budget then
+            learns nothing.
         """
+        self._seconds = seconds if isinstance(self._descriptor, HasMemory) else 0.0
         if not np.array_equal(atoms.numbers, self._numbers):  # another system
             self._steepest, self._known, self._numbers = np.inf, None, atoms.numbers.copy()
         self.budget.begin()
@@ -201,7 +206,7 @@ class Monitor:
         n_modes = LOWEST if self._always else self._n_suspicious(known)
         if not self.budget.allows(1 if known.n_null else 1 + n_modes):
             return None
-        here = self.budget.measured(lambda: point_at(system, system.start))
+        here = self.budget.measured(lambda: point_at(system, system.start), self._seconds)
         found = here.found
         n_modes = LOWEST if self._always else self._n_suspicious(found)
         if not found.n_null and not self.budget.allows(n_modes):

@@ -114,7 +114,8 @@ def nearest_singular(
 
     Notes
     -----
-    The three lowest modes are followed (:doc:`/approach`). Symmetric geometries, and those in which
+    The three lowest modes are followed (:doc:`/approach`), but once something is found none whose
+    distance is estimated beyond ``max_distance``. Symmetric geometries, and those in which
     features of the body order cannot tell neighbors apart, are found from positions alone; all
     others by Levenberg-Marquardt steps towards J v = 0. Others may be nearer. A structure of
     fragments that no center sees together is singular as it is, and that is the result unless a
