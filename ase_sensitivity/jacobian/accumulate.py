@@ -9,8 +9,8 @@ from ase_sensitivity.compiled.simd import fma, load, splat
 from ase_sensitivity.compiled.simd import total as lanes
 from ase_sensitivity.types import Floats, Ints
 
-OPTIONS = {"nogil": True, "error_model": "numpy"}
-INNER = OPTIONS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+OPTIONS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+INNER = OPTIONS | {"no_cpython_wrapper": True}
 
 TILE = 4
 """Number of blocks, each with `PANEL` features at a time, that stay in the first-level cache."""

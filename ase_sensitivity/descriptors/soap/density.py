@@ -13,8 +13,8 @@ from ase_sensitivity.types import Floats
 
 # Results must not depend on how the centers are divided among threads. Hence no fast-math, which
 # allows the compiler to reorder sums.
-OPTIONS = {"nogil": True, "error_model": "numpy"}
-INNER = OPTIONS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+OPTIONS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+INNER = OPTIONS | {"no_cpython_wrapper": True}
 """Options of functions that only kernels call: these compile faster."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Literal
 
 import numba
@@ -14,6 +14,7 @@ from ase_sensitivity.descriptors.base import Rows, Shortcuts
 from ase_sensitivity.descriptors.quip.arguments import chemical_species
 from ase_sensitivity.descriptors.soap.basis import Basis
 from ase_sensitivity.descriptors.soap.bispectrum import Bispectrum, bispectrum, check_products
+from ase_sensitivity.descriptors.soap.density_jacobian import DensityJacobian
 from ase_sensitivity.descriptors.soap.environments import ALL_SPECIES, Environments
 from ase_sensitivity.descriptors.soap.power_spectrum import power_spectrum, squared_jvp_gradient
 from ase_sensitivity.descriptors.soap.quip_string import soap_arguments
@@ -335,6 +336,9 @@ class SOAP(Shortcuts):
     def stream(self, atoms: Atoms) -> FeatureJacobian | StreamedJacobian:
         """The Jacobian; if it is large, a few centers at a time are computed when needed.
 
+        At body order 3 its products need no derivatives of features, which are computed only where
+        they are asked for themselves.
+
         Raises
         ------
         TypeError, ValueError
@@ -343,16 +347,31 @@ class SOAP(Shortcuts):
         environments = self._environments(atoms)
         per_block = 3 * self.n_features * 8
         chunk = CACHED if self._body_order == 3 and self._one_thread else CHUNK
-        if environments.n_blocks * per_block <= max(KEPT, chunk):
+        small = environments.n_blocks * per_block <= max(KEPT, chunk)
+        if small and self._body_order != 3:
             return self._jacobian(environments)
 
         def compute(start: int, stop: int) -> FeatureJacobian:
             features, blocks = self._calculate(environments.rows(start, stop), gradients=True)
             return environments.jacobian(features, blocks, self._cutoff, start)
 
+        n_rows = len(environments.centers)
+        bounds = [0, n_rows] if small else environments.bounds(max(1, chunk // per_block))
+        if self._body_order == 3:
+            return DensityJacobian(
+                self._basis,
+                environments,
+                self._normalise,
+                self._threads,
+                cutoff=self._cutoff,
+                n_features=self.n_features,
+                features=lambda: self._calculate(environments, gradients=False)[0],
+                compute=cache(compute) if small else compute,
+                bounds=bounds,
+            )
         return StreamedJacobian(
             compute,
-            environments.bounds(max(1, chunk // per_block)),
+            bounds,
             n_atoms=len(atoms),
             cutoff=self._cutoff,
             center_atoms=environments.centers,
