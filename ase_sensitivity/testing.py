@@ -77,6 +77,8 @@ def check_descriptor(
     if not isinstance(jacobian, FeatureJacobian | StackedJacobian):
         _check_products(jacobian, atoms, tolerance, seed)
         _check_along(descriptor, atoms, jacobian, step, differentiable, seed)
+        if isinstance(jacobian, BlockJacobian):
+            _agree_with_blocks(jacobian, tolerance)
         if not isinstance(jacobian, FormsBlocks):
             return
         products, jacobian = jacobian, _blocks(descriptor, atoms)
@@ -176,6 +178,16 @@ def _check_along(
         numeric = numeric + weight * features.ravel() / step
     found = jacobian.apply(direction[None])[0]
     _agree("apply() and differences of features()", found, np.asarray(numeric), tolerance)
+
+
+def _agree_with_blocks(jacobian: BlockJacobian, tolerance: float) -> None:
+    """Products that take another way are those of the blocks."""
+    blocks = StackedJacobian(tuple(jacobian.parts))
+    v = np.random.default_rng(0).normal(size=(2, jacobian.n_atoms, 3))
+    changes = blocks.apply(v)
+    _agree("blocks and apply()", changes, jacobian.apply(v), tolerance)
+    _agree("blocks and adjoint()", blocks.adjoint(changes), jacobian.adjoint(changes), tolerance)
+    _agree("blocks and gram()", blocks.gram(), jacobian.gram(), tolerance)
 
 
 def _check_reach(jacobian: BlockJacobian, tolerance: float) -> None:

@@ -167,45 +167,26 @@ class DensityJacobian(StreamedJacobian):
         The second number is the sum of the squares of derivatives before they are projected by
         `normalise`.
         """
-        around, basis = self._environments, self._basis
+        around, species = self._environments, self._basis.n_species
         rows = self._rows_with(column_of)
-        n = np.diff(around.starts)[rows]
-        starts = np.concatenate(([0], np.cumsum(n)))
-        most = int(n.max(initial=0))
-        width = 4 * ((most + 3 * min(basis.n_species, most)) // 4)
+        starts = np.concatenate(([0], np.cumsum(np.diff(around.starts)[rows])))
+        most = int(np.diff(starts).max(initial=0))
+        width = 4 * ((most + 3 * min(species, most)) // 4)
         size = 9 * (width + 1) * (width + 4)
         chunk = CACHED if n_threads(starts, self._threads) == 1 else CHUNK
         at_once = max(1, min(chunk // (8 * size), len(rows)))
-        local, order = np.empty(at_once * size), np.empty((at_once, width), dtype=np.intp)
-        raw, squares = np.empty((at_once, width + 1)), np.empty(at_once)
-        arguments = (
-            around.starts,
-            around.vectors,
-            around.species,
-            around.center_species,
-            basis.central,
-            basis.arguments(),
-            tiles.positions(basis.l_max),
-            self._normalise,
+        found = (
+            np.empty((at_once, size)),
+            np.empty((at_once, width), dtype=np.intp),
+            np.empty((at_once, width + 1)),
+            np.empty(at_once),
         )
         sums, before = ScaleSums(), 0.0
         for begin in range(0, len(rows), at_once):
             some = rows[begin : begin + at_once]
-
-            def run(start: int, stop: int, some: Ints = some) -> None:
-                local_grams(
-                    some[start:stop],
-                    *arguments,
-                    tiles.scratch(basis, width),
-                    local[start * size : stop * size],
-                    order[start:stop],
-                    raw[start:stop],
-                    squares[start:stop],
-                )
-
-            own = starts[begin : begin + len(some) + 1] - starts[begin]
-            in_shares(run, local_grams, own, self._threads)
-            found, unprojected, counts = add_local(
+            self._fill(some, starts[begin : begin + len(some) + 1] - starts[begin], found)
+            local, order, raw, squares = found
+            own, unprojected, counts = add_local(
                 local,
                 order,
                 raw,
@@ -216,10 +197,31 @@ class DensityJacobian(StreamedJacobian):
                 column_of,
                 total,
             )
-            norms = squares[: len(some)]
-            sums.include(found, counts @ (np.sign(norms) if self._normalise else norms))
+            norms = np.sign(squares) if self._normalise else squares
+            sums.include(own, counts @ norms[: len(some)])
             before += unprojected
         return sums, before
+
+    def _fill(self, rows: Ints, starts: Ints, found: tuple[Any, ...]) -> None:
+        """Put the Gram matrices of some environments in ``found``, the output of `local_grams`."""
+        around, basis = self._environments, self._basis
+
+        def run(begin: int, end: int) -> None:
+            local_grams(
+                rows[begin:end],
+                around.starts,
+                around.vectors,
+                around.species,
+                around.center_species,
+                basis.central,
+                basis.arguments(),
+                tiles.positions(basis.l_max),
+                self._normalise,
+                tiles.scratch(basis, found[1].shape[1]),
+                *(part[begin:end] for part in found),
+            )
+
+        in_shares(run, local_grams, starts, self._threads)
 
     def _rows_with(self, column_of: Ints) -> Ints:
         """The rows that see an atom with a column."""

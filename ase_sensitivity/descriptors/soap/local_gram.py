@@ -34,19 +34,19 @@ from ase_sensitivity.descriptors.soap.tiles import (
 
 
 @njit(**INNER)
-def _add_center(local, begin, end, step):
+def _add_center(local, end, step):
     """Add the row of the center, which moves against all neighbors: minus the sum of theirs.
 
     Products of neighbors i and j are valid where the tile of j is not beyond that of i.
     """
-    last = begin + 9 * step * end
+    last = 9 * step * end
     for k in range(last, last + 9 * step):
         local[k] = 0.0
     for i in range(end):
         tile = i - i % 4
         for x in range(3):
             for y in range(3):
-                at = begin + (9 * i + 3 * x + y) * step
+                at = (9 * i + 3 * x + y) * step
                 to = last + (3 * x + y) * step
                 others = splat(0.0)
                 for j in range(0, tile, 4):
@@ -92,8 +92,9 @@ def local_grams(
     work
         Scratch arrays, see `scratch`.
     local
-        Output, flat: (n_rows, width + 1, 3, 3, width + 4), entry (row, i, x, y, j) that of
-        coordinate x of point i and y of point j <= i. The center is the last point.
+        Output of shape (n_rows, (width + 1) * 9 * (width + 4)). Of each row, the entry (i, x, y, j)
+        of (width + 1, 3, 3, width + 4) is that of coordinate x of point i and y of point j <= i.
+        The center is the last point.
     order
         Output: the pair that each point but the last belongs to, counted from the first of the row,
         of shape (n_rows, width); -1 for none, -2 from the center on.
@@ -147,7 +148,7 @@ def local_grams(
                 frames,
                 changes,
             )
-        begin = number * (width + 1) * 9 * step
+        own = local[number]
         raw[number, end] = 0.0
         for t in range(end // 4):
             for i in range(4 * t, end):
@@ -167,9 +168,9 @@ def local_grams(
                 if one == t:
                     raw[number, i] = factor * (block[lane] + block[16 + lane] + block[32 + lane])
                     raw[number, end] += raw[number, i]
-                to = begin + 9 * step * i + 4 * t
-                turn(block, frames, i, t, factor, changes, local, to, step)
-        _add_center(local, begin, end, step)
+                to = 9 * step * i + 4 * t
+                turn(block, frames, i, t, factor, changes, own, to, step)
+        _add_center(own, end, step)
 
 
 @njit(**INNER)
@@ -211,7 +212,7 @@ def add_local(local, order, raw, rows, starts, centers, atom, column_of, gram):
     counts = np.zeros(len(rows), np.intp)
     squares, before = 0.0, 0.0
     for number in range(len(rows)):
-        row = rows[number]
+        row, own = rows[number], local[number]
         n = 0
         while n < width and order[number, n] != -2:
             k = order[number, n]
@@ -222,10 +223,10 @@ def add_local(local, order, raw, rows, starts, centers, atom, column_of, gram):
             p = columns[i]
             if p < 0:
                 continue
-            at = (number * (width + 1) + i) * 9 * step
+            at = 9 * step * i
             counts[number] += 1
             before += raw[number, i]
-            squares += local[at + i] + local[at + 4 * step + i] + local[at + 8 * step + i]
+            squares += own[at + i] + own[at + 4 * step + i] + own[at + 8 * step + i]
             for j in range(i + 1):
                 q = columns[j]
                 for transposed in (False, True):
@@ -233,5 +234,5 @@ def add_local(local, order, raw, rows, starts, centers, atom, column_of, gram):
                     here = q >= p and j != i if transposed else 0 <= q <= p
                     if here:
                         high, low = (q, p) if transposed else (p, q)
-                        _add_block(local, at + j, step, transposed, gram, 3 * high, 3 * low)
+                        _add_block(own, at + j, step, transposed, gram, 3 * high, 3 * low)
     return squares, before, counts
