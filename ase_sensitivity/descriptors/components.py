@@ -124,10 +124,10 @@ def _size(arrays: Iterable[Floats]) -> float:
 
 def balanced(descriptor: Descriptor, jacobian: Jacobian) -> Jacobian:
     """The Jacobian with its parts multiplied by their :func:`weights`, if there are any."""
-    factors = weights(descriptor, jacobian)
-    if factors is None or not isinstance(jacobian, StackedJacobian):
+    if not isinstance(jacobian, StackedJacobian):
         return jacobian
-    return StackedJacobian(weighted(jacobian.parts, factors))
+    factors = weights(descriptor, jacobian)
+    return jacobian if factors is None else StackedJacobian(weighted(jacobian.parts, factors))
 
 
 def weighted(

@@ -15,7 +15,7 @@ from ase_sensitivity.descriptors.base import Rows, Shortcuts
 from ase_sensitivity.descriptors.finite_difference import PRECISION, FiniteDifferenceDescriptor
 from ase_sensitivity.descriptors.trained import needs_package
 from ase_sensitivity.geometry.neighbors import shortest_distance
-from ase_sensitivity.geometry.structure import CLOSEST, check_atoms
+from ase_sensitivity.geometry.structure import CLOSEST, check_atoms, symbols_in
 from ase_sensitivity.geometry.unfolding import unfolded
 from ase_sensitivity.jacobian.blocks import FeatureJacobian
 from ase_sensitivity.jacobian.whole import centers_of
@@ -182,7 +182,7 @@ class DScribeDescriptor(Shortcuts):
         if (distance := shortest_distance(atoms)) < CLOSEST:
             raise ValueError(f"two atoms are {distance:.2g} Å apart, on top of each other")
         name = type(self.descriptor).__name__
-        other = set() if self.species is None else set(atoms.symbols) - set(self.species)
+        other = set() if self.species is None else symbols_in(atoms) - set(self.species)
         if other:
             raise ValueError(f"the structure has {', '.join(sorted(other))}, which {name} was not "
                              f"made for: {', '.join(self.species or ())}")  # fmt: skip

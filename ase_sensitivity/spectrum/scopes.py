@@ -171,8 +171,9 @@ def structure_view(jacobian: Jacobian, atoms: Atoms, fixed: Ints | None = None) 
     if len(pieces) > 1:
         everything = Fragment(np.arange(len(atoms)), atoms.positions, atoms.cell.array[atoms.pbc])
         whole = trivial_modes([everything], len(atoms), fixed)
-    free = np.setdiff1d(np.arange(len(atoms)), fixed)
-    column_of = np.full(len(atoms), -1, dtype=np.intp)
+    column_of = np.zeros(len(atoms), dtype=np.intp)
+    column_of[fixed] = -1
+    free = np.flatnonzero(column_of == 0)
     column_of[free] = np.arange(len(free))
 
     def of_free(modes: Floats) -> Floats:

@@ -151,15 +151,16 @@ class DensityJacobian(StreamedJacobian):
     @property
     def _blocks_are_faster(self) -> bool:
         """Whether blocks and their products take less time, or less memory, than all neighbors."""
-        if 72 * self._environments.most(0, len(self._environments.centers)) ** 2 > LARGEST:
+        basis, around = self._basis, self._environments
+        n = np.diff(around.starts)
+        most = int(n.max(initial=0))
+        if 72 * most**2 > LARGEST:
             return True
-        basis, n_features = self._basis, self._n_features
-        n = np.diff(self._environments.starts).astype(float)
-        points = np.minimum(n + 1, self.n_atoms)
+        n_pairs, squares = len(around.atom), float(n @ n)
         product = 30 * (basis.l_max + 1) ** 2 + 4 * basis.n_max * (basis.l_max + 1)
-        ours = (n * (NEIGHBOR + 0.5 * n * product)).sum()
-        blocks = n_features * (3 * BLOCK * (n + 1) + 4.5 * points**2).sum()
-        return bool(blocks < ours)
+        points = np.minimum(n + 1, self.n_atoms)  # images of an atom are summed
+        n_numbers = 3 * BLOCK * around.n_blocks + 4.5 * float(points @ points)
+        return self._n_features * n_numbers < NEIGHBOR * n_pairs + 0.5 * squares * product
 
     def _of_environments(self, column_of: Ints, total: Floats) -> tuple[ScaleSums, float]:
         """Add the Gram matrices of environments.
@@ -226,7 +227,7 @@ class DensityJacobian(StreamedJacobian):
     def _rows_with(self, column_of: Ints) -> Ints:
         """The rows that see an atom with a column."""
         around = self._environments
-        if (column_of >= 0).all():
+        if column_of.min(initial=0) >= 0:
             return np.arange(len(around.centers))
         seen = column_of[around.centers] >= 0
         seen[around.row[column_of[around.atom] >= 0]] = True

@@ -21,7 +21,13 @@ from ase_sensitivity.descriptors.soap.quip_string import soap_arguments
 from ase_sensitivity.descriptors.soap.radial import check_table
 from ase_sensitivity.descriptors.soap.radial_spectrum import radial_spectrum
 from ase_sensitivity.errors import warn
-from ase_sensitivity.geometry.structure import CLOSEST, FARTHEST, check_fits, check_memory
+from ase_sensitivity.geometry.structure import (
+    CLOSEST,
+    FARTHEST,
+    check_fits,
+    check_memory,
+    symbols_in,
+)
 from ase_sensitivity.jacobian.blocks import FeatureJacobian
 from ase_sensitivity.jacobian.streamed import StreamedJacobian
 from ase_sensitivity.types import Floats, Ints
@@ -262,7 +268,7 @@ class SOAP(Shortcuts):
         Channels of these are always zero, but cost as much as others. The descriptor itself if
         there are no such species, or if centers contribute to the channels of all species.
         """
-        present = set(atoms.symbols)
+        present = symbols_in(atoms)
         species = tuple(symbol for symbol in self._species if symbol in present)
         if self._central_in_all or len(species) in (0, len(self._species)):
             return self
