@@ -182,26 +182,29 @@ class DensityJacobian(StreamedJacobian):
             np.empty((at_once, width + 1)),
             np.empty(at_once),
         )
-        sums, before = ScaleSums(), 0.0
+        columns, counts = np.empty((2, max(width + 1, at_once)), dtype=np.intp)
+        sums, features = np.zeros(2), 0.0
         for begin in range(0, len(rows), at_once):
             some = rows[begin : begin + at_once]
             self._fill(some, starts[begin : begin + len(some) + 1] - starts[begin], found)
-            local, order, raw, squares = found
-            own, unprojected, counts = add_local(
-                local,
-                order,
-                raw,
+            add_local(
+                *found[:3],
                 some,
                 around.starts,
                 around.centers,
                 around.atom,
                 column_of,
                 total,
+                columns,
+                counts,
+                sums,
             )
+            squares = found[3][: len(some)]
             norms = np.sign(squares) if self._normalise else squares
-            sums.include(own, counts @ norms[: len(some)])
-            before += unprojected
-        return sums, before
+            features += float(counts[: len(some)] @ norms)
+        scale = ScaleSums()
+        scale.include(float(sums[0]), features)
+        return scale, float(sums[1])
 
     def _fill(self, rows: Ints, starts: Ints, found: tuple[Any, ...]) -> None:
         """Put the Gram matrices of some environments in ``found``, the output of `local_grams`."""

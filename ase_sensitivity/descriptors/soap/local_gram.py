@@ -42,24 +42,20 @@ def _add_center(local, end, step):
     last = 9 * step * end
     for k in range(last, last + 9 * step):
         local[k] = 0.0
-    for i in range(end):
-        tile = i - i % 4
-        for x in range(3):
-            for y in range(3):
-                at = (9 * i + 3 * x + y) * step
-                to = last + (3 * x + y) * step
-                others = splat(0.0)
-                for j in range(0, tile, 4):
-                    value = load(local, at + j)
-                    others = add(others, value)
-                    store(local, to + j, sub(load(local, to + j), value))
-                store(local, to + tile, sub(load(local, to + tile), load(local, at + tile)))
-                local[last + (3 * y + x) * step + i] -= total(others)
-    for a in range(9):
-        own = 0.0
+    for number in range(9 * end):
+        i, a = divmod(number, 9)
+        tile, transposed = i - i % 4, 3 * (a % 3) + a // 3
+        at, to = number * step, last + a * step
+        others = splat(0.0)
+        for j in range(0, tile, 4):
+            value = load(local, at + j)
+            others = add(others, value)
+            store(local, to + j, sub(load(local, to + j), value))
+        store(local, to + tile, sub(load(local, to + tile), load(local, at + tile)))
+        local[last + transposed * step + i] -= total(others)
+    for to in range(last, last + 9 * step, step):
         for j in range(end):
-            own -= local[last + a * step + j]
-        local[last + a * step + end] = own
+            local[to + end] -= local[to + j]
 
 
 @njit(**OPTIONS)
@@ -116,7 +112,8 @@ def local_grams(
         first = starts[row]
         places = order[number]
         end = in_tiles(species, first, starts[row + 1], n_species, places, kind)
-        compact[:] = 0.0
+        for k in range(len(compact)):
+            compact[k] = 0.0
         for s in range(n_species):
             if center_species[row] in (s, -2):
                 for n in range(n_max):
@@ -173,17 +170,10 @@ def local_grams(
         _add_center(own, end, step)
 
 
-@njit(**INNER)
-def _add_block(local, at, step, transposed, gram, row, column):
-    """Add nine numbers of `local` to a block of `gram`."""
-    for a in range(3):
-        for b in range(3):
-            number = a + 3 * b if transposed else 3 * a + b
-            gram[row + a, column + b] += local[at + number * step]
-
-
 @njit(**OPTIONS)
-def add_local(local, order, raw, rows, starts, centers, atom, column_of, gram):
+def add_local(
+    local, order, raw, rows, starts, centers, atom, column_of, gram, columns, counts, sums
+):
     """Add Gram matrices of environments to the lower triangle of that of the structure.
 
     Parameters
@@ -198,41 +188,42 @@ def add_local(local, order, raw, rows, starts, centers, atom, column_of, gram):
         The column of each atom, of shape (n_atoms,); negative to leave the atom out.
     gram
         Of shape (3 n_columns, 3 n_columns).
-
-    Returns
-    -------
-    squares, before
-        Sums of the squares of the derivatives by all points, with and without the projection.
+    columns
+        Scratch, of shape (width + 1,).
     counts
-        Number of points of each of the rows that have a column.
+        Output: the number of points of each of the rows that have a column, of shape (n_rows,).
+    sums
+        Sums of the squares of the derivatives by all points, with and without the projection, are
+        added to this array of shape (2,).
     """
     width = order.shape[1]
     step = width + 4
-    columns = np.empty(width + 1, np.intp)
-    counts = np.zeros(len(rows), np.intp)
-    squares, before = 0.0, 0.0
     for number in range(len(rows)):
         row, own = rows[number], local[number]
-        n = 0
-        while n < width and order[number, n] != -2:
-            k = order[number, n]
-            columns[n] = column_of[atom[starts[row] + k]] if k >= 0 else -1
-            n += 1
-        columns[n] = column_of[centers[row]]
-        for i in range(n + 1):
+        end = 0
+        while end < width and order[number, end] != -2:
+            k = order[number, end]
+            columns[end] = column_of[atom[starts[row] + k]] if k >= 0 else -1
+            end += 1
+        columns[end] = column_of[centers[row]]
+        counts[number] = 0
+        for i in range(end + 1):
             p = columns[i]
             if p < 0:
                 continue
             at = 9 * step * i
             counts[number] += 1
-            before += raw[number, i]
-            squares += own[at + i] + own[at + 4 * step + i] + own[at + 8 * step + i]
+            sums[0] += own[at + i] + own[at + 4 * step + i] + own[at + 8 * step + i]
+            sums[1] += raw[number, i]
             for j in range(i + 1):
                 q = columns[j]
-                for transposed in (False, True):
-                    # Two images of one atom are added in both ways.
-                    here = q >= p and j != i if transposed else 0 <= q <= p
-                    if here:
-                        high, low = (q, p) if transposed else (p, q)
-                        _add_block(own, at + j, step, transposed, gram, 3 * high, 3 * low)
-    return squares, before, counts
+                if q < 0:
+                    continue
+                high, low = (3 * p, 3 * q) if q <= p else (3 * q, 3 * p)
+                for a in range(9):
+                    value = own[at + a * step + j]
+                    x, y = a // 3, a % 3
+                    if q <= p:
+                        gram[high + x, low + y] += value
+                    if q > p or (q == p and j < i):  # two images of an atom both ways
+                        gram[high + y, low + x] += value

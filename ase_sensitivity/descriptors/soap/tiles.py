@@ -64,6 +64,8 @@ def fill_tile(first, t, order, vectors, basis, position, scratch, tiles, rays, f
     l_padded = 4 * (basis[7][0].size - 1)
     n_radial = n_max * l_padded
     ray = 8 * t * (l_max + 1) * n_max
+    # Literals have other types: functions would be compiled again.
+    zero, one, four = np.intp(0), np.intp(1), np.intp(4)
     for lane in range(4):
         k = order[4 * t + lane]
         x, y, z, r = 0.0, 0.0, 1.0, 1.0
@@ -72,7 +74,7 @@ def fill_tile(first, t, order, vectors, basis, position, scratch, tiles, rays, f
             x, y, z = vectors[first + k, 0], vectors[first + k, 1], vectors[first + k, 2]
             r = math.sqrt(x * x + y * y + z * z)
             x, y, z = x / r, y / r, z / r
-        radial(r, cutoff, width, smooth, per_length, table, n_radial, degree, values, 0)
+        radial(r, cutoff, width, smooth, per_length, table, n_radial, degree, values, zero)
         for n in range(n_max):
             for l in range(l_max + 1):  # noqa: E741
                 to = ray + 8 * (l * n_max + n) + lane
@@ -94,7 +96,7 @@ def fill_tile(first, t, order, vectors, basis, position, scratch, tiles, rays, f
         frames[at + 24], frames[at + 28], frames[at + 32] = b, sign + y * y * a, -y
     at = t * (RECORD * (l_max + 1) ** 2 + SPARE)
     x, y, z, inverse = directions[0:4], directions[4:8], directions[8:12], directions[12:16]
-    harmonics(x, y, z, inverse, position, l_max, recursion, legendre, tiles, at, 4, 1)
+    harmonics(x, y, z, inverse, position, l_max, recursion, legendre, tiles, at, four, one)
     x1, y1, z1 = load(frames, 36 * t + 12), load(frames, 36 * t + 16), load(frames, 36 * t + 20)
     x2, y2, z2 = load(frames, 36 * t + 24), load(frames, 36 * t + 28), load(frames, 36 * t + 32)
     for to in range(at, at + RECORD * (l_max + 1) ** 2, RECORD):
