@@ -11,8 +11,11 @@ from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 
 from ase_sensitivity import SOAP, FeatureJacobian, analyze
-from ase_sensitivity.descriptors.soap import density_jacobian, power_spectrum
+from ase_sensitivity.descriptors.soap import density_jacobian, power_spectrum, tiles
+from ase_sensitivity.descriptors.soap.basis import Basis
 from ase_sensitivity.descriptors.soap.density_jacobian import DensityJacobian
+from ase_sensitivity.descriptors.soap.environments import Environments
+from ase_sensitivity.descriptors.soap.local_gram import local_grams
 from ase_sensitivity.jacobian.contract import BlockJacobian
 from ase_sensitivity.spectrum.scopes import structure_view
 from ase_sensitivity.testing import check_descriptor
@@ -233,3 +236,48 @@ class FromBlocks:
     def __init__(self, soap: SOAP) -> None:
         self.species, self.cutoff, self.body_order = soap.species, soap.cutoff, soap.body_order
         self.features, self.jacobian = soap.features, soap.jacobian
+
+
+def within_guards(scratch: Any, memories: list[np.ndarray]) -> Any:
+    """The same arrays in the middle of memory that must not change."""
+    if isinstance(scratch, tuple):
+        return tuple(within_guards(part, memories) for part in scratch)
+    memories.append(np.full(scratch.size + 80, 7, dtype=scratch.dtype))
+    own = memories[-1][40:-40].reshape(scratch.shape)
+    own[...] = 0
+    return own
+
+
+@pytest.mark.parametrize("n_species", [1, 2])
+@pytest.mark.parametrize("n_max", [1, 2, 3])
+def test_kernel_stays_within_its_arrays(n_species, n_max):
+    """It reads and writes four numbers at a time, and two m."""
+    atoms, species = molecule("CH4"), ["H", "C"][:n_species]
+    around = Environments.of(atoms, 3.0, species, ["C", "H"])
+    n_rows, width = len(around.centers), 8 if n_species == 2 else 4
+    for l_max in range(9):
+        basis = Basis.build("quip", n_species, 3.0, 0.5, n_max, l_max, 0.5, 1.0)
+        memories: list[np.ndarray] = []
+        found = (
+            np.empty((n_rows, 9 * (width + 1) * (width + 4))),
+            np.empty((n_rows, width), dtype=np.intp),
+            np.empty((n_rows, width + 1)),
+            np.empty(n_rows),
+        )
+        local_grams(
+            np.arange(n_rows),
+            around.starts,
+            around.vectors,
+            around.species,
+            around.center_species,
+            basis.central,
+            basis.arguments(),
+            tiles.positions(l_max),
+            True,
+            within_guards(tiles.scratch(basis, width), memories),
+            *within_guards(found, memories),
+        )
+        for memory in memories:
+            assert (memory[:40] == 7).all()
+            assert (memory[-40:] == 7).all()
+            assert np.isfinite(memory).all()

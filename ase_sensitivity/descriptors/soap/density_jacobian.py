@@ -19,18 +19,19 @@ from ase_sensitivity.jacobian.scale import ScaleSums
 from ase_sensitivity.jacobian.streamed import StreamedJacobian
 from ase_sensitivity.types import Floats, Ints
 
-LOST = 30
+LOST = 10
 """Derivatives may cancel by this factor in their squares (along the features, which have norm 1, or
 over the images of an atom) before a Gram matrix is computed from blocks, which cancel first."""
 
-CACHED = 2**18
+CACHED = 2**19
 """Bytes of Gram matrices of environments that one thread computes before they are added up."""
 
 CHUNK = 2**24
 """The same for several threads."""
 
 LARGEST = 2**27
-"""Bytes of the Gram matrix of an environment up to which there are no blocks: 1300 neighbors."""
+"""Bytes of the Gram matrix, and of the tiles, of an environment up to which there are no blocks:
+1300 neighbors."""
 
 AT_ONCE = 16
 """Number of vectors that products treat at a time, to limit memory."""
@@ -154,7 +155,7 @@ class DensityJacobian(StreamedJacobian):
         basis, around = self._basis, self._environments
         n = np.diff(around.starts)
         most = int(n.max(initial=0))
-        if 72 * most**2 > LARGEST:
+        if max(72 * most, 64 * (basis.l_max + 1) ** 2) * most > LARGEST:
             return True
         n_pairs, squares = len(around.atom), float(n @ n)
         product = 30 * (basis.l_max + 1) ** 2 + 4 * basis.n_max * (basis.l_max + 1)
