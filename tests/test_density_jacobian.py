@@ -17,6 +17,7 @@ from ase_sensitivity.descriptors.soap.density_jacobian import DensityJacobian
 from ase_sensitivity.descriptors.soap.environments import Environments
 from ase_sensitivity.descriptors.soap.local_gram import local_grams
 from ase_sensitivity.jacobian.contract import BlockJacobian
+from ase_sensitivity.spectrum.banded import BandedGram
 from ase_sensitivity.spectrum.scopes import structure_view
 from ase_sensitivity.testing import check_descriptor
 from tests.structures import rattled
@@ -182,6 +183,20 @@ class TestScale:
         arguments = {"species": sorted(set(atoms.symbols)), "cutoff": 4.0, "n_max": 4, "l_max": 3}
         SOAP(**(arguments | how)).stream(atoms).gram()
         assert calls == [True] * blocks
+
+
+def test_band_of_a_long_structure(monkeypatch):
+    """With centers that have no coordinates of their own, and images of one atom."""
+    without_blocks(monkeypatch)
+    tube = rattled(bulk("Si", cubic=True).repeat((1, 1, 44)), 0.05)
+    soap, fixed = SOAP(["Si"], 5.0, 2, 1), np.arange(5, 60, 3)
+    banded = BandedGram.of(structure_view(soap.stream(tube), tube, fixed))
+    expected = structure_view(soap.jacobian(tube), tube, fixed).gram()
+    assert banded is not None
+    matrix = expected.matrix[np.ix_(banded.order, banded.order)]
+    x = np.random.default_rng(0).normal(size=(len(matrix), 2))
+    np.testing.assert_allclose(banded.times(x), matrix @ x, atol=1e-12 * np.abs(matrix).max())
+    assert (banded.scale, banded.rounding) == pytest.approx((expected.scale, expected.rounding))
 
 
 class TestThreads:
