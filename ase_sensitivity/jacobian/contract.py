@@ -82,7 +82,13 @@ class BlockJacobian(_Contract):
             """The Jacobian as a sequence of Jacobians of uniform feature length."""
 
     def gram(self, atoms: Ints | None = None) -> Floats:
-        """J^T J over the coordinates of n atoms, by default all, of shape (3 n, 3 n)."""
+        """J^T J over the coordinates of n atoms, by default all, of shape (3 n, 3 n).
+
+        Raises
+        ------
+        ValueError
+            If an atom does not exist, or derivatives are not finite.
+        """
         column_of, n = np.arange(self.n_atoms), self.n_atoms
         if atoms is not None:
             chosen = as_indices("atoms", atoms, 0, self.n_atoms)

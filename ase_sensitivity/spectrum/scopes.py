@@ -117,20 +117,27 @@ class View:
     def gram(self) -> Gram:
         """J^T J with the scale of its singular values."""
         n = self.n_columns
-        sums = ScaleSums()
-        if not isinstance(self.jacobian, BlockJacobian):
+        if isinstance(self.jacobian, BlockJacobian):
+            total = np.zeros((3 * n, 3 * n))
+            sums = self._filled(total, self.jacobian)
+            mirror(total)
+        else:
+            sums = ScaleSums()
             total = np.array(self.jacobian.gram(self.atoms), dtype=float)  # is changed in place
             sums.include(float(total.trace()), n * (self.jacobian.features**2).sum())
-            return Gram(total, sums.scale(n), sums.rounding(n, self.jacobian.precision))
-        total = np.zeros((3 * n, 3 * n))
-        if self.column_of is not None:
-            sums = self.jacobian.fill_gram(self.column_of, total) or sums
-        else:
-            for part in self.jacobian.parts:
-                column = self.column(part)
-                sums.include(part.add_gram(column, total), part.features_of_blocks(column))
-        mirror(total)
         return Gram(total, sums.scale(n), sums.rounding(n, self.jacobian.precision))
+
+    def _filled(self, total: Floats, jacobian: BlockJacobian) -> ScaleSums:
+        """Compute the lower triangle of J^T J in ``total``, which is zero before."""
+        if self.column_of is not None:
+            found = jacobian.fill_gram(self.column_of, total)
+            assert found is not None, "columns may be any distance apart"
+            return found
+        sums = ScaleSums()
+        for part in jacobian.parts:
+            column = self.column(part)
+            sums.include(part.add_gram(column, total), part.features_of_blocks(column))
+        return sums
 
     def factors(self) -> list[Factor]:
         """J as a sequence of maps.
