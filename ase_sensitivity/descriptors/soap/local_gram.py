@@ -149,6 +149,11 @@ def local_grams(
         raw[number, end] = 0.0
         for t in range(end // 4):
             for i in range(4 * t, end):
+                if places[i] < 0:
+                    if t == 0:
+                        for k in range(9 * step * i, 9 * step * (i + 1)):
+                            own[k] = 0.0
+                    continue
                 one, lane = divmod(i, 4)
                 products(
                     tiles,
