@@ -144,9 +144,11 @@ def analyze(
         own = part.jacobian(jacobian)
         if question.has_center(own):
             alone[part.name] = question.answer(own, part.descriptor)
-    joint = balanced(seen, jacobian)
+    result = question.answer(balanced(seen, jacobian), seen, previous)
+    if not parts:
+        return result
     masking = tuple(part.name for part in parts if has_pair_rows(part.jacobian(jacobian)))
-    return replace(question.answer(joint, seen, previous), alone=alone or None, masking=masking)
+    return replace(result, alone=alone or None, masking=masking)
 
 
 @dataclass(frozen=True)
@@ -183,9 +185,8 @@ class _Question:
                 worst = view, found
         if worst is None:
             raise ValueError("there are no atoms that could move")
-        result = _result(*worst, scope=self.scope, n_atoms=len(self.atoms))
         unseen = unseen_species(self.atoms, descriptor, jacobian.ranges)
-        result = replace(result, unseen=tuple(unseen))
+        result = _result(*worst, scope=self.scope, n_atoms=len(self.atoms), unseen=tuple(unseen))
         if not self.causes:
             return result
         return _explained(result, *worst, self.atoms, descriptor, tolerance, self.tolerance)
@@ -305,15 +306,16 @@ def _explained(
     k = len(result.singular_values)
     found = replace(found, singular_values=found.singular_values[:k], modes=why.modes[:, :k])
     return replace(
-        _result(view, found, scope=result.scope, n_atoms=len(atoms)),
-        unseen=result.unseen,
+        _result(view, found, scope=result.scope, n_atoms=len(atoms), unseen=result.unseen),
         counts=why.counts | {"fragment": why.counts["fragment"] + view.n_apart},
         causes=why.causes[:k],
         n_near_null=why.n_near_null,
     )
 
 
-def _result(view: View, found: Spectrum, *, scope: str, n_atoms: int) -> Sensitivity:
+def _result(
+    view: View, found: Spectrum, *, scope: str, n_atoms: int, unseen: tuple[str, ...]
+) -> Sensitivity:
     values = found.singular_values
     modes = found.modes.T.reshape(len(values), view.n_columns, 3)
     points = view.atoms
@@ -336,4 +338,5 @@ def _result(view: View, found: Spectrum, *, scope: str, n_atoms: int) -> Sensiti
         center=view.center,
         method=found.method,
         resolution=found.resolution,
+        unseen=unseen,
     )

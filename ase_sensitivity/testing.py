@@ -153,6 +153,8 @@ def contract(
             differentiable,
             lambda: _check_along(descriptor, atoms, jacobian, step, differentiable, seed),
         )
+        if isinstance(jacobian, BlockJacobian):
+            yield Part("blocks", tolerance, lambda: _agree_with_blocks(jacobian, tolerance))
         if not isinstance(jacobian, FormsBlocks):
             return
         whole = blocks = in_blocks(jacobian, "this check", per_image=images)
@@ -295,6 +297,19 @@ def _check_along(
     found = jacobian.apply(direction[None])[0]
     what = "apply() and differences of features()"
     return _agree(what, found, np.asarray(numeric), tolerance)
+
+
+def _agree_with_blocks(jacobian: BlockJacobian, tolerance: float) -> float:
+    """Products that take another way are those of the blocks."""
+    blocks = StackedJacobian(tuple(jacobian.parts))
+    v = np.random.default_rng(0).normal(size=(2, jacobian.n_atoms, 3))
+    changes = blocks.apply(v)
+    w = jacobian.adjoint(changes)
+    return max(
+        _agree("blocks and apply()", changes, jacobian.apply(v), tolerance),
+        _agree("blocks and adjoint()", blocks.adjoint(changes), w, tolerance),
+        _agree("blocks and gram()", blocks.gram(), jacobian.gram(), tolerance),
+    )
 
 
 def _check_reach(jacobian: BlockJacobian, tolerance: float) -> float:

@@ -14,7 +14,7 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_
 for name in THREADS:
     os.environ[name] = "1"  # before anybody loads a library that reads it
 
-from benchmarks import jacobian, overhead, pipeline, roofline, scaling, scan  # noqa: E402
+from benchmarks import gram, jacobian, overhead, pipeline, roofline, scaling, scan  # noqa: E402
 from benchmarks.tables import markdown  # noqa: E402
 
 PACKAGES = ("ase-sensitivity", "ase", "numpy", "scipy", "numba")
@@ -37,6 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parts: dict[str, Any] = {
         "jacobian": lambda: jacobian.measure(arguments.seconds),
+        "gram": lambda: gram.measure(arguments.seconds),
         "pipeline": lambda: pipeline.measure(arguments.seconds),
         "roofline": roofline.measure,
         "scaling": scaling.measure,

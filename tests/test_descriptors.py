@@ -260,7 +260,7 @@ class TestStream:
         whole = [
             analyze(atoms, soap, scope=scope) for scope in ("structure", "environment", "atom")
         ]
-        assert isinstance(soap.stream(atoms), FeatureJacobian)
+        assert len(list(soap.stream(atoms).parts)) == 1
         for limit in ("KEPT", "CHUNK", "CACHED"):
             monkeypatch.setattr(f"ase_sensitivity.descriptors.soap.soap.{limit}", 2**17)
         stream = soap.stream(atoms)

@@ -322,7 +322,7 @@ def test_compilation_is_told(seconds, told, caplog, monkeypatch):
     caplog.set_level("INFO")
     rows = []
     kernel = SimpleNamespace(overloads={})
-    runner._in_shares(lambda *given: rows.append(given), kernel, np.array([0, 3, 5]), 1)
+    runner.in_shares(lambda *given: rows.append(given), kernel, np.array([0, 3, 5]), 1)
     assert rows == [(0, 0), (0, 2)]
     assert ("compiled in 6.0 s" in caplog.text) == told
 

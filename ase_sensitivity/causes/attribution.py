@@ -15,8 +15,9 @@ from ase_sensitivity.causes.environments import ReceptiveField, receptive_fields
 from ase_sensitivity.causes.incompleteness import class_sums
 from ase_sensitivity.descriptors.base import Descriptor
 from ase_sensitivity.geometry.symmetry import TOLERANCE, point_group
+from ase_sensitivity.jacobian.scale import CANCELLED
 from ase_sensitivity.linalg.canonical import canonical
-from ase_sensitivity.spectrum.scopes import CANCELLED, View
+from ase_sensitivity.spectrum.scopes import View
 from ase_sensitivity.spectrum.solvers import Spectrum
 from ase_sensitivity.types import Floats, Ints
 

@@ -10,12 +10,13 @@ from ase import Atoms
 from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
-from ase_sensitivity.descriptors.base import Descriptor, HasCorrelations, HasElements
+from ase_sensitivity.descriptors.base import Descriptor, HasCorrelations
 from ase_sensitivity.geometry.clusters import clusters
 from ase_sensitivity.geometry.fragments import fragments
 from ase_sensitivity.geometry.neighbors import Neighborhoods
 from ase_sensitivity.geometry.ranges import Range
 from ase_sensitivity.geometry.rotations import rotation_generators
+from ase_sensitivity.geometry.structure import symbols_in
 from ase_sensitivity.jacobian.blocks import FeatureJacobian
 from ase_sensitivity.jacobian.stacked import StackedJacobian
 from ase_sensitivity.spectrum.scopes import View
@@ -159,10 +160,8 @@ def unseen_species(atoms: Atoms, descriptor: Descriptor, ranges: Sequence[Range]
     ranges
         The ranges of the Jacobian of ``atoms``.
     """
-    elements: Collection[str] | None = descriptor.species
-    if isinstance(descriptor, HasElements):
-        elements = descriptor.elements
-    unseen = set() if elements is None else set(atoms.symbols) - set(elements)
+    elements: Collection[str] | None = getattr(descriptor, "elements", descriptor.species)
+    unseen = set() if elements is None else symbols_in(atoms) - set(elements)
     if unseen:
         centers = np.unique(np.concatenate([known.centers for known in ranges]))
         unseen -= set(atoms.symbols[centers])

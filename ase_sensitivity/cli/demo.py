@@ -59,6 +59,7 @@ def _run(calculator: Callable[..., Any], directory: Path, steps: int, seed: int)
     soap = SOAP(species=["N", "H"], cutoff=4.0, n_max=8, l_max=6)
     console.print(f"NH3, GFN2-xTB, {TEMPERATURE:g} K, {steps} steps of 0.5 fs, SOAP up to 4 Å")
     with progress("Compiling SOAP's kernels, the first time only", unit=""):
+        soap.stream(atoms).gram()
         soap.jacobian(atoms)
     heights: list[float] = []
     logfile, frames = directory / "sensitivity.log", directory / "flagged.xyz"

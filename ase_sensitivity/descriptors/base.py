@@ -204,9 +204,9 @@ class Shortcuts:
 
 def jacobian_of(descriptor: Descriptor, atoms: Atoms) -> Jacobian:
     """The Jacobian, in pieces computed when needed if the descriptor has a method ``stream``."""
-    if isinstance(descriptor, HasStream):
-        return descriptor.stream(atoms)
-    return descriptor.jacobian(atoms)
+    # As isinstance(descriptor, HasStream) tells, which takes 10 µs before Python 3.12.
+    stream = getattr(descriptor, "stream", None)
+    return descriptor.jacobian(atoms) if stream is None else stream(atoms)
 
 
 def restricted(descriptor: Descriptor, atoms: Atoms) -> Descriptor:
@@ -215,7 +215,8 @@ def restricted(descriptor: Descriptor, atoms: Atoms) -> Descriptor:
     The descriptor itself, unless it has a method of this name. Everything except the number of
     features is the same.
     """
-    return descriptor.restricted(atoms) if isinstance(descriptor, HasRestricted) else descriptor
+    fewer = getattr(descriptor, "restricted", None)
+    return descriptor if fewer is None else fewer(atoms)
 
 
 def squared_jvp_gradient(

@@ -67,7 +67,7 @@ class HasKernelWeights(Protocol):
 
 def components(descriptor: Descriptor) -> Sequence[Component]:
     """The attribute ``components`` of a descriptor; empty if it has none."""
-    return descriptor.components if isinstance(descriptor, HasComponents) else ()
+    return getattr(descriptor, "components", ())
 
 
 def has_pair_rows(jacobian: Jacobian) -> bool:
@@ -124,10 +124,10 @@ def _size(arrays: Iterable[Floats]) -> float:
 
 def balanced(descriptor: Descriptor, jacobian: Jacobian) -> Jacobian:
     """The Jacobian with its parts multiplied by their :func:`weights`, if there are any."""
-    factors = weights(descriptor, jacobian)
-    if factors is None or not isinstance(jacobian, StackedJacobian):
+    if not isinstance(jacobian, StackedJacobian):
         return jacobian
-    return StackedJacobian(weighted(jacobian.parts, factors))
+    factors = weights(descriptor, jacobian)
+    return jacobian if factors is None else StackedJacobian(weighted(jacobian.parts, factors))
 
 
 def weighted(

@@ -19,6 +19,7 @@ from ase_sensitivity.descriptors.finite_difference import (
 )
 from ase_sensitivity.descriptors.trained import needs_package
 from ase_sensitivity.geometry.neighbors import check_apart
+from ase_sensitivity.geometry.structure import symbols_in
 from ase_sensitivity.geometry.unfolding import pairs_within, unfolded
 from ase_sensitivity.jacobian.blocks import FeatureJacobian
 from ase_sensitivity.jacobian.whole import centers_of, in_images
@@ -176,7 +177,7 @@ class DScribeDescriptor(Shortcuts):
     def _check(self, atoms: Atoms) -> None:
         check_apart(atoms)
         name = type(self.descriptor).__name__
-        other = set() if self.species is None else set(atoms.symbols) - set(self.species)
+        other = set() if self.species is None else symbols_in(atoms) - set(self.species)
         if other:
             raise ValueError(f"the structure has {', '.join(sorted(other))}, which {name} was not "
                              f"made for: {', '.join(self.species or ())}")  # fmt: skip

@@ -13,6 +13,7 @@ from ase_sensitivity.descriptors.base import Rows, Shortcuts
 from ase_sensitivity.descriptors.quip.arguments import chemical_species
 from ase_sensitivity.descriptors.trained import needs_package
 from ase_sensitivity.geometry.neighbors import check_apart
+from ase_sensitivity.geometry.structure import symbols_in
 from ase_sensitivity.geometry.unfolding import pairs_within, unfolded
 from ase_sensitivity.jacobian.blocks import FeatureJacobian
 from ase_sensitivity.jacobian.whole import in_images
@@ -119,7 +120,7 @@ class FeatomicDescriptor(Shortcuts):
 
     def restricted(self, atoms: Atoms) -> FeatomicDescriptor:
         """The same descriptor without the species that a structure does not have."""
-        present = set(atoms.symbols)
+        present = symbols_in(atoms)
         species = [symbol for symbol in self.species if symbol in present]
         if len(species) in (0, len(self.species)):
             return self

@@ -39,13 +39,15 @@ class Fragment:
 
     def generators(self) -> Floats:
         """Rigid motions as displacements of the fragment's atoms, of shape (m, n, 3)."""
-        motions = [np.tile(e, (len(self.atoms), 1)) for e in np.eye(3)]
-        if self.rotates and len(self.axes) <= 1 and len(self.atoms) > 1:
-            relative = self.positions - self.positions.mean(axis=0)
-            size = np.sqrt((relative**2).sum() / len(relative)) or 1.0
-            axes = np.eye(3) if len(self.axes) == 0 else self.axes / np.linalg.norm(self.axes)
-            motions += list(np.tensordot(axes, rotation_generators(relative / size), axes=1))
-        return np.array(motions)
+        shifts = np.repeat(np.eye(3)[:, None], len(self.atoms), axis=1)
+        if not self.rotates or len(self.axes) > 1 or len(self.atoms) == 1:
+            return shifts
+        relative = self.positions - self.positions.mean(axis=0)
+        size = np.sqrt((relative**2).sum() / len(relative)) or 1.0
+        rotations = rotation_generators(relative / size)
+        if len(self.axes) == 1:
+            rotations = np.tensordot(self.axes / np.linalg.norm(self.axes), rotations, axes=1)
+        return np.concatenate([shifts, rotations])
 
 
 def fragments(atoms: Atoms, ranges: Iterable[Range]) -> list[Fragment]:
@@ -137,5 +139,7 @@ def _all_connected(atoms: Atoms) -> NeighborPairs:
 
 def _independent(vectors: Floats) -> Floats:
     """Orthonormal basis of the span of the lattice vectors given, of shape (rank, 3)."""
+    if len(vectors) == 0:
+        return vectors
     squares, axes = np.linalg.eigh(vectors.T @ vectors)
     return axes.T[squares > 1e-12 * max(squares[-1], 1e-300)]

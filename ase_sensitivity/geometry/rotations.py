@@ -12,7 +12,8 @@ def rotation_generators(points: Floats) -> Floats:
 
     Written out, as numpy's cross product takes several times as long.
     """
-    x, y, z = np.moveaxis(points, -1, 0)
-    zero = np.zeros_like(x)
-    generators: Floats = np.array([[zero, -z, y], [z, zero, -x], [-y, x, zero]])
-    return np.moveaxis(generators, 1, -1)
+    generators = np.zeros((3, *points.shape))
+    for axis, following, last in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+        generators[axis, ..., following] = -points[..., last]
+        generators[axis, ..., last] = points[..., following]
+    return generators

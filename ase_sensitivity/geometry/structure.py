@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 from ase import Atoms
+from ase.data import chemical_symbols
 
 from ase_sensitivity.types import Floats, Ints
 
@@ -38,8 +39,8 @@ def check_atoms(atoms: Atoms) -> None:
         raise TypeError(f"`atoms` must be an ase.Atoms, not {type(atoms).__name__}")
     if len(atoms) == 0:
         raise ValueError("`atoms` has no atoms")
-    near = (np.abs(atoms.positions) <= FARTHEST).all(axis=1)
-    if not near.all():
+    if not np.abs(atoms.positions).max() <= FARTHEST:  # true for nan
+        near = (np.abs(atoms.positions) <= FARTHEST).all(axis=1)
         bad = int(np.flatnonzero(~near)[0])
         position = atoms.positions[bad]
         what = f"more than {FARTHEST:g} Å away" if np.isfinite(position).all() else "not finite"
@@ -106,6 +107,11 @@ def check_points(n_points: int) -> None:
             f"an environment has {n_points} points that move independently, more than the limit "
             f'of {MAX_POINTS}; reduce the cutoff, check the cell, or use scope="structure"'
         )
+
+
+def symbols_in(atoms: Atoms) -> set[str]:
+    """The elements of a structure; faster than from ``atoms.symbols``."""
+    return {chemical_symbols[number] for number in set(atoms.numbers.tolist())}
 
 
 def coordinates_of(atoms: Ints) -> Ints:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ase_sensitivity.compiled.njit import njit
 from ase_sensitivity.compiled.simd import fma, load, splat
 from ase_sensitivity.compiled.simd import total as lanes
 from ase_sensitivity.types import Floats, Ints
 
-OPTIONS = {"nogil": True, "error_model": "numpy"}
-INNER = OPTIONS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+OPTIONS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+INNER = OPTIONS | {"no_cpython_wrapper": True}
 
 TILE = 4
 """Number of blocks, each with `PANEL` features at a time, that stay in the first-level cache."""
@@ -138,17 +139,20 @@ def mirror(total):
                 total[j, i] = total[i, j]
 
 
-@njit(**OPTIONS)
-def rows_with_repeated(bounds, column, n_columns):
+def rows_with_repeated(bounds: Ints, column: Ints, n_columns: int) -> NDArray[np.bool_]:
     """Whether each row has several blocks of one column, of shape (n_rows,)."""
     repeated = np.zeros(len(bounds) - 1, dtype=np.bool_)
-    seen = np.full(n_columns, -1)
+    _mark_repeated(bounds, column, np.full(n_columns, -1), repeated)
+    return repeated
+
+
+@njit(**OPTIONS)
+def _mark_repeated(bounds, column, seen, repeated):
     for row in range(len(repeated)):
         for k in range(bounds[row], bounds[row + 1]):
             if column[k] >= 0:
                 repeated[row] |= seen[column[k]] == row
                 seen[column[k]] = row
-    return repeated
 
 
 @njit(**OPTIONS)

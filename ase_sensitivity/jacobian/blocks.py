@@ -288,6 +288,20 @@ class FeatureJacobian(BlockJacobian):
                 squares += float(product.trace()) if square is None else square
         return squares
 
+    def features_of_blocks(self, column: Ints) -> float:
+        """The squared norm of the features of a row, summed over all blocks with a column."""
+        n_blocks = np.bincount(self.row[column >= 0], minlength=len(self.features))
+        return float(n_blocks @ (self.features**2).sum(axis=1))
+
+    def widest(self, column: Ints) -> int:
+        """The largest difference of the columns of one row."""
+        kept = column >= 0
+        first = np.full(len(self.features), column.max(initial=0))
+        last = np.full(len(self.features), -1)
+        np.minimum.at(first, self.row[kept], column[kept])
+        np.maximum.at(last, self.row[kept], column[kept])
+        return int((last - first).max(initial=0))
+
     def r_factors(self, column: Ints) -> Iterator[tuple[Ints, Floats]]:
         """Columns and R factor of every row's QR decomposition, of shape (rank bound, 3 m).
 

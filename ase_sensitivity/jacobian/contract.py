@@ -10,6 +10,7 @@ import numpy as np
 from ase_sensitivity.geometry.ranges import Range
 from ase_sensitivity.jacobian.accumulate import mirror
 from ase_sensitivity.jacobian.arrays import as_displacements, as_floats, as_indices
+from ase_sensitivity.jacobian.scale import ScaleSums
 from ase_sensitivity.types import Floats, Ints
 
 if TYPE_CHECKING:
@@ -81,7 +82,13 @@ class BlockJacobian(_Contract):
             """The Jacobian as a sequence of Jacobians of uniform feature length."""
 
     def gram(self, atoms: Ints | None = None) -> Floats:
-        """J^T J over the coordinates of n atoms, by default all, of shape (3 n, 3 n)."""
+        """J^T J over the coordinates of n atoms, by default all, of shape (3 n, 3 n).
+
+        Raises
+        ------
+        ValueError
+            If an atom does not exist, or derivatives are not finite.
+        """
         column_of, n = np.arange(self.n_atoms), self.n_atoms
         if atoms is not None:
             chosen = as_indices("atoms", atoms, 0, self.n_atoms)
@@ -89,10 +96,41 @@ class BlockJacobian(_Contract):
             column_of = np.full(self.n_atoms, -1)
             column_of[chosen] = np.arange(n)
         total = np.zeros((3 * n, 3 * n))
-        for part in self.parts:
-            part.add_gram(column_of[part.atom], total)
+        self.fill_gram(column_of, total)
         mirror(total)
         return total
+
+    def fill_gram(
+        self, column_of: Ints, total: Floats, *, band: int | None = None
+    ) -> ScaleSums | None:
+        """Compute the lower triangle of J^T J over some atoms.
+
+        Parameters
+        ----------
+        column_of
+            The column of each atom, of shape (n_atoms,); negative to leave the atom out.
+        total
+            Zeros of shape (3 n_columns, 3 n_columns). Only the lower triangle is valid afterwards.
+        band
+            The largest difference of the columns that one row sees; by default any.
+
+        Returns
+        -------
+        sums
+            They give the scale of singular values. None if a row sees columns farther apart.
+
+        Raises
+        ------
+        ValueError
+            If derivatives are not finite.
+        """
+        sums = ScaleSums()
+        for part in self.parts:
+            column = column_of[part.atom]
+            if band is not None and part.widest(column) > band:
+                return None
+            sums.include(part.add_gram(column, total), part.features_of_blocks(column))
+        return sums
 
     def apply(self, displacements: Floats) -> Floats:
         """J v for displacements of shape (m, n_atoms, 3): of shape (m, all features).

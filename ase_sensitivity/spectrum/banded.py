@@ -12,7 +12,7 @@ from numpy.lib.stride_tricks import as_strided
 from ase_sensitivity.geometry.neighbors import NeighborPairs
 from ase_sensitivity.geometry.structure import coordinates_of
 from ase_sensitivity.jacobian.contract import BlockJacobian
-from ase_sensitivity.spectrum.scopes import ScaleSums, View
+from ase_sensitivity.spectrum.scopes import View
 from ase_sensitivity.types import Floats, Ints
 
 MIN_BANDWIDTHS = 8
@@ -61,17 +61,11 @@ class BandedGram:
         lines = np.zeros((3 * n, width + 3))
         step = lines.itemsize
         square = as_strided(lines, (3 * n, 3 * n), (step, (width + 2) * step))
-        sums = ScaleSums()
-        for part in view.jacobian.parts:
-            column = view.column(part)
-            column = np.where(column < 0, -1, place[column])
-            kept = column >= 0
-            first, last = np.full(len(part.features), n), np.full(len(part.features), -1)
-            np.minimum.at(first, part.row[kept], column[kept])
-            np.maximum.at(last, part.row[kept], column[kept])
-            if (last - first).max(initial=0) > reach:
-                return None  # the descriptor sees farther than its reach
-            sums.add(part, column, part.add_gram(column, square))
+        assert view.column_of is not None, "that of structure scope"
+        column_of = np.where(view.column_of < 0, -1, place[view.column_of])
+        sums = view.jacobian.fill_gram(column_of, square, band=reach)
+        if sums is None:
+            return None  # the descriptor sees farther than its reach
         order = np.empty(3 * n, dtype=np.intp)
         order[coordinates_of(place)] = np.arange(3 * n)
         band = np.asfortranarray(lines.T[: width + 1])

@@ -47,7 +47,7 @@ def trivial_modes(
 
 def _orthonormal(generators: Floats, atoms: Ints, n_atoms: int, fixed: Ints | None) -> Floats:
     """Modes of shape (3 n_atoms, any) spanned by generators (3 m, any) of some atoms (m,)."""
-    if fixed is not None:
+    if fixed is not None and len(fixed):
         rows = np.repeat(np.isin(atoms, fixed), 3)
         if rows.any():
             generators = generators @ scipy.linalg.null_space(generators[rows], rcond=DEPENDENT)

@@ -16,13 +16,10 @@ from ase_sensitivity.geometry.structure import coordinates_of
 from ase_sensitivity.jacobian.accumulate import mirror, sum_blocks
 from ase_sensitivity.jacobian.blocks import FeatureJacobian
 from ase_sensitivity.jacobian.contract import BlockJacobian, Jacobian, check_blocks, in_blocks
+from ase_sensitivity.jacobian.scale import CANCELLED, ScaleSums
 from ase_sensitivity.jacobian.stacked import StackedJacobian
 from ase_sensitivity.spectrum.rigid import trivial_modes
 from ase_sensitivity.types import Floats, Ints
-
-CANCELLED = 0.1
-"""The largest singular value is a scale for small ones if it is above this fraction of a typical
-value without cancellation. In ordinary cells it is, as derivatives by images cancel only partly."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,38 +37,6 @@ class Gram:
     matrix: Floats
     scale: float
     rounding: float
-
-
-@dataclass
-class ScaleSums:
-    """Sums of squares over the blocks of a Jacobian; they give the scale of singular values.
-
-    The largest singular value is no scale if blocks cancel. Examples are the images of an atom that
-    is a center of inversion, and the derivatives of a norm that is always one.
-    """
-
-    squares: float = 0.0
-    features: float = 0.0
-
-    def add(self, part: FeatureJacobian, column: Ints, squares: float) -> None:
-        """Add a part, with columns as in :attr:`View.column`, and the squares of its blocks."""
-        if not math.isfinite(squares):
-            raise ValueError("the descriptor gave derivatives that are not finite")
-        self.squares += squares
-        n_blocks = np.bincount(part.row[column >= 0], minlength=len(part.features))
-        self.features += float(n_blocks @ (part.features**2).sum(axis=1))
-
-    def scale(self, n_columns: int) -> float:
-        """The smallest scale: a tenth of the root mean square value without cancellation."""
-        return CANCELLED * math.sqrt(self.squares / max(3 * n_columns, 1))
-
-    def rounding(self, n_columns: int, precision: float) -> float:
-        """The size of a computed singular value that is zero in exact arithmetic.
-
-        Features f have rounding errors relative to their norm. So their derivatives have errors of
-        that fraction of |f| per Å, as features vary over about 1 Å.
-        """
-        return 10 * precision * math.sqrt((self.squares + self.features) / max(n_columns, 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +87,8 @@ class View:
         consists of several fragments. The trivial modes span them too.
     of
         The descriptor and the structure, which errors name.
+    column_of
+        The column of each atom, -1 without one, of shape (n_atoms,), if columns are atoms.
     """
 
     jacobian: Jacobian
@@ -133,6 +100,7 @@ class View:
     pairs_within_reach: Callable[[], NeighborPairs] | None = None
     whole: Floats | None = None
     of: tuple[object, Atoms] | None = None
+    column_of: Ints | None = None
 
     @property
     def parts(self) -> Iterable[FeatureJacobian]:
@@ -152,20 +120,27 @@ class View:
     def gram(self) -> Gram:
         """J^T J with the scale of its singular values."""
         n = self.n_columns
-        sums = ScaleSums()
-        if not isinstance(self.jacobian, BlockJacobian):
+        if isinstance(self.jacobian, BlockJacobian):
+            total = np.zeros((3 * n, 3 * n))
+            sums = self._filled(total, self.jacobian)
+            mirror(total)
+        else:
+            sums = ScaleSums()
             total = np.array(self.jacobian.gram(self.atoms), dtype=float)  # is changed in place
-            sums.squares = float(total.trace())
-            sums.features = n * float((self.jacobian.features**2).sum())
-            if not math.isfinite(sums.squares):
-                raise ValueError("the descriptor gave derivatives that are not finite")
-            return Gram(total, sums.scale(n), sums.rounding(n, self.jacobian.precision))
-        total = np.zeros((3 * n, 3 * n))
-        for part in self.jacobian.parts:
-            column = self.column(part)
-            sums.add(part, column, part.add_gram(column, total))
-        mirror(total)
+            sums.include(float(total.trace()), n * (self.jacobian.features**2).sum())
         return Gram(total, sums.scale(n), sums.rounding(n, self.jacobian.precision))
+
+    def _filled(self, total: Floats, jacobian: BlockJacobian) -> ScaleSums:
+        """Compute the lower triangle of J^T J in ``total``, which is zero before."""
+        if self.column_of is not None:
+            found = jacobian.fill_gram(self.column_of, total)
+            assert found is not None, "columns may be any distance apart"
+            return found
+        sums = ScaleSums()
+        for part in jacobian.parts:
+            column = self.column(part)
+            sums.include(part.add_gram(column, total), part.features_of_blocks(column))
+        return sums
 
     def factors(self) -> list[Factor]:
         """J as a sequence of maps.
@@ -211,8 +186,9 @@ def structure_view(jacobian: Jacobian, atoms: Atoms, fixed: Ints | None = None) 
             axes=atoms.cell.array[atoms.pbc],
         )
         whole = trivial_modes([everything], len(atoms), fixed)
-    free = np.setdiff1d(np.arange(len(atoms)), fixed)
-    column_of = np.full(len(atoms), -1, dtype=np.intp)
+    column_of = np.zeros(len(atoms), dtype=np.intp)
+    column_of[fixed] = -1
+    free = np.flatnonzero(column_of == 0)
     column_of[free] = np.arange(len(free))
 
     def of_free(modes: Floats) -> Floats:
@@ -229,18 +205,22 @@ def structure_view(jacobian: Jacobian, atoms: Atoms, fixed: Ints | None = None) 
             None if jointly else lambda: pairs_within_reach(atoms, jacobian.ranges)
         ),
         whole=None if whole is None else of_free(whole),
+        column_of=column_of,
     )
 
 
 def atom_view(jacobian: Jacobian, atom: int) -> View:
     """All rows against the three coordinates of one atom, all others frozen."""
+    column_of = np.full(jacobian.n_atoms, -1, dtype=np.intp)
+    column_of[atom] = 0
     return View(
         jacobian=jacobian,
-        column=lambda part: np.where(part.atom == atom, 0, -1),
+        column=lambda part: column_of[part.atom],
         atoms=np.array([atom]),
         displacements=None,
         trivial=np.empty((3, 0)),
         center=atom,
+        column_of=column_of,
     )
 
 

@@ -13,8 +13,8 @@ from ase_sensitivity.types import Floats
 
 # Results must not depend on how the centers are divided among threads. Hence no fast-math, which
 # allows the compiler to reorder sums.
-OPTIONS = {"nogil": True, "error_model": "numpy"}
-INNER = OPTIONS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+OPTIONS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+INNER = OPTIONS | {"no_cpython_wrapper": True}
 """Options of functions that only kernels call: these compile faster."""
 
 
@@ -48,7 +48,7 @@ def radial(r, cutoff, width, smooth, per_length, table, size, degree, values, at
 
 
 @njit(**INNER)
-def harmonics(x, y, z, inverse, position, l_max, recursion, legendre, values, at, size):
+def harmonics(x, y, z, inverse, position, l_max, recursion, legendre, values, at, size, stride):
     """Compute harmonics and their gradients for four directions at once.
 
     Parameters
@@ -59,8 +59,9 @@ def harmonics(x, y, z, inverse, position, l_max, recursion, legendre, values, at
         Layout and coefficients: see Harmonics.
     legendre
         Scratch of shape (4 (l_max + 2)²,).
-    values, at, size
-        Output: Y, dY/dx, dY/dy, dY/dz of each neighbor, `size` numbers each, in `values` from `at`.
+    values, at, size, stride
+        Output: Y, dY/dx, dY/dy, dY/dz in `values` from `at`, `size` numbers apart, those of
+        different neighbors `stride` numbers apart.
     """
     rise, fall, diagonal, along, across = recursion
     n = l_max + 2
@@ -78,7 +79,6 @@ def harmonics(x, y, z, inverse, position, l_max, recursion, legendre, values, at
             )
             before, current = current, following
             store(legendre, 4 * (l * n + m), current)
-    stride = 4 * size
     cosine, sine = splat(1.0), zero  # of m phi, times sin(theta)^m
     cosine_before, sine_before = zero, zero
     for m in range(l_max + 1):
@@ -193,6 +193,7 @@ def expand(first, last, vectors, species, work, basis, center_species, central):
             angular,
             (batch - first) * 4 * size,
             size,
+            4 * size,
         )
         for k in range(lanes):
             accumulate(

@@ -246,59 +246,52 @@ def power_spectrum(
             power[:] = 0.0  # no projection
         own[:] = 0.0
         total_dots[:] = 0.0
-        for pair in range(first, last):
-            k = pair - first
-            vector = vectors[pair]
-            r = math.sqrt(vector[0] ** 2 + vector[1] ** 2 + vector[2] ** 2)
-            for component in range(3):
-                unit[component] = vector[component] / r
-            s = species[pair]
-            _contract(coefficients, first_row, n_channels, scale, angular, k * 4 * size, contracted)
-            _differentiate(
-                contracted,
-                n_channels,
-                n_max,
-                s,
-                l_padded,
-                radial_values,
-                k * 2 * n_max * l_padded,
-                unit,
-                power,
-                block,
-                own,
-                dots,
-            )
-            for component in range(3):
-                dots[component] *= factor
-                total_dots[component] -= dots[component]
+        # The center comes last, as its block is minus the sum of the others. One call writes all
+        # blocks, as a function that is called in two places takes twice the time to compile.
+        for pair in range(first, last + 1):
+            low, high = np.intp(0), n_channels
+            place, written, moved = first + row, own, total_dots
+            if pair < last:
+                k, s = pair - first, species[pair]
+                vector = vectors[pair]
+                r = math.sqrt(vector[0] ** 2 + vector[1] ** 2 + vector[2] ** 2)
+                for component in range(3):
+                    unit[component] = vector[component] / r
+                at = k * 4 * size
+                _contract(coefficients, first_row, n_channels, scale, angular, at, contracted)
+                _differentiate(
+                    contracted,
+                    n_channels,
+                    n_max,
+                    s,
+                    l_padded,
+                    radial_values,
+                    k * 2 * n_max * l_padded,
+                    unit,
+                    power,
+                    block,
+                    own,
+                    dots,
+                )
+                for component in range(3):
+                    dots[component] *= factor
+                    total_dots[component] -= dots[component]
+                low, high = s * n_max, (s + 1) * n_max
+                place, written, moved = pair + row + 1, block, dots
             _write(
-                block,
-                s * n_max,
-                (s + 1) * n_max,
+                written,
+                low,
+                high,
                 n_channels,
                 power,
                 factor,
-                dots,
+                moved,
                 l_padded,
                 n_l,
                 blocks,
-                (pair + row + 1) * 3 * n_features,
+                place * 3 * n_features,
                 n_features,
             )
-        _write(
-            own,
-            np.intp(0),  # a literal has another type: the function would be compiled again
-            n_channels,
-            n_channels,
-            power,
-            factor,
-            total_dots,
-            l_padded,
-            n_l,
-            blocks,
-            (first + row) * 3 * n_features,
-            n_features,
-        )
 
 
 def scratch(density: tuple[Floats, ...], n_channels: int, l_padded: int) -> tuple[object, ...]:

@@ -40,14 +40,14 @@ def power_spectrum(
     def run(begin: int, end: int) -> None:
         density = scratch(basis, environments.most(begin, end))
         kernels.power_spectrum(
-            *_common(basis, environments, normalise, begin, end),
+            *common(basis, environments, normalise, begin, end),
             len(blocks) > 0,
             kernels.scratch(density, basis.n_channels, basis.harmonics.l_padded),
             features,
             flat,
         )
 
-    _in_shares(run, kernels.power_spectrum, environments.starts, threads)
+    in_shares(run, kernels.power_spectrum, environments.starts, threads)
 
 
 def squared_jvp_gradient(
@@ -76,7 +76,7 @@ def squared_jvp_gradient(
     def run(begin: int, end: int) -> None:
         most = environments.most(begin, end)
         squared_jvp.derivatives(
-            *_common(basis, environments, normalise, begin, end),
+            *common(basis, environments, normalise, begin, end),
             changes,
             step,
             central_difference,
@@ -84,14 +84,14 @@ def squared_jvp_gradient(
             forces,
         )
 
-    _in_shares(run, squared_jvp.derivatives, environments.starts, threads)
+    in_shares(run, squared_jvp.derivatives, environments.starts, threads)
     return forces
 
 
-def _common(
+def common(
     basis: Basis, environments: Environments, normalise: bool, begin: int, end: int
 ) -> tuple[Any, ...]:
-    """The first arguments of both kernels."""
+    """The first arguments of kernels that read the environments of a range of rows."""
     scale = np.zeros(basis.harmonics.l_padded)
     scale[: basis.l_max + 1] = 1.0 / np.sqrt(2.0 * np.arange(basis.l_max + 1) + 1.0)
     return (
@@ -108,7 +108,7 @@ def _common(
     )
 
 
-def _in_shares(
+def in_shares(
     run: Callable[[int, int], None], kernel: Any, starts: Ints, threads: int | None
 ) -> None:
     """Run a kernel on several threads, each for a range of rows with about as many pairs.
@@ -133,14 +133,18 @@ def _in_shares(
         took = time.perf_counter() - begin
         if took > LOADING:
             logger.info("a kernel of SOAP was compiled in %.1f s; later runs will load it", took)
-    n_rows, n_pairs = len(starts) - 1, int(starts[-1])
-    n_threads = threads or numba.config.NUMBA_NUM_THREADS
-    n_threads = max(1, min(n_threads, n_rows, n_pairs // WORTHWHILE))
-    if n_threads == 1:
+    n_rows, several = len(starts) - 1, n_threads(starts, threads)
+    if several == 1:
         run(0, n_rows)
         return
-    shares = np.linspace(0, n_pairs, n_threads + 1)
+    shares = np.linspace(0, int(starts[-1]), several + 1)
     bounds = [int(bound) for bound in np.searchsorted(starts, shares[:-1])] + [n_rows]
     bounds[0] = 0
-    with ThreadPoolExecutor(n_threads) as pool:
+    with ThreadPoolExecutor(several) as pool:
         list(pool.map(run, bounds[:-1], bounds[1:]))
+
+
+def n_threads(starts: Ints, threads: int | None) -> int:
+    """The number of threads that share some rows; arguments as in :func:`in_shares`."""
+    most = int(threads or numba.config.NUMBA_NUM_THREADS)
+    return max(1, min(most, len(starts) - 1, int(starts[-1]) // WORTHWHILE))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Literal
 
 import numba
@@ -14,13 +14,20 @@ from ase_sensitivity.descriptors.base import Rows, Shortcuts
 from ase_sensitivity.descriptors.quip.arguments import chemical_species
 from ase_sensitivity.descriptors.soap.basis import Basis
 from ase_sensitivity.descriptors.soap.bispectrum import Bispectrum, bispectrum, check_products
+from ase_sensitivity.descriptors.soap.density_jacobian import DensityJacobian
 from ase_sensitivity.descriptors.soap.environments import ALL_SPECIES, Environments
 from ase_sensitivity.descriptors.soap.power_spectrum import power_spectrum, squared_jvp_gradient
 from ase_sensitivity.descriptors.soap.quip_string import soap_arguments
 from ase_sensitivity.descriptors.soap.radial import check_table
 from ase_sensitivity.descriptors.soap.radial_spectrum import radial_spectrum
 from ase_sensitivity.errors import warn
-from ase_sensitivity.geometry.structure import CLOSEST, FARTHEST, check_fits, check_memory
+from ase_sensitivity.geometry.structure import (
+    CLOSEST,
+    FARTHEST,
+    check_fits,
+    check_memory,
+    symbols_in,
+)
 from ase_sensitivity.jacobian.blocks import FeatureJacobian
 from ase_sensitivity.jacobian.streamed import StreamedJacobian
 from ase_sensitivity.types import Floats, Ints
@@ -261,7 +268,7 @@ class SOAP(Shortcuts):
         Channels of these are always zero, but cost as much as others. The descriptor itself if
         there are no such species, or if centers contribute to the channels of all species.
         """
-        present = set(atoms.symbols)
+        present = symbols_in(atoms)
         species = tuple(symbol for symbol in self._species if symbol in present)
         if self._central_in_all or len(species) in (0, len(self._species)):
             return self
@@ -335,6 +342,9 @@ class SOAP(Shortcuts):
     def stream(self, atoms: Atoms) -> FeatureJacobian | StreamedJacobian:
         """The Jacobian; if it is large, a few centers at a time are computed when needed.
 
+        At body order 3 its products need no derivatives of features, which are computed only where
+        they are asked for themselves.
+
         Raises
         ------
         TypeError, ValueError
@@ -343,16 +353,31 @@ class SOAP(Shortcuts):
         environments = self._environments(atoms)
         per_block = 3 * self.n_features * 8
         chunk = CACHED if self._body_order == 3 and self._one_thread else CHUNK
-        if environments.n_blocks * per_block <= max(KEPT, chunk):
+        small = environments.n_blocks * per_block <= max(KEPT, chunk)
+        if small and self._body_order != 3:
             return self._jacobian(environments)
 
         def compute(start: int, stop: int) -> FeatureJacobian:
             features, blocks = self._calculate(environments.rows(start, stop), gradients=True)
             return environments.jacobian(features, blocks, self._cutoff, start)
 
+        n_rows = len(environments.centers)
+        bounds = [0, n_rows] if small else environments.bounds(max(1, chunk // per_block))
+        if self._body_order == 3:
+            return DensityJacobian(
+                self._basis,
+                environments,
+                self._normalise,
+                self._threads,
+                cutoff=self._cutoff,
+                n_features=self.n_features,
+                features=lambda: self._calculate(environments, gradients=False)[0],
+                compute=cache(compute) if small else compute,
+                bounds=bounds,
+            )
         return StreamedJacobian(
             compute,
-            environments.bounds(max(1, chunk // per_block)),
+            bounds,
             n_atoms=len(atoms),
             cutoff=self._cutoff,
             center_atoms=environments.centers,
