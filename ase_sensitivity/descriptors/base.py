@@ -192,7 +192,7 @@ class Shortcuts:
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         for base in cls.__bases__:
-            if not issubclass(base, Shortcuts) or base is Shortcuts:
+            if not (issubclass(base, Shortcuts) and hasattr(base, "jacobian")):
                 continue
             if cls.jacobian is base.jacobian:  # type: ignore[attr-defined]
                 continue
@@ -204,9 +204,9 @@ class Shortcuts:
 
 def jacobian_of(descriptor: Descriptor, atoms: Atoms) -> Jacobian:
     """The Jacobian, in pieces computed when needed if the descriptor has a method ``stream``."""
-    # As isinstance(descriptor, HasStream) tells, which takes 10 µs before Python 3.12.
-    stream = getattr(descriptor, "stream", None)
-    return descriptor.jacobian(atoms) if stream is None else stream(atoms)
+    if isinstance(descriptor, HasStream):
+        return descriptor.stream(atoms)
+    return descriptor.jacobian(atoms)
 
 
 def restricted(descriptor: Descriptor, atoms: Atoms) -> Descriptor:
@@ -215,8 +215,7 @@ def restricted(descriptor: Descriptor, atoms: Atoms) -> Descriptor:
     The descriptor itself, unless it has a method of this name. Everything except the number of
     features is the same.
     """
-    fewer = getattr(descriptor, "restricted", None)
-    return descriptor if fewer is None else fewer(atoms)
+    return descriptor.restricted(atoms) if isinstance(descriptor, HasRestricted) else descriptor
 
 
 def squared_jvp_gradient(

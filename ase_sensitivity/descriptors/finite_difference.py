@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from ase import Atoms
 
-from ase_sensitivity.descriptors.base import Rows, Shortcuts
+from ase_sensitivity.descriptors.base import Rows
+from ase_sensitivity.descriptors.function import FunctionDescriptor
 from ase_sensitivity.errors import CostWarning, warn
 from ase_sensitivity.geometry.neighbors import check_apart
 from ase_sensitivity.jacobian.blocks import FeatureJacobian
-from ase_sensitivity.jacobian.whole import centers_of, in_rows
+from ase_sensitivity.jacobian.whole import in_rows
 from ase_sensitivity.types import Floats
 
 MANY_ATOMS = 32
@@ -24,7 +25,7 @@ WEIGHTS = {-2: 1 / 12, -1: -8 / 12, 1: 8 / 12, 2: -1 / 12}
 """Weights of the features by the number of steps, in a five-point derivative."""
 
 
-class FiniteDifferenceDescriptor(Shortcuts):
+class FiniteDifferenceDescriptor(FunctionDescriptor):
     """A callable as a descriptor; its Jacobian comes from central differences.
 
     Parameters
@@ -75,25 +76,10 @@ class FiniteDifferenceDescriptor(Shortcuts):
         step: float = 1e-3,
         reach: float | None = None,
     ) -> None:
-        if not callable(function):
-            raise TypeError(f"`function` must be callable, not {type(function).__name__}")
-        if not cutoff > 0:
-            raise ValueError(f"`cutoff` is {cutoff} but must be positive")
-        if reach is not None and not reach >= cutoff:
-            raise ValueError(f"`reach` is {reach} but must be no less than `cutoff`, {cutoff}")
+        super().__init__(function, cutoff, reach, centers, species, body_order)
         if not 0 < step < 0.1:
             raise ValueError(f"`step` is {step} but must be between 0 and 0.1 Å")
-        self.function = function
-        self.cutoff = float(cutoff)
-        self.reach = self.cutoff if reach is None else float(reach)
-        self.centers = None if centers is None else tuple(int(i) for i in centers)
-        self.species = None if species is None else tuple(species)
-        self.body_order = body_order
         self.step = float(step)
-
-    def __repr__(self) -> str:
-        reach = "" if self.reach == self.cutoff else f", reach={self.reach:g}"
-        return f"FiniteDifferenceDescriptor({self.function!r}, cutoff={self.cutoff:g}{reach})"
 
     def features(self, atoms: Atoms) -> Floats:
         """Features of shape (n_rows, n_features).
@@ -110,7 +96,7 @@ class FiniteDifferenceDescriptor(Shortcuts):
     def rows(self, atoms: Atoms) -> list[Rows]:
         """Features and the atom at the center of each row; one part."""
         features = self.features(atoms)
-        return [(features, centers_of(self.centers, len(features), len(atoms)))]
+        return [(features, self._centers(len(features), len(atoms)))]
 
     def jacobian(self, atoms: Atoms) -> FeatureJacobian:
         """Features and their derivatives by central differences."""
@@ -142,7 +128,7 @@ class FiniteDifferenceDescriptor(Shortcuts):
             atoms,
             features,
             gradient,
-            centers_of(self.centers, n_rows, n_atoms),
+            self._centers(n_rows, n_atoms),
             cutoff=self.cutoff,
             reach=self.reach,
             precision=PRECISION,

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase import Atoms
 
-from ase_sensitivity.descriptors.base import Rows, Shortcuts
+from ase_sensitivity.descriptors.base import Rows
+from ase_sensitivity.descriptors.function import FunctionDescriptor
 from ase_sensitivity.geometry.neighbors import check_apart, neighbor_pairs, shortest_distance
-from ase_sensitivity.jacobian.whole import centers_of
 from ase_sensitivity.types import Floats, Ints
 from ase_sensitivity.validation import as_flag, as_number
 
@@ -70,7 +70,7 @@ def neighbor_vectors(
     return center, neighbor, positions[neighbor] - positions[center] + shift @ cell
 
 
-class TorchDescriptor(Shortcuts):
+class TorchDescriptor(FunctionDescriptor):
     r"""A torch function as a descriptor; its Jacobian comes from automatic differentiation.
 
     Parameters
@@ -161,21 +161,10 @@ class TorchDescriptor(Shortcuts):
         rotation_invariant: bool = True,
     ) -> None:
         torch = needs_torch(type(self).__name__)
-        if not callable(function):
-            raise TypeError(f"`function` must be callable, not {type(function).__name__}")
-        if not cutoff > 0:
-            raise ValueError(f"`cutoff` is {cutoff} but must be positive")
-        if reach is not None and not reach >= cutoff:
-            raise ValueError(f"`reach` is {reach} but must be no less than `cutoff`, {cutoff}")
+        super().__init__(function, cutoff, reach, centers, species, body_order)
         name = str(dtype).removeprefix("torch.")
         if name not in PRECISIONS:
             raise ValueError(f"`dtype` is {dtype!r} but must be one of {', '.join(PRECISIONS)}")
-        self.function = function
-        self.cutoff = float(cutoff)
-        self.reach = self.cutoff if reach is None else float(reach)
-        self.centers = None if centers is None else tuple(int(i) for i in centers)
-        self.species = None if species is None else tuple(species)
-        self.body_order = body_order
         self.dtype = getattr(torch, name)
         self.device = torch.device(device)
         self.precision = PRECISIONS[name]
@@ -183,10 +172,6 @@ class TorchDescriptor(Shortcuts):
             self.precision = as_number("precision", precision, "positive")
         self.batches = batches
         self.rotation_invariant = as_flag("rotation_invariant", rotation_invariant)
-
-    def __repr__(self) -> str:
-        reach = "" if self.reach == self.cutoff else f", reach={self.reach:g}"
-        return f"{type(self).__name__}({self.function!r}, cutoff={self.cutoff:g}{reach})"
 
     def features(self, atoms: Atoms) -> Floats:
         """Features of shape (n_rows, n_features).
@@ -265,9 +250,6 @@ class TorchDescriptor(Shortcuts):
         if center is not None:
             only = np.flatnonzero(self._centers(len(sweeps.features), len(atoms)) == center)
         return sweeps.squared_jvp_gradient(modes, only)
-
-    def _centers(self, n_rows: int, n_atoms: int) -> Ints:
-        return centers_of(self.centers, n_rows, n_atoms)
 
     def _sweeps(self, atoms: Atoms) -> Sweeps:
         from ase_sensitivity.jacobian.autograd import Sweeps
