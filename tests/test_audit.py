@@ -27,6 +27,7 @@ from ase_sensitivity import (
 from ase_sensitivity.auditing import run
 from ase_sensitivity.auditing.blindness import environment_checks, pair_checks
 from ase_sensitivity.auditing.check import Check
+from ase_sensitivity.auditing.contract import contract_checks
 from ase_sensitivity.auditing.cutoff import smoothness
 from ase_sensitivity.auditing.reference import ENVIRONMENTS, PAIRS, blind_directions
 from ase_sensitivity.auditing.result import compared
@@ -260,10 +261,25 @@ class TestFaults:
         row = found.check("invariances")
         assert row.verdict == "failed"
         assert "not invariant under rotation" in row.note
+        assert found.check("reflection").verdict == "not applicable"
         assert found.check("finite differences").verdict == "ok"
         # No numbers where rotations are taken for rigid motions that nothing sees.
         assert "a rigid motion changes the features" in found.check("molecules").note
         assert found.check("smooth at the cutoff").verdict == "not applicable"
+
+    def test_left_and_right(self):
+        """Told apart by a triple product, which is no fault."""
+
+        def handed(atoms: Atoms) -> np.ndarray:
+            vectors = atoms.positions - atoms.positions[:, None]
+            weights = np.exp(-(vectors**2).sum(axis=2)[:, :, None] / np.array([1.0, 2.0, 4.0]))
+            means = np.einsum("ija,ijx->iax", weights, vectors)
+            return np.hstack([np.linalg.det(means)[:, None], weights.sum(axis=1)])
+
+        rows = contract_checks(FiniteDifferenceDescriptor(handed), {"molecule": isolated()})
+        verdicts = {row.name: row.verdict for row in rows}
+        assert verdicts["reflection"] == "finding"
+        assert verdicts["invariances"] == "ok"
 
     def test_a_jump_at_the_cutoff(self):
         steep = Steep(SOAP(["C", "H"], 3.0, 3, 2, 0.5))

@@ -19,11 +19,11 @@ from ase_sensitivity import (
     read_log,
     replay,
 )
+from ase_sensitivity.auditing.reference import GENERIC, around_carbon
 from ase_sensitivity.singular.budget import Budget
 from ase_sensitivity.singular.monitor import Monitor
 from ase_sensitivity.singular.recall import REFRESH
 from tests.conftest import SlowSOAP, Still, Told, ammonia, ours
-from tests.test_nearest import T, environment
 
 
 class Slow(SlowSOAP):
@@ -40,7 +40,7 @@ def slow() -> SlowSOAP:
 
 
 def near_t(size: float) -> Atoms:
-    atoms = environment(T)
+    atoms = around_carbon(GENERIC)
     atoms.positions += size * np.random.default_rng(0).normal(size=(5, 3)) / np.sqrt(15)
     return atoms
 

@@ -9,16 +9,14 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from scipy.stats import special_ortho_group
 
 from ase_sensitivity import SOAP, QUIPDescriptor, find_pairs, scan
-from ase_sensitivity.auditing.reference import around_carbon
+from ase_sensitivity.auditing.reference import PAIRS
 from ase_sensitivity.dataset.pairs import bounds
 from ase_sensitivity.dataset.pairs.joint import bounded_frame, equal_features, jointly_lost
 from ase_sensitivity.dataset.pairs.joint_bound import FrameClass, JointBound
 from ase_sensitivity.dataset.pairs.result import Place
 from tests.structures import rattled
 
-THREE = [(1, 0, 0.5), (-1, 0, 0.5), (0.72, 0.54, -0.7)]
-PLUS = around_carbon([*THREE, (-0.72, 0.96, 0.3)])
-MINUS = around_carbon([*THREE, (0.72, -0.96, 0.3)])
+PLUS, MINUS = PAIRS["X+/X-"]
 CARBON = SOAP(["H"], 3.0, 5, 4, atom_sigma=0.3, normalise=False, centers=["C"])
 ALL = SOAP(["C", "H"], 3.0, 5, 4, atom_sigma=0.3, normalise=False)
 EPSILON = 1e-6

@@ -13,14 +13,12 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import special_ortho_group
 
 from ase_sensitivity import SOAP, FiniteDifferenceDescriptor, QUIPDescriptor, find_pairs
-from ase_sensitivity.auditing.reference import around_carbon
+from ase_sensitivity.auditing.reference import PAIRS, around_carbon
 from ase_sensitivity.dataset.pairs.result import Place
 from ase_sensitivity.dataset.pairs.row_sets import _row_set, row_sets
 from tests.structures import rattled
 
-THREE = [(1, 0, 0.5), (-1, 0, 0.5), (0.72, 0.54, -0.7)]
-PLUS = around_carbon([*THREE, (-0.72, 0.96, 0.3)])
-MINUS = around_carbon([*THREE, (0.72, -0.96, 0.3)])
+PLUS, MINUS = PAIRS["X+/X-"]
 RADIAL = SOAP(["H"], 3.0, 6, 0, atom_sigma=0.3, centers=["C"], body_order=2)
 GAP = QUIPDescriptor(
     [

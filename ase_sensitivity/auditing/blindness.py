@@ -28,7 +28,7 @@ precision is worse."""
 def environment_checks(descriptor: Descriptor, name: str, atoms: Atoms) -> list[Check]:
     """Null directions of the center's rows, against what the body order says.
 
-    Where no body order is known, or more is blind than it says, other layers are looked at.
+    The layers of a descriptor that has some are looked at one by one, and all together.
     """
     if symbols := lacking(descriptor, atoms):
         return [skipped(GROUP, name, f"it does not know {', '.join(symbols)}")]

@@ -71,7 +71,7 @@ class Measured:
             self.bends = True
         except Exception as failure:
             text = f"{where}: {type(failure).__name__}: {failure}"
-            self.failures.setdefault(part.name, text)
+            self.failures.setdefault("an error", text)
             return
         if error >= self.error:  # not if there was nothing to check
             self.error, self.where = error, where
@@ -109,6 +109,10 @@ def contract_checks(
         else skipped(GROUP, name, REASONS.get(name, "the Jacobian could not be had in blocks"))
         for name in ROWS
     ]
+    if "invariances" in found and ROTATION in found["invariances"].failures:
+        rows[[*ROWS].index(REFLECTION)] = skipped(
+            GROUP, REFLECTION, "rotations change the features already"
+        )
     return broken + rows
 
 
@@ -118,11 +122,10 @@ def _row(descriptor: Descriptor, name: str, found: Measured) -> Check:
     verdict, note = OK, ""
     if found.failures:
         verdict, note = FAILED, "; ".join(found.failures.values())
-        declared = found.failures.keys() <= {ROTATION} and not is_rotation_invariant(descriptor)
-        if name == REFLECTION:
+        if found.failures.keys() == {REFLECTION}:
             verdict = FINDING
             note += "; it tells left from right, and mirror planes hide nothing from it"
-        elif declared:
+        elif found.failures.keys() == {ROTATION} and not is_rotation_invariant(descriptor):
             verdict = FINDING
             note += "; it is declared so"
         measured = "violated"

@@ -45,7 +45,7 @@ def audit(
         Look at the whole sets g2 and s22, at larger cells and at a slab. By default at a selection
         of these.
     progress
-        Called with the number of checks done, of :func:`n_checks`.
+        Called with the number of checks done, of :func:`~ase_sensitivity.auditing.run.n_checks`.
 
     Returns
     -------
