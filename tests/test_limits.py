@@ -137,7 +137,11 @@ def test_what_does_not_fit_into_memory(monkeypatch):
     soap = SOAP(["H", "C", "O"], 4.0, 8, 6)
     soap.features(atoms)
     monkeypatch.setattr(structure, "SHARE", 1e-7)
-    for method in (soap.features, soap.jacobian, soap.rows, soap.stream):
+
+    def blocks(atoms: Atoms) -> None:
+        list(soap.stream(atoms).parts)
+
+    for method in (soap.features, soap.jacobian, soap.rows, blocks):
         with pytest.raises(ValueError, match=r"needs .* GB, more than this machine has; reduce"):
             method(atoms)
 
