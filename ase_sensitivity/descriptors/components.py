@@ -67,7 +67,7 @@ class HasKernelWeights(Protocol):
 
 def components(descriptor: Descriptor) -> Sequence[Component]:
     """The attribute ``components`` of a descriptor; empty if it has none."""
-    return getattr(descriptor, "components", ())
+    return descriptor.components if isinstance(descriptor, HasComponents) else ()
 
 
 def has_pair_rows(jacobian: Jacobian) -> bool:
