@@ -41,6 +41,7 @@ def main() -> None:
         "roofline": roofline.measure,
         "scaling": scaling.measure,
         "overhead": lambda: overhead.measure(arguments.seconds),
+        "trained": overhead.trained,
         "scan": lambda: scan.measure(arguments.seconds),
         "workers": scan.workers,
     }
