@@ -42,6 +42,7 @@ def main() -> None:
         "roofline": roofline.measure,
         "scaling": scaling.measure,
         "overhead": lambda: overhead.measure(arguments.seconds),
+        "trained": overhead.trained,
         "scan": lambda: scan.measure(arguments.seconds),
         "workers": scan.workers,
     }

@@ -1,11 +1,15 @@
-"""What an observer costs a run: the same dynamics of Si64 with and without it."""
+"""What an observer costs a run: the same dynamics of Si64 with and without it, trained models."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from ase import units
+import numpy as np
+from ase import Atoms, units
+from ase.build import molecule
+from ase.md.langevin import Langevin
+from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.md.verlet import VelocityVerlet
 
 from ase_sensitivity import SOAP, SensitivityObserver
@@ -24,7 +28,6 @@ def stillinger_weber() -> Any:
 
 def mace() -> Any:
     """A small MACE model with random weights: what is timed does not depend on them."""
-    import numpy as np
     import torch
 
     torch.serialization.add_safe_globals([slice])  # in the constants that e3nn loads
@@ -104,6 +107,77 @@ def measure(budget: float) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def trained() -> list[dict[str, Any]]:
+    """A row for each run of the trained CHGNet, if it is installed, watched by its own features."""
+    try:
+        import torch
+        from chgnet.model.dynamics import CHGNetCalculator
+    except ImportError:
+        return []
+
+    torch.set_num_threads(1)
+    ethanol = molecule("CH3CH2OH", vacuum=7.0, pbc=True)  # CHGNet takes no isolated structure
+    calculator = CHGNetCalculator(use_device="cpu", on_isolated_atoms="ignore")
+    molecule_runs = [(10, None, 200), (100, None, 400), (10, 0.05, 8000)]
+    crystal_runs = [(10, None, 20), (100, None, 200), (10, 0.05, 8000)]
+    return [
+        trained_row(name, atoms, calculator, timestep, *run)
+        for name, atoms, timestep, runs in (
+            ("ethanol", ethanol, 0.5, molecule_runs),
+            ("Si64", silicon(64), 1.0, crystal_runs),
+        )
+        for run in runs
+    ]
+
+
+def trained_row(
+    name: str,
+    atoms: Atoms,
+    calculator: Any,
+    timestep: float,
+    interval: int,
+    max_overhead: float | None,
+    steps: int,
+) -> dict[str, Any]:
+    """What the observer of one run costs."""
+    moved = atoms.copy()
+    moved.calc = calculator
+    observer, inside, total = _observed(moved, timestep, interval, max_overhead, steps)
+    without = total - sum(inside)
+    looked = sorted(inside)[-observer.n_calls :]
+    return {
+        "structure": name,
+        "interval": interval,
+        "max_overhead": max_overhead,
+        "steps": steps,
+        "calls that look": observer.n_calls,
+        "without / ms a step": round(1e3 * without / steps, 1),
+        "a call / steps": round(float(np.median(looked)) / without * steps, 1),
+        "overhead / %": round(100 * sum(inside) / without, 1),
+    }
+
+
+def _observed(
+    atoms: Atoms, timestep: float, interval: int, max_overhead: float | None, steps: int
+) -> tuple[SensitivityObserver, list[float], float]:
+    """An observer of a run, the seconds of each of its calls, and those of the whole run."""
+    random = np.random.default_rng(0)
+    MaxwellBoltzmannDistribution(atoms, temperature_K=300, rng=random)
+    dyn = Langevin(
+        atoms,
+        timestep * units.fs,
+        temperature_K=300,
+        friction=0.01 / units.fs,
+        fixcm=False,
+        rng=random,
+    )
+    dyn.run(20)  # what is loaded at the first use
+    inside: list[float] = []
+    observer = SensitivityObserver(dyn, on_singular="log", max_overhead=max_overhead)
+    dyn.attach(lambda: inside.append(seconds(observer)), interval=interval)
+    return observer, inside, seconds(lambda: dyn.run(steps))
 
 
 SW = """
