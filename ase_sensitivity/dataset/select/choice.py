@@ -31,9 +31,8 @@ class Choice:
     gains, usual_gains
         What each gained, and what random frames would have gained on average, of shape (n,); nan if
         that is not known.
-    candidates, alone
-        The frames to choose from, and the gain of each before any was chosen; empty without a
-        design.
+    others, gains_of_others
+        The candidates that were not chosen, and what each would gain now; empty without a design.
     variances
         Mean variances of forces and energies before the first and after each step, of shape
         (n + 1, 2), perhaps after those without any data; empty without a design.
@@ -42,8 +41,8 @@ class Choice:
     chosen: Ints
     gains: Floats
     usual_gains: Floats
-    candidates: Ints = field(default_factory=lambda: np.empty(0, dtype=np.intp))
-    alone: Floats = field(default_factory=lambda: np.empty(0))
+    others: Ints = field(default_factory=lambda: np.empty(0, dtype=np.intp))
+    gains_of_others: Floats = field(default_factory=lambda: np.empty(0))
     variances: Floats = field(default_factory=lambda: np.empty((0, 2)))
 
 
@@ -83,7 +82,6 @@ def by_design(
     of a mean variance may grow in principle. It was never seen to change the choice.
     """
     falls = np.empty((len(candidates), 2))
-    alone = np.empty(0)
     left = np.ones(len(candidates), dtype=bool)
     places, gains, usual_gains, variances = [], [], [], [design.variances]
     for step in range(min(n, len(candidates))):
@@ -94,8 +92,6 @@ def by_design(
             _update(falls, design, rows, candidates, todo)
             fresh[todo] = True
         found[left] = design.gains(falls[left])
-        if step == 0:
-            alone = found.copy()
         usual = rng.choice(np.flatnonzero(left), min(N_USUAL, int(left.sum())), replace=False)
         todo = usual[~fresh[usual]]
         while True:
@@ -115,12 +111,14 @@ def by_design(
         variances.append(design.variances)
         if progress is not None:
             progress(step + 1)
+    rest = np.flatnonzero(left)
+    _update(falls, design, rows, candidates, rest)
     return Choice(
         chosen=candidates[places],
         gains=np.array(gains),
         usual_gains=np.array(usual_gains),
-        candidates=candidates,
-        alone=alone,
+        others=candidates[rest],
+        gains_of_others=design.gains(falls[rest]),
         variances=np.array(variances),
     )
 

@@ -17,6 +17,7 @@ from ase_sensitivity.dataset.select.model import LinearModel
 from ase_sensitivity.dataset.select.reading import Source, digest_of
 from ase_sensitivity.dataset.select.row_store import Records, RowStore, record_type
 from ase_sensitivity.descriptors.base import Descriptor
+from ase_sensitivity.linalg.threads import SMALL, threads_for
 from ase_sensitivity.version import __version__
 
 
@@ -48,11 +49,10 @@ def all_records(
         As :func:`~ase_sensitivity.select`.
     """
     sample = pool.sample()
-    model = LinearModel(descriptor, sample, seed)
-    if derivatives:
-        model.keep_columns(sample)
+    with threads_for(SMALL):  # no matrix is large
+        model = LinearModel(descriptor, sample, seed, derivatives=derivatives)
     species = np.unique(np.concatenate([atoms.numbers for atoms in sample]))
-    kind = record_type(model.columns.shape[1] if derivatives else 0, model.n_axes, len(species))
+    kind = record_type(model.columns.shape[1], model.n_axes, len(species))
     about = {
         "descriptor": descriptor_text(descriptor),
         "seed": seed,

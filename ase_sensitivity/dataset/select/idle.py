@@ -12,6 +12,7 @@ from ase_sensitivity.analysis import analyze
 from ase_sensitivity.causes.cause import HARMLESS, NULL_CAUSES
 from ase_sensitivity.dataset.pairs.result import Place
 from ase_sensitivity.descriptors.base import Descriptor
+from ase_sensitivity.plain_text import many, reason
 from ase_sensitivity.sensitivity import NEARLY
 from ase_sensitivity.types import Floats, Ints
 
@@ -21,7 +22,7 @@ SAME = 1e-6
 """Average features are the same within this fraction of their root mean square over the frames."""
 
 POOR = 0.1
-"""A frame adds nothing if by itself it gains less than this fraction of the median frame."""
+"""A frame adds nothing if it would gain less than this fraction of the median frame."""
 
 MOST_POOR = 30
 """Number of such frames that are looked at, the poorest first: each takes an analysis."""
@@ -41,8 +42,8 @@ class IdleFrame:
     reason
         The frame of which it is a copy, symmetry, a nearly singular Jacobian, or another one.
     gain
-        Its gain before any frame was chosen, relative to that of the median frame; None if it is
-        not known, as for copies.
+        What it would add to the chosen frames, relative to the median of those that were not
+        chosen; None for copies.
     """
 
     place: Place
@@ -80,32 +81,28 @@ def first_copies(averages: Floats) -> Ints:
     return lowest[first]
 
 
-def poor_places(alone: Floats) -> tuple[Ints, Floats]:
-    """The frames that gain little by themselves, poorest first, and all gains over the median."""
-    median = float(np.median(alone)) if len(alone) else 0.0
+def poor_places(gains: Floats) -> tuple[Ints, Floats]:
+    """The places of small gains, the smallest first, and all gains over the median."""
+    median = float(np.median(gains)) if len(gains) else 0.0
     if median <= 0.0:
-        return np.empty(0, dtype=np.intp), alone
-    relative = alone / median
+        return np.empty(0, dtype=np.intp), gains
+    relative = gains / median
     poor = np.flatnonzero(relative < POOR)
     return poor[np.argsort(relative[poor], kind="stable")], relative
 
 
-def why_poor(atoms: Atoms, descriptor: Descriptor, given: bool) -> str:
-    """Why a frame gains little by itself."""
+def why_poor(atoms: Atoms, descriptor: Descriptor) -> str:
+    """Why a frame would gain little."""
     try:
         found = analyze(atoms, descriptor, causes=True)
     except Exception as error:  # the choice does not depend on it
         logger.info("the causes were not found", exc_info=True)
-        return f"not known; its analysis failed: {error}"
+        return f"not known: its analysis failed: {reason(error)}"
     counts = found.counts or {}
-    named = [cause for cause in NULL_CAUSES if counts.get(cause)]
-    faults = [cause for cause in named if cause not in HARMLESS]
-    if faults:
-        return f"near-singular: {counts[faults[0]]} directions invisible because of {faults[0]}"
-    if counts.get("symmetry"):
-        return f"symmetric: {counts['symmetry']} directions on which no force can act"
+    for cause in NULL_CAUSES:
+        if counts.get(cause):
+            kind = "symmetric" if cause in HARMLESS else "near-singular"
+            return f"{kind}: {many(counts[cause], 'direction')} invisible because of {cause}"
     if len(found.singular_values) and found.ratio < NEARLY:
         return f"near-singular: sigma_min / sigma_max = {found.ratio:.1e}"
-    if given:
-        return "covered by the frames that are given"
-    return "weak: its features change little with the positions"
+    return "covered: other frames, chosen or given, teach the same"

@@ -13,6 +13,7 @@ from ase_sensitivity.dataset.select.fourier import N_FOURIER, Fourier
 from ase_sensitivity.descriptors.base import Descriptor, HasRows, jacobian_of
 from ase_sensitivity.jacobian.contract import BlockJacobian, Jacobian
 from ase_sensitivity.jacobian.stacked import StackedJacobian
+from ase_sensitivity.plain_text import reason
 from ase_sensitivity.types import Floats, Ints
 
 N_COLUMNS = 64
@@ -53,6 +54,8 @@ class LinearModel:
         A sample of the pool, for the length scale and the columns.
     seed
         Seed of the random features.
+    derivatives
+        Whether rows of energies and forces are wanted, and not average features alone.
 
     Attributes
     ----------
@@ -64,16 +67,33 @@ class LinearModel:
     Raises
     ------
     ValueError
-        If no center has features, or some are not finite.
+        If no structure of the sample can be evaluated, or no center has features.
     """
 
-    def __init__(self, descriptor: Descriptor, structures: Sequence[Atoms], seed: int) -> None:
+    def __init__(
+        self,
+        descriptor: Descriptor,
+        structures: Sequence[Atoms],
+        seed: int,
+        *,
+        derivatives: bool = True,
+    ) -> None:
         self.descriptor = descriptor
         rng = np.random.default_rng(seed)
         collected: dict[int, list[Floats]] = {}
+        usable = []
+        error: Exception = ValueError("there are none")
         for atoms in structures:
-            for part, features in _feature_vectors(descriptor, atoms):
+            try:
+                vectors = list(_feature_vectors(descriptor, atoms))
+            except Exception as failure:  # the others may do
+                error = failure
+                continue
+            usable.append(atoms)
+            for part, features in vectors:
                 collected.setdefault(part, []).append(features)
+        if not usable:
+            raise ValueError(f"no frame of `frames` can be evaluated: {reason(error)}")
         self._fourier: dict[int, Fourier] = {}
         for part, arrays in collected.items():
             features = np.concatenate(arrays)
@@ -83,9 +103,10 @@ class LinearModel:
             raise ValueError(f"no atom is a center of {descriptor!r}; check its species")
         self.n_axes = sum(one.axes.shape[1] for one in self._fourier.values())
         self.columns = np.eye(N_FOURIER * len(self._fourier))
+        self.columns = self._best_columns(usable) if derivatives else self.columns[:, :0]
 
-    def keep_columns(self, structures: Sequence[Atoms]) -> None:
-        """Keep the combinations of Fourier features that vary most over a sample of the pool."""
+    def _best_columns(self, structures: Sequence[Atoms]) -> Floats:
+        """The combinations of Fourier features that vary most over a sample of the pool."""
         rows = [self.rows(atoms) for atoms in structures]
         energies = np.array([one.energy for one in rows])
         energies -= energies.mean(axis=0)
@@ -93,7 +114,7 @@ class LinearModel:
         total = np.zeros_like(self.columns)
         for gram in (forces, energies.T @ energies):
             total += gram / max(float(np.trace(gram)), np.finfo(float).tiny)
-        self.columns = np.linalg.eigh(total)[1][:, : -N_COLUMNS - 1 : -1]
+        return np.linalg.eigh(total)[1][:, : -N_COLUMNS - 1 : -1]
 
     def average(self, atoms: Atoms) -> Floats:
         """The mean feature vector alone, without derivatives if possible, of shape (n_axes,).

@@ -11,6 +11,9 @@ ENERGY_SHARE = 3.0
 """Sum of the squares of all energy rows over that of all force rows: how well an energy is known.
 Of .1 to 10, where forces hardly depend on it, the energies were best with this (docs/select)."""
 
+ROUNDING = 1e-6
+"""Derivatives by 1 Å below this fraction of the energy's rows are rounding errors."""
+
 
 class Pool:
     """Rows of frames. Energies have a parameter for each species besides those of the model.
@@ -47,6 +50,8 @@ class Pool:
         for start in range(0, len(usable), BLOCK):
             rows = self._forces(records[usable[start : start + BLOCK]]).reshape(-1, n_columns)
             self.forces += rows.T @ rows / len(usable)
+        if np.trace(self.forces) < ROUNDING**2 * float((self._offsets**2).sum()):
+            self.forces[:] = 0.0  # symmetry forbids all forces
         share = ENERGY_SHARE * (float(np.trace(self.forces)) or 1.0)
         self._weight = np.sqrt(share) / self._size
         rows = self._energies(records[usable])

@@ -160,7 +160,7 @@ def select(
     failed = np.concatenate([others["error"], records["error"]])
     places = before.places + pool.places
     idle = _copies(places, first, len(others))
-    idle += _poor(pool, choice, seen, bool(len(others)))
+    idle += _poor(pool, choice, seen)
     structures = pool.structures(choice.chosen.tolist())
     errors = choice.variances / np.where(choice.variances[:1] > 0, choice.variances[:1], np.nan)
     return Selection(
@@ -237,15 +237,15 @@ def _copies(places: Sequence[Place], first: Ints, n_given: int) -> list[IdleFram
     ]
 
 
-def _poor(pool: Source, choice: Choice, seen: Descriptor, given: bool) -> list[IdleFrame]:
-    """The frames that gain little by themselves, with the reasons of the poorest."""
-    poor, relative = poor_places(choice.alone)
-    numbers = choice.candidates[poor].tolist()
+def _poor(pool: Source, choice: Choice, seen: Descriptor) -> list[IdleFrame]:
+    """The frames that would add little to the chosen ones, with the reasons of the poorest."""
+    poor, relative = poor_places(choice.gains_of_others)
+    numbers = choice.others[poor].tolist()
     looked_at = pool.structures(numbers[:MOST_POOR])
     return [
         IdleFrame(
             pool.places[number],
-            why_poor(looked_at[number], seen, given) if number in looked_at else NOT_LOOKED_AT,
+            why_poor(looked_at[number], seen) if number in looked_at else NOT_LOOKED_AT,
             float(relative[place]),
         )
         for number, place in zip(numbers, poor.tolist(), strict=True)
