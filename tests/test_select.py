@@ -222,7 +222,15 @@ def test_copies_are_named_and_never_chosen(soap: SOAP) -> None:
     ]
     assert sorted(found.indices.tolist()) == list(range(20))
     assert "There are no more different frames: 22 were asked for" in found.summary()
-    assert "2 frames never chosen as copies; frames@20: a copy of frames@3" in found.summary()
+    assert "Copies, which are never chosen: 2. frames@20: a copy of frames@3." in found.summary()
+
+
+@pytest.mark.parametrize("method", SELECTION_METHODS)
+def test_nothing_is_left_to_choose(soap: SOAP, method) -> None:
+    frames = a_pool(4)
+    found = select(frames[1:3], soap, 2, given=frames, method=method)
+    assert (len(found), len(found.idle)) == (0, 2)
+    assert found.summary().startswith("0 frames of 2 chosen")
 
 
 def test_frames_that_add_nothing_are_named() -> None:
@@ -235,7 +243,7 @@ def test_frames_that_add_nothing_are_named() -> None:
     assert idle.place.frame == 12
     assert idle.gain < 1e-6
     assert idle.reason.startswith("symmetric: ")
-    assert "1 frame that would add next to nothing; frames@12: symmetric" in found.summary()
+    assert "Frames that would add next to nothing, symmetric: 1. frames@12: " in found.summary()
 
 
 def test_copies_of_copies_have_the_first_one() -> None:
@@ -316,6 +324,7 @@ def test_crystals_without_forces_can_be_chosen_by_energy() -> None:
     found = select(crystals, SOAP(["Cu"], cutoff=4.0, n_max=3, l_max=2), 3)
     assert len(found) == 3
     assert np.isnan(found.predicted_error[:, 0]).all()
+    assert "over the pool: of energies to" in found.summary()
     assert (np.diff(found.predicted_error[:, 1]) < 0).all()
 
 

@@ -181,16 +181,18 @@ class Selection:
         ]
         if len(self) < self.n_asked:
             lines[0] += f" There are no more different frames: {self.n_asked} were asked for."
-        if len(self.predicted_error):
+        if len(self) and len(self.predicted_error):
             lines.append(self._predicted())
         copies = sum(one.gain is None for one in self.idle)
         kinds = Counter(one.reason.split(":")[0] for one in self.idle if one.gain is not None)
         if copies:
             first = next(one for one in self.idle if one.gain is None)
-            lines.append(f"{many(copies, 'frame')} never chosen as copies; {_told(first)}")
+            lines.append(f"Copies, which are never chosen: {copies}. {_told(first)}.")
         for kind, number in kinds.most_common():
             first = next(one for one in self.idle if one.reason.split(":")[0] == kind)
-            lines.append(f"{many(number, 'frame')} that would add next to nothing; {_told(first)}")
+            lines.append(
+                f"Frames that would add next to nothing, {kind}: {number}. {_told(first)}."
+            )
         if self.errors:
             place, why = self.errors[0]
             lines.append(f"{many(len(self.errors), 'frame')} with errors; {place}: {why}")
@@ -198,11 +200,12 @@ class Selection:
 
     def _predicted(self) -> str:
         before, after = self.predicted_error[0], self.predicted_error[-1]
-        forces, energies = (after / np.maximum(before, np.finfo(float).tiny)).tolist()
-        text = (
-            f"They lower the predicted error of the other frames' forces to {100 * forces:.2g} % "
-            f"and that of energies to {100 * energies:.2g} %."
-        )
+        known = [
+            f"of {name} to {100 * now / then:.2g} %"
+            for name, then, now in zip(("forces", "energies"), before, after, strict=True)
+            if then > 0
+        ]
+        text = f"They lower the predicted error over the pool: {' and '.join(known)}."
         if self.enough is not None:
             text += f" After {self.enough} no frame lowered that of forces by 1 %."
         ratio = self.gain[-1] / self.usual_gain[-1] if self.usual_gain[-1] else np.inf
