@@ -17,7 +17,7 @@ from ase_sensitivity.dataset.select.design import DESIGNS, Design
 from ase_sensitivity.dataset.select.idle import first_copies
 from ase_sensitivity.dataset.select.model import LinearModel
 from ase_sensitivity.dataset.select.pool import Pool
-from ase_sensitivity.dataset.select.row_store import record_type
+from ase_sensitivity.dataset.select.row_store import RowStore, record_type
 from ase_sensitivity.types import SELECTION_METHODS
 from tests.structures import rattled
 
@@ -297,6 +297,15 @@ def test_a_selection_is_resumed(soap: SOAP, tmp_path: Path) -> None:
         select(frames, soap, 5, store=store, seed=1)
     with pytest.raises(ValueError, match="of a selection with sample"):
         select(frames[1:], soap, 5, store=store)
+
+
+def test_a_store_has_one_writer(soap: SOAP, tmp_path: Path) -> None:
+    store = RowStore(record_type(1, 1, 1), tmp_path / "rows")
+    with pytest.raises(OSError, match="another selection writes to"):
+        RowStore(record_type(1, 1, 1), tmp_path / "rows")
+    store.close()
+    with pytest.raises(ValueError, match="selection with length of energy = 1, not 2"):
+        RowStore(record_type(2, 1, 1), tmp_path / "rows")
 
 
 def test_another_file_is_not_taken_for_a_store(soap: SOAP, tmp_path: Path) -> None:

@@ -161,7 +161,8 @@ class LinearModel:
         """The mean of feature vectors of each part, one part after the other."""
         collected: dict[int, list[Floats]] = {part: [] for part in self._fourier}
         for part, features in vectors:
-            collected[part].append(features)
+            if part in collected:
+                collected[part].append(features)
         return np.concatenate(
             [
                 fourier.coordinates(np.concatenate(collected[part])).mean(axis=0)
@@ -204,7 +205,8 @@ def _products(jacobian: Jacobian, directions: Floats) -> Iterator[tuple[int, Flo
             yield number if apart else 0, block.features, block.centers, block.changes(directions)
         return
     features = np.atleast_2d(jacobian.features)
-    (own,) = jacobian.ranges
-    centers = own.centers if len(own.centers) == len(features) else np.full(len(features), -1)
+    centers = np.concatenate([one.centers for one in jacobian.ranges])
+    if len(centers) != len(features):  # not known by row
+        centers = np.full(len(features), -1)
     changes = jacobian.apply(directions).reshape(len(directions), *features.shape)
     yield 0, features, centers, changes

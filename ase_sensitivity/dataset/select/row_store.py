@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from ase_sensitivity.dataset.select.model import N_DIRECTIONS
 from ase_sensitivity.io.line_file import locked
-from ase_sensitivity.types import Ints
 
 Records = NDArray[np.void]
 
@@ -83,7 +82,9 @@ class RowStore:
             return
         self._descriptor = locked(self._path, "selection")
         try:
-            self._begin(self._path, dict(about or {}) | {"record": repr(kind.descr)})
+            shapes = {name: kind[name].shape for name in ("energy", "fractions", "average")}
+            shape = {f"length of {name}": size for name, (size,) in shapes.items()}
+            self._begin(self._path, dict(about or {}) | shape)
         except BaseException:
             self.close()
             raise
@@ -134,11 +135,6 @@ class RowStore:
         if self._n == 0:
             return self._array
         return np.memmap(self._path, self._kind, "r", self._offset, (self._n,))
-
-    def blocks(self) -> Iterator[Ints]:
-        """Numbers of records, some at a time."""
-        for start in range(0, self._n, BLOCK):
-            yield np.arange(start, min(start + BLOCK, self._n))
 
     def close(self) -> None:
         """Close the file."""
