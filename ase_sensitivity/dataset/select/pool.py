@@ -36,26 +36,32 @@ class Pool:
 
     def __init__(self, records: Records, usable: Ints, learn_energies: bool) -> None:
         self._records = records
-        self._learned = float(learn_energies)
         energies = records["energy"][usable].astype(float)
         fractions = records["fractions"][usable].astype(float)
         # What the species alone explain is moved to their own columns.
-        self._offsets = np.linalg.lstsq(fractions, energies, rcond=None)[0]
+        self._offsets = np.linalg.lstsq(
+            fractions.T @ fractions, fractions.T @ energies, rcond=None
+        )[0]
         energies -= fractions @ self._offsets
         square = float((energies**2).sum()) / len(usable)
         self._size = float(np.sqrt(square)) or 1.0
         self._weight = 1.0
-        n_columns = energies.shape[1] + fractions.shape[1]
-        self.forces = np.zeros((n_columns, n_columns))
-        for start in range(0, len(usable), BLOCK):
-            rows = self._forces(records[usable[start : start + BLOCK]]).reshape(-1, n_columns)
-            self.forces += rows.T @ rows / len(usable)
+        self.forces = self._mean_square(usable, slice(0, -1))
         if np.trace(self.forces) < ROUNDING**2 * float((self._offsets**2).sum()):
             self.forces[:] = 0.0  # symmetry forbids all forces
         share = ENERGY_SHARE * (float(np.trace(self.forces)) or 1.0)
         self._weight = np.sqrt(share) / self._size
-        rows = self._energies(records[usable])
-        self.energies = rows.T @ rows / len(usable)
+        self.energies = self._mean_square(usable, slice(-1, None))
+        self._weight *= float(learn_energies)
+
+    def _mean_square(self, usable: Ints, which: slice) -> Floats:
+        """The mean square of some rows of all frames, without a copy of all of them."""
+        total = 0.0
+        for start in range(0, len(usable), BLOCK):
+            rows = self.rows(usable[start : start + BLOCK])[:, which]
+            rows = rows.reshape(-1, rows.shape[-1])
+            total = total + rows.T @ rows / len(usable)
+        return np.asarray(total)
 
     def rows(self, numbers: Ints, records: Records | None = None) -> Floats:
         """Rows of the forces and then the row of the energy, of shape (m, n_rows, n_columns).
@@ -67,15 +73,13 @@ class Pool:
         records
             Of other frames than those of the pool.
         """
-        some = (self._records if records is None else records)[numbers]
-        energies = self._learned * self._energies(some)[:, None]
-        return np.concatenate([self._forces(some), energies], axis=1)
-
-    def _forces(self, some: Records) -> Floats:
-        none = np.zeros((*some["forces"].shape[:2], some["fractions"].shape[1]))
-        return np.concatenate([some["forces"].astype(float), none], axis=2)
-
-    def _energies(self, some: Records) -> Floats:
-        fractions = some["fractions"].astype(float)
-        energies = some["energy"] - fractions @ self._offsets
-        return self._weight * np.concatenate([energies, self._size * fractions], axis=1)
+        of = self._records if records is None else records
+        # Fields alone: a whole record is large, and most of it is not needed.
+        forces, energies = of["forces"][numbers], of["energy"][numbers]
+        fractions = of["fractions"][numbers].astype(float)
+        n_rows, n_columns = forces.shape[1:]
+        found = np.zeros((len(numbers), n_rows + 1, n_columns + fractions.shape[1]))
+        found[:, :-1, :n_columns] = forces
+        found[:, -1, :n_columns] = self._weight * (energies - fractions @ self._offsets)
+        found[:, -1, n_columns:] = self._weight * self._size * fractions
+        return found
