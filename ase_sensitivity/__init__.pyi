@@ -7,6 +7,8 @@ from .dataset.pairs.find import find_pairs as find_pairs
 from .dataset.pairs.result import PairResult as PairResult
 from .dataset.result import ScanResult as ScanResult
 from .dataset.scan import scan as scan
+from .dataset.select.result import Selection as Selection
+from .dataset.select.select import select as select
 from .descriptors.base import Descriptor as Descriptor
 from .descriptors.chgnet import CHGNetDescriptor as CHGNetDescriptor
 from .descriptors.dscribe import DScribeDescriptor as DScribeDescriptor

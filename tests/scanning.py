@@ -14,6 +14,7 @@ from ase import Atoms
 from ase.build import molecule
 
 from ase_sensitivity import SOAP
+from ase_sensitivity.dataset import chunks
 from ase_sensitivity.dataset import scan as module
 from ase_sensitivity.dataset.result import ScanResult
 
@@ -46,5 +47,5 @@ if __name__ == "__main__":
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
     # Many small transactions: more places to be killed at.
-    module.SECONDS, module.MOST_FRAMES = 0.0, 3
+    module.WRITTEN_AFTER, chunks.SECONDS, chunks.MOST_FRAMES = 0.0, 0.0, 3
     run(sys.argv[1], int(sys.argv[2]))

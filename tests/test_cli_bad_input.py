@@ -320,6 +320,7 @@ def test_errors(case, capsys, monkeypatch):
         ["converge", "--units", "furlong"],
         ["pairs", "--units", "furlong"],
         ["pairs", "-o", "none/pairs.csv"],
+        ["select", "-n", "2", "-o", "none/chosen.xyz"],
         ["scan", "-o", "none/results.db"],
         ["scan", "-o", "results.txt"],
         ["scan", "-o", "noise.db"],

@@ -19,10 +19,11 @@ from ase import Atoms
 from ase.build import molecule
 
 from ase_sensitivity import SOAP, FiniteDifferenceDescriptor
-from ase_sensitivity.dataset import scan as module
+from ase_sensitivity.dataset import chunks
+from ase_sensitivity.dataset.chunks import Chunks
 from ase_sensitivity.dataset.evaluation import Task
 from ase_sensitivity.dataset.result import ScanResult
-from ase_sensitivity.dataset.scan import _Chunks, scan
+from ase_sensitivity.dataset.scan import scan
 from ase_sensitivity.dataset.workers import processes
 from tests.scanning import stream
 from tests.structures import rattled
@@ -114,7 +115,7 @@ class Slow(Executor):
 
 
 def test_few_chunks_are_on_their_way(soap: SOAP, monkeypatch) -> None:
-    monkeypatch.setattr(module, "MOST_FRAMES", 4)
+    monkeypatch.setattr(chunks, "MOST_FRAMES", 4)
     executor, read = Slow(), []
 
     def counted() -> Iterator[Atoms]:
@@ -134,11 +135,11 @@ def test_few_chunks_are_on_their_way(soap: SOAP, monkeypatch) -> None:
 def test_chunks_take_about_half_a_second() -> None:
     """Twice as many frames as before at most, and half as many at least, but one."""
     tasks = [Task("frames", number, Atoms()) for number in range(100)]
-    chunks = _Chunks(iter(tasks))
+    some = Chunks(iter(tasks))
     sizes = []
-    for chunk in chunks:
+    for chunk in some:
         sizes.append(len(chunk))
-        chunks.adapt(len(chunk), len(chunk) * (0.05 if len(sizes) < 8 else 2.0))
+        some.adapt(len(chunk), len(chunk) * (0.05 if len(sizes) < 8 else 2.0))
     assert sizes[:12] == [1, 2, 4, 8, 10, 10, 10, 10, 5, 2, 1, 1]
     assert sum(sizes) == 100
 

@@ -26,6 +26,7 @@ from ase_sensitivity.cli.pairs import pairs
 from ase_sensitivity.cli.replay import replay
 from ase_sensitivity.cli.report import report
 from ase_sensitivity.cli.scan import scan
+from ase_sensitivity.cli.select import select
 from ase_sensitivity.errors import SensitivityWarning
 from ase_sensitivity.plain_text import printable
 from ase_sensitivity.version import __version__
@@ -64,7 +65,7 @@ def _common(
         logging.getLogger("ase_sensitivity.descriptors.soap.power_spectrum").setLevel(logging.INFO)
 
 
-for command in (analyze, replay, scan, pairs, check, converge, report, audit):
+for command in (analyze, replay, scan, pairs, select, check, converge, report, audit):
     app.command()(command)
 
 

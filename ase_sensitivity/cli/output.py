@@ -7,6 +7,7 @@ import logging
 import math
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
@@ -57,3 +58,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value
+
+
+def check_place(option: str, path: Path, *suffixes: str) -> None:
+    """Raise ValueError if no file of such a name can be written, before minutes of work."""
+    if path.suffix not in suffixes:
+        raise ValueError(f"{option} is {str(path)!r} but must end in {' or '.join(suffixes)}")
+    if path.is_dir() or not path.resolve().parent.is_dir():
+        raise ValueError(f"{option} is {str(path)!r}, which is no place for a file")

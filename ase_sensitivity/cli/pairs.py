@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ase_sensitivity.cli import options
-from ase_sensitivity.cli.output import Interrupted, remark, say, to_json
+from ase_sensitivity.cli.bars import two_bars
+from ase_sensitivity.cli.output import Interrupted, check_place, remark, say, to_json
 
 if TYPE_CHECKING:
     from ase_sensitivity.dataset.pairs.result import PairResult
@@ -73,11 +72,11 @@ def pairs(
     from ase_sensitivity.dataset.pairs.find import find_pairs
 
     if output is not None:
-        _check_place(output)
+        check_place("--output", output, ".csv", ".json")
     types = options.type_symbols(type_map)
     seen = chosen(files, descriptor, gap, species, types)
     try:
-        with _two_bars(files, shown=not json) as (read, bounded):
+        with two_bars(files, "Reading", "Bounding", "pairs", shown=not json) as (read, bounded):
             found = find_pairs(
                 list(files),
                 seen,
@@ -107,36 +106,6 @@ def pairs(
         output.write_text(to_json(_as_dictionary(found)) + "\n", encoding="utf-8")
     if not json:
         remark(f"All pairs: {output}")
-
-
-@contextmanager
-def _two_bars(
-    files: list[str], shown: bool
-) -> Iterator[tuple[Callable[[int], None], Callable[[int, int], None]]]:
-    """What to call with the number of frames read, and with those of pairs bounded and of all."""
-    from ase_sensitivity.io.reading import count_frames
-    from ase_sensitivity.progress import progress
-
-    with ExitStack() as shows:
-        read = shows.enter_context(progress("Reading", lambda: count_frames(files), shown=shown))
-        move: Callable[[int], None] | None = None
-
-        def bounded(done: int, total: int) -> None:
-            nonlocal move
-            if move is None:
-                shows.close()
-                move = shows.enter_context(progress("Bounding", total, "pairs", shown=shown))
-            move(done)
-
-        yield read, bounded
-
-
-def _check_place(output: Path) -> None:
-    """Raise ValueError before minutes of reading, not after."""
-    if output.suffix not in (".csv", ".json"):
-        raise ValueError(f"--output is {str(output)!r} but must end in .csv or .json")
-    if output.is_dir() or not output.resolve().parent.is_dir():
-        raise ValueError(f"--output is {str(output)!r}, which is no place for a file")
 
 
 def _as_dictionary(found: PairResult) -> dict[str, Any]:

@@ -200,7 +200,7 @@ def run(
 
     try:
         with (
-            _terminated_like_interrupted(),
+            terminated_like_interrupted(),
             executor(workers, scheduler) as pool,
             progress("Scanning", lambda: count_frames(list(files)), shown=not quiet) as move,
         ):
@@ -226,8 +226,8 @@ def _kept(store: str | None) -> str:
 
 
 @contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM ends a scan as Ctrl-C does: nothing that was computed is lost."""
+def terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM ends a command as Ctrl-C does: nothing that was computed is lost."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt

@@ -1,13 +1,13 @@
-"""Scan a data set: frames are evaluated in chunks, in order, on any executor."""
+"""Scan a data set: frames are evaluated in chunks, in order, and what is known is left out."""
 
 from __future__ import annotations
 
 import logging
 import re
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from dataclasses import asdict
 from functools import partial
 from itertools import chain, islice
@@ -16,9 +16,9 @@ from pathlib import Path
 from ase import Atoms
 
 from ase_sensitivity.analysis import check_arguments
+from ase_sensitivity.dataset.chunks import Chunks, check_executor, computed
 from ase_sensitivity.dataset.descriptor import descriptor_for
 from ase_sensitivity.dataset.evaluation import SCAN_NULL_TOLERANCE, Settings, evaluate
-from ase_sensitivity.dataset.executors import LostCluster, WatchedExecutor
 from ase_sensitivity.dataset.record import FrameRecord
 from ase_sensitivity.dataset.records import MemoryStore, PartialStore, Store
 from ase_sensitivity.dataset.result import ScanResult
@@ -29,24 +29,14 @@ from ase_sensitivity.descriptors.given import Given
 from ase_sensitivity.geometry.symmetry import TOLERANCE
 from ase_sensitivity.io.reading import Frames, check_frames, read_frames
 from ase_sensitivity.io.references import Task, tasks_of, unit_factors
-from ase_sensitivity.plain_text import reason
 from ase_sensitivity.types import Scope
 from ase_sensitivity.version import __version__
 
 logger = logging.getLogger(__name__)
 
 
-SECONDS = 0.5
-"""Time in s that a chunk should take, and between two writes to the store."""
-
-MOST_FRAMES = 256
-"""Limit of the frames of a chunk."""
-
-MOST_ATOMS = 20_000
-"""Limit of the atoms of a chunk, unless one frame has more."""
-
-Evaluated = tuple[list[FrameRecord], float]
-Evaluate = Callable[[list[Task]], Evaluated]
+WRITTEN_AFTER = 0.5
+"""Time in s between two writes to the store."""
 
 
 def scan(
@@ -149,8 +139,7 @@ def scan(
         null_tolerance=null_tolerance,
         tolerance=tolerance,
     )
-    if not (executor is None or hasattr(executor, "submit")):
-        raise TypeError(f"`executor` is {executor!r} but must be a concurrent.futures.Executor")
+    check_executor(executor)
     factors = unit_factors(units)
     settings = Settings(scope, int(k), causes, distance, float(null_tolerance), float(tolerance))
     parameters = {
@@ -178,14 +167,14 @@ def scan(
         database.begin(parameters)
         kept = database
     n_done = Counter[str]()
-    chunks = _Chunks(_new(chain(first, tasks), known, n_done))
+    chunks = Chunks(_new(chain(first, tasks), known, n_done))
     waiting: list[FrameRecord] = []
     written = time.perf_counter()
     try:
-        for records, elapsed in _computed(partial(evaluate, seen, settings), chunks, executor):
+        for records, elapsed in computed(partial(evaluate, seen, settings), chunks, executor):
             chunks.adapt(len(records), elapsed)
             waiting += records
-            if time.perf_counter() - written > SECONDS:
+            if time.perf_counter() - written > WRITTEN_AFTER:
                 ready, waiting = waiting, []
                 kept.write(ready)
                 written = time.perf_counter()
@@ -222,76 +211,3 @@ def _new(tasks: Iterator[Task], known: Digests, n_done: Counter[str]) -> Iterato
             )
         else:
             n_done["known"] += 1
-
-
-class _Chunks:
-    """Lists of tasks that take about the same time."""
-
-    def __init__(self, tasks: Iterator[Task]) -> None:
-        self._tasks = tasks
-        self._size = 1.0
-
-    def adapt(self, n_frames: int, elapsed: float) -> None:
-        """Adapt the size of chunks to the time that one took, in s."""
-        wanted = n_frames * SECONDS / max(elapsed, 1e-6)
-        wanted = min(max(wanted, self._size / 2), 2 * self._size)
-        self._size = min(max(wanted, 1.0), MOST_FRAMES)
-
-    def __iter__(self) -> Iterator[list[Task]]:
-        chunk: list[Task] = []
-        n_atoms = 0
-        for task in self._tasks:
-            chunk.append(task)
-            n_atoms += len(task.atoms)
-            if len(chunk) >= int(self._size) or n_atoms >= MOST_ATOMS:
-                yield chunk
-                chunk, n_atoms = [], 0
-        if chunk:
-            yield chunk
-
-
-def _computed(compute: Evaluate, chunks: _Chunks, executor: Executor | None) -> Iterator[Evaluated]:
-    """Records of chunk after chunk, in order; only a few chunks are submitted at any time."""
-    if executor is None:
-        yield from map(compute, chunks)
-        return
-    watched = WatchedExecutor(executor)
-    most = 2 * watched.n_workers
-    sent: deque[tuple[list[Task], Future[Evaluated]]] = deque()
-    try:
-        for chunk in chunks:
-            sent.append((chunk, _submitted(executor, compute, chunk)))
-            if len(sent) >= most:
-                yield _outcome(watched, *sent.popleft())
-        while sent:
-            yield _outcome(watched, *sent.popleft())
-    except LostCluster:
-        sent.clear()  # cancelling them would take as long as waiting for them
-        raise
-    finally:
-        for _, future in sent:
-            future.cancel()
-
-
-def _submitted(executor: Executor, compute: Evaluate, chunk: list[Task]) -> Future[Evaluated]:
-    try:
-        return executor.submit(compute, chunk)
-    except Exception as error:  # broken by an earlier chunk
-        raise _lost(chunk, error) from error
-
-
-def _outcome(watched: WatchedExecutor, chunk: list[Task], future: Future[Evaluated]) -> Evaluated:
-    try:
-        return watched.result(future)
-    except Exception as error:
-        raise _lost(chunk, error) from error
-
-
-def _lost(chunk: list[Task], error: Exception) -> RuntimeError:
-    first, last = chunk[0], chunk[-1]
-    kind = LostCluster if isinstance(error, LostCluster) else RuntimeError
-    return kind(
-        f"the workers did not compute {first.source}@{first.index} to {last.source}@{last.index}: "
-        f"{reason(error)}. With a `store` the frames before these are safe, and the same call "
-        "goes on from there"
-    )

@@ -122,8 +122,15 @@ class LineFile:
                 os.close(descriptor)
 
 
-def locked(file: str | os.PathLike[str]) -> int:
+def locked(file: str | os.PathLike[str], writer: str = "observer") -> int:
     """Open a file to append to, and lock it until the descriptor is closed.
+
+    Parameters
+    ----------
+    file
+        The file.
+    writer
+        What writes to such files, for the error.
 
     Raises
     ------
@@ -142,8 +149,8 @@ def locked(file: str | os.PathLike[str]) -> int:
     except BlockingIOError:
         os.close(descriptor)
         raise OSError(
-            f"another observer writes to {file}, in this process or another one; end that run, or "
-            "close() that observer, or use another name"
+            f"another {writer} writes to {file}, in this process or another one; end that run, or "
+            f"close() that {writer}, or use another name"
         ) from None
     except OSError as error:  # a file system without locks
         logger.info("%s could not be locked: %s", file, error)
