@@ -43,6 +43,6 @@ class ScaleSums:
         """The size of a computed singular value that is zero in exact arithmetic.
 
         Features f have rounding errors relative to their norm. So their derivatives have errors of
-        that fraction of |f| per Å, as features vary over about 1 Å.
+        that fraction of the norm per Å, as features vary over about 1 Å.
         """
         return 10 * precision * math.sqrt((self.squares + self.features) / max(n_columns, 1))
