@@ -112,8 +112,10 @@ def structure(rng: np.random.Generator) -> Atoms:
     return atoms
 
 
-def inverse_distances(atoms: Atoms) -> np.ndarray:
-    return np.sort(1 / (1 + atoms.get_all_distances()), axis=1)
+def power_sums(atoms: Atoms) -> np.ndarray:
+    """Features that are smooth everywhere: those that are sorted have kinks where two are equal."""
+    closeness = 1 / (1 + atoms.get_all_distances())
+    return np.stack([(closeness**power).sum(axis=1) for power in range(1, 7)], axis=1)
 
 
 def cheap(rng: np.random.Generator) -> SOAP | QUIPDescriptor | FiniteDifferenceDescriptor:
@@ -135,7 +137,7 @@ def cheap(rng: np.random.Generator) -> SOAP | QUIPDescriptor | FiniteDifferenceD
             soap = "soap cutoff=2.4 n_max=2 l_max=1 atom_sigma=0.5"
             return QUIPDescriptor(soap, species=["H", "C", "O"], native=False)
         case 7:
-            return FiniteDifferenceDescriptor(inverse_distances)
+            return FiniteDifferenceDescriptor(power_sums)
     return SOAP(["H", "C", "O"], 3.1, 3, 3, normalise=bool(rng.integers(2)))
 
 
