@@ -12,6 +12,7 @@ from .dataset.select.select import select as select
 from .descriptors.base import Descriptor as Descriptor
 from .descriptors.chgnet import CHGNetDescriptor as CHGNetDescriptor
 from .descriptors.dscribe import DScribeDescriptor as DScribeDescriptor
+from .descriptors.edges import EdgeDescriptor as EdgeDescriptor
 from .descriptors.featomic import FeatomicDescriptor as FeatomicDescriptor
 from .descriptors.finite_difference import FiniteDifferenceDescriptor as FiniteDifferenceDescriptor
 from .descriptors.mace import MACEDescriptor as MACEDescriptor
