@@ -136,7 +136,7 @@ class EdgeDescriptor(FunctionDescriptor):
             centers=np.arange(n),
             row=row[order],
             atom=np.concatenate([np.arange(n), pairs.second])[order],
-            displacement=np.concatenate([np.zeros((n, 3)), pairs.vectors])[order],
+            displacement=np.concatenate([np.zeros((n, 3)), pairs.vectors(atoms)])[order],
             blocks=np.concatenate([own, edges])[order],
             n_atoms=n,
             cutoff=self.cutoff,
@@ -212,4 +212,5 @@ class EdgeDescriptor(FunctionDescriptor):
                 )
             return found
 
-        return Sweeps(function, pairs.vectors, np.zeros((3, 3)), self.dtype, self.device), pairs
+        vectors = pairs.vectors(atoms)
+        return Sweeps(function, vectors, np.zeros((3, 3)), self.dtype, self.device), pairs
