@@ -10,7 +10,7 @@ import numpy as np
 from ase import Atoms
 
 from ase_sensitivity.descriptors.base import Rows
-from ase_sensitivity.descriptors.function import FunctionDescriptor
+from ase_sensitivity.descriptors.function import FunctionDescriptor, as_features
 from ase_sensitivity.descriptors.trained import needs_package
 from ase_sensitivity.geometry.neighbors import check_apart
 from ase_sensitivity.jacobian.arrays import as_displacements
@@ -91,7 +91,7 @@ class JaxDescriptor(FunctionDescriptor):
 
         check_apart(atoms)
         with jax.enable_x64(True):
-            return _as_features(self.function(atoms.copy(), *_arguments(atoms)))
+            return as_features(self.function(atoms.copy(), *_arguments(atoms)))
 
     def rows(self, atoms: Atoms) -> list[Rows]:
         """Features and the atom at the center of each row; one part."""
@@ -166,15 +166,3 @@ def _arguments(atoms: Atoms) -> tuple[Any, Any]:
 
     cell = np.where(atoms.pbc[:, None], atoms.cell.array, 0.0)
     return jnp.asarray(atoms.positions), jnp.asarray(cell)
-
-
-def _as_features(found: Any) -> Floats:
-    features = np.array(found, dtype=np.float64)
-    if features.ndim != 2 or features.size == 0:
-        raise ValueError(
-            f"`function` returned an array of shape {features.shape} but must return (n_rows, "
-            "n_features); make one row of a vector by `vector[None]`"
-        )
-    if not np.isfinite(features).all():
-        raise ValueError("`function` returned features that are not finite")
-    return features
