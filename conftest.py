@@ -10,6 +10,9 @@ collect_ignore = ["docs/other_packages.md"]
 if importlib.util.find_spec("torch") is None:
     collect_ignore += ["ase_sensitivity/jacobian/autograd.py"]
     collect_ignore += ["ase_sensitivity/descriptors/torch_function.py"]
+    collect_ignore += ["ase_sensitivity/descriptors/edges.py"]
+if importlib.util.find_spec("jax") is None:
+    collect_ignore += ["ase_sensitivity/descriptors/jax_function.py"]
 if importlib.util.find_spec("chgnet") is None:
     collect_ignore += ["ase_sensitivity/descriptors/chgnet.py"]
 

@@ -12,8 +12,10 @@ from .dataset.select.select import select as select
 from .descriptors.base import Descriptor as Descriptor
 from .descriptors.chgnet import CHGNetDescriptor as CHGNetDescriptor
 from .descriptors.dscribe import DScribeDescriptor as DScribeDescriptor
+from .descriptors.edges import EdgeDescriptor as EdgeDescriptor
 from .descriptors.featomic import FeatomicDescriptor as FeatomicDescriptor
 from .descriptors.finite_difference import FiniteDifferenceDescriptor as FiniteDifferenceDescriptor
+from .descriptors.jax_function import JaxDescriptor as JaxDescriptor
 from .descriptors.mace import MACEDescriptor as MACEDescriptor
 from .descriptors.metatomic import MetatomicDescriptor as MetatomicDescriptor
 from .descriptors.of_calculator import descriptor_of as descriptor_of

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk, molecule
+from ase.build import bulk, fcc111, molecule
 
 from ase_sensitivity import SOAP, FeatomicDescriptor, analyze, gradient, scan
 from ase_sensitivity.testing import check_descriptor
@@ -201,3 +201,51 @@ def test_its_text_tells_it_from_others():
     texts.append(repr(FeatomicDescriptor(power_spectrum(), ["H", "O"])))
     assert len(set(texts)) == len(texts)
     assert repr(FeatomicDescriptor(power_spectrum(), ["H"])) == texts[0]
+
+
+def lode(symbols: list[str]) -> FeatomicDescriptor:
+    """Long-ranged features, of the potential of charges 1 about each atom."""
+    expansion = featomic.LodeSphericalExpansion(
+        density={"type": "SmearedPowerLaw", "smearing": 1.0, "exponent": 1},
+        basis={
+            "type": "TensorProduct",
+            "max_angular": 2,
+            "radial": {"type": "Gto", "max_radial": 2, "radius": 3.0},
+        },
+        k_cutoff=4.0,
+    )
+    return FeatomicDescriptor(PowerSpectrum(expansion), symbols)
+
+
+def salt() -> Atoms:
+    return rattled(bulk("NaCl", "rocksalt", a=5.64, cubic=True), 0.1, 0)
+
+
+class TestLongRange:
+    def test_contract(self):
+        seen = lode(["Na", "Cl"])
+        assert seen.cutoff == np.inf
+        atoms = salt()
+        check_descriptor(seen, atoms)
+        jacobian = seen.jacobian(atoms)
+        assert not jacobian.per_image
+        with pytest.raises(ValueError, match="environment scope needs"):
+            analyze(atoms, seen, scope="environment")
+
+    def test_left_handed_cells(self):
+        atoms = salt()
+        left = Atoms(atoms, cell=atoms.cell.array[[1, 0, 2]])
+        assert left.cell.handedness == -1
+        seen = lode(["Na", "Cl"])
+        np.testing.assert_allclose(seen.features(left), seen.features(atoms), atol=1e-12)
+        found, expected = (analyze(x, seen).singular_values for x in (left, atoms))
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+    def test_null_directions_of_symmetry(self):
+        perfect = bulk("NaCl", "rocksalt", a=5.64, cubic=True)
+        assert analyze(perfect, lode(["Na", "Cl"])).n_null == 21
+
+    @pytest.mark.parametrize("atoms", [molecule("H2O"), fcc111("Al", (1, 1, 2), vacuum=4)])
+    def test_other_structures(self, atoms):
+        with pytest.raises(ValueError, match=r"periodic along all directions, and `atoms.pbc`"):
+            analyze(atoms, lode(["H", "O", "Al"]))

@@ -47,7 +47,7 @@ def test_none_is_needed_then():
 
 @pytest.mark.parametrize("calculator", [None, EMT(), SumCalculator([EMT(), EMT()])])
 def test_what_is_not_known(calculator):
-    known = "CHGNetCalculator, MACECalculator, SevenNetCalculator"
+    known = "CHGNetCalculator, MACECalculator, MetatomicCalculator, SevenNetCalculator"
     what = "atoms without a calculator" if calculator is None else type(calculator).__name__
     with pytest.raises(TypeError, match=f"descriptor of {what} is not known.*of {known}"):
         descriptor_of(calculator)
@@ -77,3 +77,23 @@ def test_sevennet():
     from ase_sensitivity import SevenNetDescriptor
 
     assert isinstance(descriptor_of(SevenNetCalculator(device="cpu")), SevenNetDescriptor)
+
+
+@pytest.mark.filterwarnings("default")
+def test_metatomic():
+    pytest.importorskip("metatomic.torch")
+    from ase_sensitivity import MetatomicDescriptor
+    from tests.metatomic_models import exported
+
+    class MetatomicCalculator:
+        """What is asked of that of metatomic_ase, which the models of these tests do not need."""
+
+        def model(self):
+            return exported()
+
+    MetatomicCalculator.__module__ = "metatomic_ase._calculator"
+    found = descriptor_of(MetatomicCalculator())
+    assert isinstance(found, MetatomicDescriptor)
+    atoms = rattled(molecule("CH4"), 0.05, 0)
+    expected = MetatomicDescriptor(exported()).features(atoms)
+    np.testing.assert_allclose(found.features(atoms), expected)

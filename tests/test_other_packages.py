@@ -11,6 +11,7 @@ import pytest
 PAGE = Path(__file__).parent.parent / "docs" / "other_packages.md"
 NEEDS = {
     "A torch function": "torch",
+    "A JAX function": "jax",
     "CHGNet": "chgnet",
     "SevenNet": "sevenn",
     "MACE": "mace.modules",

@@ -7,11 +7,11 @@ import pytest
 
 HIDDEN = """
 import sys
-for name in ("torch", "chgnet", "mace", "metatomic", "sevenn"):
+for name in ("torch", "chgnet", "jax", "mace", "metatomic", "sevenn"):
     sys.modules[name] = None
 from ase.build import molecule
 from ase_sensitivity import SOAP, TorchDescriptor, analyze
-from ase_sensitivity import CHGNetDescriptor, MACEDescriptor
+from ase_sensitivity import CHGNetDescriptor, EdgeDescriptor, JaxDescriptor, MACEDescriptor
 from ase_sensitivity import MetatomicDescriptor, SevenNetDescriptor
 assert analyze(molecule("CH4"), SOAP(["C", "H"], 3.0, 2, 2)).n_null > 0
 """
@@ -21,6 +21,8 @@ assert analyze(molecule("CH4"), SOAP(["C", "H"], 3.0, 2, 2)).n_null > 0
     ("use", "said"),
     [
         ("TorchDescriptor(print)", '[torch]"'),
+        ("EdgeDescriptor(print, 3.0)", '[torch]"'),
+        ("JaxDescriptor(print)", '[jax]"'),
         ("CHGNetDescriptor()", '[chgnet]"'),
         ("MACEDescriptor(None)", '[mace]"'),
         ("MetatomicDescriptor('a.pt')", '[metatomic]"'),

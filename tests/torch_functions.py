@@ -31,8 +31,10 @@ class SymmetryFunctions:
         self.cutoff, self.body_order = cutoff, body_order
 
     def __call__(self, atoms: Atoms, positions: Tensor, cell: Tensor) -> Tensor:
-        n, dtype = len(atoms), positions.dtype
-        center, neighbor, vectors = neighbor_vectors(atoms, positions, cell, self.cutoff)
+        return self.of_vectors(atoms, *neighbor_vectors(atoms, positions, cell, self.cutoff))
+
+    def of_vectors(self, atoms: Atoms, center: Tensor, neighbor: Tensor, vectors: Tensor) -> Tensor:
+        n, dtype = len(atoms), vectors.dtype
         z = torch.as_tensor(atoms.numbers, dtype=dtype) / 8
         lengths = vectors.norm(dim=1)
         g = radial(lengths, self.cutoff) * z[neighbor, None]

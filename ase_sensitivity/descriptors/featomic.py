@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,11 +17,16 @@ from ase_sensitivity.geometry.neighbors import check_apart
 from ase_sensitivity.geometry.structure import symbols_in
 from ase_sensitivity.geometry.unfolding import pairs_within, unfolded
 from ase_sensitivity.jacobian.blocks import FeatureJacobian
-from ase_sensitivity.jacobian.whole import in_images
+from ase_sensitivity.jacobian.whole import in_images, in_rows
 from ase_sensitivity.types import Floats, Ints
 
 BODY_ORDERS = {"SoapRadialSpectrum": 2, "SoapPowerSpectrum": 3, "PowerSpectrum": 3}
 """Of calculators for which it is known, by class."""
+
+SUMMED = 1e-13
+"""Relative accuracy of derivatives that are sums over waves or images."""
+
+LODE = "lode_spherical_expansion"
 
 ROWS = ["system", "atom"]
 """What featomic calls the rows of a descriptor of atoms."""
@@ -47,14 +53,15 @@ class FeatomicDescriptor(Shortcuts):
     ImportError
         If there is no featomic.
     TypeError, ValueError
-        If an argument has no meaning, or features have no derivatives or no cutoff, as those of
-        LODE.
+        If an argument has no meaning, or features have no derivatives or no cutoff,
+        LODE apart.
 
     Notes
     -----
     featomic sums the derivatives of the images of an atom, and takes no structure that is periodic
     along some directions only. It is asked for a cluster without a cell in which every image is an
-    atom.
+    atom. Calculators without a cutoff (LODE) see all images of a structure that is periodic along
+    all directions: their cutoff is infinite, and the images are summed.
 
     Examples
     --------
@@ -85,7 +92,9 @@ class FeatomicDescriptor(Shortcuts):
         # Every pair of species is close to a center here, so that every feature is there.
         types = np.array([atomic_numbers[symbol] for symbol in self.species])
         probe = Atoms(np.repeat(types, 2))
-        probe.positions[:, 0] = np.linspace(0.0, 0.5 * self.cutoff, len(probe))
+        if not self._has_cutoff:
+            probe = Atoms(probe.numbers, cell=[10, 10, 10], pbc=True)
+        probe.positions[:, 0] = np.linspace(0.0, 0.5 * min(self.cutoff, 10.0), len(probe))
         for key, block in self._blocks(probe, len(probe), derivatives=True):
             for label in _labels(key, block):
                 self._columns.setdefault(label, len(self._columns))
@@ -110,7 +119,8 @@ class FeatomicDescriptor(Shortcuts):
         """Features of shape (n_atoms, n_features)."""
         check_apart(atoms)
         features = np.zeros((len(atoms), self.n_features))
-        for key, block in self._blocks(unfolded(atoms, self.cutoff)[0], len(atoms)):
+        seen = unfolded(atoms, self.cutoff)[0] if self._has_cutoff else _right_handed(atoms)
+        for key, block in self._blocks(seen, len(atoms)):
             self._fill(features, key, block)
         return features
 
@@ -127,25 +137,60 @@ class FeatomicDescriptor(Shortcuts):
         return type(self)(self.calculator, species, body_order=self.body_order)
 
     def jacobian(self, atoms: Atoms) -> FeatureJacobian:
-        """Features and their derivatives, with every periodic image apart."""
+        """Features and their derivatives, with every periodic image apart if there is a cutoff."""
         check_apart(atoms)
         n = len(atoms)
+        if not self._has_cutoff:
+            return self._summed(atoms)
         cluster, parent = unfolded(atoms, self.cutoff)
         row, column = pairs_within(cluster, n, self.cutoff)
         number = np.full((n, len(cluster)), -1)
         number[row, column] = np.arange(len(row))
         features = np.zeros((n, self.n_features))
         blocks = np.zeros((len(row), 3, self.n_features))
-        for key, block in self._blocks(cluster, n, derivatives=True):
-            own, kept, place = self._fill(features, key, block)
-            gradient = block.gradient("positions")
-            center = own[gradient.samples.column("sample")]
-            inside = center < n
-            where = number[center[inside], gradient.samples.column("atom")[inside]]
-            found = gradient.values.reshape(len(center), 3, -1)[inside][..., kept]
+        for center, atom, place, found in self._derivatives(cluster, features):
+            where = number[center, atom]
             known = where >= 0  # at the cutoff exactly, where the derivatives are zero
             blocks[where[known][:, None, None], np.arange(3)[:, None], place] = found[known]
         return in_images(cluster, parent, features, row, column, blocks, cutoff=self.cutoff)
+
+    def _summed(self, atoms: Atoms) -> FeatureJacobian:
+        """The Jacobian with all images of an atom in one block."""
+        n = len(atoms)
+        features, gradient = np.zeros((n, self.n_features)), np.zeros((n, n, 3, self.n_features))
+        for center, atom, place, found in self._derivatives(_right_handed(atoms), features):
+            gradient[center[:, None, None], atom[:, None, None], np.arange(3)[:, None], place] = (
+                found
+            )
+        return in_rows(
+            atoms,
+            features,
+            gradient,
+            np.arange(n),
+            cutoff=self.cutoff,
+            reach=self.cutoff,
+            precision=SUMMED,
+        )
+
+    @property
+    def _has_cutoff(self) -> bool:
+        return math.isfinite(self.cutoff)
+
+    def _derivatives(
+        self, structure: Atoms, features: Floats
+    ) -> Iterator[tuple[Ints, Ints, Ints, Floats]]:
+        """Fill in features of the first atoms, and give their derivatives.
+
+        Each part has m centers, the atoms that move, the numbers of the features, and derivatives
+        of shape (m, 3, any).
+        """
+        for key, block in self._blocks(structure, len(features), derivatives=True):
+            own, kept, place = self._fill(features, key, block)
+            gradient = block.gradient("positions")
+            center = own[gradient.samples.column("sample")]
+            inside = center < len(features)
+            found = gradient.values.reshape(len(center), 3, -1)[inside][..., kept]
+            yield center[inside], gradient.samples.column("atom")[inside], place, found
 
     def _blocks(
         self, cluster: Atoms, n: int, *, derivatives: bool = False
@@ -201,19 +246,41 @@ def _labels(key: Ints, block: Any) -> Iterator[tuple[int, ...]]:
 
 
 def _cutoff(calculator: Any) -> float:
-    """The largest radius within which a calculator sees neighbors."""
+    """The largest radius within which a calculator sees neighbors; infinite if it has none."""
     if not callable(getattr(calculator, "compute", None)):
         raise TypeError(
             f"`calculator` must be a calculator of featomic, not {type(calculator).__name__}"
         )
     parts = [getattr(calculator, name, None) for name in ("calculator_1", "calculator_2")]
     used = [part for part in parts if part is not None] or [calculator]
-    radii = [list(getattr(part, "cutoffs", ())) for part in used]
+    radii = [list(getattr(part, "cutoffs", ())) or _endless(part) for part in used]
     if not all(radii):
         raise ValueError(
-            f"{type(calculator).__name__} has no cutoff: only features of atoms within one are seen"
+            f"{type(calculator).__name__} has no cutoff: only features of atoms within one, and "
+            "those of LODE, are seen"
         )
     return float(max(max(own) for own in radii))
+
+
+def _endless(part: Any) -> list[float]:
+    """An infinite radius for LODE, which needs none; otherwise nothing."""
+    return [math.inf] if getattr(part, "c_name", "") == LODE else []
+
+
+def _right_handed(atoms: Atoms) -> Atoms:
+    """The structure with two cell vectors exchanged if they are left-handed.
+
+    featomic 0.6 finds no k-vectors in left-handed cells.
+    """
+    if not atoms.pbc.all():
+        raise ValueError(
+            f"features without a cutoff need a structure that is periodic along all directions, "
+            f"and `atoms.pbc` is {atoms.pbc.tolist()}"
+        )
+    turned = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
+    if turned.cell.handedness < 0:
+        turned.set_cell(atoms.cell.array[[1, 0, 2]])
+    return turned
 
 
 def _is_base(calculator: Any) -> bool:

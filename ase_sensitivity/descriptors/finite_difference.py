@@ -9,7 +9,7 @@ import numpy as np
 from ase import Atoms
 
 from ase_sensitivity.descriptors.base import Rows
-from ase_sensitivity.descriptors.function import FunctionDescriptor
+from ase_sensitivity.descriptors.function import FunctionDescriptor, as_features
 from ase_sensitivity.errors import CostWarning, warn
 from ase_sensitivity.geometry.neighbors import check_apart
 from ase_sensitivity.jacobian.blocks import FeatureJacobian
@@ -135,14 +135,4 @@ class FiniteDifferenceDescriptor(FunctionDescriptor):
         )
 
     def _call(self, atoms: Atoms) -> Floats:
-        result = self.function(atoms.copy())
-        features = np.array(result, dtype=float)
-        if features.ndim != 2 or features.size == 0:
-            what = f"an array of shape {features.shape}" if features.ndim else repr(result)
-            raise ValueError(
-                f"`function` returned {what} but must return (n_rows, n_features); "
-                "make one row of a vector by `vector[None, :]`"
-            )
-        if not np.isfinite(features).all():
-            raise ValueError("`function` returned features that are not finite")
-        return features
+        return as_features(self.function(atoms.copy()))

@@ -5,9 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from ase_sensitivity.descriptors.base import Shortcuts
 from ase_sensitivity.jacobian.whole import centers_of
-from ase_sensitivity.types import Ints
+from ase_sensitivity.types import Floats, Ints
+
+
+def as_features(found: Any) -> Floats:
+    """What a function returned, as an array of shape (n_rows, n_features).
+
+    Raises
+    ------
+    ValueError
+        If it has another shape, or is not finite.
+    """
+    features = np.array(found, dtype=float)
+    if features.ndim != 2 or features.size == 0:
+        what = f"an array of shape {features.shape}" if features.ndim else repr(found)
+        raise ValueError(
+            f"`function` returned {what} but must return (n_rows, n_features); "
+            "make one row of a vector by `vector[None, :]`"
+        )
+    if not np.isfinite(features).all():
+        raise ValueError("`function` returned features that are not finite")
+    return features
 
 
 class FunctionDescriptor(Shortcuts):

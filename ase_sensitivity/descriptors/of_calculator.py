@@ -8,11 +8,13 @@ from typing import Any
 from ase_sensitivity.descriptors.base import Descriptor
 from ase_sensitivity.descriptors.chgnet import CHGNetDescriptor
 from ase_sensitivity.descriptors.mace import MACEDescriptor
+from ase_sensitivity.descriptors.metatomic import MetatomicDescriptor
 from ase_sensitivity.descriptors.sevennet import SevenNetDescriptor
 
 KNOWN: dict[str, Callable[[Any], Descriptor]] = {
     "chgnet.CHGNetCalculator": CHGNetDescriptor,
     "mace.MACECalculator": MACEDescriptor,
+    "metatomic_ase.MetatomicCalculator": lambda found: MetatomicDescriptor(found.model()),
     "sevenn.SevenNetCalculator": SevenNetDescriptor,
 }
 """Descriptors of calculators, by package and class: none of the packages is imported for that."""
@@ -24,8 +26,8 @@ def descriptor_of(calculator: Any) -> Descriptor:
     Parameters
     ----------
     calculator
-        That of CHGNet, SevenNet or MACE, or a sum with one of them; or any that has a descriptor as
-        an attribute ``descriptor``.
+        That of CHGNet, SevenNet, MACE or metatomic, or a sum with one of them; or any that has a
+        descriptor as an attribute ``descriptor``.
 
     Returns
     -------

@@ -39,6 +39,28 @@ def needs_torch(what: str, extra: str = "torch") -> Any:
     return torch
 
 
+def features_of(found: object) -> Tensor:
+    """What a function returned, if it can be features: of shape (n_rows, n_features).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no tensor of real numbers, or has another shape.
+    """
+    torch = needs_torch("a torch function")
+    if not isinstance(found, torch.Tensor):
+        raise TypeError(
+            f"`function` returned {type(found).__name__} but must return a torch.Tensor"
+        )
+    if found.ndim != 2 or found.numel() == 0 or not found.is_floating_point():
+        raise ValueError(
+            f"`function` returned a tensor of {found.dtype} and shape {tuple(found.shape)} but "
+            "must return real numbers (n_rows, n_features); make one row of a vector by "
+            "`vector[None]`"
+        )
+    return found
+
+
 def neighbor_vectors(
     atoms: Atoms, positions: Tensor, cell: Tensor, cutoff: float
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -266,18 +288,7 @@ class TorchDescriptor(FunctionDescriptor):
 
     def _checked(self, atoms: Atoms, positions: Tensor, cell: Tensor) -> Tensor:
         """What the function returns, if that is what was asked for."""
-        torch = needs_torch(type(self).__name__)
-        found = self.function(atoms.copy(), positions, cell)
-        if not isinstance(found, torch.Tensor):
-            raise TypeError(
-                f"`function` returned {type(found).__name__} but must return a torch.Tensor"
-            )
-        if found.ndim != 2 or found.numel() == 0 or not found.is_floating_point():
-            raise ValueError(
-                f"`function` returned a tensor of {found.dtype} and shape {tuple(found.shape)} but "
-                "must return real numbers (n_rows, n_features); make one row of a vector by "
-                "`vector[None]`"
-            )
+        found = features_of(self.function(atoms.copy(), positions, cell))
         nearest = shortest_distance(atoms, min(self.cutoff, 6.0))
         if not found.requires_grad and nearest < self.cutoff:
             raise ValueError(

@@ -96,7 +96,7 @@ class Sweeps:
     def _swept(self, output: Tensor, leaf: Tensor, vectors: Floats) -> Floats:
         """Products of vectors (m, *output) with the derivatives of an output by a leaf."""
         found = np.zeros((len(vectors), leaf.numel()))
-        if not output.requires_grad:
+        if not (output.requires_grad and output.numel()):
             return found  # an atom alone
         at_once = max(1, AT_ONCE // len(self._x)) if self._batches else 1
         start = 0
