@@ -15,8 +15,9 @@ from ase.build import bulk, molecule
 from ase.calculators.lj import LennardJones
 from ase.io import read
 
-from ase_sensitivity import SOAP, SensitivityCalculator, analyze
+from ase_sensitivity import SOAP, FiniteDifferenceDescriptor, SensitivityCalculator, analyze
 from ase_sensitivity.auditing.reference import GENERIC
+from ase_sensitivity.testing import check_descriptor
 
 RECIPES = Path(__file__).parent.parent / "docs" / "recipes"
 STEPS = 4
@@ -201,3 +202,25 @@ def test_torch_sim(monkeypatch, tmp_path):
         np.testing.assert_allclose(ratios, expected, rtol=1e-4)
     with pytest.raises(RuntimeError, match="sigma_min / sigma_max is"):
         run(made(soap, stop_below=0.9))
+
+
+def random_nep() -> str:
+    """A potential for C and H with random weights and cutoffs of 5 and 4 Å."""
+    n_features, n_neurons = 30, 10
+    n_weights = 2 * (n_features + 2) * n_neurons + 1 + 4 * 2 * 5 * 7
+    weights = np.random.default_rng(0).normal(size=n_weights)
+    head = "nep4 2 C H\ncutoff 5 4 50 40\nn_max 4 4\nbasis_size 6 6\nl_max 4 2 0\nANN 10 0\n"
+    return head + "".join(f"{x:.8e}\n" for x in [*weights, *np.ones(n_features)])
+
+
+@pytest.mark.filterwarnings("ignore")  # of what is theirs
+def test_calorine(tmp_path):
+    pytest.importorskip("calorine", reason="calorine is not installed")
+    (tmp_path / "nep.txt").write_text(random_nep())
+    features = recipe("nep_features").NEPFeatures(tmp_path / "nep.txt")
+    nep = FiniteDifferenceDescriptor(features, cutoff=5.0, species=["C", "H"])
+    perfect = molecule("CH4")
+    assert features(perfect).shape == (5, 30)
+    assert analyze(perfect, nep, causes=True).counts["symmetry"] == 2
+    check_descriptor(nep, methane(), tolerance=1e-7)
+    assert analyze(methane(), nep).n_null == 0
