@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 import subprocess
 import sys
 import textwrap
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from ase import Atoms
 from ase.build import molecule
 
 from ase_sensitivity import SOAP, FiniteDifferenceDescriptor
-from ase_sensitivity.dataset import chunks
+from ase_sensitivity.dataset import chunks, executors
 from ase_sensitivity.dataset.chunks import Chunks
 from ase_sensitivity.dataset.evaluation import Task
 from ase_sensitivity.dataset.result import ScanResult
@@ -195,6 +197,30 @@ def test_workers_end_with_their_parent(tmp_path: Path) -> None:
     while Path(f"/proc/{worker}").exists() and time.monotonic() < end:
         time.sleep(0.05)
     assert not Path(f"/proc/{worker}").exists()
+
+
+def dies_while_it_sends(_: object) -> None:
+    """Begin a message of 100 bytes to the parent, as a result is sent, and end within it."""
+    frame = sys._getframe()
+    while frame.f_code.co_name != "_process_worker":
+        assert frame.f_back is not None
+        frame = frame.f_back
+    queue = frame.f_locals["result_queue"]
+    queue._wlock.acquire()
+    os.write(queue._writer.fileno(), struct.pack("!i", 100))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_killed_while_it_sends_a_result(monkeypatch) -> None:
+    """The pool waits forever for the rest, and so did a scan."""
+    monkeypatch.setattr(executors, "INTERVAL", 0.2)
+    pool = processes(2)
+    try:
+        future = pool.submit(dies_while_it_sends, None)
+        with pytest.raises(BrokenProcessPool):
+            executors.WatchedExecutor(pool).result(future)
+    finally:
+        pool.shutdown()
 
 
 @pytest.mark.parametrize("n_workers", [0, -1, 1.5, True])

@@ -14,7 +14,7 @@ PATIENCE = 30.0
 """Time in s that a Dask cluster may be without workers or not answer."""
 
 INTERVAL = 5.0
-"""Time in s between two requests to the cluster, and the longest time for an answer."""
+"""Time in s between two looks at the workers, and the longest time for an answer of a cluster."""
 
 T = TypeVar("T")
 
@@ -29,7 +29,8 @@ class WatchedExecutor:
     Parameters
     ----------
     executor
-        Any executor. For one of Dask, the scheduler is asked for its workers.
+        Any executor. For one of Dask, the scheduler is asked for its workers; processes of this
+        machine are looked at.
 
     Attributes
     ----------
@@ -57,7 +58,7 @@ class WatchedExecutor:
             The error of the task.
         """
         if self._client is None:
-            return future.result()
+            return self._of_processes(future)
         since: float | None = None
         while True:
             try:
@@ -76,6 +77,30 @@ class WatchedExecutor:
                 raise LostCluster(
                     f"the Dask scheduler did not answer, or had no workers, for {PATIENCE:g} s"
                 )
+
+    def _of_processes(self, future: Future[T]) -> T:
+        while True:
+            try:
+                return future.result(timeout=INTERVAL)
+            except FutureTimeout:
+                if future.done():  # the error is that of the task
+                    raise
+            self._break_if_stuck()
+
+    def _break_if_stuck(self) -> None:
+        """End a pool that waits forever for the rest of a message.
+
+        A process that is killed while it sends a result keeps the lock of the pipe. The pool finds
+        out about other ends of processes by itself, at once.
+        """
+        processes = dict(getattr(self.executor, "_processes", None) or {}).values()
+        if all(process.is_alive() for process in processes):
+            return
+        for process in processes:
+            process.kill()
+        queue = getattr(self.executor, "_result_queue", None)
+        if queue is not None:
+            queue._writer.close()  # the last end of the pipe: what reads it sees the end
 
     def _workers(self) -> tuple[str | None, int]:
         """The scheduler's id, and the number of threads of its workers."""
