@@ -10,10 +10,10 @@ from ase import Atoms
 
 from ase_sensitivity.descriptors.base import Rows
 from ase_sensitivity.descriptors.function import FunctionDescriptor
-from ase_sensitivity.descriptors.torch_function import PRECISIONS, features_of, needs_torch
+from ase_sensitivity.descriptors.torch_function import features_of, needs_torch, torch_settings
 from ase_sensitivity.geometry.neighbors import NeighborPairs, check_apart, neighbor_pairs
 from ase_sensitivity.geometry.structure import check_memory
-from ase_sensitivity.jacobian.arrays import as_displacements
+from ase_sensitivity.jacobian.arrays import as_displacements, same_product
 from ase_sensitivity.jacobian.blocks import FeatureJacobian
 from ase_sensitivity.types import Floats, Ints
 from ase_sensitivity.validation import as_number
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from ase_sensitivity.jacobian.autograd import Sweeps
 
     EdgeFunction = Callable[[Atoms, Tensor, Tensor, Tensor], Tensor]
-
-WRONG = 1e3
-"""A product that differs by more than this many times the precision is not that of the blocks."""
 
 
 class EdgeDescriptor(FunctionDescriptor):
@@ -87,18 +84,11 @@ class EdgeDescriptor(FunctionDescriptor):
         device: torch.device | str = "cpu",
         precision: float | None = None,
     ) -> None:
-        torch = needs_torch(type(self).__name__)
+        needs_torch(type(self).__name__)
         super().__init__(
             function, as_number("cutoff", cutoff, "positive"), None, None, species, body_order
         )
-        name = str(dtype).removeprefix("torch.")
-        if name not in PRECISIONS:
-            raise ValueError(f"`dtype` is {dtype!r} but must be one of {', '.join(PRECISIONS)}")
-        self.dtype = getattr(torch, name)
-        self.device = torch.device(device)
-        self.precision = PRECISIONS[name]
-        if precision is not None:
-            self.precision = as_number("precision", precision, "positive")
+        self.dtype, self.device, self.precision = torch_settings(dtype, device, precision)
 
     def features(self, atoms: Atoms) -> Floats:
         """Features of shape (n_atoms, n_features).
@@ -164,7 +154,7 @@ class EdgeDescriptor(FunctionDescriptor):
         expected = sweeps.apply(moved).reshape(shape)
         found = np.zeros(shape)
         np.add.at(found, pairs.first, np.einsum("pk,pkf->pf", moved[0], blocks))
-        if np.linalg.norm(found - expected) > WRONG * self.precision * np.linalg.norm(expected):
+        if not same_product(found, expected, self.precision):
             raise ValueError(
                 "`function` gave features of a center that depend on vectors of another one; it is "
                 "not strictly local, and needs TorchDescriptor"

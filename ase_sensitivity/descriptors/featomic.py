@@ -27,6 +27,7 @@ SUMMED = 1e-13
 """Relative accuracy of derivatives that are sums over waves or images."""
 
 LODE = "lode_spherical_expansion"
+"""What featomic's core calls the calculator that has no cutoff and yet sees all images."""
 
 ROWS = ["system", "atom"]
 """What featomic calls the rows of a descriptor of atoms."""
@@ -53,8 +54,8 @@ class FeatomicDescriptor(Shortcuts):
     ImportError
         If there is no featomic.
     TypeError, ValueError
-        If an argument has no meaning, or features have no derivatives or no cutoff,
-        LODE apart.
+        If an argument has no meaning, or features have no derivatives. Also if they have no cutoff,
+        except for LODE.
 
     Notes
     -----
@@ -246,7 +247,7 @@ def _labels(key: Ints, block: Any) -> Iterator[tuple[int, ...]]:
 
 
 def _cutoff(calculator: Any) -> float:
-    """The largest radius within which a calculator sees neighbors; infinite if it has none."""
+    """The largest radius within which a calculator sees neighbors; infinite for LODE."""
     if not callable(getattr(calculator, "compute", None)):
         raise TypeError(
             f"`calculator` must be a calculator of featomic, not {type(calculator).__name__}"

@@ -39,6 +39,26 @@ def needs_torch(what: str, extra: str = "torch") -> Any:
     return torch
 
 
+def torch_settings(
+    dtype: torch.dtype | str, device: torch.device | str, precision: float | None
+) -> tuple[torch.dtype, torch.device, float]:
+    """The data type and the device that a function gets, and the accuracy of its derivatives.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If one of them has no meaning.
+    """
+    torch = needs_torch("a torch function")
+    name = str(dtype).removeprefix("torch.")
+    if name not in PRECISIONS:
+        raise ValueError(f"`dtype` is {dtype!r} but must be one of {', '.join(PRECISIONS)}")
+    accuracy = PRECISIONS[name]
+    if precision is not None:
+        accuracy = as_number("precision", precision, "positive")
+    return getattr(torch, name), torch.device(device), accuracy
+
+
 def features_of(found: object) -> Tensor:
     """What a function returned, if it can be features: of shape (n_rows, n_features).
 
@@ -182,16 +202,9 @@ class TorchDescriptor(FunctionDescriptor):
         batches: bool = True,
         rotation_invariant: bool = True,
     ) -> None:
-        torch = needs_torch(type(self).__name__)
+        needs_torch(type(self).__name__)
         super().__init__(function, cutoff, reach, centers, species, body_order)
-        name = str(dtype).removeprefix("torch.")
-        if name not in PRECISIONS:
-            raise ValueError(f"`dtype` is {dtype!r} but must be one of {', '.join(PRECISIONS)}")
-        self.dtype = getattr(torch, name)
-        self.device = torch.device(device)
-        self.precision = PRECISIONS[name]
-        if precision is not None:
-            self.precision = as_number("precision", precision, "positive")
+        self.dtype, self.device, self.precision = torch_settings(dtype, device, precision)
         self.batches = batches
         self.rotation_invariant = as_flag("rotation_invariant", rotation_invariant)
 

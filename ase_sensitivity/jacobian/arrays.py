@@ -9,6 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from ase_sensitivity.types import Floats, Ints
 
+WRONG = 1e3
+"""A product that differs by more than this many times the precision is not that of these blocks."""
+
 
 def _as_array(name: str, values: ArrayLike, kinds: str, wanted: str) -> NDArray[Any]:
     try:
@@ -81,3 +84,9 @@ def as_displacements(displacements: Floats, n_atoms: int) -> Floats:
     if moved.ndim != 3 or moved.shape[1:] != (n_atoms, 3):
         raise ValueError(f"`displacements` has shape {moved.shape} but must be (any, {n_atoms}, 3)")
     return moved
+
+
+def same_product(found: Floats, expected: Floats, precision: float) -> bool:
+    """Whether a product of blocks is that of the Jacobian, within `WRONG` times the precision."""
+    limit = WRONG * precision * np.linalg.norm(expected)
+    return not np.linalg.norm(found - expected) > limit  # what is not finite is found elsewhere

@@ -17,14 +17,12 @@ from scipy.sparse import csgraph, csr_array
 
 from ase_sensitivity.geometry.neighbors import NeighborPairs, neighbor_pairs
 from ase_sensitivity.geometry.structure import check_memory
+from ase_sensitivity.jacobian.arrays import same_product
 from ase_sensitivity.jacobian.blocks import FeatureJacobian
 from ase_sensitivity.types import Floats, Ints
 
 AT_ONCE = 1e7
 """Numbers that the products which are made at once may have: 80 MB."""
-
-WRONG = 1e3
-"""A product that differs by more than this many times the precision is not that of these blocks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,8 +100,7 @@ class Shared:
         found.check_finite()
         moved = np.random.default_rng(0).normal(size=(1, len(self.color), 3))
         expected = apply(moved)
-        error = np.linalg.norm(found.apply(moved) - expected)
-        if error > WRONG * precision * np.linalg.norm(expected):
+        if not same_product(found.apply(moved), expected, precision):
             raise ValueError(
                 f"features depend on atoms beyond `reach`, {reach:g} Å, or on atoms that no path "
                 f"of neighbors within `cutoff`, {cutoff:g} Å, connects: give the true radii; or "

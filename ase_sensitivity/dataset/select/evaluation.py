@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from ase import Atoms
 
+from ase_sensitivity.dataset.rows import digest
 from ase_sensitivity.dataset.select.model import LinearModel
 from ase_sensitivity.dataset.select.row_store import LONGEST_ERROR, Records
 from ase_sensitivity.io.references import Task
@@ -18,14 +18,6 @@ from ase_sensitivity.plain_text import reason
 from ase_sensitivity.types import Ints
 
 logger = logging.getLogger(__name__)
-
-
-def digest(atoms: Atoms) -> bytes:
-    """A hash of species, positions and cell, of 16 hexadecimal digits."""
-    text = hashlib.sha256()
-    for part in (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc):
-        text.update(np.ascontiguousarray(part).tobytes())
-    return text.hexdigest()[:16].encode()
 
 
 def evaluate(
@@ -48,7 +40,7 @@ def evaluate(
     records = np.zeros(len(tasks), kind)
     with threads_for(SMALL):  # no matrix is large
         for record, task in zip(records, tasks, strict=True):
-            record["digest"] = digest(task.atoms)
+            record["digest"] = digest(task.atoms).encode()
             error = task.error
             if error is None:
                 try:

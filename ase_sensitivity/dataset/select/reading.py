@@ -12,7 +12,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from ase_sensitivity.dataset.pairs.result import Place
-from ase_sensitivity.dataset.select.evaluation import digest
+from ase_sensitivity.dataset.rows import digest
 from ase_sensitivity.io.reading import Frames, check_frames, count_frames, read_frames
 from ase_sensitivity.io.references import Task
 
@@ -94,7 +94,7 @@ class Source:
             atoms = Atoms() if frame.atoms is None else _bare(frame.atoms)
             if len(self.places) > len(known):
                 yield Task(frame.source, frame.index, atoms, error=frame.error)
-            elif known[len(self.places) - 1] != digest(atoms):
+            elif known[len(self.places) - 1] != digest(atoms).encode():
                 raise ValueError(
                     f"`store` has another structure for {self.places[-1]}: the data have changed; "
                     "use another file"
@@ -119,7 +119,7 @@ class Source:
 
 def digest_of(structures: Sequence[Atoms]) -> str:
     """A hash of several structures."""
-    return hashlib.sha256(b"".join(map(digest, structures))).hexdigest()[:16]
+    return hashlib.sha256("".join(map(digest, structures)).encode()).hexdigest()[:16]
 
 
 def _bare(atoms: Atoms) -> Atoms:

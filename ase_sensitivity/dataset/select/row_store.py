@@ -33,7 +33,7 @@ def record_type(n_columns: int, n_axes: int, n_species: int) -> np.dtype[np.void
     """
     return np.dtype(
         [
-            ("digest", "S16"),
+            ("digest", "S17"),
             ("error", f"S{LONGEST_ERROR}"),
             ("forces", "f4", (N_DIRECTIONS, n_columns)),
             ("energy", "f4", (n_columns,)),

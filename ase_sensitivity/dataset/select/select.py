@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase import Atoms
 
-from ase_sensitivity.analysis import check_arguments
+from ase_sensitivity.analysis import check_descriptor_type
 from ase_sensitivity.dataset.chunks import check_executor
 from ase_sensitivity.dataset.descriptor import descriptor_for
-from ase_sensitivity.dataset.evaluation import SCAN_NULL_TOLERANCE
 from ase_sensitivity.dataset.pairs.result import Place
 from ase_sensitivity.dataset.select.choice import Choice, at_random, by_design, cur, farthest_points
 from ase_sensitivity.dataset.select.computation import all_records
@@ -33,7 +31,6 @@ from ase_sensitivity.dataset.select.result import Selection
 from ase_sensitivity.dataset.select.row_store import Records
 from ase_sensitivity.descriptors.base import Descriptor
 from ase_sensitivity.descriptors.given import Given
-from ase_sensitivity.geometry.symmetry import TOLERANCE
 from ase_sensitivity.io.reading import Frames
 from ase_sensitivity.linalg.threads import SMALL, threads_for
 from ase_sensitivity.types import SELECTION_METHODS, Ints, SelectionMethod
@@ -137,15 +134,7 @@ def select(
     pool = Source(as_source(frames), type_map)
     before = Source([] if given is None else as_source(given), type_map)
     seen: Descriptor = descriptor_for(descriptor, _both(pool.frames, before.frames), type_map)
-    check_arguments(
-        Atoms("H"),
-        seen,
-        scope="structure",
-        center=None,
-        k=1,
-        null_tolerance=SCAN_NULL_TOLERANCE,
-        tolerance=TOLERANCE,
-    )
+    check_descriptor_type(seen)
     records, others = all_records(
         seen,
         pool,
