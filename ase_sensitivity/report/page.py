@@ -38,11 +38,9 @@ def rendered(template: str, **values: Any) -> str:
     """A template of this package, with the style sheet and the version."""
     import jinja2
 
-    return (
-        jinja2.Environment(autoescape=True)
-        .from_string(text_of(template))
-        .render(version=__version__, css=safe(text_of("report.css")), **values)
-    )
+    environment = jinja2.Environment(autoescape=True, loader=jinja2.FunctionLoader(text_of))
+    page = environment.get_template(template)
+    return page.render(version=__version__, css=safe(text_of("report.css")), **values)
 
 
 def safe(text: str) -> str:
