@@ -196,7 +196,7 @@ def watch(
             distances[i, number] = [_distance(a, b) for a, b in zip(own, true, strict=True)]
             flagged[i, number] = min(seen, default=np.nan)
         progress(number + 1)
-    time: Floats = TIMESTEP * np.arange(n_frames)
+    time = np.linspace(0, 2 * BEFORE, n_frames)
     return [Watched(time, *pair) for pair in zip(distances, flagged, strict=True)]
 
 
