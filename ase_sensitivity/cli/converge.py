@@ -261,8 +261,10 @@ def _plot(found: Convergence, path: Path) -> None:
 
     from ase_sensitivity.report.plots import plot_convergence
 
-    figure = Figure(figsize=(10, 4.5), layout="constrained")
-    for axes, against in zip(figure.subplots(1, 2), ("cost", "n_features"), strict=True):
+    sizes = [name for name in ("cost", "n_features") if len({row[name] for row in found.rows}) > 1]
+    figure = Figure(figsize=(5.5 * max(len(sizes), 1), 4.5), layout="constrained")
+    panels = figure.subplots(1, max(len(sizes), 1), squeeze=False)[0]
+    for axes, against in zip(panels, sizes or ["cost"], strict=True):
         plot_convergence(found, axes, against=against)  # type: ignore[arg-type]
     figure.savefig(path, dpi=150)
     remark(f"Plot: {path}")

@@ -159,7 +159,8 @@ def plot_convergence(
 ) -> Axes:
     """Required slope of every candidate of a sweep against what it costs, with the Pareto front.
 
-    Bars are 95 % intervals of a bootstrap over frames. Candidates that truncate or lose more of the
+    Bars are 95 % intervals of a bootstrap over frames; those of differences between candidates are
+    narrower, as these have the same frames. Candidates that truncate or lose more of the
     forces than others are gray, as their slopes cannot be compared.
 
     Parameters
@@ -182,6 +183,8 @@ def plot_convergence(
     rows = [r for r in found.rows if r["required_slope"] is not None and r[against] is not None]
     if not rows:
         raise ValueError("`found` has no reference forces; sweep with `forces_key`")
+    from matplotlib.ticker import LogFormatter
+
     ax = _axes(ax)
     text, factor = labels[against]
     compared = {*found.compared}
@@ -207,6 +210,9 @@ def plot_convergence(
             fontsize="x-small",
         )
     ax.set(xscale="log", yscale="log", xlabel=text, ylabel="required slope (eV/Å)")
+    for axis in (ax.xaxis, ax.yaxis):  # numbers that are less than a decade apart, without powers
+        axis.set_major_formatter(LogFormatter())
+        axis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
     ax.set_title(", ".join(found.varied), fontsize="small")
     if front:
         ax.legend()

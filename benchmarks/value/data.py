@@ -43,11 +43,20 @@ class Set:
     energy_rows: Floats
 
     @classmethod
-    def read(cls, folder: Path, name: str, soap: SOAP | None = None) -> Set:
-        """Read a set and compute its rows, by default with ``BASIS`` and the cutoff of the set."""
+    def read(
+        cls, folder: Path, name: str, soap: SOAP | None = None, most: int | None = None
+    ) -> Set:
+        """Read a set and compute its rows, by default with ``BASIS`` and the cutoff of the set.
+
+        With ``most``, frames at even distances with about so many atoms, if there are more.
+        """
         file, species, cutoff, key, unit = SETS[name]
         read = read_frames(folder / file)
         tasks = list(tasks_of(read, key, None, unit_factors(unit), strict=True))
+        n_atoms = sum(len(task.atoms) for task in tasks)
+        if most is not None and n_atoms > most:
+            number = max(10, len(tasks) * most // n_atoms)
+            tasks = [tasks[n] for n in np.linspace(0, len(tasks) - 1, number).astype(int)]
         soap = soap or SOAP(species, cutoff, *BASIS, threads=1)
         rng = np.random.default_rng(12345)
         some = np.concatenate([soap.features(task.atoms) for task in tasks[::5]])

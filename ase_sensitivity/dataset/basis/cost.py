@@ -19,8 +19,11 @@ logger = logging.getLogger(__name__)
 N_TIMED = 3
 """Number of frames that are timed."""
 
-REPEATS = 3
+LEAST, MOST = 3, 20
 """The smallest of so many times counts."""
+
+ENOUGH = 0.05
+"""After so many seconds in all it is not taken again."""
 
 
 def costs(descriptors: Mapping[Key, Descriptor], frames: Sequence[Atoms]) -> dict[Key, float]:
@@ -49,12 +52,13 @@ def costs(descriptors: Mapping[Key, Descriptor], frames: Sequence[Atoms]) -> dic
 
 def _seconds(descriptor: Descriptor, atoms: Atoms) -> float:
     weights = np.ones((1, _n_weights(jacobian_of(descriptor, atoms))))
-    times = []
-    for _ in range(1 + REPEATS):  # the first one compiles, and loads
+    jacobian_of(descriptor, atoms).adjoint(weights)  # compiles, and loads
+    times: list[float] = []
+    while len(times) < LEAST or (len(times) < MOST and sum(times) < ENOUGH):
         start = time.process_time()
         jacobian_of(descriptor, atoms).adjoint(weights)
         times.append(time.process_time() - start)
-    return min(times[1:])
+    return min(times)
 
 
 def _n_weights(jacobian: Jacobian) -> int:

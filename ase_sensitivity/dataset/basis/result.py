@@ -125,7 +125,11 @@ class Convergence:
         failed = max(row["n_failed"] for row in self.rows)
         if failed:
             lines.append(f"{failed} of {self.rows[0]['n_frames']} structures had an error.")
-        lines.append(self._sentence(self.resolving, "is the smallest that truncates nothing"))
+        if len({row["n_features"] for row in self.rows}) == 1 < len(self.rows):
+            number = sum(row["frames_truncated"] == 0 for row in self.rows)
+            lines.append(f"{number} of {len(self.rows)} candidates truncate nothing.")
+        else:
+            lines.append(self._sentence(self.resolving, "is the smallest that truncates nothing"))
         basis_alone = {*self.varied} <= {"n_max", "l_max"}
         if self._has_forces and self.resolving is not None and basis_alone:
             lines.append(self._sentence(self.flat, "is where the required slope stops falling"))
