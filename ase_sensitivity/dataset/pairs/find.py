@@ -8,7 +8,7 @@ import numpy as np
 
 from ase_sensitivity.dataset.descriptor import descriptor_for
 from ase_sensitivity.dataset.pairs.bounds import Bounds
-from ase_sensitivity.dataset.pairs.environment_set import EnvironmentSet
+from ase_sensitivity.environments.environment_set import EnvironmentSet
 from ase_sensitivity.dataset.pairs.labels import (
     energy_conflicts,
     force_conflicts,

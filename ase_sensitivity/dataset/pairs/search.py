@@ -7,9 +7,9 @@ import logging
 import numpy as np
 import scipy
 
-from ase_sensitivity.dataset.pairs.environment_set import EnvironmentSet
+from ase_sensitivity.environments.environment_set import EnvironmentSet
 from ase_sensitivity.dataset.pairs.labels import energy_difference, force_difference
-from ase_sensitivity.dataset.pairs.overlay import NO_MATCH, Overlay, misses, overlay
+from ase_sensitivity.environments.overlay import NO_MATCH, Overlay, misses, overlay
 from ase_sensitivity.dataset.pairs.result import Pair
 from ase_sensitivity.dataset.pairs.whole_overlay import whole_overlay
 from ase_sensitivity.descriptors.base import reach_of

@@ -13,7 +13,7 @@ import numpy as np
 from ase_sensitivity.analysis import check_descriptor_type
 from ase_sensitivity.dataset.chunks import check_executor
 from ase_sensitivity.dataset.descriptor import descriptor_for
-from ase_sensitivity.dataset.pairs.result import Place
+from ase_sensitivity.environments.place import Place
 from ase_sensitivity.dataset.select.choice import Choice, at_random, by_design, cur, farthest_points
 from ase_sensitivity.dataset.select.computation import all_records
 from ase_sensitivity.dataset.select.design import DESIGNS, Design

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from ase_sensitivity.dataset.pairs.result import Place
-from ase_sensitivity.dataset.pairs.row_sets import RowSet, row_sets
+from ase_sensitivity.environments.place import Place
+from ase_sensitivity.environments.row_sets import RowSet, row_sets
 from ase_sensitivity.descriptors.base import Descriptor
 from ase_sensitivity.geometry.neighbors import Neighborhoods, neighbor_pairs
 from ase_sensitivity.io.references import Task

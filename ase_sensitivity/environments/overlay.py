@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import scipy
 
-from ase_sensitivity.dataset.pairs.environment_set import Points
+from ase_sensitivity.environments.environment_set import Points
 from ase_sensitivity.geometry.matching import best_match
 from ase_sensitivity.geometry.symmetry import point_group
 from ase_sensitivity.types import Floats, Ints
