@@ -17,7 +17,6 @@ from ase import Atoms
 
 from ase_sensitivity.analysis import check_arguments
 from ase_sensitivity.dataset.chunks import Chunks, check_executor, computed
-from ase_sensitivity.dataset.descriptor import descriptor_for
 from ase_sensitivity.dataset.evaluation import SCAN_NULL_TOLERANCE, Settings, evaluate
 from ase_sensitivity.dataset.record import FrameRecord
 from ase_sensitivity.dataset.records import MemoryStore, PartialStore, Store
@@ -26,6 +25,7 @@ from ase_sensitivity.dataset.rows import digest
 from ase_sensitivity.dataset.store import DatabaseStore, Digests
 from ase_sensitivity.descriptors.base import Descriptor
 from ase_sensitivity.descriptors.given import Given
+from ase_sensitivity.descriptors.of_frames import descriptor_for
 from ase_sensitivity.geometry.symmetry import TOLERANCE
 from ase_sensitivity.io.reading import Frames, check_frames, read_frames
 from ase_sensitivity.io.references import Task, tasks_of, unit_factors

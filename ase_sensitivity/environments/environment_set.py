@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 
-from ase_sensitivity.environments.place import Place
-from ase_sensitivity.environments.row_sets import RowSet, row_sets
 from ase_sensitivity.descriptors.base import Descriptor
+from ase_sensitivity.environments.place import Place
+from ase_sensitivity.environments.projection import AXES, Projection
+from ase_sensitivity.environments.row_sets import RowSet, row_sets
 from ase_sensitivity.geometry.neighbors import Neighborhoods, neighbor_pairs
 from ase_sensitivity.io.references import Task
 from ase_sensitivity.plain_text import reason
@@ -20,9 +21,8 @@ from ase_sensitivity.types import Floats, Ints
 
 logger = logging.getLogger(__name__)
 
-AXES = 16
-"""Number of axes in feature space on which every environment is projected. A projection shortens
-distances, so near environments stay near."""
+FIRST = 64
+"""Number of structures from whose features the axes of the projection are taken."""
 
 KEPT = 2**28
 """Bytes of full features that are kept in memory; others are computed again when needed."""
@@ -32,6 +32,12 @@ LISTED = 256
 
 Points = tuple[Ints, Floats]
 """Atomic numbers of shape (n,) and displacements from the center in Å, of shape (n, 3)."""
+
+Columns = dict[str, Any]
+"""Arrays by name, with an entry for each of some environments."""
+
+Drawn = Callable[[Columns, int], Ints]
+Measured = Callable[[int, Atoms, Ints, "list[RowSet]", Ints], Columns]
 
 
 class EnvironmentSet:
@@ -47,6 +53,12 @@ class EnvironmentSet:
         Largest number of environments to keep, chosen at random; None keeps all.
     progress
         Called with the number of structures read so far.
+    drawn
+        Chooses ``limit`` of some environments; by default at random. It gets a dictionary with the
+        columns ``random``, ``kind``, ``number`` and ``projected``, and returns indices.
+    measured
+        Gives further columns of the environments of a structure, ``measured(number, atoms, centers,
+        features, kind)``: a dictionary of arrays of shape (n_centers, ...).
 
     Attributes
     ----------
@@ -61,12 +73,15 @@ class EnvironmentSet:
         the elements of their structures differ.
     errors
         Structures without environments or labels, and why.
-    projected
-        Features on a few orthonormal axes, of shape (n, at most 16).
+    projected, beyond
+        Features on a few orthonormal axes, of shape (n, 32), and their distance from these, of
+        shape (n,); see :class:`~ase_sensitivity.environments.projection.Projection`.
     norm
         Norm of the full features, of shape (n,).
     n_frames, n_seen
         Number of structures read, and of environments in them.
+    columns
+        All columns by name, also those that ``measured`` gave.
 
     Raises
     ------
@@ -80,50 +95,109 @@ class EnvironmentSet:
         descriptor: Descriptor,
         limit: int | None = None,
         progress: Callable[[int], object] | None = None,
+        *,
+        drawn: Drawn | None = None,
+        measured: Measured | None = None,
     ) -> None:
+        self._begin(descriptor)
+        self._measured = measured
+        parts: list[Columns] = []
+        waiting: list[tuple[Columns, list[RowSet]]] = []
+        n_kept = 0
+        for task in tasks:
+            evaluated = self._evaluated(task)
+            if evaluated is None:
+                continue
+            n_kept += len(evaluated[1])
+            waiting.append(evaluated)
+            if self._projections or len(waiting) == FIRST:
+                parts += self._projected(waiting)
+            if limit is not None and n_kept > 2 * limit and not waiting:
+                parts, n_kept = [self._drawn(parts, limit, drawn)], limit
+            if progress is not None:
+                progress(self.n_frames)
+        parts += self._projected(waiting)
+        if not parts:
+            why = f": {self.errors[0][1]}" if self.errors else ""
+            raise ValueError(f"`frames` has no structure to compare{why}")
+        self._finish(self._drawn(parts, self.n_seen if limit is None else limit, drawn))
+        if not any(rows for shape, *_ in self._kinds for rows, _ in shape):
+            raise ValueError(f"no atom is a center of {descriptor!r}; check its species")
+
+    def _begin(self, descriptor: Descriptor) -> None:
         self.descriptor = descriptor
         self.structures: dict[int, Task] = {}
         self.errors: list[tuple[Place, str]] = []
         self.n_frames = self.n_seen = 0
-        self._axes: dict[int, Floats] = {}
+        self._projections: dict[int, Projection] = {}
         self._kinds: dict[Any, int] = {}
         self._features: OrderedDict[int, tuple[Ints, list[RowSet]]] = OrderedDict()
         self._bytes = 0
         self._points: OrderedDict[tuple[int, float], list[Points]] = OrderedDict()
-        rng = np.random.default_rng(0)
-        parts: list[tuple[Any, ...]] = []
-        n_kept = 0
-        for task in tasks:
-            number = self.n_frames
-            self.n_frames += 1
-            try:
-                centers, features = self._read(number, task)
-            except Exception as error:  # one structure must not stop the others
-                logger.info("%s@%d failed", task.source, task.index, exc_info=True)
-                self._failed(task, reason(error))
-                continue
-            if task.error is not None:
-                self._failed(task, task.error)
-            atomic = np.where(centers >= 0, self.structures[number].atoms.numbers[centers], 0)
-            norm = np.array([one.norm for one in features])
-            kind = np.array([self._kind_of(one, task.atoms) for one in features])
-            projected = np.array([one.vector @ self._axes_of(len(one.vector)) for one in features])
-            random = rng.random(len(centers))
-            own = np.full(len(centers), number)
-            parts.append((own, centers, atomic, kind, projected, norm, random))
-            self.n_seen += len(centers)
-            n_kept += len(centers)
-            if limit is not None and n_kept > 2 * limit:
-                parts, n_kept = [self._drawn(parts, limit)], limit
-            if progress is not None:
-                progress(self.n_frames)
-        if not parts:
-            why = f": {self.errors[0][1]}" if self.errors else ""
-            raise ValueError(f"`frames` has no structure to compare{why}")
-        columns = self._drawn(parts, self.n_seen if limit is None else limit)
-        self.structure, self.center, self.number, self.kind, self.projected, self.norm, _ = columns
-        if not any(rows for shape, *_ in self._kinds for rows, _ in shape):
-            raise ValueError(f"no atom is a center of {descriptor!r}; check its species")
+        self._rng = np.random.default_rng(0)
+
+    def _finish(self, columns: Columns) -> None:
+        self.columns = columns
+        self.structure, self.center = columns["structure"], columns["center"]
+        self.number, self.kind = columns["number"], columns["kind"]
+        self.projected, self.beyond = columns["projected"], columns["beyond"]
+        self.norm = columns["norm"]
+
+    def _evaluated(self, task: Task) -> tuple[Columns, list[RowSet]] | None:
+        """All columns of a structure but the projections, and the features; None if it failed."""
+        number = self.n_frames
+        self.n_frames += 1
+        try:
+            centers, features = self._read(number, task)
+            atoms = self.structures[number].atoms
+            atomic = np.where(centers >= 0, atoms.numbers[centers], 0)
+            kind = np.array([self.kind_of(one, atoms, new=True) for one in features])
+            more: Columns = {}
+            if self._measured is not None:
+                more = self._measured(number, atoms, centers, features, kind)
+        except Exception as error:  # one structure must not stop the others
+            logger.info("%s@%d failed", task.source, task.index, exc_info=True)
+            self.structures.pop(number, None)
+            self._failed(task, reason(error))
+            return None
+        if task.error is not None:
+            self._failed(task, task.error)
+        self.n_seen += len(centers)
+        columns = {
+            "structure": np.full(len(centers), number),
+            "center": centers,
+            "number": atomic,
+            "kind": kind,
+            "norm": np.array([one.norm for one in features]),
+            "random": self._rng.random(len(centers)),
+        }
+        return columns | more, features
+
+    def _projected(self, waiting: list[tuple[Columns, list[RowSet]]]) -> list[Columns]:
+        """All columns of some structures, which are removed from the list."""
+        by_length: dict[int, list[Floats]] = {}
+        for _, features in waiting:
+            for one in features:
+                by_length.setdefault(len(one.vector), []).append(one.vector)
+        for length, vectors in by_length.items():
+            if length not in self._projections:
+                self._projections[length] = Projection(vectors)
+        done = []
+        for columns, features in waiting:
+            projected, beyond = self.project(features)
+            done.append(columns | {"projected": projected, "beyond": beyond})
+        waiting.clear()
+        return done
+
+    def project(self, features: Sequence[RowSet]) -> tuple[Floats, Floats]:
+        """Coordinates on the axes, of shape (n, 32), and the distances from these, (n,)."""
+        lengths = np.array([len(one.vector) for one in features])
+        projected, beyond = np.zeros((len(features), AXES)), np.zeros(len(features))
+        for length in np.unique(lengths):
+            own = np.flatnonzero(lengths == length)
+            vectors = np.array([features[k].vector for k in own.tolist()])
+            projected[own], beyond[own] = self._projections[int(length)](vectors)
+        return projected, beyond
 
     def __len__(self) -> int:
         return len(self.structure)
@@ -135,13 +209,16 @@ class EnvironmentSet:
 
     def features(self, environment: int) -> RowSet:
         """All features of an environment."""
-        number = int(self.structure[environment])
+        centers, features = self.features_of(int(self.structure[environment]))
+        return features[int(np.searchsorted(centers, self.center[environment]))]
+
+    def features_of(self, number: int) -> tuple[Ints, list[RowSet]]:
+        """The centers of a structure, ascending, and the features of each."""
         if number in self._features:
             self._features.move_to_end(number)
         else:
             self._keep(number, *row_sets(self.descriptor, self.structures[number].atoms))
-        centers, features = self._features[number]
-        return features[int(np.searchsorted(centers, self.center[environment]))]
+        return self._features[number]
 
     def points(self, environment: int, radius: float) -> Points:
         """The points within ``radius`` (Å) of the center of an environment, nearest first.
@@ -158,7 +235,7 @@ class EnvironmentSet:
         """The points within ``radius`` (Å) of an atom of a structure, nearest first."""
         key = (structure, radius)
         if key not in self._points:
-            self._points[key] = _points(self.structures[structure].atoms, radius)
+            self._points[key] = points_of(self.structures[structure].atoms, radius)
             if len(self._points) > LISTED:
                 self._points.popitem(last=False)
         return self._points[key][atom]
@@ -187,20 +264,13 @@ class EnvironmentSet:
     def _failed(self, task: Task, why: str) -> None:
         self.errors.append((Place(task.index, None, task.source), why))
 
-    def _kind_of(self, features: RowSet, atoms: Atoms) -> int:
+    def kind_of(self, features: RowSet, atoms: Atoms, *, new: bool = False) -> int:
+        """The kind of an environment; -1 for one that is in no structure of the set."""
         made_of: tuple[Any, ...] = ()
         if len(features.vector) == 0:
             made_of = tuple(np.sort(atoms.numbers).tolist())
-        return self._kinds.setdefault((features.shape, made_of), len(self._kinds))
-
-    def _axes_of(self, length: int) -> Floats:
-        """Orthonormal axes as columns, of shape (length, 16), and zeros beyond ``length``."""
-        if length not in self._axes:
-            random = np.random.default_rng(0).normal(size=(length, AXES))
-            axes = np.zeros((length, AXES))
-            axes[:, : min(length, AXES)] = np.linalg.qr(random)[0]
-            self._axes[length] = axes
-        return self._axes[length]
+        key = (features.shape, made_of)
+        return self._kinds.setdefault(key, len(self._kinds)) if new else self._kinds.get(key, -1)
 
     def _keep(self, number: int, centers: Ints, features: list[RowSet]) -> None:
         self._features[number] = centers, features
@@ -209,18 +279,23 @@ class EnvironmentSet:
             removed = self._features.popitem(last=False)[1][1]
             self._bytes -= sum(one.nbytes for one in removed)
 
-    def _drawn(self, parts: list[tuple[Any, ...]], limit: int) -> tuple[Any, ...]:
-        """The environments with the smallest random numbers: a uniform sample at any time."""
-        columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-        chosen = np.sort(np.argsort(columns[-1], kind="stable")[:limit])
-        if len(chosen) < len(columns[0]):
-            columns = [column[chosen] for column in columns]
-            kept = set(columns[0].tolist())
-            self.structures = {n: one for n, one in self.structures.items() if n in kept}
-        return tuple(columns)
+    def _drawn(self, parts: list[Columns], limit: int, drawn: Drawn | None) -> Columns:
+        """The environments that are kept: by default a uniform sample at any time."""
+        columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        if len(columns["random"]) <= limit:
+            return columns
+        if drawn is None:
+            chosen = np.argsort(columns["random"], kind="stable")[:limit]
+        else:
+            chosen = drawn(columns, limit)
+        chosen = np.sort(chosen)
+        columns = {name: column[chosen] for name, column in columns.items()}
+        kept = set(columns["structure"].tolist())
+        self.structures = {n: one for n, one in self.structures.items() if n in kept}
+        return columns
 
 
-def _points(atoms: Atoms, radius: float) -> list[Points]:
+def points_of(atoms: Atoms, radius: float) -> list[Points]:
     """The points about every atom."""
     if atoms.pbc.any() and not np.isfinite(radius):
         raise ValueError(

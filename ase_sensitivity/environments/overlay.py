@@ -74,6 +74,18 @@ def overlay(a: Points, b: Points, nearest: float, farthest: float) -> Overlay:
     return best
 
 
+def matched_distances(
+    a: Points, b: Points, nearest: float, farthest: float, rotation: Floats
+) -> Floats:
+    """Distances of the matched points that :func:`overlay` compares, in Å, for its rotation."""
+    common = _common(a, b, nearest, farthest)
+    assert common is not None
+    (numbers_a, points_a), (numbers_b, points_b) = common
+    square = ((points_a @ rotation.T)[:, None] - points_b) ** 2
+    cost: Floats = square.sum(axis=2) + 1e4 * (numbers_a[:, None] != numbers_b)
+    return np.sqrt(cost[scipy.optimize.linear_sum_assignment(cost)])
+
+
 def nearest_of(
     a: Points, others: Iterable[Points], nearest: float, farthest: float
 ) -> tuple[int, Overlay]:

@@ -8,9 +8,12 @@ import numpy as np
 
 from ase_sensitivity.types import Floats
 
-AXES = 16
+AXES = 32
 """Number of axes in feature space on which every environment is projected. A projection shortens
 distances, so near environments stay near."""
+
+SEARCHED = 12
+"""Number of axes, the most important ones, that are searched for neighbors."""
 
 SAMPLE = 256
 """Number of feature vectors whose principal axes are taken."""
@@ -43,7 +46,7 @@ class Projection:
         self.axes[:, : min(length, AXES)] = np.linalg.qr(several)[0]
 
     def __call__(self, vectors: Floats) -> tuple[Floats, Floats]:
-        """Coordinates on the axes, of shape (n, 16), and the distance from them, (n,).
+        """Coordinates on the axes, of shape (n, 32), and the distance from them, (n,).
 
         With coordinates p, q and distances r, s of two vectors, their own distance is between
         ``hypot(|p - q|, r - s)`` and ``hypot(|p - q|, r + s)``.

@@ -12,11 +12,11 @@ from ase import Atoms
 from ase_sensitivity.analysis import check_arguments
 from ase_sensitivity.dataset.basis.nested import with_lower_l_max
 from ase_sensitivity.dataset.basis.result import BasisSize, BasisTotals, Convergence, convergence_of
-from ase_sensitivity.dataset.descriptor import descriptor_for
 from ase_sensitivity.dataset.evaluation import SCAN_NULL_TOLERANCE, Settings, evaluate
 from ase_sensitivity.dataset.record import FrameRecord, is_analyzed
 from ase_sensitivity.descriptors.base import Descriptor
 from ase_sensitivity.descriptors.given import with_any_basis
+from ase_sensitivity.descriptors.of_frames import descriptor_for
 from ase_sensitivity.descriptors.quip.quip import QUIPDescriptor
 from ase_sensitivity.descriptors.soap.soap import SOAP
 from ase_sensitivity.geometry.symmetry import TOLERANCE

@@ -4,6 +4,5 @@ from ase_sensitivity.moved import names_moved
 
 __getattr__ = names_moved(
     __name__,
-    dict.fromkeys(("Pair", "Conflict"), "dataset.pairs.result")
-    | {"Place": "environments.place"},
+    dict.fromkeys(("Pair", "Conflict"), "dataset.pairs.result") | {"Place": "environments.place"},
 )
