@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +22,7 @@ from ase_sensitivity.dataset.records import MemoryStore, PartialStore, Store
 from ase_sensitivity.dataset.result import ScanResult
 from ase_sensitivity.dataset.rows import digest
 from ase_sensitivity.dataset.store import DatabaseStore, Digests
-from ase_sensitivity.descriptors.base import Descriptor
+from ase_sensitivity.descriptors.base import Descriptor, descriptor_text
 from ase_sensitivity.descriptors.given import Given
 from ase_sensitivity.descriptors.of_frames import descriptor_for
 from ase_sensitivity.geometry.symmetry import TOLERANCE
@@ -185,11 +184,6 @@ def scan(
         if waiting:
             kept.write(waiting)
     return ScanResult(PartialStore(kept, known) if known else kept, n_besides=len(known))
-
-
-def descriptor_text(descriptor: Descriptor) -> str:
-    """A text that identifies a descriptor: its ``repr`` without addresses in memory."""
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(descriptor))
 
 
 def _new(tasks: Iterator[Task], known: Digests, n_done: Counter[str]) -> Iterator[Task]:

@@ -36,6 +36,7 @@ Points = tuple[Ints, Floats]
 Columns = dict[str, Any]
 """Arrays by name, with an entry for each of some environments."""
 
+Rows = Callable[[Task], "tuple[Ints, list[RowSet]]"]
 Drawn = Callable[[Columns, int], Ints]
 Measured = Callable[[int, Atoms, Ints, "list[RowSet]", Ints], Columns]
 
@@ -59,6 +60,8 @@ class EnvironmentSet:
     measured
         Gives further columns of the environments of a structure, ``measured(number, atoms, centers,
         features, kind)``: a dictionary of arrays of shape (n_centers, ...).
+    rows
+        Gives centers and features of a structure; by default the descriptor does.
 
     Attributes
     ----------
@@ -98,8 +101,9 @@ class EnvironmentSet:
         *,
         drawn: Drawn | None = None,
         measured: Measured | None = None,
+        rows: Rows | None = None,
     ) -> None:
-        self._begin(descriptor)
+        self._begin(descriptor, rows)
         self._measured = measured
         parts: list[Columns] = []
         waiting: list[tuple[Columns, list[RowSet]]] = []
@@ -124,8 +128,9 @@ class EnvironmentSet:
         if not any(rows for shape, *_ in self._kinds for rows, _ in shape):
             raise ValueError(f"no atom is a center of {descriptor!r}; check its species")
 
-    def _begin(self, descriptor: Descriptor) -> None:
+    def _begin(self, descriptor: Descriptor, rows: Rows | None = None) -> None:
         self.descriptor = descriptor
+        self._rows: Rows = rows or (lambda task: row_sets(descriptor, task.atoms))
         self.structures: dict[int, Task] = {}
         self.errors: list[tuple[Place, str]] = []
         self.n_frames = self.n_seen = 0
@@ -135,6 +140,36 @@ class EnvironmentSet:
         self._bytes = 0
         self._points: OrderedDict[tuple[int, float], list[Points]] = OrderedDict()
         self._rng = np.random.default_rng(0)
+
+    @classmethod
+    def restored(
+        cls,
+        descriptor: Descriptor,
+        structures: dict[int, Task],
+        columns: Columns,
+        projections: dict[int, Projection],
+        kinds: Sequence[Any],
+        n_frames: int,
+        n_seen: int,
+    ) -> EnvironmentSet:
+        """A set from what its attributes were; no features are computed."""
+        found = cls.__new__(cls)
+        found._begin(descriptor)
+        found.structures, found._projections = structures, projections
+        found._kinds = {kind: number for number, kind in enumerate(kinds)}
+        found.n_frames, found.n_seen = n_frames, n_seen
+        found._finish(columns)
+        return found
+
+    @property
+    def kinds(self) -> list[Any]:
+        """What each kind of environments is made of."""
+        return list(self._kinds)
+
+    @property
+    def projections(self) -> dict[int, Projection]:
+        """The projection of features, by their number."""
+        return dict(self._projections)
 
     def _finish(self, columns: Columns) -> None:
         self.columns = columns
@@ -217,7 +252,7 @@ class EnvironmentSet:
         if number in self._features:
             self._features.move_to_end(number)
         else:
-            self._keep(number, *row_sets(self.descriptor, self.structures[number].atoms))
+            self._keep(number, *self._rows(self.structures[number]))
         return self._features[number]
 
     def points(self, environment: int, radius: float) -> Points:
@@ -256,7 +291,7 @@ class EnvironmentSet:
         """Centers and features of a structure, which is added to the set."""
         if len(task.atoms) == 0:
             raise ValueError(task.error or "the frame has no atoms")
-        centers, features = row_sets(self.descriptor, task.atoms)
+        centers, features = self._rows(task)
         self.structures[number] = task
         self._keep(number, centers, features)
         return centers, features

@@ -45,6 +45,13 @@ class Projection:
         several = np.column_stack([known.T, random])[:, :AXES]
         self.axes[:, : min(length, AXES)] = np.linalg.qr(several)[0]
 
+    @classmethod
+    def restored(cls, origin: Floats, axes: Floats) -> Projection:
+        """The projection with this origin and these axes."""
+        found = cls.__new__(cls)
+        found.origin, found.axes = origin, axes
+        return found
+
     def __call__(self, vectors: Floats) -> tuple[Floats, Floats]:
         """Coordinates on the axes, of shape (n, 32), and the distance from them, (n,).
 

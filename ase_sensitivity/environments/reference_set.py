@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from ase import Atoms
 
-from ase_sensitivity.descriptors.base import Descriptor
+from ase_sensitivity.descriptors.base import Descriptor, descriptor_text
 from ase_sensitivity.descriptors.given import Given
 from ase_sensitivity.descriptors.of_frames import descriptor_for
+from ase_sensitivity.environments import reference_file
 from ase_sensitivity.environments.comparison import Comparison
-from ase_sensitivity.environments.environment_set import EnvironmentSet
+from ase_sensitivity.environments.environment_set import EnvironmentSet, Rows
 from ase_sensitivity.environments.nearest import FeatureIndex, Near
+from ase_sensitivity.environments.reference_file import Saved
 from ase_sensitivity.environments.row_sets import RowSet, row_sets
 from ase_sensitivity.environments.scales import Group, Scales, centered_points
 from ase_sensitivity.environments.shape import shapes
@@ -27,6 +30,8 @@ from ase_sensitivity.validation import as_integer
 
 LISTED = 16
 """Number of near references of each environment that may be its twins."""
+
+UNBOUND = "the descriptor of this reference set is not known: ReferenceSet.read(path, descriptor)"
 
 LARGEST_RADIUS = 6.0
 """Structures are compared within the cutoff of the descriptor, and at most within this, in Å."""
@@ -86,6 +91,15 @@ class ReferenceSet:
     True
     """
 
+    descriptor: Descriptor
+    descriptor_text: str
+    radius: float
+    scales: Scales
+    environments: EnvironmentSet
+    _index: FeatureIndex
+    _saved: Saved | None = None
+    """What was read, as long as the descriptor is not known."""
+
     def __init__(
         self,
         frames: Frames,
@@ -110,21 +124,109 @@ class ReferenceSet:
         self._fill(tasks, seen, max_environments, thinning, progress)
 
     @classmethod
-    def of_tasks(cls, tasks: Iterable[Task], descriptor: Descriptor) -> ReferenceSet:
-        """The set of structures that are read already."""
+    def of_tasks(
+        cls, tasks: Iterable[Task], descriptor: Descriptor, rows: Rows | None = None
+    ) -> ReferenceSet:
+        """The set of structures that are read already; ``rows`` gives their features."""
         found = cls.__new__(cls)
-        found._fill(tasks, descriptor, None, "random", None)
+        found._fill(tasks, descriptor, rows=rows)
         return found
+
+    @classmethod
+    def read(cls, path: str | Path, descriptor: Descriptor | None = None) -> ReferenceSet:
+        """Read what :meth:`save` wrote.
+
+        Parameters
+        ----------
+        path
+            The file.
+        descriptor
+            The descriptor with which the set was made, which the file has by name only. Without
+            it, the set can be given to an observer or a scan, which have one.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If it is no reference set, or one of another descriptor.
+        """
+        found = cls.__new__(cls)
+        saved = reference_file.read(path)
+        found.descriptor_text, found.radius = saved.descriptor_text, saved.radius
+        found._saved = saved
+        if descriptor is not None:
+            found.bind(descriptor)
+        return found
+
+    def bind(self, descriptor: Descriptor) -> None:
+        """Say which descriptor the set is of.
+
+        Raises
+        ------
+        ValueError
+            If it is of another one.
+        """
+        text = descriptor_text(descriptor)
+        if text != self.descriptor_text:
+            raise ValueError(
+                f"`reference` was made with {self.descriptor_text}, not with {text}; make it again"
+            )
+        if self._saved is None:
+            return
+        saved, self._saved = self._saved, None
+        self.descriptor = descriptor
+        self.scales = Scales(descriptor, self.radius)
+        self.scales.by_group = saved.scales
+        self.environments = EnvironmentSet.restored(
+            descriptor,
+            saved.structures,
+            saved.columns,
+            saved.projections,
+            saved.kinds,
+            saved.n_frames,
+            saved.n_seen,
+        )
+        self._index = FeatureIndex(self.environments)
+
+    def save(self, path: str | Path) -> None:
+        """Write everything to a file that ends in .npz.
+
+        Raises
+        ------
+        ValueError
+            If the name ends otherwise.
+        OSError
+            If it cannot be written.
+        """
+        if self._saved is not None:
+            raise ValueError(UNBOUND)
+        reference_file.write(
+            path,
+            Saved(
+                self.descriptor_text,
+                self.radius,
+                self.environments.structures,
+                self.environments.columns,
+                self.environments.projections,
+                self.environments.kinds,
+                self.n_frames,
+                self.n_seen,
+                self.scales.by_group,
+            ),
+        )
 
     def _fill(
         self,
         tasks: Iterable[Task],
         descriptor: Descriptor,
-        limit: int | None,
-        thinning: str,
-        progress: Callable[[int], object] | None,
+        limit: int | None = None,
+        thinning: str = "random",
+        progress: Callable[[int], object] | None = None,
+        rows: Rows | None = None,
     ) -> None:
-        self.descriptor: Descriptor = descriptor
+        self.descriptor = descriptor
+        self.descriptor_text = descriptor_text(descriptor)
         self.radius = min(descriptor.cutoff, LARGEST_RADIUS)
         self.scales = Scales(descriptor, self.radius)
         self.environments = EnvironmentSet(
@@ -134,11 +236,12 @@ class ReferenceSet:
             progress,
             drawn=THINNING[thinning],
             measured=self.scales.measure,
+            rows=rows,
         )
         self._index = FeatureIndex(self.environments)
 
     def __len__(self) -> int:
-        return len(self.environments)
+        return len((self._saved or self.environments).columns["structure"])
 
     def __repr__(self) -> str:
         return f"ReferenceSet({many(len(self), 'environment')} of {self.n_frames} frames)"
@@ -146,20 +249,25 @@ class ReferenceSet:
     @property
     def n_frames(self) -> int:
         """Number of structures read."""
-        return self.environments.n_frames
+        return (self._saved or self.environments).n_frames
 
     @property
     def n_seen(self) -> int:
         """Number of environments in them."""
-        return self.environments.n_seen
+        return (self._saved or self.environments).n_seen
 
     @property
     def errors(self) -> list[tuple[Any, str]]:
         """Structures that could not be used, and why."""
-        return list(self.environments.errors)
+        return [] if self._saved is not None else list(self.environments.errors)
 
     def compare(
-        self, atoms: Atoms, *, forces: Floats | None = None, energy: float | None = None
+        self,
+        atoms: Atoms,
+        *,
+        forces: Floats | None = None,
+        energy: float | None = None,
+        rows: tuple[Ints, list[RowSet]] | None = None,
     ) -> Comparison:
         """Compare a structure with the set.
 
@@ -170,6 +278,8 @@ class ReferenceSet:
         forces, energy
             Its reference values in eV/Å, of shape (n_atoms, 3), and in eV, if they are known. They
             count in the spread of labels.
+        rows
+            Its centers and their features, if they are known.
 
         Returns
         -------
@@ -181,7 +291,9 @@ class ReferenceSet:
         ValueError
             If the descriptor fails.
         """
-        query = self._query(atoms, forces, energy)
+        if self._saved is not None:
+            raise ValueError(UNBOUND)
+        query = self._query(atoms, forces, energy, rows)
         near: dict[Group, tuple[Ints, Near]] = {}
         groups = np.column_stack([query.numbers, query.kinds])
         known = np.flatnonzero(query.kinds >= 0)
@@ -218,8 +330,14 @@ class ReferenceSet:
         kinds = [self.environments.kind_of(one, atoms) for one in features]
         return centers, features, np.array(kinds)
 
-    def _query(self, atoms: Atoms, forces: Floats | None, energy: float | None) -> Query:
-        centers, features = row_sets(self.descriptor, atoms)
+    def _query(
+        self,
+        atoms: Atoms,
+        forces: Floats | None,
+        energy: float | None,
+        rows: tuple[Ints, list[RowSet]] | None,
+    ) -> Query:
+        centers, features = rows or row_sets(self.descriptor, atoms)
         kinds = [self.environments.kind_of(one, atoms) for one in features]
         return Query(
             atoms=atoms,
