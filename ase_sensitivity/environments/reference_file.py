@@ -93,7 +93,7 @@ def read(path: str | Path) -> Saved:
     """
     check_exists(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         head = json.loads(str(arrays["head"]))
         if head["format"] != FORMAT:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -255,6 +256,13 @@ class ReferenceSet:
     def n_seen(self) -> int:
         """Number of environments in them."""
         return (self._saved or self.environments).n_seen
+
+    @property
+    def digest(self) -> str:
+        """A text that tells this set from others."""
+        columns = (self._saved or self.environments).columns
+        text = hashlib.sha256(np.ascontiguousarray(columns["projected"]).tobytes())
+        return f"{self!r} {text.hexdigest()[:16]}"
 
     @property
     def errors(self) -> list[tuple[Any, str]]:

@@ -8,8 +8,8 @@ from ase import Atoms
 
 from ase_sensitivity.descriptors.base import Descriptor
 from ase_sensitivity.environments.comparison import Comparison
+from ase_sensitivity.environments.given_set import reference_set
 from ase_sensitivity.environments.past import Past
-from ase_sensitivity.environments.reference_file import is_reference_file
 from ase_sensitivity.environments.reference_set import ReferenceSet
 from ase_sensitivity.validation import as_number
 
@@ -79,16 +79,6 @@ class Reference:
     def __repr__(self) -> str:
         past = isinstance(self._compared_with, Past)
         return "the past of the run" if past else repr(self._compared_with)
-
-
-def reference_set(given: Any, descriptor: Descriptor) -> ReferenceSet:
-    """The reference set that somebody gave: as such, as its file, or as frames."""
-    if is_reference_file(given):
-        return ReferenceSet.read(given, descriptor)
-    if not isinstance(given, ReferenceSet):
-        return ReferenceSet(given, descriptor)
-    given.bind(descriptor)
-    return given
 
 
 def reason_of(kind: str, found: Comparison) -> str:
