@@ -24,6 +24,9 @@ from .descriptors.sevennet import SevenNetDescriptor as SevenNetDescriptor
 from .descriptors.soap.soap import SOAP as SOAP
 from .descriptors.torch_function import TorchDescriptor as TorchDescriptor
 from .descriptors.torch_function import neighbor_vectors as neighbor_vectors
+from .environments.comparison import Comparison as Comparison
+from .environments.comparison import ReferenceTwin as ReferenceTwin
+from .environments.reference_set import ReferenceSet as ReferenceSet
 from .errors import ConstraintWarning as ConstraintWarning
 from .errors import CostWarning as CostWarning
 from .errors import DescriptorWarning as DescriptorWarning

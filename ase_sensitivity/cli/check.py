@@ -94,6 +94,11 @@ def check(
     max_conflicts: Annotated[
         int | None, limit("Same structures with different energies or forces.", "N")
     ] = None,
+    max_twins: Annotated[
+        int | None,
+        limit("Frames with a twin in --reference: same features, other structure.", "N"),
+    ] = None,
+    reference: options.Reference = None,
     max_failed: Annotated[
         int, typer.Option(metavar="N", help="Frames that cannot be analyzed.", min=0)
     ] = 0,
@@ -134,6 +139,7 @@ def check(
         "degenerate": max_degenerate,
         "duplicates": max_duplicates,
         "conflicts": max_conflicts,
+        "twins": max_twins,
     }
     given = {name: float(value) for name, value in limits.items() if value is not None}
     if not given:
@@ -141,6 +147,9 @@ def check(
             "there is nothing to check; give a limit such as --max-truncation 0 "
             f"(there are {', '.join('--max-' + name for name in limits)})"
         )
+    compared = options.reference_of(reference)
+    if max_twins is not None and compared is None:
+        raise ValueError("--max-twins needs --reference, what the frames are compared with")
     if output is not None:
         DatabaseStore(output)  # raises before minutes of reading, not after
     types = options.type_symbols(type_map)
@@ -152,7 +161,14 @@ def check(
         "type_map": types,
     }
     result = run(
-        files, seen, store=output, quiet=json, workers=workers, scheduler=scheduler, **labels
+        files,
+        seen,
+        store=output,
+        quiet=json,
+        workers=workers,
+        scheduler=scheduler,
+        reference=compared,
+        **labels,
     )
     values = result.totals.todict()
     of_forces = [f"--max-{name}" for name in FORCES if name in given]
@@ -202,6 +218,7 @@ def _of_scan(found: dict[str, Any], limits: dict[str, float]) -> list[Check]:
         "net-force": (*_value(worst.get("net_force")), _where(worst.get("net_force"))),
         "failed": (found["n_failed"], "", found["first_error"]),
         "unseen": (found["n_unseen"], "", found["first_unseen"]),
+        "twins": (found["n_twins"], "", found["first_twin"]),
     }
     for cause in ("incompleteness", "truncation"):
         values[cause] = found["causes"][cause], "", found["first"].get(cause)

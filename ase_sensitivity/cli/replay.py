@@ -83,6 +83,10 @@ def replay(
             metavar="S", help="Seconds that one frame may take to look for a cause; 0: any time."
         ),
     ] = BUDGET,
+    reference: options.Reference = None,
+    novelty_threshold: Annotated[
+        float, typer.Option(metavar="X", help="How far from the reference is novel.")
+    ] = 1.0,
     timestep: Annotated[
         float | None,
         typer.Option(metavar="FS", help="Time between two frames in fs.", show_default=False),
@@ -118,6 +122,8 @@ def replay(
             patience=patience,
             on_singular=on_singular,
             budget=budget or None,
+            reference="run" if reference == ["run"] else options.reference_of(reference),
+            novelty_threshold=novelty_threshold,
         )
     except KeyboardInterrupt:
         kept = logfile not in (None, "-")
@@ -147,7 +153,16 @@ def statistics(log: SensitivityLog) -> dict[str, Any]:
             "distance": distance[first],
             "frame": log.step[first],
         }
+    novel = np.flatnonzero(np.isfinite(log.novelty))
+    most = novel[log.novelty[novel].argmax()] if len(novel) else None
+    twins = np.flatnonzero(log.twin_frame >= 0)
     return {
+        "n_compared": len(novel),
+        "n_twins": len(twins),
+        "first_twin": log.step[twins[0]] if len(twins) else None,
+        "novelest": None
+        if most is None
+        else {"novelty": log.novelty[most], "frame": log.step[most]},
         "n_frames": len(log),
         "n_singular": int((log.state == "singular").sum()),
         "n_failed": int((log.state == "failed").sum()),
@@ -177,4 +192,14 @@ def summary(found: dict[str, Any]) -> str:
             f"By {cause}, known in {of['n_frames']}: nearest {of['distance']:.4f} Å, "
             f"frame {of['frame']}."
         )
+    if found["novelest"] is not None:
+        most = found["novelest"]
+        lines.append(f"Largest novelty: {most['novelty']:.3g}, frame {most['frame']}.")
+    if found["n_twins"]:
+        lines.append(
+            f"{many(found['n_twins'], 'frame')} with a twin in the reference, nearly the same "
+            f"features and another structure; first frame {found['first_twin']}."
+        )
+    elif found["n_compared"]:
+        lines.append("No frame has a twin in the reference.")
     return "\n".join(lines)

@@ -52,6 +52,7 @@ def scan(
         bool,
         typer.Option("--distance", help="Estimate how far a singular configuration is; slow."),
     ] = False,
+    reference: options.Reference = None,
     workers: options.Workers = 1,
     scheduler: options.Scheduler = None,
     table: Annotated[
@@ -90,6 +91,7 @@ def scan(
         k=k,
         causes=causes,
         distance=distance,
+        reference=options.reference_of(reference),
     )
     found = result.totals.todict()
     if found["n_analyzed"] == 0:

@@ -32,6 +32,9 @@ MAY_DIFFER = ("version",)
 """Parameters that may differ when a scan is continued."""
 
 
+OPTIONAL = ("reference",)
+"""Parameters that only some scans have."""
+
 Digests = dict[tuple[str, int], str | None]
 """Digests of frames by source and index; None for a frame that could not be read."""
 
@@ -148,7 +151,8 @@ class DatabaseStore:
                 self._database.metadata = self._metadata = self._metadata | fresh
         elif KEY not in self._metadata:
             raise ValueError(f"{self.name} has rows that are not from a scan; use another file")
-        for name, value in self.parameters.items():
+        before = {name: None for name in OPTIONAL if name in parameters} | self.parameters
+        for name, value in before.items():
             if name not in MAY_DIFFER and parameters.get(name) != value:
                 raise ValueError(
                     f"{self.name} is of a scan with {name} = {value!r}, not "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, runtime_checkable
@@ -43,6 +44,11 @@ class Descriptor(Protocol):
     def jacobian(self, atoms: Atoms) -> Jacobian:
         """Derivatives of the features with respect to the atoms' positions."""
         ...
+
+
+def descriptor_text(descriptor: Descriptor) -> str:
+    """A text that identifies a descriptor: its ``repr`` without addresses in memory."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(descriptor))
 
 
 @runtime_checkable

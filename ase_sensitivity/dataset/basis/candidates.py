@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 
 from ase_sensitivity.analysis import check_descriptor_type
-from ase_sensitivity.dataset.descriptor import descriptor_for
-from ase_sensitivity.dataset.scan import descriptor_text
-from ase_sensitivity.descriptors.base import Descriptor
+from ase_sensitivity.descriptors.base import Descriptor, descriptor_text
 from ase_sensitivity.descriptors.given import Given, with_any
+from ase_sensitivity.descriptors.of_frames import descriptor_for
 from ase_sensitivity.descriptors.quip.quip import QUIPDescriptor
 from ase_sensitivity.descriptors.soap.soap import SOAP
 from ase_sensitivity.io.reading import Frames

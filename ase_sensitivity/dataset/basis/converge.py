@@ -22,7 +22,7 @@ from ase_sensitivity.dataset.basis.store import NoStore, SweepStore
 from ase_sensitivity.dataset.basis.totals import Totals, convergence_of
 from ase_sensitivity.dataset.chunks import Chunks, check_executor, computed
 from ase_sensitivity.dataset.evaluation import SCAN_NULL_TOLERANCE, Settings
-from ase_sensitivity.dataset.scan import descriptor_text
+from ase_sensitivity.descriptors.base import descriptor_text
 from ase_sensitivity.descriptors.given import Given
 from ase_sensitivity.geometry.symmetry import TOLERANCE
 from ase_sensitivity.io.reading import Frames, check_frames, read_frames

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from ase_sensitivity.dataset.pairs.result import Place
 from ase_sensitivity.dataset.select.idle import IdleFrame
+from ase_sensitivity.environments.place import Place
 from ase_sensitivity.plain_text import many
 from ase_sensitivity.types import Floats, Ints
 from ase_sensitivity.validation import check_exists
