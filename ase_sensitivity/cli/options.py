@@ -154,3 +154,9 @@ Scheduler = Annotated[
         show_default=False,
     ),
 ]
+Fit = Annotated[
+    bool,
+    typer.Option(
+        "--fit/--no-fit", help="Fit forces to find doubtful ones; two more Jacobians of each frame."
+    ),
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from ase_sensitivity import SOAP
 from ase_sensitivity.io.reading import read_frames
-from ase_sensitivity.io.references import tasks_of, unit_factors
+from ase_sensitivity.io.references import Task, tasks_of, unit_factors
 from ase_sensitivity.types import Floats, Ints
 
 SETS: dict[str, tuple[str, list[str], float, str | None, str]] = {
@@ -43,19 +44,36 @@ class Set:
     energy_rows: Floats
 
     @classmethod
-    def read(cls, folder: Path, name: str, soap: SOAP | None = None) -> Set:
-        """Read a set and compute its rows, by default with ``BASIS`` and the cutoff of the set."""
+    def read(
+        cls, folder: Path, name: str, soap: SOAP | None = None, *, every: int = 1, rows: bool = True
+    ) -> Set:
+        """Read a set and compute its rows.
+
+        Parameters
+        ----------
+        folder, name
+            Where the data are, and which of :data:`SETS`.
+        soap
+            By default with :data:`BASIS` and the cutoff of the set.
+        every
+            Take one of so many frames.
+        rows
+            Compute the rows of the model, for :meth:`errors`.
+        """
         file, species, cutoff, key, unit = SETS[name]
         read = read_frames(folder / file)
-        tasks = list(tasks_of(read, key, None, unit_factors(unit), strict=True))
+        tasks = list(tasks_of(read, key, None, unit_factors(unit), strict=True))[::every]
         soap = soap or SOAP(species, cutoff, *BASIS, threads=1)
+        if not rows:
+            return cls(*_labels(tasks, soap), [], np.empty((0, N_FEATURES)))
         rng = np.random.default_rng(12345)
         some = np.concatenate([soap.features(task.atoms) for task in tasks[::5]])
         some = some[rng.choice(len(some), min(len(some), 300), replace=False)]
         length = np.median(np.linalg.norm(some[:, None] - some, axis=-1))
         frequencies = rng.normal(size=(some.shape[1], N_FEATURES)) / length
         phases = rng.uniform(0, 2 * np.pi, (119, N_FEATURES))
-        force_rows, energy_rows = [], []
+        force_rows: list[Floats] = []
+        energy_rows = []
         for task in tasks:
             jacobian = soap.jacobian(task.atoms)
             angles = jacobian.features @ frequencies + phases[task.atoms.numbers[jacobian.centers]]
@@ -64,14 +82,7 @@ class Set:
             np.add.at(rows, jacobian.atom, slopes * np.sin(angles)[jacobian.row, None])
             force_rows.append(rows.reshape(-1, N_FEATURES))
             energy_rows.append(np.cos(angles).sum(axis=0) / len(task.atoms))
-        return cls(
-            [task.atoms for task in tasks],
-            soap,
-            [task.forces.ravel() for task in tasks],
-            np.array([task.energy / len(task.atoms) for task in tasks]),
-            force_rows,
-            np.array(energy_rows),
-        )
+        return cls(*_labels(tasks, soap), force_rows, np.array(energy_rows))
 
     def errors(self, train: Ints, test: Ints) -> tuple[float, float]:
         """Root mean square errors of forces (eV/Å) and energies (eV per atom) of the test set."""
@@ -106,6 +117,15 @@ class Set:
             float(np.sqrt((np.concatenate(wrong) ** 2).mean())),
             float(np.sqrt((energies**2).mean())),
         )
+
+
+def _labels(tasks: Sequence[Task], soap: SOAP) -> tuple[list[Any], SOAP, list[Floats], Floats]:
+    return (
+        [task.atoms for task in tasks],
+        soap,
+        [task.forces.ravel() for task in tasks],
+        np.array([task.energy / len(task.atoms) for task in tasks]),
+    )
 
 
 def _ridge(left: Floats, right: Floats, ridges: Floats) -> Floats:
