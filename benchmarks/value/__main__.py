@@ -21,10 +21,16 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMB
 from matplotlib.figure import Figure  # noqa: E402
 
 from benchmarks.tables import markdown  # noqa: E402
-from benchmarks.value import doubt, select  # noqa: E402
+from benchmarks.value import doubt, err, select, teach, trust  # noqa: E402
 from benchmarks.value.data import SETS  # noqa: E402
 
-QUESTIONS: dict[str, Any] = {"select": select, "doubt": doubt}
+QUESTIONS: dict[str, Any] = {
+    "select": select,
+    "teach": teach,
+    "doubt": doubt,
+    "err": err,
+    "trust": trust,
+}
 """The module of each question."""
 
 
