@@ -17,7 +17,7 @@ ROOT = Path(ase_sensitivity.__file__).parent
 
 FLOORS = [
     {"cli", "plugin"},
-    {"report"},
+    {"report", "demonstration"},
     {"md", "dataset", "auditing"},
     {"singular"},
     {"analysis"},
