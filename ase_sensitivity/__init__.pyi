@@ -3,6 +3,8 @@ from .auditing.result import Audit as Audit
 from .auditing.run import audit as audit
 from .dataset.basis.converge import converge as converge
 from .dataset.basis.result import Convergence as Convergence
+from .dataset.doubt.doubt import doubt as doubt
+from .dataset.doubt.result import Doubts as Doubts
 from .dataset.pairs.find import find_pairs as find_pairs
 from .dataset.pairs.result import PairResult as PairResult
 from .dataset.result import ScanResult as ScanResult

@@ -21,6 +21,7 @@ from ase_sensitivity.cli.analyze import analyze
 from ase_sensitivity.cli.audit import audit
 from ase_sensitivity.cli.check import check
 from ase_sensitivity.cli.converge import converge
+from ase_sensitivity.cli.doubt import doubt
 from ase_sensitivity.cli.output import Interrupted, PlainFormatter, fit
 from ase_sensitivity.cli.pairs import pairs
 from ase_sensitivity.cli.replay import replay
@@ -65,7 +66,7 @@ def _common(
         logging.getLogger("ase_sensitivity.descriptors.soap.power_spectrum").setLevel(logging.INFO)
 
 
-for command in (analyze, replay, scan, pairs, select, check, converge, report, audit):
+for command in (analyze, replay, scan, pairs, doubt, select, check, converge, report, audit):
     app.command()(command)
 
 

@@ -13,11 +13,13 @@ from ase_sensitivity.cli.output import remark, say, to_json
 from ase_sensitivity.dataset.pairs.joint_bound import SHOWN
 
 if TYPE_CHECKING:
+    from ase_sensitivity.dataset.doubt.result import Doubts
     from ase_sensitivity.dataset.pairs.result import PairResult
+    from ase_sensitivity.dataset.result import ScanResult
     from ase_sensitivity.descriptors.base import Descriptor
 
 FAILED = 1
-FORCES = ("irreducible", "joint", "slope", "net-force")
+FORCES = ("irreducible", "joint", "slope", "net-force", "doubtful")
 PAIRS = ("degenerate", "duplicates", "conflicts", "joint")
 
 
@@ -99,6 +101,10 @@ def check(
         limit("Frames with a twin in --reference: same features, other structure.", "N"),
     ] = None,
     reference: options.Reference = None,
+    max_doubtful: Annotated[
+        int | None, limit("Frames whose forces or energy do not fit to the others.", "N")
+    ] = None,
+    fit: options.Fit = True,
     max_failed: Annotated[
         int, typer.Option(metavar="N", help="Frames that cannot be analyzed.", min=0)
     ] = 0,
@@ -140,6 +146,7 @@ def check(
         "duplicates": max_duplicates,
         "conflicts": max_conflicts,
         "twins": max_twins,
+        "doubtful": max_doubtful,
     }
     given = {name: float(value) for name, value in limits.items() if value is not None}
     if not given:
@@ -181,6 +188,8 @@ def check(
     checks = _of_scan(values, given | {"failed": max_failed, "unseen": max_unseen})
     if given.keys() & {*PAIRS}:
         checks += _of_pairs(_found_pairs(files, seen, "joint" in given, labels), given)
+    if "doubtful" in given:
+        checks.append(_of_doubts(_found_doubts(result, seen, fit, workers, scheduler), given))
     passed = all(one.passed for one in checks)
     if json:
         listed = [vars(one) | {"passed": one.passed} for one in checks]
@@ -202,6 +211,24 @@ def _found_pairs(
     if found.bound is not None and found.bound.n_unbounded:
         remark(f"--max-joint: {found.bound.summary()}")
     return found
+
+
+def _found_doubts(
+    result: ScanResult, descriptor: Descriptor, fit: bool, workers: int, scheduler: str | None
+) -> Doubts:
+    from ase_sensitivity.cli.parallel import executor
+    from ase_sensitivity.dataset.doubt.doubt import doubt
+
+    with executor(workers, scheduler) as pool:
+        found = doubt(result, descriptor, fit=fit, executor=pool)
+    if found.undecided:
+        remark(f"--max-doubtful: not decided: {'; '.join(found.undecided)}")
+    return found
+
+
+def _of_doubts(found: Doubts, limits: dict[str, float]) -> Check:
+    where = f"first {found.frames[0]}: {found.reasons[0][0]}" if len(found) else None
+    return Check("doubtful", len(found), limits["doubtful"], "", where)
 
 
 def _of_scan(found: dict[str, Any], limits: dict[str, float]) -> list[Check]:

@@ -164,6 +164,12 @@ Reference = Annotated[
         show_default=False,
     ),
 ]
+Fit = Annotated[
+    bool,
+    typer.Option(
+        "--fit/--no-fit", help="Fit forces to find doubtful ones; two more Jacobians of each frame."
+    ),
+]
 
 
 def reference_of(files: list[str] | None) -> Any:

@@ -100,7 +100,8 @@ def scan(
         getattr(result, write_table)(table)
     if json:
         about = {"output": output, "parameters": result.parameters}
-        more = {"n_besides": result.n_besides, "species_loss": result.species_loss}
+        more: dict[str, Any] = {"n_besides": result.n_besides, "species_loss": result.species_loss}
+        more["doubtful"] = result.doubts.doubtful
         say(to_json(about | found | more))
         return
     say(result.summary())

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ase_sensitivity.dataset.doubt.result import Doubts, without_fit
 from ase_sensitivity.dataset.forces import THRESHOLDS
 from ase_sensitivity.dataset.record import COLUMNS, TEXT, WHOLE, FrameRecord, rows_alone
 from ase_sensitivity.dataset.records import Store
@@ -182,7 +183,15 @@ class ScanResult:
 
     def summary(self) -> str:
         """What was found, in words."""
-        return "\n".join([self.totals.summary(), *self.besides])
+        return "\n".join([self.totals.summary(), *self.doubts.notes(), *self.besides])
+
+    @cached_property
+    def doubts(self) -> Doubts:
+        """Forces that do not fit to the others, as far as this table tells.
+
+        :func:`~ase_sensitivity.doubt` finds more, by a fit.
+        """
+        return without_fit(self._store.rows())
 
     @property
     def besides(self) -> list[str]:

@@ -21,10 +21,17 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMB
 from matplotlib.figure import Figure  # noqa: E402
 
 from benchmarks.tables import markdown  # noqa: E402
-from benchmarks.value import basis, select  # noqa: E402
+from benchmarks.value import basis, doubt, err, select, teach, trust  # noqa: E402
 from benchmarks.value.data import SETS  # noqa: E402
 
-QUESTIONS: dict[str, Any] = {"select": select, "basis": basis}
+QUESTIONS: dict[str, Any] = {
+    "select": select,
+    "teach": teach,
+    "doubt": doubt,
+    "basis": basis,
+    "err": err,
+    "trust": trust,
+}
 """The module of each question."""
 
 

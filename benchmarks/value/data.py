@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from ase_sensitivity import SOAP
 from ase_sensitivity.io.reading import read_frames
-from ase_sensitivity.io.references import tasks_of, unit_factors
+from ase_sensitivity.io.references import Task, tasks_of, unit_factors
 from ase_sensitivity.types import Floats, Ints
 
 SETS: dict[str, tuple[str, list[str], float, str | None, str]] = {
@@ -44,27 +45,48 @@ class Set:
 
     @classmethod
     def read(
-        cls, folder: Path, name: str, soap: SOAP | None = None, most: int | None = None
+        cls,
+        folder: Path,
+        name: str,
+        soap: SOAP | None = None,
+        *,
+        every: int = 1,
+        most: int | None = None,
+        rows: bool = True,
     ) -> Set:
-        """Read a set and compute its rows, by default with ``BASIS`` and the cutoff of the set.
+        """Read a set and compute its rows.
 
-        With ``most``, frames at even distances with about so many atoms, if there are more.
+        Parameters
+        ----------
+        folder, name
+            Where the data are, and which of :data:`SETS`.
+        soap
+            By default with :data:`BASIS` and the cutoff of the set.
+        every
+            Take one of so many frames.
+        most
+            If there are more atoms than this, take frames at even distances with about so many.
+        rows
+            Compute the rows of the model, for :meth:`errors`.
         """
         file, species, cutoff, key, unit = SETS[name]
         read = read_frames(folder / file)
-        tasks = list(tasks_of(read, key, None, unit_factors(unit), strict=True))
+        tasks = list(tasks_of(read, key, None, unit_factors(unit), strict=True))[::every]
         n_atoms = sum(len(task.atoms) for task in tasks)
         if most is not None and n_atoms > most:
             number = max(10, len(tasks) * most // n_atoms)
             tasks = [tasks[n] for n in np.linspace(0, len(tasks) - 1, number).astype(int)]
         soap = soap or SOAP(species, cutoff, *BASIS, threads=1)
+        if not rows:
+            return cls(*_labels(tasks, soap), [], np.empty((0, N_FEATURES)))
         rng = np.random.default_rng(12345)
         some = np.concatenate([soap.features(task.atoms) for task in tasks[::5]])
         some = some[rng.choice(len(some), min(len(some), 300), replace=False)]
         length = np.median(np.linalg.norm(some[:, None] - some, axis=-1))
         frequencies = rng.normal(size=(some.shape[1], N_FEATURES)) / length
         phases = rng.uniform(0, 2 * np.pi, (119, N_FEATURES))
-        force_rows, energy_rows = [], []
+        force_rows: list[Floats] = []
+        energy_rows = []
         for task in tasks:
             jacobian = soap.jacobian(task.atoms)
             angles = jacobian.features @ frequencies + phases[task.atoms.numbers[jacobian.centers]]
@@ -73,17 +95,10 @@ class Set:
             np.add.at(rows, jacobian.atom, slopes * np.sin(angles)[jacobian.row, None])
             force_rows.append(rows.reshape(-1, N_FEATURES))
             energy_rows.append(np.cos(angles).sum(axis=0) / len(task.atoms))
-        return cls(
-            [task.atoms for task in tasks],
-            soap,
-            [task.forces.ravel() for task in tasks],
-            np.array([task.energy / len(task.atoms) for task in tasks]),
-            force_rows,
-            np.array(energy_rows),
-        )
+        return cls(*_labels(tasks, soap), force_rows, np.array(energy_rows))
 
-    def errors(self, train: Ints, test: Ints) -> tuple[float, float]:
-        """Root mean square errors of forces (eV/Å) and energies (eV per atom) of the test set."""
+    def fitted(self, train: Ints) -> Fitted:
+        """The model of some frames; its ridge is chosen by a fourfold cross-validation in them."""
         train = np.sort(train)
         mean_row, mean = self.energy_rows[train].mean(axis=0), self.energies[train].mean()
         squares = sum(float(self.forces[i] @ self.forces[i]) for i in train)
@@ -108,13 +123,62 @@ class Set:
             solved = _ridge(left - own, right - own_right, ridges)
             for i in fold:
                 missed += ((self.force_rows[i] @ solved - self.forces[i][:, None]) ** 2).sum(axis=0)
-        model = _ridge(left, right, ridges[[np.argmin(missed)]])[:, 0]
-        wrong = [self.force_rows[i] @ model - self.forces[i] for i in test]
-        energies = (self.energy_rows[test] - mean_row) @ model + mean - self.energies[test]
-        return (
-            float(np.sqrt((np.concatenate(wrong) ** 2).mean())),
-            float(np.sqrt((energies**2).mean())),
+        best = int(np.argmin(missed))
+        n_components = sum(len(self.forces[i]) for i in train)
+        return Fitted(
+            weights=_ridge(left, right, ridges[[best]])[:, 0],
+            precision=left + ridges[best] * np.eye(len(left)),
+            noise=float(np.sqrt(missed[best] / n_components)),
+            mean_row=mean_row,
+            mean=float(mean),
         )
+
+    def missed(self, model: Fitted, frame: int) -> Floats:
+        """The error of the model's forces on a frame in eV/Å, of shape (3 n_atoms,)."""
+        return self.force_rows[frame] @ model.weights - self.forces[frame]
+
+    def errors(self, train: Ints, test: Ints) -> tuple[float, float]:
+        """Root mean square errors of forces (eV/Å) and energies (eV per atom) of the test set."""
+        model = self.fitted(train)
+        wrong = np.concatenate([self.missed(model, i) for i in test])
+        energies = (self.energy_rows[test] - model.mean_row) @ model.weights + model.mean
+        return (
+            float(np.sqrt((wrong**2).mean())),
+            float(np.sqrt(((energies - self.energies[test]) ** 2).mean())),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A model that was fitted.
+
+    Attributes
+    ----------
+    weights
+        Of the random features, of shape (N_FEATURES,).
+    precision
+        The matrix of the normal equations with the ridge. Its inverse, times the square of
+        ``noise``, is the covariance of the weights (last-layer uncertainty).
+    noise
+        Root mean square force error of the cross-validation, in eV/Å.
+    mean_row, mean
+        What energies are relative to.
+    """
+
+    weights: Floats
+    precision: Floats
+    noise: float
+    mean_row: Floats
+    mean: float
+
+
+def _labels(tasks: Sequence[Task], soap: SOAP) -> tuple[list[Any], SOAP, list[Floats], Floats]:
+    return (
+        [task.atoms for task in tasks],
+        soap,
+        [task.forces.ravel() for task in tasks],
+        np.array([task.energy / len(task.atoms) for task in tasks]),
+    )
 
 
 def _ridge(left: Floats, right: Floats, ridges: Floats) -> Floats:
