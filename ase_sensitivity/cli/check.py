@@ -133,7 +133,7 @@ def check(
     Exit status 0 if it keeps all of them, 1 if not, 2 if it could not be checked.
     """
     from ase_sensitivity.cli.scan import chosen, forces_keys, run
-    from ase_sensitivity.dataset.store import DatabaseStore
+    from ase_sensitivity.dataset.stores import store_of
 
     limits = {
         "irreducible": max_irreducible,
@@ -158,7 +158,7 @@ def check(
     if max_twins is not None and compared is None:
         raise ValueError("--max-twins needs --reference, what the frames are compared with")
     if output is not None:
-        DatabaseStore(output)  # raises before minutes of reading, not after
+        store_of(output)  # raises before minutes of reading, not after
     types = options.type_symbols(type_map)
     seen = chosen(files, descriptor, gap, species, types)
     labels: dict[str, Any] = {

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from ase_sensitivity.dataset.doubt.result import Doubts, without_fit
 from ase_sensitivity.dataset.forces import THRESHOLDS
+from ase_sensitivity.dataset.parquet_rows import table_fields
 from ase_sensitivity.dataset.record import COLUMNS, TEXT, WHOLE, FrameRecord, rows_alone
 from ase_sensitivity.dataset.records import Store
-from ase_sensitivity.dataset.store import DatabaseStore
+from ase_sensitivity.dataset.stores import store_of
 from ase_sensitivity.dataset.summary import Summary
 from ase_sensitivity.plain_text import many
 from ase_sensitivity.types import Floats
@@ -57,7 +58,7 @@ class ScanResult:
 
     @classmethod
     def read(cls, name: str | Path) -> ScanResult:
-        """The result in a database, complete or not.
+        """The result in a database or a folder of Parquet files, complete or not.
 
         Raises
         ------
@@ -70,7 +71,7 @@ class ScanResult:
             raise TypeError(f"`name` is {name!r} but must be a path or the URL of a database")
         if "://" not in str(name):
             check_exists(name)
-        return cls(DatabaseStore(name))
+        return cls(store_of(name))
 
     def __len__(self) -> int:
         return len(self._store)
@@ -243,21 +244,10 @@ class ScanResult:
         ImportError
             If pyarrow is not installed.
         """
-        try:
-            import pyarrow
-            import pyarrow.parquet
-        except ImportError as error:
-            raise ImportError("Parquet needs pyarrow: pip install pyarrow") from error
+        fields = table_fields()
+        import pyarrow.parquet
 
-        kinds = [
-            pyarrow.string()
-            if name in TEXT
-            else pyarrow.int64()
-            if name in WHOLE or name.startswith("n_")
-            else pyarrow.float64()
-            for name in COLUMNS
-        ]
-        schema = pyarrow.schema(zip(COLUMNS, kinds, strict=True))
+        schema = pyarrow.schema(fields)
         rows = self._store.rows()
         with pyarrow.parquet.ParquetWriter(path, schema) as writer:
             while some := list(islice(rows, ROWS)):

@@ -19,10 +19,10 @@ from ase_sensitivity.dataset.chunks import Chunks, check_executor, computed
 from ase_sensitivity.dataset.comparing import add_comparisons
 from ase_sensitivity.dataset.evaluation import SCAN_NULL_TOLERANCE, Settings, evaluate
 from ase_sensitivity.dataset.record import FrameRecord
-from ase_sensitivity.dataset.records import MemoryStore, PartialStore, Store
+from ase_sensitivity.dataset.records import Digests, MemoryStore, PartialStore, Store
 from ase_sensitivity.dataset.result import ScanResult
 from ase_sensitivity.dataset.rows import digest
-from ase_sensitivity.dataset.store import DatabaseStore, Digests
+from ase_sensitivity.dataset.stores import store_of
 from ase_sensitivity.descriptors.base import Descriptor, descriptor_text
 from ase_sensitivity.descriptors.given import Given
 from ase_sensitivity.descriptors.of_frames import descriptor_for
@@ -87,10 +87,11 @@ def scan(
         ``ProcessPoolExecutor`` or ``dask.distributed.Client(...).get_executor()``. By default in
         this process.
     store
-        An ASE database to write to, ``"results.db"`` or ``"postgresql://..."``. If it has some of
-        the frames already, only the others are computed: after an interruption, call again with the
-        same arguments. The result has only these frames, even if the store has more. Without a
-        store all records are in memory, a few kB for each frame.
+        An ASE database to write to, ``"results.db"`` or ``"postgresql://..."``; or a folder of
+        Parquet files, ``"results.parquet"`` (extra ``parquet``). If it has some of the frames
+        already, only the others are computed: after an interruption, call again with the same
+        arguments. The result has only these frames, even if the store has more. Without a store all
+        records are in memory, a few kB for each frame.
     k
         Number of singular values and modes to keep for each frame.
     causes
@@ -165,7 +166,7 @@ def scan(
     kept: Store = MemoryStore(parameters)
     known: Digests = {}
     sources: set[str] = set()
-    database = None if store is None else DatabaseStore(store)
+    database = None if store is None else store_of(store)
     if database is not None and database.exists:
         database.begin(parameters)
         known, sources = database.done()
