@@ -88,8 +88,9 @@ def analyze(
     Returns
     -------
     Sensitivity
-        Singular values in 1/Å times the unit of the features. Several descriptors are weighted
-        before they are combined (:ref:`several-descriptors`).
+        Singular values in 1/Å times the unit of the features. Their accuracy is that of
+        :ref:`accuracy`. Several descriptors are weighted before they are combined
+        (:ref:`several-descriptors`).
 
     Raises
     ------
@@ -97,8 +98,9 @@ def analyze(
         If ``atoms`` or ``descriptor`` has another type.
     ValueError
         If an argument is out of range, the structure is unusable or has no center, or a rigid
-        motion changes the features, so that singular values would mean nothing. With ``causes``
-        also if environments are too large for the body order of the descriptor.
+        motion changes the features, so that singular values would mean nothing. Also if small
+        singular values of a large structure need a square matrix that does not fit into memory.
+        With ``causes`` also if environments are too large for the body order of the descriptor.
 
     Examples
     --------

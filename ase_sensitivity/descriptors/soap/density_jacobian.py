@@ -16,6 +16,7 @@ from ase_sensitivity.descriptors.soap.power_spectrum import common, in_shares, n
 from ase_sensitivity.jacobian.arrays import as_displacements, as_floats
 from ase_sensitivity.jacobian.blocks import FeatureJacobian
 from ase_sensitivity.jacobian.scale import ScaleSums
+from ase_sensitivity.jacobian.sparsity import SQUARE, Sparsity
 from ase_sensitivity.jacobian.streamed import StreamedJacobian
 from ase_sensitivity.types import Floats, Ints
 
@@ -134,7 +135,12 @@ class DensityJacobian(StreamedJacobian):
         return total.swapaxes(0, 1)
 
     def fill_gram(
-        self, column_of: Ints, total: Floats, *, band: int | None = None
+        self,
+        column_of: Ints,
+        total: Floats,
+        *,
+        band: int | None = None,
+        pattern: Sparsity = SQUARE,
     ) -> ScaleSums | None:
         """As in :class:`BlockJacobian`, without blocks unless these take less time or are needed.
 
@@ -142,12 +148,12 @@ class DensityJacobian(StreamedJacobian):
         squares of derivatives cancel to a large part.
         """
         if self._blocks_are_faster:
-            return super().fill_gram(column_of, total, band=band)
-        sums, before = self._of_environments(column_of, total)
-        if before <= LOST * total.diagonal().sum():
+            return super().fill_gram(column_of, total, band=band, pattern=pattern)
+        sums, before = self._of_environments(column_of, total, pattern)
+        if before <= LOST * pattern.trace(total):
             return sums
         total[...] = 0.0
-        return super().fill_gram(column_of, total, band=band)
+        return super().fill_gram(column_of, total, band=band, pattern=pattern)
 
     @property
     def _blocks_are_faster(self) -> bool:
@@ -163,7 +169,9 @@ class DensityJacobian(StreamedJacobian):
         n_numbers = 3 * BLOCK * around.n_blocks + 4.5 * float(points @ points)
         return self._n_features * n_numbers < NEIGHBOR * n_pairs + 0.5 * squares * product
 
-    def _of_environments(self, column_of: Ints, total: Floats) -> tuple[ScaleSums, float]:
+    def _of_environments(
+        self, column_of: Ints, total: Floats, pattern: Sparsity
+    ) -> tuple[ScaleSums, float]:
         """Add the Gram matrices of environments.
 
         The second number is the sum of the squares of derivatives before they are projected by
@@ -195,6 +203,7 @@ class DensityJacobian(StreamedJacobian):
                 around.centers,
                 around.atom,
                 column_of,
+                *pattern.arrays,
                 total,
                 columns,
                 counts,
