@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ase_sensitivity.dataset.chemiscope import write_chemiscope
 from ase_sensitivity.dataset.forces import THRESHOLDS
 from ase_sensitivity.dataset.record import COLUMNS, TEXT, WHOLE, FrameRecord, rows_alone
 from ase_sensitivity.dataset.records import Store
 from ase_sensitivity.dataset.store import DatabaseStore
 from ase_sensitivity.dataset.summary import Summary
-from ase_sensitivity.plain_text import many
+from ase_sensitivity.plain_text import as_html, many
 from ase_sensitivity.types import Floats
 from ase_sensitivity.validation import check_exists
 
@@ -210,6 +211,14 @@ class ScanResult:
         failure = self.totals.first_error
         return self.summary() + (f"\nFirst failure: {failure}" if failure else "")
 
+    def _repr_html_(self) -> str:
+        """The worst frames and the summary, as notebooks show them."""
+        rows = [
+            [name.replace("_", " "), f"{row[name]:.3g}", f"{row['source']}@{row['index']}"]
+            for name, row in self.totals.worst.items()
+        ]
+        return as_html(str(self), [["worst", "value", "frame"], *rows])
+
     def to_numpy(self) -> NDArray[np.void]:
         """The table as a structured array, of shape (n_frames,); missing values as in a column."""
         columns = self._columns(*COLUMNS)
@@ -253,3 +262,27 @@ class ScanResult:
         with pyarrow.parquet.ParquetWriter(path, schema) as writer:
             while some := list(islice(rows, ROWS)):
                 writer.write_table(pyarrow.Table.from_pylist(some, schema))
+
+    def to_chemiscope(self, path: str | Path, *, n_modes: int = 1, scale: float = 2.0) -> None:
+        """Write the analyzed frames for chemiscope, a viewer that runs in a browser.
+
+        It shows the softest modes and the lost forces as arrows, and the frames by ratio, number of
+        invisible directions, cause, irreducible force error and required slope.
+
+        Parameters
+        ----------
+        path
+            The file, of which the name ends in ``.json`` or ``.json.gz``.
+        n_modes
+            Number of modes; the scan has ``k``.
+        scale
+            Length of an arrow in Å for a component 1 of a mode, or a lost force of 1 eV/Å.
+
+        Raises
+        ------
+        ImportError
+            If chemiscope is not installed, the extra ``chemiscope``.
+        TypeError, ValueError
+            If an argument makes no sense, or no frame was analyzed.
+        """
+        write_chemiscope(self, path, n_modes=n_modes, scale=scale)

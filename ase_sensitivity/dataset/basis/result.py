@@ -10,7 +10,7 @@ from typing import Any
 
 from ase_sensitivity.dataset.basis.candidates import DESCRIPTOR, Key, label
 from ase_sensitivity.dataset.basis.evidence import CONFIDENCE, FALLS, N_LEAST
-from ase_sensitivity.plain_text import many
+from ase_sensitivity.plain_text import as_html, many
 from ase_sensitivity.sensitivity import pair_terms_text
 from ase_sensitivity.validation import check_exists
 
@@ -101,9 +101,13 @@ class Convergence:
             "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
             for line in cells
         ]
-        if self.varied == (DESCRIPTOR,):
-            lines += [f"{n}: {row[DESCRIPTOR]}" for n, row in enumerate(self.rows)]
-        return lines
+        return [*lines, *self._numbered()]
+
+    def _numbered(self) -> list[str]:
+        """The descriptors of a list with their numbers in the table."""
+        if self.varied != (DESCRIPTOR,):
+            return []
+        return [f"{n}: {row[DESCRIPTOR]}" for n, row in enumerate(self.rows)]
 
     def cells(self) -> list[list[str]]:
         """The headings and the texts of each row of the table."""
@@ -209,6 +213,10 @@ class Convergence:
 
     def __str__(self) -> str:
         return self.summary()
+
+    def _repr_html_(self) -> str:
+        """The same as notebooks show it."""
+        return as_html("\n".join([*self._numbered(), *self.findings()]), self.cells())
 
     def __repr__(self) -> str:
         return f"Convergence({len(self.rows)} candidates, recommended={self.recommended})"
