@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ase_sensitivity.causes.cause import CAUSES
+from ase_sensitivity.causes.next_steps import Origin, next_steps
 from ase_sensitivity.plain_text import as_html
 from ase_sensitivity.spectrum.solvers import NULL_TOLERANCE, ratio_of
 from ase_sensitivity.types import Floats, Ints
@@ -254,7 +255,8 @@ class Sensitivity:
         if self.masking:
             lines.append(pair_terms_text(self.masking))
         lines += [f"{name} alone: {found.in_short()}" for name, found in (self.alone or {}).items()]
-        return "\n".join(lines)
+        causes = [cause for cause, count in (self.counts or {}).items() if count]
+        return "\n".join([*lines, *next_steps(causes, Origin(structures="[atoms]"))])
 
     def in_short(self) -> str:
         """The ratio and the number of invisible directions, in one sentence."""

@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ase_sensitivity.causes.next_steps import Origin, next_steps
 from ase_sensitivity.dataset.chemiscope import write_chemiscope
 from ase_sensitivity.dataset.forces import THRESHOLDS
 from ase_sensitivity.dataset.record import COLUMNS, TEXT, WHOLE, FrameRecord, rows_alone
 from ase_sensitivity.dataset.records import Store
 from ase_sensitivity.dataset.store import DatabaseStore
-from ase_sensitivity.dataset.summary import Summary
+from ase_sensitivity.dataset.summary import LARGE_LOSS, Summary
+from ase_sensitivity.io.reading import MEMORY
 from ase_sensitivity.plain_text import as_html, many
 from ase_sensitivity.types import Floats
 from ase_sensitivity.validation import check_exists
@@ -183,7 +185,34 @@ class ScanResult:
 
     def summary(self) -> str:
         """What was found, in words."""
-        return "\n".join([self.totals.summary(), *self.besides])
+        return "\n".join([self.totals.summary(), *self.besides, *self.next_steps])
+
+    @property
+    def next_steps(self) -> list[str]:
+        """What to do next, each a line that ends with a command to paste."""
+        found, known = self.totals, self.parameters
+        error = found.rms("irreducible_force_error")
+        frames = {
+            f"with the {text}": f"{row['source']}@{row['index']}"
+            for name, text, wanted in (
+                ("irreducible_force_error", "largest lost force", (error or 0.0) >= LARGE_LOSS),
+                ("net_force", "largest net force", found.n_net > 0),
+            )
+            if wanted and (row := found.worst.get(name))
+        }
+        if "incompleteness" in found.first:
+            frames["where the body order hides something"] = found.first["incompleteness"]
+        origin = Origin(
+            files=tuple(name for name in self._sources if name != MEMORY),
+            descriptor=str(known.get("descriptor", "")),
+            forces_key=known.get("forces_key"),
+            units=str(known.get("units", "eV")),
+        )
+        return next_steps(found.causes, origin, frames)
+
+    @cached_property
+    def _sources(self) -> list[str]:
+        return list(dict.fromkeys(row["source"] for row in self._store.rows()))
 
     @property
     def besides(self) -> list[str]:

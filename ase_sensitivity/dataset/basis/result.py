@@ -140,7 +140,22 @@ class Convergence:
         lines += self._choice()
         if self.masking:
             lines.append(pair_terms_text(self.masking))
-        return lines
+        return lines + self._next_steps()
+
+    def _next_steps(self) -> list[str]:
+        """What to do: larger values where the sweep was too small, or what to take."""
+        basis = [name for name in self.varied if name in ("n_max", "l_max")]
+        if self.recommended is None and basis and (self.resolving is None or not self.alike):
+            options = ", ".join(
+                f"{name}={[most + 2, most + 4]}"
+                for name, most in ((name, max(row[name] for row in self.rows)) for name in basis)
+            )
+            return [f"Next: try larger values: converge(frames, descriptor, {options})"]
+        if self.recommended is None or self.varied == (DESCRIPTOR,):
+            return []
+        taken = dict(zip(self.varied, self.recommended, strict=True))
+        options = ", ".join(f"{name}={value!r}" for name, value in taken.items())
+        return [f"Next: take this one: descriptor.with_options({options})"]
 
     def _choice(self) -> list[str]:
         """What the slopes say for a choice."""
