@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from ase import Atoms
 
-from ase_sensitivity.causes.cause import SPURIOUS
+from ase_sensitivity.causes.cause import CAUSES, SPURIOUS
 from ase_sensitivity.descriptors.given import Given
 from ase_sensitivity.errors import warn
+from ase_sensitivity.plain_text import as_html
 from ase_sensitivity.singular.arrival import NULL, Arrival, Arrivals, cause_here
 from ase_sensitivity.singular.point import Point, point_at
 from ase_sensitivity.singular.system import System, system_of
@@ -67,6 +68,30 @@ class NearestSingular:
     n_steps: int
     n_jacobians: int
     harmful: NearestSingular | None = None
+
+    def summary(self) -> str:
+        """What was found, in words."""
+        if not self.found:
+            return f"No singular configuration was confirmed: {self.message}."
+        lines = [
+            f"{self.distance:.3g} Å away (first estimate: {self.estimate:.3g} Å) the descriptor is "
+            f"singular: {self.cause}, {CAUSES[self.cause].text}."
+            if self.cause in CAUSES
+            else f"{self.distance:.3g} Å away the descriptor is singular."
+        ]
+        if self.harmful is not None:
+            lines.append(
+                f"The nearest that is not harmless is {self.harmful.distance:.3g} Å away: "
+                f"{self.harmful.cause}."
+            )
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.summary()
+
+    def _repr_html_(self) -> str:
+        """The same as notebooks show it."""
+        return as_html(self.summary())
 
     def __repr__(self) -> str:
         return (

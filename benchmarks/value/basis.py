@@ -23,7 +23,7 @@ from benchmarks.value.plots import compared
 
 QUESTION = "Which basis, which cutoff?"
 
-MOST_ATOMS = 1500
+MOST_ATOMS = 900
 """Of frames that are used, at even distances over the set."""
 
 SIGMA = 0.5

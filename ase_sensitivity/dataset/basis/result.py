@@ -10,7 +10,7 @@ from typing import Any
 
 from ase_sensitivity.dataset.basis.candidates import DESCRIPTOR, Key, label
 from ase_sensitivity.dataset.basis.evidence import CONFIDENCE, FALLS, N_LEAST
-from ase_sensitivity.plain_text import many
+from ase_sensitivity.plain_text import as_html, many
 from ase_sensitivity.sensitivity import pair_terms_text
 from ase_sensitivity.validation import check_exists
 
@@ -101,9 +101,13 @@ class Convergence:
             "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
             for line in cells
         ]
-        if self.varied == (DESCRIPTOR,):
-            lines += [f"{n}: {row[DESCRIPTOR]}" for n, row in enumerate(self.rows)]
-        return lines
+        return [*lines, *self._numbered()]
+
+    def _numbered(self) -> list[str]:
+        """The descriptors of a list with their numbers in the table."""
+        if self.varied != (DESCRIPTOR,):
+            return []
+        return [f"{n}: {row[DESCRIPTOR]}" for n, row in enumerate(self.rows)]
 
     def cells(self) -> list[list[str]]:
         """The headings and the texts of each row of the table."""
@@ -136,7 +140,22 @@ class Convergence:
         lines += self._choice()
         if self.masking:
             lines.append(pair_terms_text(self.masking))
-        return lines
+        return lines + self._next_steps()
+
+    def _next_steps(self) -> list[str]:
+        """What to do: larger values where the sweep was too small, or what to take."""
+        basis = [name for name in self.varied if name in ("n_max", "l_max")]
+        if self.recommended is None and basis and (self.resolving is None or not self.alike):
+            options = ", ".join(
+                f"{name}={[most + 2, most + 4]}"
+                for name, most in ((name, max(row[name] for row in self.rows)) for name in basis)
+            )
+            return [f"Next: try larger values: converge(frames, descriptor, {options})"]
+        if self.recommended is None or self.varied == (DESCRIPTOR,):
+            return []
+        taken = dict(zip(self.varied, self.recommended, strict=True))
+        options = ", ".join(f"{name}={value!r}" for name, value in taken.items())
+        return [f"Next: take this one: descriptor.with_options({options})"]
 
     def _choice(self) -> list[str]:
         """What the slopes say for a choice."""
@@ -209,6 +228,10 @@ class Convergence:
 
     def __str__(self) -> str:
         return self.summary()
+
+    def _repr_html_(self) -> str:
+        """The same as notebooks show it."""
+        return as_html("\n".join([*self._numbered(), *self.findings()]), self.cells())
 
     def __repr__(self) -> str:
         return f"Convergence({len(self.rows)} candidates, recommended={self.recommended})"
