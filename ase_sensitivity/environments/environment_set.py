@@ -255,6 +255,11 @@ class EnvironmentSet:
             self._keep(number, *self._rows(self.structures[number]))
         return self._features[number]
 
+    def rows_of(self, number: int) -> Ints:
+        """The environments of a structure that are in the set."""
+        first, last = np.searchsorted(self.structure, [number, number + 1]).tolist()
+        return np.arange(first, last)
+
     def points(self, environment: int, radius: float) -> Points:
         """The points within ``radius`` (Å) of the center of an environment, nearest first.
 

@@ -17,6 +17,7 @@ from ase_sensitivity.environments import reference_file
 from ase_sensitivity.environments.comparison import Comparison
 from ase_sensitivity.environments.environment_set import EnvironmentSet, Rows
 from ase_sensitivity.environments.nearest import FeatureIndex, Near
+from ase_sensitivity.environments.projection import AXES
 from ase_sensitivity.environments.reference_file import Saved
 from ase_sensitivity.environments.row_sets import RowSet, row_sets
 from ase_sensitivity.environments.scales import Group, Scales, centered_points
@@ -260,8 +261,11 @@ class ReferenceSet:
     @property
     def digest(self) -> str:
         """A text that tells this set from others."""
-        columns = (self._saved or self.environments).columns
-        text = hashlib.sha256(np.ascontiguousarray(columns["projected"]).tobytes())
+        known = self._saved or self.environments
+        text = hashlib.sha256(np.ascontiguousarray(known.columns["projected"]).tobytes())
+        for task in known.structures.values():
+            text.update(repr(task.energy).encode())
+            text.update(b"" if task.forces is None else task.forces.tobytes())
         return f"{self!r} {text.hexdigest()[:16]}"
 
     @property
@@ -303,19 +307,19 @@ class ReferenceSet:
             raise ValueError(UNBOUND)
         query = self._query(atoms, forces, energy, rows)
         near: dict[Group, tuple[Ints, Near]] = {}
-        groups = np.column_stack([query.numbers, query.kinds])
-        known = np.flatnonzero(query.kinds >= 0)
-        projected, beyond = self.environments.project([query.features[k] for k in known.tolist()])
-        for number, kind in np.unique(groups[known], axis=0).tolist():
-            if (number, kind) in self._index:
-                own = np.flatnonzero((groups[known] == [number, kind]).all(axis=1))
-                found = self._index.near((number, kind), projected[own], beyond[own], LISTED)
-                near[number, kind] = known[own], found
-        strange = [k for k, group in enumerate(groups.tolist()) if tuple(group) not in near]
+        members: dict[Group, list[int]] = {}
+        for k, group in enumerate(zip(query.numbers.tolist(), query.kinds.tolist(), strict=True)):
+            members.setdefault(group, []).append(k)
+        for group, those in members.items():
+            if group in self._index:
+                own = np.array(those)
+                found = self._index.near(group, query.projected[own], query.beyond[own], LISTED)
+                near[group] = own, found
+        strange = [k for group, those in members.items() if group not in near for k in those]
         if strange:
             novelty, center, nearest = np.inf, strange[0], -1
         else:
-            novelty, center, nearest = self._most_novel(query, near, projected, beyond)
+            novelty, center, nearest = self._most_novel(query, near)
         atom = int(query.centers[center])
         return Comparison(
             novelty=novelty,
@@ -346,13 +350,20 @@ class ReferenceSet:
         rows: tuple[Ints, list[RowSet]] | None,
     ) -> Query:
         centers, features = rows or row_sets(self.descriptor, atoms)
-        kinds = [self.environments.kind_of(one, atoms) for one in features]
+        kinds = np.array([self.environments.kind_of(one, atoms) for one in features])
+        projected, beyond = np.full((len(kinds), AXES), np.nan), np.full(len(kinds), np.nan)
+        known = np.flatnonzero(kinds >= 0)
+        if len(known):
+            some = [features[k] for k in known.tolist()]
+            projected[known], beyond[known] = self.environments.project(some)
         return Query(
             atoms=atoms,
             centers=centers,
             features=features,
             numbers=np.where(centers >= 0, atoms.numbers[centers], 0),
-            kinds=np.array(kinds),
+            projected=projected,
+            beyond=beyond,
+            kinds=kinds,
             points=centered_points(atoms, centers, self.radius),
             forces=forces,
             energy=energy,
@@ -362,8 +373,6 @@ class ReferenceSet:
         self,
         query: Query,
         near: dict[Group, tuple[Ints, Near]],
-        projected: Floats,
-        beyond: Floats,
     ) -> tuple[float, int, int]:
         """The largest novelty, the number of its center in the query, and the nearest reference.
 
@@ -378,7 +387,7 @@ class ReferenceSet:
                 break
             group = int(query.numbers[k]), int(query.kinds[k])
             j, distance = self._index.nearest(
-                group, query.features[k], projected[k], float(beyond[k])
+                group, query.features[k], query.projected[k], float(query.beyond[k])
             )
             value = float(self._relative(group, np.array(distance)))
             if value > best:
@@ -403,5 +412,6 @@ class ReferenceSet:
             far = np.linalg.norm(apart, axis=2) / scale.shape_slope
             ratio = listed.lower / scale.slope / np.maximum(far, 1e-300)
             for m, n in zip(*np.nonzero((far > FAR / 4) & (ratio < SCREENED)), strict=True):
-                found.append(Candidate(int(own[m]), int(listed.index[m, n]), float(ratio[m, n])))
+                one = int(own[m]), int(listed.index[m, n])
+                found.append(Candidate(*one, float(ratio[m, n]), float(far[m, n])))
         return found

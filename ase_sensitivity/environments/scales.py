@@ -77,6 +77,10 @@ class Scales:
             self._move(atoms, centers, features, groups, shape)
         return {"shape": shape.astype(np.float32)}
 
+    def slope_of(self, element: int) -> float:
+        """The largest slope of centers of an element."""
+        return max(scale.slope for group, scale in self.by_group.items() if group[0] == element)
+
     def _add(self, scale: Scale, vector: Floats) -> None:
         if scale.origin is None:
             scale.origin, scale.total = vector, np.zeros(len(vector))

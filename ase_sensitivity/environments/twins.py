@@ -25,12 +25,15 @@ RATIO = 0.2
 FAR = 0.15
 """Structures whose matched points are more than this far apart, in Å, are far."""
 
-SCREENED = 0.5
+SCREENED = 3 * RATIO
 """A reference is looked at if its features are nearer than this fraction of what the fingerprints
 of the two structures let one expect."""
 
-MOST = 3
+LOOKED_AT = 8
 """So many references are looked at in one call, those with the smallest fractions."""
+
+MATCHED = 1
+"""So many of these are matched: those whose neighbors have near features as well."""
 
 SHELL = 1.0
 """Points within this distance (Å) of the radius may be left out of a match, if the radius is
@@ -50,6 +53,8 @@ class Query:
         The structure.
     centers, features
         As of :func:`~ase_sensitivity.environments.row_sets.row_sets`.
+    projected, beyond
+        As of :meth:`EnvironmentSet.project`; nan for a kind that the set does not have.
     numbers, kinds
         Atomic number and kind of each center, of shape (n_centers,).
     points
@@ -61,6 +66,8 @@ class Query:
     atoms: Atoms
     centers: Ints
     features: list[RowSet]
+    projected: Floats
+    beyond: Floats
     numbers: Ints
     kinds: Ints
     points: list[Points]
@@ -70,11 +77,22 @@ class Query:
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A center of a query and a reference that may be its twin."""
+    """A center of a query and a reference that may be its twin.
+
+    Attributes
+    ----------
+    center, reference
+        Their numbers.
+    ratio
+        Distance of the features over the expected one, as far as projections tell.
+    far
+        Distance of the structures in Å, as far as fingerprints tell.
+    """
 
     center: int
     reference: int
     ratio: float
+    far: float
 
 
 def best_twin(
@@ -82,7 +100,13 @@ def best_twin(
 ) -> ReferenceTwin | None:
     """The twin with the smallest ratio among the most promising candidates."""
     best: tuple[float, Candidate, float, float, Floats] | None = None
-    for one in sorted(candidates, key=lambda candidate: candidate.ratio)[:MOST]:
+    n_matched = 0
+    for one in sorted(candidates, key=lambda candidate: candidate.ratio)[:LOOKED_AT]:
+        if n_matched == MATCHED:
+            break
+        if not _plausible(reference, query, one):
+            continue
+        n_matched += 1
         found = _measured(reference, query, one)
         if found is not None and (best is None or found[0] < best[0]):
             best = (found[0], one, *found[1:])
@@ -105,6 +129,32 @@ def best_twin(
         energies=energies,
         atoms=environments.structures[number].atoms,
     )
+
+
+def _plausible(reference: ReferenceSet, query: Query, one: Candidate) -> bool:
+    """Whether projections of the neighbors' features, and then the features, are near enough."""
+    k, j = one.center, one.reference
+    environments = reference.environments
+    near = SCREENED * one.far
+    if query.centers[k] >= 0 and environments.complete:
+        number = int(environments.structure[j])
+        atoms, rows = environments.structures[number].atoms, environments.rows_of(number)
+        mine = _centers_about(query.atoms, query.centers, int(query.centers[k]), reference.radius)
+        centers, center = environments.center[rows], int(environments.center[j])
+        theirs = rows[_centers_about(atoms, centers, center, reference.radius)]
+        for element in np.unique(query.numbers[mine]).tolist():
+            some = mine[query.numbers[mine] == element]
+            others = theirs[environments.number[theirs] == element]
+            if not len(others):
+                continue
+            slope = reference.scales.slope_of(element)
+            apart = query.projected[some][:, None] - environments.projected[others]
+            least = np.sqrt((apart**2).sum(axis=2).min(axis=1))
+            # All have a partner but those that are too many.
+            if np.sort(least)[: len(others)][-1] > near * slope:
+                return False
+    scale = reference.scales.by_group[int(query.numbers[k]), int(query.kinds[k])]
+    return query.features[k].distance(environments.features(j)) <= near * scale.slope
 
 
 def _measured(
@@ -171,11 +221,15 @@ def _of_neighbors(reference: ReferenceSet, query: Query, k: int, j: int) -> Iter
 
 def _centers_about(atoms: Atoms, centers: Ints, center: int, radius: float) -> Ints:
     """Positions in ``centers`` of those within ``radius`` of an atom, without the atom itself."""
-    if not np.isfinite(radius):
-        near = np.ones(len(centers), dtype=bool)
-    else:
-        near = atoms.get_distances(center, centers, mic=bool(atoms.pbc.any())) < radius
-    return np.flatnonzero(near & (centers != center))
+    near = centers != center
+    if np.isfinite(radius):
+        apart = atoms.positions[centers] - atoms.positions[center]
+        if atoms.pbc.any():
+            cell = atoms.cell.complete().array
+            inside = apart @ np.linalg.inv(cell)
+            apart = (inside - np.rint(inside) * atoms.pbc) @ cell
+        near &= (apart**2).sum(axis=1) < radius**2
+    return np.flatnonzero(near)
 
 
 def _labels(
@@ -193,7 +247,8 @@ def _labels(
     if query.energy is not None:
         energies.append(query.energy)
     composition = np.sort(query.atoms.numbers)
-    for j in [twin.reference, *reference.listed(query.features[k], group, LABELED)]:
+    listed = reference.listed(query.features[k], group, LABELED)
+    for j in dict.fromkeys([twin.reference, *listed]):
         if j != twin.reference:
             if query.features[k].distance(environments.features(j)) > near:
                 continue
