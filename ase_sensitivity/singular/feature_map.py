@@ -8,9 +8,10 @@ import numpy as np
 from ase import Atoms
 
 from ase_sensitivity.descriptors.given import Given
-from ase_sensitivity.geometry.matching import Match, best_match
+from ase_sensitivity.geometry.matching import Match
 from ase_sensitivity.geometry.neighbors import shortest_distance
 from ase_sensitivity.singular.nearest import NearestSingular, nearest_singular
+from ase_sensitivity.singular.partner import matched
 from ase_sensitivity.singular.point import Point
 from ase_sensitivity.singular.system import system_of
 from ase_sensitivity.types import Floats, Ints, Scope
@@ -185,18 +186,7 @@ class FeatureMap:
         free.
         """
         chosen = self.seen[self.seen != self.center] if self.center is not None else self.seen
-        a, b = self._from_origin(a)[chosen], self._from_origin(b)[chosen]
-        numbers = self._atoms.numbers[chosen]
-        if not self._atoms.pbc.any():
-            return best_match(numbers, a, numbers, b)
-        distance = np.linalg.norm(b - a, axis=1)
-        return Match(
-            rmsd=float(np.sqrt((distance**2).mean())),
-            maximum=float(distance.max()),
-            rotation=np.eye(3),
-            permutation=np.arange(len(chosen)),
-            exact=False,
-        )
+        return matched(self.atoms(a), self.atoms(b), chosen, self.center)
 
     def _from_origin(self, positions: Floats) -> Floats:
         if self.center is not None:
