@@ -8,15 +8,21 @@ from ase import Atoms
 from ase.build import molecule
 from ase.calculators.emt import EMT
 from ase.io import read, write
+from ase.optimize import BFGS
+from typer.testing import CliRunner
 
 from ase_sensitivity import (
     SOAP,
     EvaluationWarning,
     FiniteDifferenceDescriptor,
+    SensitivityObserver,
     best_match,
     nearest_singular,
+    read_log,
+    replay,
 )
 from ase_sensitivity.auditing.reference import line
+from ase_sensitivity.cli.app import app
 from ase_sensitivity.demonstration.methane import singular_methane, soap_of, xtb
 from ase_sensitivity.singular.partner import Partner, partner_beyond
 from ase_sensitivity.singular.system import system_of
@@ -199,3 +205,71 @@ def test_the_two_can_be_written(tmp_path):
     back = read(tmp_path / "pair.xyz", ":")
     assert back[1].info["displacement"] == pytest.approx(partner.displacement, rel=1e-6)
     assert back[1].info["price_energy"] < 1e-6
+
+
+def passing(n: int = 9) -> list[Atoms]:
+    """Ammonia that goes through its plane."""
+    return [pyramid(height) for height in np.linspace(0.2, -0.2, n)]
+
+
+def test_a_replay_prices_where_singular_states_begin(tmp_path):
+    calculator = Counting()
+    frames = [pyramid(0.5), *passing(), pyramid(-0.5), *passing()]
+    log = replay(
+        frames,
+        AMMONIA,
+        price=calculator,
+        logfile=tmp_path / "run.log",
+        on_singular={"symmetry": "log"},
+        distance_threshold=0.1,
+    )
+    assert (log.state == "singular").sum() > 4
+    assert len(log.partners) == 2
+    assert calculator.n_calls == 4
+    begins = np.flatnonzero((log.state == "singular") & (np.roll(log.state, 1) != "singular"))
+    assert [partner.step for partner in log.partners] == log.step[begins].tolist()
+    for partner in log.partners:
+        assert partner.cause == "symmetry"
+        assert partner.agrees == 1
+        assert partner.displacement == pytest.approx(np.sqrt(3) * 0.05, abs=1e-3)
+        assert partner.energy < 1e-5
+    assert read_log(tmp_path / "run.log").partners == log.partners
+    assert replay(frames[:3], AMMONIA).partners == ()
+
+
+def test_an_observer_goes_on_where_there_is_no_price(tmp_path):
+    frames = passing()
+    for atoms in frames:
+        atoms.symbols[0] = "P"
+    soap = SOAP(["P", "H"], 4.0, 6, 4)
+    with pytest.warns(EvaluationWarning, match="no price of a partner") as told:
+        log = replay(frames, soap, price=EMT(), on_singular={"symmetry": "log"})
+    assert len(told) == 1
+    assert len(log) == len(frames)
+    assert np.isnan(log.partners[0].energy)
+    run = frames[0]
+    run.calc = EMT()
+    with BFGS(run, logfile=None) as dyn, pytest.raises(ValueError, match="calculator of the run"):
+        SensitivityObserver(dyn, soap, price=run.calc)
+
+
+def test_the_command_prices(tmp_path, monkeypatch):
+    write(tmp_path / "run.xyz", passing())
+    command = ["replay", str(tmp_path / "run.xyz"), "-d", "soap cutoff=4 n_max=6 l_max=4"]
+    command[-1] += " atom_sigma=0.5"
+    text = CliRunner().invoke(app, [*command, "--price", "ase.calculators.emt:EMT"])
+    assert text.exit_code == 0, text.output
+    assert "Partner of frame" not in text.output  # symmetry does not matter by default
+    command += ["--threshold", "0.2"]
+    text = CliRunner().invoke(app, [*command, "--price", "ase.calculators.emt:EMT"])
+    assert "Partner of frame" in text.output
+    assert "price 0.0000 eV" in text.output
+    for wrong, said in (
+        ("emt", "name a calculator as module:name"),
+        ("ase.calculators.emt:Nothing", "has no Nothing"),
+        ("ase.build:molecule", "no calculator comes of it"),
+        ("os:getcwd", "is not an ASE calculator"),
+    ):
+        failed = CliRunner().invoke(app, [*command, "--price", wrong])
+        assert failed.exit_code != 0
+        assert said in str(failed.exception)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -83,6 +84,15 @@ def replay(
             metavar="S", help="Seconds that one frame may take to look for a cause; 0: any time."
         ),
     ] = BUDGET,
+    price: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:NAME",
+            help="A calculator, such as tblite.ase:TBLite: what it costs to confuse a frame with "
+            "its partner, where a singular state begins.",
+            show_default=False,
+        ),
+    ] = None,
     timestep: Annotated[
         float | None,
         typer.Option(metavar="FS", help="Time between two frames in fs.", show_default=False),
@@ -93,6 +103,7 @@ def replay(
 
     The files follow on each other: they are one run.
     """
+    from ase_sensitivity.cli.named import calculator_of
     from ase_sensitivity.cli.scan import chosen
     from ase_sensitivity.md.replay import replay as replay_frames
 
@@ -118,6 +129,7 @@ def replay(
             patience=patience,
             on_singular=on_singular,
             budget=budget or None,
+            price=None if price is None else calculator_of(price),
         )
     except KeyboardInterrupt:
         kept = logfile not in (None, "-")
@@ -154,6 +166,7 @@ def statistics(log: SensitivityLog) -> dict[str, Any]:
         "smallest": None
         if lowest is None
         else {"ratio": log.ratio[lowest], "frame": log.step[lowest]},
+        "partners": [asdict(partner) for partner in log.partners],
         "nearest": dict(sorted(nearest.items(), key=lambda item: float(item[1]["distance"]))),
     }
 
@@ -176,5 +189,12 @@ def summary(found: dict[str, Any]) -> str:
         lines.append(
             f"By {cause}, known in {of['n_frames']}: nearest {of['distance']:.4f} Å, "
             f"frame {of['frame']}."
+        )
+    for partner in found["partners"]:
+        lines.append(
+            f"Partner of frame {partner['step']} ({partner['cause']}): "
+            f"{partner['displacement']:.3f} Å away, features {partner['feature_distance']:.1e} "
+            f"apart{'' if partner['agrees'] else ', no fold'}; price {partner['energy']:.4f} eV, "
+            f"{partner['forces']:.3f} eV/Å."
         )
     return "\n".join(lines)

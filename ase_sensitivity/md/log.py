@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ase_sensitivity.md.partners import LoggedPartner, logged_partners
 from ase_sensitivity.sensitivity import Sensitivity
 
 logger = logging.getLogger(__name__)
@@ -62,6 +63,8 @@ class SensitivityLog:
     state
         ``"ok"``, ``"below"`` (the threshold, but not long enough), ``"singular"``,
         ``"calibrating"`` or ``"failed"``, of shape (n,).
+    partners
+        With ``price``: the partners where singular states began, and their prices.
     """
 
     step: NDArray[np.int64]
@@ -77,6 +80,7 @@ class SensitivityLog:
     harmful_distance: NDArray[np.float64]
     harmful_cause: NDArray[np.str_]
     state: NDArray[np.str_]
+    partners: tuple[LoggedPartner, ...] = ()
 
     def __repr__(self) -> str:
         return f"SensitivityLog({len(self)} calls, smallest ratio {self._smallest():.3g})"
@@ -183,6 +187,7 @@ def read_log(file: str | Path | Iterable[str]) -> SensitivityLog:
         harmful_distance=np.array(harmful, dtype=float),
         harmful_cause=np.array(why, dtype=str),
         state=np.array(state, dtype=str),
+        partners=logged_partners(lines),
     )
 
 

@@ -29,12 +29,14 @@ from ase_sensitivity.md.frames import flagged_frame
 from ase_sensitivity.md.log import line
 from ase_sensitivity.md.output import Output
 from ase_sensitivity.md.pace import Pace
+from ase_sensitivity.md.partners import RunPricing
 from ase_sensitivity.md.threshold import CALIBRATION, QUANTILE
 from ase_sensitivity.md.trigger import Trigger
 from ase_sensitivity.sensitivity import Sensitivity, pair_terms_text, unseen_text
 from ase_sensitivity.singular.budget import BUDGET, EXCEEDED, Budget
 from ase_sensitivity.singular.diagnosis import NOT_LOOKED_AT, Diagnosis
 from ase_sensitivity.singular.monitor import WITHIN, Monitor
+from ase_sensitivity.singular.nearest import NearestSingular
 from ase_sensitivity.types import Scope
 from ase_sensitivity.validation import as_flag, as_integer
 
@@ -110,6 +112,12 @@ class SensitivityObserver:
     patience
         Number of consecutive calls below the threshold that make a singular state. A call that
         fails neither counts nor starts the count anew.
+    price
+        An ASE calculator, not that of the run. When a singular state begins, the nearest singular
+        configuration is looked for, without regard to ``budget``, and this calculator computes two
+        single points: of the frame and of its :attr:`~ase_sensitivity.NearestSingular.partner`. The
+        difference is in ``nearest`` and in the log (``partners`` of
+        :class:`~ase_sensitivity.SensitivityLog`).
     on_failure
         An evaluation that fails is logged and counted. ``"warn"``: the run goes on, with one
         :class:`~ase_sensitivity.EvaluationWarning`. ``"raise"``: its error is raised.
@@ -197,6 +205,7 @@ class SensitivityObserver:
         on_singular: Actions | Mapping[str, Actions] | None = None,
         patience: int = 1,
         apply_constraints: bool = False,
+        price: Any = None,
         on_failure: Literal["warn", "raise"] = "warn",
         header: bool = True,
         append: bool = False,
@@ -237,6 +246,7 @@ class SensitivityObserver:
         )
         self._monitor = self._started_monitor(as_flag("distance", distance), Budget(budget))
         self._pace = Pace(max_overhead, comm)
+        self._pricing = None if price is None else RunPricing(price, self.atoms)
         self._unseen: tuple[str, ...] = ()
         self._masking: tuple[str, ...] = ()
         # Opening a file empties it: only once everything else is known to be right.
@@ -349,8 +359,11 @@ class SensitivityObserver:
                 self._out.write_line(f"# {remark}\n")
         if state == "singular":
             self.n_singular += 1
+            self._price(atoms, found, step)
             self._out.record(lambda: flagged_frame(atoms, found, step, time))
             self._act(atoms, found, step)
+        elif self._pricing is not None:
+            self._pricing.leave()
 
     def _analyze(self, atoms: Atoms, previous: Sensitivity | None = None) -> Sensitivity:
         return analyze(atoms, self._descriptor, previous=previous, each=False, **self._settings)
@@ -390,6 +403,28 @@ class SensitivityObserver:
             harmful_distance=harmful,
             harmful=known.harmful_cause,
         )
+
+    @property
+    def nearest(self) -> NearestSingular | None:
+        """With ``price``: the nearest singular configuration where the last singular state began.
+
+        It has the partner and the price; None before.
+        """
+        return None if self._pricing is None else self._pricing.nearest
+
+    def _price(self, atoms: Atoms, found: Sensitivity, step: int) -> None:
+        """Where a singular state begins: what it costs to confuse the frame and its partner."""
+        if self._pricing is None:
+            return
+        scope = self._settings["scope"]
+        center = None if scope == "structure" else found.center
+        text = self._pricing.enter(atoms.copy(), self._descriptor, scope, center, step)
+        self._out.write_line(text)
+        if self._pricing.failed:
+            self._out.warn(
+                "there is no price of a partner: see the log, or `nearest` of the observer",
+                EvaluationWarning,
+            )
 
     def _remark(self, step: int, found: Sensitivity) -> None:
         """Say in the log what the numbers cannot: pair terms, and elements that are not known."""

@@ -192,7 +192,12 @@ def nearest_singular(
         warn("`arrived` of nearest_singular has no meaning any more", DeprecationWarning)
     system = system_of(atoms, descriptor, scope, center)
     found = _nearest(system, max_distance, max_steps, closest)
-    return found if price is None else priced(found, Pricing(atoms, price))
+    if price is None:
+        return found
+    found = priced(found, Pricing(atoms, price))
+    if found.partner is not None and found.price is None:
+        warn("there is no price of the partner: see `no_price` of the result", EvaluationWarning)
+    return found
 
 
 def priced(found: NearestSingular, pricing: Pricing) -> NearestSingular:
@@ -205,7 +210,6 @@ def priced(found: NearestSingular, pricing: Pricing) -> NearestSingular:
     if isinstance(known, Price):
         found.partner.atoms.info.update(price_energy=known.energy, price_forces=known.forces)
         return replace(found, price=known)
-    warn("there is no price of the partner: see `no_price` of the result", EvaluationWarning)
     return replace(found, no_price=known)
 
 
