@@ -62,6 +62,8 @@ from .singular.manifold import trace_manifold as trace_manifold
 from .singular.nearest import NearestSingular as NearestSingular
 from .singular.nearest import nearest_singular as nearest_singular
 from .singular.nearest import singularity_distance as singularity_distance
+from .singular.partner import Partner as Partner
+from .singular.price import Price as Price
 from .singular.search import SingularPoint as SingularPoint
 from .singular.search import SingularSearch as SingularSearch
 from .singular.search import find_singular as find_singular

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -87,6 +88,15 @@ def replay(
     novelty_threshold: Annotated[
         float, typer.Option(metavar="X", help="How far from the reference is novel.")
     ] = 1.0,
+    price: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:NAME",
+            help="A calculator, such as tblite.ase:TBLite: what it costs to confuse a frame with "
+            "its partner, where a singular state begins.",
+            show_default=False,
+        ),
+    ] = None,
     timestep: Annotated[
         float | None,
         typer.Option(metavar="FS", help="Time between two frames in fs.", show_default=False),
@@ -97,6 +107,7 @@ def replay(
 
     The files follow on each other: they are one run.
     """
+    from ase_sensitivity.cli.named import calculator_of
     from ase_sensitivity.cli.scan import chosen
     from ase_sensitivity.md.replay import replay as replay_frames
 
@@ -124,6 +135,7 @@ def replay(
             budget=budget or None,
             reference="run" if reference == ["run"] else options.reference_of(reference),
             novelty_threshold=novelty_threshold,
+            price=None if price is None else calculator_of(price),
         )
     except KeyboardInterrupt:
         kept = logfile not in (None, "-")
@@ -169,6 +181,7 @@ def statistics(log: SensitivityLog) -> dict[str, Any]:
         "smallest": None
         if lowest is None
         else {"ratio": log.ratio[lowest], "frame": log.step[lowest]},
+        "partners": [asdict(partner) for partner in log.partners],
         "nearest": dict(sorted(nearest.items(), key=lambda item: float(item[1]["distance"]))),
     }
 
@@ -202,4 +215,11 @@ def summary(found: dict[str, Any]) -> str:
         )
     elif found["n_compared"]:
         lines.append("No frame has a twin in the reference.")
+    for partner in found["partners"]:
+        lines.append(
+            f"Partner of frame {partner['step']} ({partner['cause']}): "
+            f"{partner['displacement']:.3f} Å away, features {partner['feature_distance']:.1e} "
+            f"apart{'' if partner['agrees'] else ', no fold'}; price {partner['energy']:.4f} eV, "
+            f"{partner['forces']:.3f} eV/Å."
+        )
     return "\n".join(lines)

@@ -7,6 +7,7 @@ bodies in any basis, while the force along it is 1.04 eV/Å. Features of all ato
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -50,8 +51,20 @@ def soap_of(centers: Sequence[str] | None = None) -> SOAP:
 
 def invisible_direction() -> Floats:
     """The normalised displacement of the atoms that carbon does not see, of shape (5, 3)."""
+    return _softest().copy()
+
+
+@cache
+def _softest() -> Floats:
     mode: Floats = analyze(singular_methane(), soap_of(["C"])).modes[0]
     return mode * np.sign(mode[4, 0])
+
+
+def twisted(twist: float) -> Atoms:
+    """The configuration after a displacement of a length in Å along the invisible direction."""
+    atoms = singular_methane()
+    atoms.positions += twist * invisible_direction()
+    return atoms
 
 
 def xtb() -> Any:

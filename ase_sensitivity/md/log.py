@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ase_sensitivity.environments.comparison import Comparison
+from ase_sensitivity.md.partners import LoggedPartner, logged_partners
 from ase_sensitivity.sensitivity import Sensitivity
 
 logger = logging.getLogger(__name__)
@@ -83,6 +84,8 @@ class SensitivityLog:
     secant
         Change of the features since the call before, over the average change by a displacement of
         that length, of shape (n,); nan unless the run's past is the reference.
+    partners
+        With ``price``: the partners where singular states began, and their prices.
     """
 
     step: NDArray[np.int64]
@@ -104,6 +107,7 @@ class SensitivityLog:
     twin_distance: NDArray[np.float64]
     twin_forces: NDArray[np.float64]
     secant: NDArray[np.float64]
+    partners: tuple[LoggedPartner, ...] = ()
 
     def __repr__(self) -> str:
         return f"SensitivityLog({len(self)} calls, smallest ratio {self._smallest():.3g})"
@@ -240,6 +244,7 @@ def read_log(file: str | Path | Iterable[str]) -> SensitivityLog:
         twin_distance=np.array(twin_distance, dtype=float),
         twin_forces=np.array(twin_forces, dtype=float),
         secant=np.array(secant, dtype=float),
+        partners=logged_partners(lines),
     )
 
 

@@ -32,6 +32,7 @@ from ase_sensitivity.md.frames import flagged_frame, twin_frame, with_comparison
 from ase_sensitivity.md.log import line, reference_columns
 from ase_sensitivity.md.output import Output
 from ase_sensitivity.md.pace import Pace
+from ase_sensitivity.md.partners import RunPricing
 from ase_sensitivity.md.reference import NOVEL, WARNINGS, Reference, reason_of
 from ase_sensitivity.md.threshold import CALIBRATION, QUANTILE
 from ase_sensitivity.md.trigger import Trigger
@@ -39,6 +40,7 @@ from ase_sensitivity.sensitivity import Sensitivity, pair_terms_text, unseen_tex
 from ase_sensitivity.singular.budget import BUDGET, EXCEEDED, Budget
 from ase_sensitivity.singular.diagnosis import NOT_LOOKED_AT, Diagnosis
 from ase_sensitivity.singular.monitor import WITHIN, Monitor
+from ase_sensitivity.singular.nearest import NearestSingular
 from ase_sensitivity.types import Scope
 from ase_sensitivity.validation import as_flag, as_integer
 
@@ -123,6 +125,12 @@ class SensitivityObserver:
         run's own past, of which up to 1000 frames are kept. See :doc:`/reference_set`.
     novelty_threshold
         A configuration is novel if its novelty is above this.
+    price
+        An ASE calculator, not that of the run. When a singular state begins, the nearest singular
+        configuration is looked for, without regard to ``budget``, and this calculator computes two
+        single points: of the frame and of its :attr:`~ase_sensitivity.NearestSingular.partner`. The
+        difference is in ``nearest`` and in the log (``partners`` of
+        :class:`~ase_sensitivity.SensitivityLog`).
     on_failure
         An evaluation that fails is logged and counted. ``"warn"``: the run goes on, with one
         :class:`~ase_sensitivity.EvaluationWarning`. ``"raise"``: its error is raised.
@@ -215,6 +223,7 @@ class SensitivityObserver:
         reference: ReferenceSet | Frames | Literal["run"] | None = None,
         novelty_threshold: float = NOVEL,
         apply_constraints: bool = False,
+        price: Any = None,
         on_failure: Literal["warn", "raise"] = "warn",
         header: bool = True,
         append: bool = False,
@@ -258,6 +267,7 @@ class SensitivityObserver:
         self._reference = Reference.of(reference, self._descriptor, novelty_threshold)
         self._monitor = self._started_monitor(as_flag("distance", distance), Budget(budget))
         self._pace = Pace(max_overhead, comm)
+        self._pricing = None if price is None else RunPricing(price, self.atoms)
         self._unseen: tuple[str, ...] = ()
         self._masking: tuple[str, ...] = ()
         # Opening a file empties it: only once everything else is known to be right.
@@ -373,8 +383,11 @@ class SensitivityObserver:
                 self._out.write_line(f"# {remark}\n")
         if state == "singular":
             self.n_singular += 1
+            self._price(atoms, found, step)
             self._out.record(lambda: flagged_frame(atoms, found, step, time))
             self._act(atoms, found, step)
+        elif self._pricing is not None:
+            self._pricing.leave()
         for kind in kinds:
             self._act_on_kind(kind, atoms, found, step, time)
 
@@ -463,6 +476,28 @@ class SensitivityObserver:
             harmful_distance=harmful,
             harmful=known.harmful_cause,
         )
+
+    @property
+    def nearest(self) -> NearestSingular | None:
+        """With ``price``: the nearest singular configuration where the last singular state began.
+
+        It has the partner and the price; None before.
+        """
+        return None if self._pricing is None else self._pricing.nearest
+
+    def _price(self, atoms: Atoms, found: Sensitivity, step: int) -> None:
+        """Where a singular state begins: what it costs to confuse the frame and its partner."""
+        if self._pricing is None:
+            return
+        scope = self._settings["scope"]
+        center = None if scope == "structure" else found.center
+        text = self._pricing.enter(atoms.copy(), self._descriptor, scope, center, step)
+        self._out.write_line(text)
+        if self._pricing.failed:
+            self._out.warn(
+                "there is no price of a partner: see the log, or `nearest` of the observer",
+                EvaluationWarning,
+            )
 
     def _remark(self, step: int, found: Sensitivity) -> None:
         """Say in the log what the numbers cannot: pair terms, and elements that are not known."""
