@@ -10,7 +10,7 @@ from ase.io import write
 
 from ase_sensitivity import Doubts
 from ase_sensitivity.cli.app import main
-from tests.test_doubt import WRONG, a_set
+from tests.test_doubt import WRONG, a_set, small  # noqa: F401
 
 DESCRIPTOR = ["-d", "soap cutoff=4 n_max=4 l_max=3 atom_sigma=0.5"]
 OF_WRONG = f"set.xyz@{WRONG}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from ase_sensitivity import SOAP, Doubts, doubt, scan, write_report
+from ase_sensitivity.dataset.doubt import residuals
 from ase_sensitivity.dataset.doubt.fit import N_FOLDS, RobustFit, _solutions
 from ase_sensitivity.dataset.doubt.judgement import THRESHOLD, judged
 from ase_sensitivity.dataset.doubt.scores import FEWEST, above_expected, groups_of, z_scores
@@ -42,6 +44,14 @@ def a_set(wrong: int | None = WRONG) -> list[Atoms]:
     ]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small() -> Iterator[None]:
+    """A small model, to save time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(residuals, "N_FOURIER", 80)
+        yield
+
+
 @pytest.fixture(scope="module")
 def soap() -> SOAP:
     return SOAP(["Cu"], cutoff=4.0, n_max=4, l_max=3, threads=1)
@@ -66,6 +76,7 @@ def test_right_labels_are_not_doubted(soap: SOAP) -> None:
     found = doubt(a_set(wrong=None), soap)
     assert (len(found), found.frames, found.undecided) == (0, [], [])
     assert "No forces stand out among those of 30 frames" in str(found)
+    assert f"The highest of the other scores: {found.rows[0]['score']:.1f} of frames@" in str(found)
 
 
 def test_the_model_has_the_forces_of_its_rows(soap: SOAP) -> None:

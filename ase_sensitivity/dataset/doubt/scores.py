@@ -15,8 +15,8 @@ FEWEST = 10
 FLOOR = 1e-3
 """Values below this, in eV/Å, are alike. It is added before logarithms are taken."""
 
-LEAST_SPREAD = 0.1
-"""Smallest spread of logarithms: ten percent are not unusual, whatever the others are."""
+LEAST_SPREAD = 0.2
+"""Smallest spread of logarithms: twice the usual is not doubtful, whatever the others are."""
 
 TO_DEVIATION = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
