@@ -17,7 +17,13 @@ from ase_sensitivity import SOAP, Doubts, doubt, scan, write_report
 from ase_sensitivity.dataset.doubt import residuals
 from ase_sensitivity.dataset.doubt.fit import N_FOLDS, RobustFit, _solutions
 from ase_sensitivity.dataset.doubt.judgement import THRESHOLD, judged
-from ase_sensitivity.dataset.doubt.scores import FEWEST, above_expected, groups_of, z_scores
+from ase_sensitivity.dataset.doubt.scores import (
+    FEWEST,
+    above_expected,
+    expected,
+    groups_of,
+    z_scores,
+)
 from ase_sensitivity.dataset.select.model import LinearModel
 from tests.structures import rattled
 from tests.test_select import Other
@@ -250,7 +256,10 @@ def test_residuals_are_relative_to_what_the_forces_let_expect() -> None:
     rng = np.random.default_rng(0)
     values = 0.2 * forces**0.7 * np.exp(0.2 * rng.normal(size=50))
     values[5] *= 20.0
-    scores = above_expected(values, forces, np.zeros(50, dtype=np.intp))
+    group = np.zeros(50, dtype=np.intp)
+    usual = expected(values, forces, group)
+    assert usual[10] == pytest.approx(0.2 * forces[10] ** 0.7, rel=0.15)
+    scores = above_expected(values, usual, group)
     assert np.argmax(scores) == 5
     assert scores[5] > THRESHOLD > np.delete(scores, 5).max()
     assert values[5] < values.max()

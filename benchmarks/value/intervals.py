@@ -19,7 +19,7 @@ class Measured(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        digits = 2 if abs(self.middle) >= 0.05 else 4
+        digits = 2 if abs(self.middle) >= 0.05 or self.high == 0.0 else 3
         return " ".join(
             [f"{self.middle:.{digits}f}", f"[{self.low:.{digits}f}, {self.high:.{digits}f}]"]
         )
