@@ -56,9 +56,9 @@ def above_usual(values: Floats, group: Ints) -> Floats:
 def expected(values: Floats, forces: Floats, group: Ints) -> Floats:
     """What the size of the forces lets expect of values, of shape (n,).
 
-    Large forces are harder to fit, at most in proportion. The trend is a straight line through the
-    logarithms of all frames, by least squares that outliers do not pull, with a slope from 0 to 1.
-    Each group has an offset of its own, the median of its frames.
+    Large forces are harder to fit. The trend is a straight line through the logarithms of all
+    frames, by least squares that outliers do not pull, with a slope from 0 to 2. Each group has an
+    offset of its own, the median of its frames.
 
     Parameters
     ----------
@@ -81,11 +81,11 @@ def expected(values: Floats, forces: Floats, group: Ints) -> Floats:
     slope = least_squares(
         lambda c: (y[known] - c[0] - c[1] * x[known]) / scale,
         start,
-        bounds=([-np.inf, 0.0], [np.inf, 1.0]),
+        bounds=([-np.inf, 0.0], [np.inf, 2.0]),
         loss="soft_l1",
     ).x[1]
     rest = y - slope * x
-    return np.exp(slope * x + medians(rest, group)) - FLOOR
+    return (np.exp(slope * x + medians(rest, group)) - FLOOR).clip(0.0)
 
 
 def above_expected(values: Floats, usual: Floats, group: Ints) -> Floats:
