@@ -55,6 +55,19 @@ def test_pictures(tmp_path):
         assert np.ptp(imread(picture)[:, :, :3]) == pytest.approx(1.0)
 
 
+@pytest.mark.slow
+def test_blind_methane(tmp_path):
+    pytest.importorskip("tblite")
+    picture = tmp_path / "picture.png"
+    options = ("--training", "2", "--runs", "1", "--picture", str(picture))
+    said = run("blind_methane.py", *options)
+    errors = [float(line.split()[-2]) for line in said.splitlines() if "held-out" in line]
+    assert errors[0] > 10 * errors[1]
+    assert "flagged at nan" not in said
+    assert "price" in said
+    assert picture.stat().st_size > 10_000
+
+
 def test_without_tblite_says_what_to_install():
     example = str(EXAMPLES / "ammonia_causes.py")
     code = f"import sys, runpy; sys.modules['tblite'] = None; runpy.run_path({example!r})"

@@ -9,7 +9,8 @@ from ase.build import bulk, molecule
 from ase.io import read, write
 
 from ase_sensitivity import SOAP, best_match, find_twin
-from ase_sensitivity.auditing.reference import PAIRS, S1, around_carbon
+from ase_sensitivity.auditing.reference import PAIRS, S1, around_carbon, line
+from ase_sensitivity.singular.feature_map import FeatureMap
 from tests.structures import rattled
 
 CARBON = SOAP(["H"], 3.0, 8, 8, 0.3, 0.5, 0.0, normalise=False, centers=["C"])
@@ -37,6 +38,50 @@ def test_the_twin_is_the_known_one(name):
     assert np.linalg.norm(difference) / size == pytest.approx(result.feature_distance, abs=1e-15)
     assert result.feature_distance < 1e-8
     assert atoms == before
+
+
+BOTH_WAYS = {
+    "X+": PAIRS["X+/X-"],
+    "X-": PAIRS["X+/X-"][::-1],
+    "D(2.8)": (line(2.8), line(-2.8)),
+    "D(-2.8)": (line(-2.8), line(2.8)),
+}
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("name", BOTH_WAYS)
+def test_twins_are_found_from_either_side_without_luck(name, seed):
+    atoms, expected = BOTH_WAYS[name]
+    numbers = atoms.numbers[1:]
+    for soap in (CARBON, SOAP(["C", "H"], 4.0, 8, 6, centers=["C"])):
+        result = find_twin(rotated(atoms, seed), soap, rng=seed, max_evaluations=600)
+        assert result.found, result.message
+        assert result.feature_distance < 1e-8
+        own = best_match(numbers, relative(result.twin), numbers, relative(expected))
+        assert own.rmsd < 1e-5
+
+
+def rotated(atoms: Atoms, seed: int) -> Atoms:
+    """In another orientation, the hydrogen atoms in another order."""
+    rng = np.random.default_rng(seed)
+    turned = atoms[[0, *(1 + rng.permutation(4))]]
+    turned.rotate(360 * rng.random(), rng.normal(size=3))
+    return turned
+
+
+def test_half_turns_are_of_one_center():
+    for scope, center in (("structure", None), ("environment", 0)):
+        features = FeatureMap(PAIRS["X+/X-"][0], CARBON, scope, center)
+        turned = list(features.half_turns())
+        assert turned
+        for guess in turned:
+            moved = np.linalg.norm(guess - features.start.positions, axis=1)
+            assert np.count_nonzero(moved > 1e-12) == 1
+            lengths = np.linalg.norm(guess - guess[0], axis=1)
+            start = features.start.positions
+            np.testing.assert_allclose(lengths, np.linalg.norm(start - start[0], axis=1))
+    several = FeatureMap(molecule("CH4"), SOAP(["C", "H"], 4.0, 4, 3), "structure", None)
+    assert list(several.half_turns()) == []
 
 
 def test_the_other_body_order_tells_twins_apart():

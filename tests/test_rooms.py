@@ -17,13 +17,14 @@ ROOT = Path(ase_sensitivity.__file__).parent
 
 FLOORS = [
     {"cli", "plugin"},
-    {"report"},
+    {"report", "demonstration"},
     {"md", "dataset", "auditing"},
     {"singular"},
     {"analysis"},
     {"sensitivity"},
     {"causes", "testing"},
     {"spectrum"},
+    {"environments"},
     {"descriptors"},
     {"jacobian"},
     {"geometry", "io"},

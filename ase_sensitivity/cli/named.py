@@ -81,26 +81,9 @@ def of_code(text: str) -> Descriptor:
     ImportError, TypeError, ValueError
         If it is neither.
     """
-    name, _, member = text.partition(":")
-    if "" not in sys.path and (here := str(Path.cwd())) not in sys.path:
-        sys.path.append(here)  # for good: processes that share the work import it as well
-    try:
-        module = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise ImportError(f"--descriptor {text}: {name} needs {error.name}") from error
-        raise ImportError(
-            f"--descriptor {text}: there is no module {name}, here or where Python looks for "
-            "modules; it is neither a QUIP string nor mace:..., sevenn:..., chgnet:..."
-        ) from None
-    except Exception as error:
-        raise ImportError(
-            f"--descriptor {text}: importing {name} failed: {type(error).__name__}: {error}"
-        ) from error
-    where = getattr(module, "__file__", None) or name
-    if not hasattr(module, member):
-        raise ValueError(f"--descriptor {text}: {where} has no {member}")
-    found = getattr(module, member)
+    hint = "; it is neither a QUIP string nor mace:..., sevenn:..., chgnet:..."
+    found = imported(text, f"--descriptor {text}", hint)
+    member = text.partition(":")[2]
     if isinstance(found, type):
         raise TypeError(
             f"--descriptor {text}: {member} is a class; name an object of it, or a function"
@@ -113,6 +96,69 @@ def of_code(text: str) -> Descriptor:
             "structure nor an object with the members of Descriptor"
         )
     return FiniteDifferenceDescriptor(found)
+
+
+def imported(text: str, said: str, hint: str = "") -> Any:
+    """What ``module:name`` is. The module is in the working directory or where Python looks.
+
+    Parameters
+    ----------
+    text
+        ``module:name``.
+    said
+        What was said on the command line, for errors.
+    hint
+        What else it could have been, for the error if there is no such module.
+
+    Raises
+    ------
+    ImportError, ValueError
+        If there is no such module, or it has no such name.
+    """
+    name, _, member = text.partition(":")
+    if "" not in sys.path and (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)  # for good: processes that share the work import it as well
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise ImportError(f"{said}: {name} needs {error.name}") from error
+        raise ImportError(
+            f"{said}: there is no module {name}, here or where Python looks for modules{hint}"
+        ) from None
+    except Exception as error:
+        raise ImportError(
+            f"{said}: importing {name} failed: {type(error).__name__}: {error}"
+        ) from error
+    where = getattr(module, "__file__", None) or name
+    if not hasattr(module, member):
+        raise ValueError(f"{said}: {where} has no {member}")
+    return getattr(module, member)
+
+
+def calculator_of(text: str) -> Any:
+    """The ASE calculator ``module:name``: an object, or what makes one without arguments.
+
+    Raises
+    ------
+    ImportError, ValueError
+        If there is none.
+    """
+    said = f"--price {text}"
+    if _CODE.fullmatch(text.strip()) is None:
+        raise ValueError(f"{said}: name a calculator as module:name, such as tblite.ase:TBLite")
+    found = imported(text.strip(), said)
+    if isinstance(found, type) or not hasattr(found, "get_potential_energy"):
+        try:
+            found = found()
+        except Exception as error:
+            raise ValueError(
+                f"{said}: no calculator comes of it without arguments: {error}; write a function "
+                "that returns one"
+            ) from error
+    if not hasattr(found, "get_potential_energy"):
+        raise ValueError(f"{said}: {found!r} is not an ASE calculator")
+    return found
 
 
 def relative_to(folder: Path, kind: str, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -83,6 +84,19 @@ def replay(
             metavar="S", help="Seconds that one frame may take to look for a cause; 0: any time."
         ),
     ] = BUDGET,
+    reference: options.Reference = None,
+    novelty_threshold: Annotated[
+        float, typer.Option(metavar="X", help="How far from the reference is novel.")
+    ] = 1.0,
+    price: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:NAME",
+            help="A calculator, such as tblite.ase:TBLite: what it costs to confuse a frame with "
+            "its partner, where a singular state begins.",
+            show_default=False,
+        ),
+    ] = None,
     timestep: Annotated[
         float | None,
         typer.Option(metavar="FS", help="Time between two frames in fs.", show_default=False),
@@ -93,6 +107,7 @@ def replay(
 
     The files follow on each other: they are one run.
     """
+    from ase_sensitivity.cli.named import calculator_of
     from ase_sensitivity.cli.scan import chosen
     from ase_sensitivity.md.replay import replay as replay_frames
 
@@ -118,6 +133,9 @@ def replay(
             patience=patience,
             on_singular=on_singular,
             budget=budget or None,
+            reference="run" if reference == ["run"] else options.reference_of(reference),
+            novelty_threshold=novelty_threshold,
+            price=None if price is None else calculator_of(price),
         )
     except KeyboardInterrupt:
         kept = logfile not in (None, "-")
@@ -147,13 +165,23 @@ def statistics(log: SensitivityLog) -> dict[str, Any]:
             "distance": distance[first],
             "frame": log.step[first],
         }
+    novel = np.flatnonzero(np.isfinite(log.novelty))
+    most = novel[log.novelty[novel].argmax()] if len(novel) else None
+    twins = np.flatnonzero(log.twin_frame >= 0)
     return {
+        "n_compared": len(novel),
+        "n_twins": len(twins),
+        "first_twin": log.step[twins[0]] if len(twins) else None,
+        "novelest": None
+        if most is None
+        else {"novelty": log.novelty[most], "frame": log.step[most]},
         "n_frames": len(log),
         "n_singular": int((log.state == "singular").sum()),
         "n_failed": int((log.state == "failed").sum()),
         "smallest": None
         if lowest is None
         else {"ratio": log.ratio[lowest], "frame": log.step[lowest]},
+        "partners": [asdict(partner) for partner in log.partners],
         "nearest": dict(sorted(nearest.items(), key=lambda item: float(item[1]["distance"]))),
     }
 
@@ -176,5 +204,22 @@ def summary(found: dict[str, Any]) -> str:
         lines.append(
             f"By {cause}, known in {of['n_frames']}: nearest {of['distance']:.4f} Å, "
             f"frame {of['frame']}."
+        )
+    if found["novelest"] is not None:
+        most = found["novelest"]
+        lines.append(f"Largest novelty: {most['novelty']:.3g}, frame {most['frame']}.")
+    if found["n_twins"]:
+        lines.append(
+            f"{many(found['n_twins'], 'frame')} with a twin in the reference, nearly the same "
+            f"features and another structure; first frame {found['first_twin']}."
+        )
+    elif found["n_compared"]:
+        lines.append("No frame has a twin in the reference.")
+    for partner in found["partners"]:
+        lines.append(
+            f"Partner of frame {partner['step']} ({partner['cause']}): "
+            f"{partner['displacement']:.3f} Å away, features {partner['feature_distance']:.1e} "
+            f"apart{'' if partner['agrees'] else ', no fold'}; price {partner['energy']:.4f} eV, "
+            f"{partner['forces']:.3f} eV/Å."
         )
     return "\n".join(lines)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 from ase import Atoms
 
 from ase_sensitivity.descriptors.given import Given
-from ase_sensitivity.geometry.matching import Match, best_match
+from ase_sensitivity.geometry.matching import Match
 from ase_sensitivity.geometry.neighbors import shortest_distance
 from ase_sensitivity.singular.nearest import NearestSingular, nearest_singular
+from ase_sensitivity.singular.partner import matched
 from ase_sensitivity.singular.point import Point
 from ase_sensitivity.singular.system import system_of
 from ase_sensitivity.types import Floats, Ints, Scope
@@ -20,6 +23,9 @@ CONTACT = 0.7
 
 MAX_STEPS = 60
 """The most steps of a walk."""
+
+TURNED = 0.1
+"""A turned point is at least so far from where it was, in Å."""
 
 AGAIN = 6
 """How often a walk is taken up at most."""
@@ -135,6 +141,36 @@ class FeatureMap:
                 return origin + guess
         return self.displaced(rng, 0.5)
 
+    def half_turns(self) -> Iterator[Floats]:
+        """The start with one point turned by 180° about the bisector of two others.
+
+        The two are of one species and about as far from the center. If they are exactly so, the
+        turned point sees them as before, and other points may not notice: that is how the known
+        structures with the same features of three bodies are made. Pairs come by the difference of
+        their distances. Nothing if there are several centers.
+        """
+        if self.center is None:
+            return
+        movable = self.seen[self.seen != self.center]
+        relative = self._from_origin(self.start.positions)
+        origin = self.start.positions - relative
+        length = np.linalg.norm(relative, axis=1)
+        like = [
+            (abs(length[i] - length[j]), i, j)
+            for i, j in combinations(movable.tolist(), 2)
+            if self._atoms.numbers[i] == self._atoms.numbers[j]
+        ]
+        for _, i, j in sorted(like):
+            axis = relative[i] / length[i] + relative[j] / length[j]
+            if np.linalg.norm(axis) < 1e-3:  # opposite: any axis across would do
+                continue
+            axis /= np.linalg.norm(axis)
+            for k in movable[(movable != i) & (movable != j)]:
+                guess = relative.copy()
+                guess[k] = 2 * (relative[k] @ axis) * axis - relative[k]
+                if np.linalg.norm(guess[k] - relative[k]) > TURNED and self.allowed(origin + guess):
+                    yield origin + guess
+
     def walk(
         self, positions: Floats, max_distance: float, cause: str | None = None
     ) -> tuple[Floats, NearestSingular]:
@@ -185,18 +221,7 @@ class FeatureMap:
         free.
         """
         chosen = self.seen[self.seen != self.center] if self.center is not None else self.seen
-        a, b = self._from_origin(a)[chosen], self._from_origin(b)[chosen]
-        numbers = self._atoms.numbers[chosen]
-        if not self._atoms.pbc.any():
-            return best_match(numbers, a, numbers, b)
-        distance = np.linalg.norm(b - a, axis=1)
-        return Match(
-            rmsd=float(np.sqrt((distance**2).mean())),
-            maximum=float(distance.max()),
-            rotation=np.eye(3),
-            permutation=np.arange(len(chosen)),
-            exact=False,
-        )
+        return matched(self.atoms(a), self.atoms(b), chosen, self.center)
 
     def _from_origin(self, positions: Floats) -> Floats:
         if self.center is not None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from ase import Atoms
 
-from ase_sensitivity.causes.cause import SPURIOUS
+from ase_sensitivity.causes.cause import CAUSES, SPURIOUS
 from ase_sensitivity.descriptors.given import Given
-from ase_sensitivity.errors import warn
+from ase_sensitivity.errors import EvaluationWarning, warn
+from ase_sensitivity.plain_text import as_html
 from ase_sensitivity.singular.arrival import NULL, Arrival, Arrivals, cause_here
+from ase_sensitivity.singular.partner import OWN, Beyond, Partner
 from ase_sensitivity.singular.point import Point, point_at
+from ase_sensitivity.singular.price import Price, Pricing, check_price
 from ase_sensitivity.singular.system import System, system_of
 from ase_sensitivity.singular.walk import estimate
 from ase_sensitivity.types import Floats, Ints, Scope
@@ -53,6 +57,13 @@ class NearestSingular:
     harmful
         The nearest configuration with another cause than symmetry or fragments, if this one has
         one of these causes and another one was found; else None.
+    price
+        The difference of the energies and forces of the structure and its partner; None if it was
+        not asked for, and where there is no partner or the calculator failed.
+    no_price
+        Why there is none although it was asked for.
+    beyond
+        What the partner is computed from.
     """
 
     atoms: Atoms
@@ -67,6 +78,53 @@ class NearestSingular:
     n_steps: int
     n_jacobians: int
     harmful: NearestSingular | None = None
+    price: Price | None = None
+    no_price: str | None = None
+    beyond: Beyond | None = field(default=None, repr=False)
+
+    @property
+    def partner(self) -> Partner | None:
+        """The structure on the other side of the fold, which features confuse with the given one.
+
+        It is computed when it is first asked for, by a few Jacobians; None where there is none.
+        """
+        found = self._other_side()
+        return found if isinstance(found, Partner) else None
+
+    @property
+    def no_partner(self) -> str | None:
+        """Why there is no partner; None if there is one."""
+        found = self._other_side()
+        return None if isinstance(found, Partner) else found
+
+    def _other_side(self) -> Partner | str:
+        if not self.found:
+            return f"no singular configuration was found: {self.message}"
+        return OWN if self.beyond is None or self.distance == 0 else self.beyond.found
+
+    def summary(self) -> str:
+        """What was found, in words."""
+        if not self.found:
+            return f"No singular configuration was confirmed: {self.message}."
+        lines = [
+            f"{self.distance:.3g} Å away (first estimate: {self.estimate:.3g} Å) the descriptor is "
+            f"singular: {self.cause}, {CAUSES[self.cause].text}."
+            if self.cause in CAUSES
+            else f"{self.distance:.3g} Å away the descriptor is singular."
+        ]
+        if self.harmful is not None:
+            lines.append(
+                f"The nearest that is not harmless is {self.harmful.distance:.3g} Å away: "
+                f"{self.harmful.cause}."
+            )
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.summary()
+
+    def _repr_html_(self) -> str:
+        """The same as notebooks show it."""
+        return as_html(self.summary())
 
     def __repr__(self) -> str:
         return (
@@ -84,6 +142,7 @@ def nearest_singular(
     max_distance: float = 0.5,
     max_steps: int = 25,
     closest: float = 0.7,
+    price: Any = None,
     arrived: float | None = None,
 ) -> NearestSingular:
     """The nearest configuration that is singular, and its cause.
@@ -99,6 +158,10 @@ def nearest_singular(
     closest
         A walk ends when two atoms come closer than this, in Å, or than 0.9 times the shortest
         distance they start with.
+    price
+        An ASE calculator. It computes energies and forces of the structure and of its
+        :attr:`~NearestSingular.partner`, once each; without it no calculator is ever asked. The
+        difference is the price of confusing the two.
     arrived
         Has no meaning any more: walks go on to a ratio of 1e-9.
 
@@ -111,6 +174,11 @@ def nearest_singular(
     ------
     TypeError, ValueError
         If an argument is out of place.
+
+    Warns
+    -----
+    EvaluationWarning
+        If there is a partner but no price: ``no_price`` tells why.
 
     Notes
     -----
@@ -130,13 +198,49 @@ def nearest_singular(
     >>> found = nearest_singular(atoms, SOAP(species=["N", "H"], cutoff=4.0, n_max=8, l_max=6))
     >>> found.cause, round(found.distance, 3)  # half the square root of 3 times the height
     ('symmetry', 0.087)
+
+    Its partner is its mirror image, as high on the other side of the plane. No price is paid:
+
+    >>> found.partner.rmsd < 1e-6, round(found.partner.displacement, 3)
+    (True, 0.173)
+    >>> from ase.calculators.emt import EMT
+    >>> priced = nearest_singular(atoms, SOAP(["N", "H"], 4.0, 8, 6), price=EMT())
+    >>> priced.price.energy < 1e-6
+    True
     """
+    if price is not None:
+        check_price(price)
     as_number("max_distance", max_distance, "positive")
     as_number("closest", closest, "positive")
     as_integer("max_steps", max_steps, 1)
     if arrived is not None:
         warn("`arrived` of nearest_singular has no meaning any more", DeprecationWarning)
     system = system_of(atoms, descriptor, scope, center)
+    found = _nearest(system, max_distance, max_steps, closest)
+    if price is None:
+        return found
+    found = priced(found, Pricing(atoms, price))
+    if found.partner is not None and found.price is None:
+        warn("there is no price of the partner: see `no_price` of the result", EvaluationWarning)
+    return found
+
+
+def priced(found: NearestSingular, pricing: Pricing) -> NearestSingular:
+    """The result, and the harmful one beside it, with prices of their partners."""
+    if found.harmful is not None:
+        found = replace(found, harmful=priced(found.harmful, pricing))
+    if found.partner is None:
+        return replace(found, no_price=f"there is no partner: {found.no_partner}")
+    known = pricing.of(found.partner, found.points)
+    if isinstance(known, Price):
+        found.partner.atoms.info.update(price_energy=known.energy, price_forces=known.forces)
+        return replace(found, price=known)
+    return replace(found, no_price=known)
+
+
+def _nearest(
+    system: System, max_distance: float, max_steps: int, closest: float
+) -> NearestSingular:
     here = point_at(system, system.start)
     apart = _apart(system, here) if here.view.n_apart else None
     if len(here.found.singular_values) == 0:
@@ -191,6 +295,7 @@ def _result(system: System, found: Arrival, estimate: float) -> NearestSingular:
         ratio=there.ratio(there.mode_like(mode)),
         n_steps=found.n_steps,
         n_jacobians=system.calls["jacobian"],
+        beyond=Beyond(system, found.atoms),
     )
 
 

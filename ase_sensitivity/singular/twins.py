@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import scipy
@@ -17,6 +18,9 @@ from ase_sensitivity.validation import as_integer, as_number
 
 FARTHEST_FOLD = 1.0
 """How far (Å) folds are looked for."""
+
+MOST_TURNS = 40
+"""Most starts with a point turned about the bisector of two others."""
 
 FAR_FOLD = 5
 """One of so many further starts is the other side of another fold."""
@@ -43,8 +47,8 @@ class Twin:
     feature_distance
         Norm of the difference of the features, relative to their norm.
     start
-        Where the search that found it began: ``"fold"``, ``"mode"``, ``"far fold"`` or
-        ``"random"``; None if none was found.
+        Where the search that found it began: ``"fold"``, ``"half turn"``, ``"mode"``, ``"far
+        fold"`` or ``"random"``; None if none was found.
     n_starts, n_same
         Number of starts tried, and of those that came back to the structure itself.
     n_evaluations
@@ -91,8 +95,9 @@ def find_twin(
     scope, center
         As in :func:`~ase_sensitivity.analyze`; not ``"atom"``.
     n_starts
-        Number of starts: the other side of the nearest fold first, then along the softest mode,
-        then random ones and the other sides of folds farther away.
+        Number of starts: the other side of the nearest fold first, then half turns of single points
+        (of one center), along the softest mode, then random ones and the other sides of folds
+        farther away.
     rng
         Seed or generator of the random starts.
     tolerance
@@ -119,6 +124,8 @@ def find_twin(
     A fold is a singular configuration at which two structures with the same features merge. On its
     other side, by the same vector, lies a guess of the twin, which Gauss-Newton steps on the
     difference of the features improve (a trust region, :func:`scipy.optimize.least_squares`).
+    Half turns are about the bisector of two like points that are about equally far from the center:
+    the known twins of features of three bodies are related so (:doc:`/theory`).
     Random starts give some points another direction from the center and keep their distances.
 
     Examples
@@ -210,6 +217,8 @@ def _starts(features: FeatureMap, rng: np.random.Generator) -> Iterator[tuple[st
         length = float(np.linalg.norm(fold - here))
     else:
         length = 0.2
+    for guess in islice(features.half_turns(), MOST_TURNS):
+        yield "half turn", guess
     mode = features.start.internal()[1][:, 0].reshape(-1, 3)
     for guess in (here + length * mode, here - length * mode):
         if features.allowed(guess):

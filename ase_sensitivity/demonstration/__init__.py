@@ -1,0 +1,1 @@
+"""What the blindness of a descriptor does to a potential: models, molecules, pictures."""
