@@ -14,7 +14,7 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_
 for name in THREADS:
     os.environ[name] = "1"  # before anybody loads a library that reads it
 
-from benchmarks import gram, jacobian, overhead, pipeline, roofline, scaling, scan  # noqa: E402
+from benchmarks import gram, jacobian, large, overhead, pipeline, roofline, scaling, scan  # noqa: E402
 from benchmarks.tables import markdown  # noqa: E402
 
 PACKAGES = ("ase-sensitivity", "ase", "numpy", "scipy", "numba")
@@ -41,6 +41,7 @@ def main() -> None:
         "pipeline": lambda: pipeline.measure(arguments.seconds),
         "roofline": roofline.measure,
         "scaling": scaling.measure,
+        "large": large.measure,
         "overhead": lambda: overhead.measure(arguments.seconds),
         "trained": overhead.trained,
         "scan": lambda: scan.measure(arguments.seconds),
