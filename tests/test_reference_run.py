@@ -196,7 +196,7 @@ def test_commands(frames, reference, tmp_path):
 
 def test_replay_against_itself(frames, tmp_path):
     path = tmp_path / "run.xyz"
-    write(path, [*rattled(MINUS, 0.05, 12), PLUS])
+    write(path, [*rattled(MINUS, 0.01, 12), PLUS])
     words = ["replay", str(path), "-d", TEXT, "--reference", "run"]
     assert "1 frame with a twin" in CliRunner().invoke(app, words).output
 
