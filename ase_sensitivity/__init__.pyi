@@ -3,6 +3,8 @@ from .auditing.result import Audit as Audit
 from .auditing.run import audit as audit
 from .dataset.basis.converge import converge as converge
 from .dataset.basis.result import Convergence as Convergence
+from .dataset.doubt.doubt import doubt as doubt
+from .dataset.doubt.result import Doubts as Doubts
 from .dataset.pairs.find import find_pairs as find_pairs
 from .dataset.pairs.result import PairResult as PairResult
 from .dataset.result import ScanResult as ScanResult
@@ -24,6 +26,9 @@ from .descriptors.sevennet import SevenNetDescriptor as SevenNetDescriptor
 from .descriptors.soap.soap import SOAP as SOAP
 from .descriptors.torch_function import TorchDescriptor as TorchDescriptor
 from .descriptors.torch_function import neighbor_vectors as neighbor_vectors
+from .environments.comparison import Comparison as Comparison
+from .environments.comparison import ReferenceTwin as ReferenceTwin
+from .environments.reference_set import ReferenceSet as ReferenceSet
 from .errors import ConstraintWarning as ConstraintWarning
 from .errors import CostWarning as CostWarning
 from .errors import DescriptorWarning as DescriptorWarning

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from ase import Atoms
 
-from ase_sensitivity.causes.attribution import attribute, near_limit
+from ase_sensitivity.causes.attribution import Attribution, attribute, near_limit
 from ase_sensitivity.causes.environments import unseen_species
-from ase_sensitivity.descriptors.base import Descriptor, jacobian_of, restricted
+from ase_sensitivity.descriptors.base import Descriptor, is_descriptor, jacobian_of, restricted
 from ase_sensitivity.descriptors.components import balanced, components, has_pair_rows
 from ase_sensitivity.descriptors.given import Given, of_atoms
 from ase_sensitivity.errors import ConstraintWarning, warn
@@ -87,8 +88,9 @@ def analyze(
     Returns
     -------
     Sensitivity
-        Singular values in 1/Å times the unit of the features. Several descriptors are weighted
-        before they are combined (:ref:`several-descriptors`).
+        Singular values in 1/Å times the unit of the features. Their accuracy is that of
+        :ref:`accuracy`. Several descriptors are weighted before they are combined
+        (:ref:`several-descriptors`).
 
     Raises
     ------
@@ -96,8 +98,9 @@ def analyze(
         If ``atoms`` or ``descriptor`` has another type.
     ValueError
         If an argument is out of range, the structure is unusable or has no center, or a rigid
-        motion changes the features, so that singular values would mean nothing. With ``causes``
-        also if environments are too large for the body order of the descriptor.
+        motion changes the features, so that singular values would mean nothing. Also if small
+        singular values of a large structure need a square matrix that does not fit into memory.
+        With ``causes`` also if environments are too large for the body order of the descriptor.
 
     Examples
     --------
@@ -185,17 +188,17 @@ class _Question:
                 worst = view, found
         if worst is None:
             raise ValueError("there are no atoms that could move")
+        view, found = worst
+        why = None
+        if self.causes:
+            found, why = _explained(*worst, self.atoms, descriptor, tolerance, self.tolerance)
         unseen = unseen_species(self.atoms, descriptor, jacobian.ranges)
-        result = _result(*worst, scope=self.scope, n_atoms=len(self.atoms), unseen=tuple(unseen))
-        if not self.causes:
-            return result
-        return _explained(result, *worst, self.atoms, descriptor, tolerance, self.tolerance)
+        return _result(view, found, why, scope=self.scope, n_atoms=len(self.atoms), unseen=unseen)
 
 
 def check_descriptor_type(descriptor: object) -> None:
     """Raise TypeError for anything that is no descriptor."""
-    # A class passes the isinstance check too, as it has the names that its instances have.
-    if isinstance(descriptor, type) or not isinstance(descriptor, Descriptor):
+    if not is_descriptor(descriptor):
         raise TypeError(
             f"`descriptor` must be a Descriptor, not {type(descriptor).__name__}; "
             "wrap a function in FiniteDifferenceDescriptor, or give a QUIP string"
@@ -288,33 +291,33 @@ def _start(view: View, previous: Sensitivity | None) -> Floats | None:
 
 
 def _explained(
-    result: Sensitivity,
     view: View,
     found: Spectrum,
     atoms: Atoms,
     descriptor: Descriptor,
     null_tolerance: float,
     tolerance: float,
-) -> Sensitivity:
-    """The result with the causes of its small values."""
+) -> tuple[Spectrum, Attribution]:
+    """The spectrum with modes that have one cause each, and the causes of its small values."""
+    k = len(found.singular_values)
     n_values = 3 * view.n_columns - found.n_trivial
     smallest = found.singular_values.min(initial=np.inf)
     # If some values are small, causes need all of these and not only the first k.
-    if smallest <= near_limit(found, tolerance) and len(found.singular_values) < n_values:
+    if smallest <= near_limit(found, tolerance) and k < n_values:
         found = spectrum(view, None, null_tolerance=null_tolerance)
     why = attribute(view, found, atoms, descriptor, tolerance=tolerance)
-    k = len(result.singular_values)
-    found = replace(found, singular_values=found.singular_values[:k], modes=why.modes[:, :k])
-    return replace(
-        _result(view, found, scope=result.scope, n_atoms=len(atoms), unseen=result.unseen),
-        counts=why.counts | {"fragment": why.counts["fragment"] + view.n_apart},
-        causes=why.causes[:k],
-        n_near_null=why.n_near_null,
-    )
+    values = found.singular_values[:k]
+    return replace(found, singular_values=values, modes=why.modes[:, :k]), why
 
 
 def _result(
-    view: View, found: Spectrum, *, scope: str, n_atoms: int, unseen: tuple[str, ...]
+    view: View,
+    found: Spectrum,
+    why: Attribution | None,
+    *,
+    scope: str,
+    n_atoms: int,
+    unseen: Sequence[str],
 ) -> Sensitivity:
     values = found.singular_values
     modes = found.modes.T.reshape(len(values), view.n_columns, 3)
@@ -323,6 +326,13 @@ def _result(
         wide = np.zeros((len(values), n_atoms, 3))
         wide[:, points] = modes
         modes, points = wide, np.arange(n_atoms)
+    explained: dict[str, Any] = {}
+    if why is not None:
+        explained = {
+            "counts": why.counts | {"fragment": why.counts["fragment"] + view.n_apart},
+            "causes": why.causes[: len(values)],
+            "n_near_null": why.n_near_null,
+        }
     return Sensitivity(
         scope=scope,
         singular_values=values,
@@ -338,5 +348,6 @@ def _result(
         center=view.center,
         method=found.method,
         resolution=found.resolution,
-        unseen=unseen,
+        unseen=tuple(unseen),
+        **explained,
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import html
+from collections.abc import Sequence
+
 
 def printable(text: str) -> str:
     r"""Replace each character of a text that is not printable by its escape sequence.
@@ -33,3 +36,30 @@ def reason(error: BaseException) -> str:
 def many(number: int, noun: str) -> str:
     """A number and a noun, in the plural unless the number is one."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def as_html(text: str, table: Sequence[Sequence[str]] = ()) -> str:
+    r"""A table and lines of text as notebooks show them, safe whatever they contain.
+
+    Parameters
+    ----------
+    text
+        The lines below the table.
+    table
+        The headings, and the cells of each row.
+
+    Examples
+    --------
+    >>> as_html("1 < 2", [["file"], ["<b>"]])
+    '<table><tr><th>file</th></tr><tr><td>&lt;b&gt;</td></tr></table><p>1 &lt; 2</p>'
+    """
+    rows = [
+        "".join(f"<{kind}>{_escaped(cell)}</{kind}>" for cell in row)
+        for row, kind in zip(table, ["th", *["td"] * len(table)], strict=False)
+    ]
+    shown = "".join(f"<tr>{row}</tr>" for row in rows)
+    return f"<table>{shown}</table>" * bool(rows) + f"<p>{_escaped(text)}</p>"
+
+
+def _escaped(text: str) -> str:
+    return html.escape(printable(text)).replace("\n", "<br>")

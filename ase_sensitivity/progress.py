@@ -1,4 +1,4 @@
-"""The progress of long work: a bar on a terminal, elsewhere a line from time to time."""
+"""The progress of long work: a bar on a terminal or in a notebook, elsewhere a line at times."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from threading import Event, Thread
 
 from rich.console import Console
@@ -35,6 +36,8 @@ def progress(
 ) -> Iterator[Callable[[int], None]]:
     """Give a function to call with the number of units done; it shows them on the standard error.
 
+    In a notebook it shows a bar if ipywidgets is installed.
+
     Parameters
     ----------
     what
@@ -50,7 +53,8 @@ def progress(
         yield lambda done: None
         return
     console = Console(stderr=True)
-    way = _bar(console, what, total, unit) if console.is_terminal else _lines(what, total, unit)
+    bar = console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
+    way = _bar(console, what, total, unit) if bar else _lines(what, total, unit)
     with way as update:
         yield update
 

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from ase_sensitivity.causes.cause import CAUSES
+from ase_sensitivity.causes.next_steps import Origin, next_steps
+from ase_sensitivity.plain_text import as_html
 from ase_sensitivity.spectrum.solvers import NULL_TOLERANCE, ratio_of
 from ase_sensitivity.types import Floats, Ints
 
@@ -253,7 +255,8 @@ class Sensitivity:
         if self.masking:
             lines.append(pair_terms_text(self.masking))
         lines += [f"{name} alone: {found.in_short()}" for name, found in (self.alone or {}).items()]
-        return "\n".join(lines)
+        causes = [cause for cause, count in (self.counts or {}).items() if count]
+        return "\n".join([*lines, *next_steps(causes, Origin(structures="[atoms]"))])
 
     def in_short(self) -> str:
         """The ratio and the number of invisible directions, in one sentence."""
@@ -272,3 +275,12 @@ class Sensitivity:
 
     def __str__(self) -> str:
         return self.summary()
+
+    def _repr_html_(self) -> str:
+        """The values with their causes, and the summary, as notebooks show them."""
+        causes = self.causes or (None,) * len(self.singular_values)
+        rows = [
+            [str(n), f"{value:.3g}", f"{value / self.scale:.2e}", cause or ""]
+            for n, (value, cause) in enumerate(zip(self.singular_values, causes, strict=True))
+        ]
+        return as_html(self.summary(), [["mode", "sigma", "sigma / scale", "cause"], *rows])

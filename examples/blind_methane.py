@@ -7,49 +7,58 @@ difference of the two by GFN2-xTB.
 """
 
 import argparse
+import io
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
-from ase_sensitivity.demonstration.comparison import (
-    BLIND,
-    SEEING,
-    compared_run,
-    fitted,
-    twisted_energies,
-)
-from ase_sensitivity.demonstration.methane import passages, xtb
-from ase_sensitivity.demonstration.model import force_error
-from ase_sensitivity.demonstration.picture import draw
+from ase_sensitivity import read_log
+from ase_sensitivity.demonstration.blindness import Watched, measure, watch
+from ase_sensitivity.demonstration.methane import xtb
+from ase_sensitivity.demonstration.picture import save_picture
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--training", type=int, default=3, help="runs to fit to, of 46 frames each")
-parser.add_argument("--runs", type=int, default=2, help="runs to compare")
+parser.add_argument("--training", type=int, default=2, help="runs to fit to, of 46 frames each")
+parser.add_argument("--runs", type=int, default=1, help="runs of either potential")
 parser.add_argument("--picture", type=Path, help="by default in a temporary folder")
 arguments = parser.parse_args()
 
-true = xtb()
-models = fitted(passages(true, arguments.training))
-held_out = passages(true, 1, seed=500)
-for name, model in models.items():
-    print(f"{name}: held-out force error {force_error(model, held_out):.4f} eV/Å")
-runs = []
-for seed in range(1000, 1000 + arguments.runs):
-    run = compared_run(true, models, seed, price=xtb())
-    runs.append(run)
-    print(
-        f"run {seed}: flagged at {run.flagged:.0f} fs, 0.1 Å off at {run.off(BLIND):.0f} fs, "
-        f"all atoms at most {run.apart[SEEING].max():.4f} Å off"
+
+def silent(_: int) -> None:
+    """No progress bar."""
+
+
+def together(runs: list[Watched]) -> Watched:
+    """Several runs as one result."""
+    return Watched(
+        runs[0].time,
+        np.concatenate([run.distance for run in runs]),
+        np.concatenate([run.flagged for run in runs]),
     )
-    for found in run.log.partners:
+
+
+true = xtb()
+found = measure(true, n_passages=arguments.training, progress=silent)
+for name, model in (("carbon only", found.blind), ("all atoms", found.seeing)):
+    print(f"{name}: error of held-out forces {model.force_error:.4f} eV/Å")
+runs = []
+for seed in range(arguments.runs):
+    log = io.StringIO()
+    models = [found.blind, found.seeing]
+    runs.append(watch(true, models, 1, seed=seed, progress=silent, logfile=log, price=xtb()))
+    blind, seeing = runs[-1]
+    print(
+        f"run {seed}: flagged at {blind.flagged[0]:.0f} fs, 0.1 Å off at {blind.off[0]:.0f} fs; "
+        f"all atoms: at most {seeing.distance.max():.4f} Å off"
+    )
+    for partner in read_log(log.getvalue().splitlines(keepends=True)).partners:
         print(
-            f"  partner at step {found.step} ({found.cause}): {found.displacement:.3f} Å away, "
-            f"features {found.feature_distance:.1e} apart, price {found.energy:.4f} eV"
-            + ("" if found.agrees else "; features do not return, no fold")
+            f"  partner at step {partner.step} ({partner.cause}): "
+            f"{partner.displacement:.3f} Å away, features {partner.feature_distance:.1e} apart, "
+            f"price {partner.energy:.4f} eV"
+            + ("" if partner.agrees else "; features do not return, no fold")
         )
-twists = np.linspace(-0.4, 0.4, 33)
-energies = twisted_energies({"GFN2-xTB": true} | models, twists)
 picture = arguments.picture or Path(tempfile.mkdtemp()) / "blind_methane.png"
-draw(picture, twists, energies, runs)
+save_picture(picture, found, *(together(list(pair)) for pair in zip(*runs, strict=True)))
 print(picture)

@@ -13,43 +13,60 @@ import ase_sensitivity
 from ase_sensitivity import read_log
 from ase_sensitivity.cli import demo
 from ase_sensitivity.cli.app import main
+from ase_sensitivity.cli.demo.ammonia import height
 
 tblite = pytest.mark.skipif(
     "not __import__('importlib.util').util.find_spec('tblite')", reason="tblite is not installed"
 )
 
 
+AMMONIA = ["demo", "--only", "ammonia"]
+
+
 @tblite
 class TestDemo:
     def test_it_writes_log_frames_and_plot(self, tmp_path, capsys):
         directory = tmp_path / "new" / "demo"
-        assert main(["demo", "--steps", "60", "--directory", str(directory)]) == 0
-        log = read_log(directory / "sensitivity.log")
+        assert main([*AMMONIA, "--steps", "60", "--directory", str(directory)]) == 0
+        log = read_log(directory / "ammonia.log")
         assert log.step.tolist() == list(range(61))
         assert log.time[-1] == pytest.approx(30)
         flagged = log.step[log.state == "singular"]
         assert len(flagged) > 0
-        frames = ase.io.read(directory / "flagged.xyz", ":")
+        frames = ase.io.read(directory / "ammonia.xyz", ":")
         assert [frame.info["step"] for frame in frames] == flagged.tolist()
-        assert (directory / "sensitivity.png").read_bytes()[:4] == b"\x89PNG"
+        assert (directory / "ammonia.png").read_bytes()[:4] == b"\x89PNG"
         out = capsys.readouterr().out
         assert "Closest approaches to a singular configuration" in out
         # near the plane, the softest mode is that of N and the ratio goes with its height
-        heights = np.array([abs(demo.height(frame)) for frame in frames])
+        heights = np.array([abs(height(frame)) for frame in frames])
         ratios = np.array([frame.info["sigma_ratio"] for frame in frames])
         assert np.ptp(ratios / heights) < 0.1 * (ratios / heights).mean()
 
     def test_one_step(self, tmp_path):
-        assert main(["demo", "--steps", "1", "--directory", str(tmp_path)]) == 0
-        assert len(read_log(tmp_path / "sensitivity.log")) == 2
+        assert main([*AMMONIA, "--steps", "1", "--directory", str(tmp_path)]) == 0
+        assert len(read_log(tmp_path / "ammonia.log")) == 2
 
     def test_the_same_seed_gives_the_same_log(self, tmp_path):
         logs = []
         for name, seed in (("a", 1), ("b", 1), ("c", 2)):
             arguments = ["--steps", "5", "--seed", str(seed), "--directory", str(tmp_path / name)]
-            assert main(["demo", *arguments]) == 0
-            logs.append((tmp_path / name / "sensitivity.log").read_text())
+            assert main([*AMMONIA, *arguments]) == 0
+            logs.append((tmp_path / name / "ammonia.log").read_text())
         assert logs[0] == logs[1] != logs[2]
+
+    @pytest.mark.slow
+    def test_methane(self, tmp_path, capsys):
+        assert main(["demo", "--only", "methane", "--directory", str(tmp_path)]) == 0
+        assert (tmp_path / "methane.png").read_bytes()[:4] == b"\x89PNG"
+        assert "incompleteness" in read_log(tmp_path / "methane.log").cause
+        rows = [line.split("│") for line in capsys.readouterr().out.splitlines() if "│" in line]
+        forces = next(row for row in rows if "force along the twist" in row[1])
+        blind, seeing, true = map(float, forces[2:5])
+        assert abs(blind) < 0.01 * abs(true)
+        assert seeing == pytest.approx(true, rel=0.02)
+        off = next(row for row in rows if "off within" in row[1])
+        assert [cell.strip() for cell in off[2:4]] == ["4 of 4", "0 of 4"]
 
     def test_the_directory_is_a_file(self, tmp_path, capsys):
         path = tmp_path / "file"

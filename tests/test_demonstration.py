@@ -6,15 +6,8 @@ import numpy as np
 import pytest
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
-from matplotlib.image import imread
 
 from ase_sensitivity import SOAP, analyze
-from ase_sensitivity.demonstration.comparison import (
-    BLIND,
-    SEEING,
-    compared_run,
-    twisted_energies,
-)
 from ase_sensitivity.demonstration.methane import (
     BEFORE,
     TIMESTEP,
@@ -24,11 +17,9 @@ from ase_sensitivity.demonstration.methane import (
     singular_methane,
     soap_of,
     start,
-    twisted,
     xtb,
 )
 from ase_sensitivity.demonstration.model import FourierPotential, force_error
-from ase_sensitivity.demonstration.picture import draw
 from tests.structures import rattled
 
 
@@ -106,29 +97,3 @@ def test_what_cannot_be_fitted():
         FourierPotential.fit(soap, frames, ridge=0.0)
     with pytest.raises(ValueError, match="is a center"):
         FourierPotential.fit(SOAP(["H"], 4.0, 4, 3, centers=["N"]), frames)
-
-
-def test_a_compared_run_and_the_picture(tmp_path):
-    true = EMT()
-    frames = labelled(singular_methane())
-    models = {
-        BLIND: FourierPotential.fit(soap_of(["C"]), frames, n_fourier=50),
-        SEEING: FourierPotential.fit(soap_of(), frames, n_fourier=50),
-    }
-    run = compared_run(true, models, 3, price=EMT(), before=5.0)
-    assert len(run.time) == len(run.apart[BLIND]) == 21
-    assert run.apart[BLIND][0] == run.apart[SEEING][0] == 0
-    assert np.isfinite(run.flagged)
-    assert len(run.log.partners) > 0
-    assert run.price == run.log.partners[0].energy
-    twists = np.linspace(-0.2, 0.2, 3)
-    energies = twisted_energies({"true": true} | models, twists)
-    expected = twisted(0.2)
-    expected.calc = true
-    zero = singular_methane()
-    zero.calc = true
-    difference = expected.get_potential_energy() - zero.get_potential_energy()
-    assert energies["true"][2] == pytest.approx(difference)
-    picture = tmp_path / "picture.png"
-    draw(picture, twists, energies, [run])
-    assert np.ptp(imread(picture)[:, :, :3]) == pytest.approx(1.0)

@@ -146,6 +146,22 @@ def test_what_does_not_fit_into_memory(monkeypatch):
             method(atoms)
 
 
+def test_null_directions_of_what_is_too_large(monkeypatch):
+    """The few values of a disordered crystal need no square matrix, those of a perfect one do."""
+    crystal = bulk("Si", cubic=True).repeat((4, 4, 2))
+    soap = SOAP(["Si"], 4.0, 4, 3)
+    disordered = crystal.copy()
+    disordered.rattle(0.1, seed=0)
+    monkeypatch.setattr(
+        "ase_sensitivity.spectrum.solvers.check_fits",
+        lambda n_bytes, what, remedy: structure.check_fits(1e12 * n_bytes, what, remedy),
+    )
+    assert analyze(disordered, soap, k=3).n_null == 0
+    for atoms, k in (crystal, 3), (disordered, None):
+        with pytest.raises(ValueError, match=r"768 coordinates needs .* analyze a smaller"):
+            analyze(atoms, soap, k=k)
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [

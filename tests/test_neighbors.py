@@ -16,8 +16,9 @@ from scipy.stats import special_ortho_group
 from ase_sensitivity import SOAP, FiniteDifferenceDescriptor, QUIPDescriptor
 from ase_sensitivity.auditing.reference import PAIRS, around_carbon
 from ase_sensitivity.dataset.pairs.find import find_pairs
-from ase_sensitivity.dataset.pairs.result import PairResult, Place
+from ase_sensitivity.dataset.pairs.result import PairResult
 from ase_sensitivity.descriptors.base import rows_of
+from ase_sensitivity.environments.place import Place
 from ase_sensitivity.geometry.matching import best_match
 from tests.structures import isolated, rattled
 

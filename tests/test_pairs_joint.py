@@ -13,7 +13,7 @@ from ase_sensitivity.auditing.reference import PAIRS
 from ase_sensitivity.dataset.pairs import bounds
 from ase_sensitivity.dataset.pairs.joint import bounded_frame, equal_features, jointly_lost
 from ase_sensitivity.dataset.pairs.joint_bound import FrameClass, JointBound
-from ase_sensitivity.dataset.pairs.result import Place
+from ase_sensitivity.environments.place import Place
 from tests.structures import rattled
 
 PLUS, MINUS = PAIRS["X+/X-"]

@@ -14,8 +14,8 @@ from scipy.stats import special_ortho_group
 
 from ase_sensitivity import SOAP, FiniteDifferenceDescriptor, QUIPDescriptor, find_pairs
 from ase_sensitivity.auditing.reference import PAIRS, around_carbon
-from ase_sensitivity.dataset.pairs.result import Place
-from ase_sensitivity.dataset.pairs.row_sets import _row_set, row_sets
+from ase_sensitivity.environments.place import Place
+from ase_sensitivity.environments.row_sets import _row_set, row_sets
 from tests.structures import rattled
 
 PLUS, MINUS = PAIRS["X+/X-"]

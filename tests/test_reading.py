@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.db import connect
 from ase.io import write
 
@@ -18,6 +19,7 @@ from ase_sensitivity.dataset.pairs.find import find_pairs
 from ase_sensitivity.dataset.result import ScanResult
 from ase_sensitivity.dataset.scan import scan
 from ase_sensitivity.io.reading import count_frames, read_frames
+from ase_sensitivity.io.references import cached_results
 from ase_sensitivity.io.usable import last_frame, usable_frames
 from tests.structures import rattled
 
@@ -178,6 +180,24 @@ class Rude:
 
     def check_state(self, atoms: Atoms) -> list[str]:
         raise IndexError(7)
+
+
+@pytest.mark.parametrize("change", ["", "positions", "numbers", "cell", "pbc", "charges", "nan"])
+def test_results_of_a_calculator_belong_to_its_structure(change: str) -> None:
+    atoms = molecule("H2O")
+    if change == "nan":
+        atoms.positions[0] = np.nan
+    atoms.calc = SinglePointCalculator(atoms, energy=1.0, forces=np.ones((3, 3)))
+    if change in ("positions", "numbers"):
+        atoms.arrays[change][0] += 1
+    elif change == "cell":
+        atoms.cell[0, 0] += 1.0
+    elif change == "pbc":
+        atoms.pbc[0] = True
+    elif change == "charges":
+        atoms.set_initial_charges([1.0, 0.0, 0.0])
+    assert sorted(cached_results(atoms)) == ([] if change else ["energy", "forces"])
+    assert bool(atoms.calc.check_state(atoms)) == bool(change)
 
 
 class Odd(SOAP):

@@ -15,7 +15,7 @@ from ase.build import bulk, molecule
 from ase.calculators.lj import LennardJones
 from ase.io import read
 
-from ase_sensitivity import SOAP, FiniteDifferenceDescriptor, SensitivityCalculator, analyze
+from ase_sensitivity import SOAP, FiniteDifferenceDescriptor, SensitivityCalculator, analyze, scan
 from ase_sensitivity.auditing.reference import GENERIC
 from ase_sensitivity.testing import check_descriptor
 
@@ -106,15 +106,24 @@ METHANE = SOAP(["C", "H"], cutoff=4.0, n_max=4, l_max=4)
 @pytest.mark.filterwarnings("ignore")  # of what is theirs
 def test_chemiscope(tmp_path):
     pytest.importorskip("chemiscope", reason="chemiscope is not installed")
-    frames = [methane(1), methane(2)]
-    recipe("chemiscope_modes").write_modes(tmp_path / "modes.json", frames, METHANE, scale=3.0)
+    frames = [methane(1), methane(2), Atoms("CH4", np.full((5, 3), np.nan))]
+    forces = np.random.default_rng(0).normal(size=(5, 3))
+    for frame in frames:
+        frame.arrays["f"] = forces
+    result = scan(frames, METHANE, forces_key="f")
+    result.to_chemiscope(tmp_path / "modes.json", n_modes=2, scale=3.0)
     written = json.loads((tmp_path / "modes.json").read_text())
-    for n, frame in enumerate(frames):
-        found = analyze(frame, METHANE, k=1)
+    assert len(written["structures"]) == 2
+    assert written["properties"]["frame"]["values"] == ["frames@0", "frames@1"]
+    for n, frame in enumerate(frames[:2]):
+        found = analyze(frame, METHANE, k=2)
         assert written["properties"]["ratio"]["values"][n] == pytest.approx(found.ratio)
-        arrows = written["shapes"]["mode"]["parameters"]["atom"][5 * n : 5 * n + 5]
-        np.testing.assert_allclose([arrow["vector"] for arrow in arrows], 3 * found.modes[0])
-    assert "softest_mode" not in frames[0].arrays
+        for mode in range(2):
+            arrows = written["shapes"][f"mode {mode}"]["parameters"]["atom"][5 * n : 5 * n + 5]
+            vectors = np.array([arrow["vector"] for arrow in arrows])
+            assert abs((vectors * found.modes[mode]).sum()) == pytest.approx(3.0)
+    with pytest.raises(ValueError, match=r"ends in \.json"):
+        result.to_chemiscope(tmp_path / "modes.html")
 
 
 @pytest.mark.filterwarnings("ignore")  # of what is theirs

@@ -24,6 +24,7 @@ FLOORS = [
     {"sensitivity"},
     {"causes", "testing"},
     {"spectrum"},
+    {"environments"},
     {"descriptors"},
     {"jacobian"},
     {"geometry", "io"},

@@ -117,6 +117,18 @@ def test_a_wire_turns_about_its_axis_only() -> None:
     assert loss_of(slab, soap, random_forces(slab)).net_torque is None
 
 
+def test_a_torque_on_a_molecule_in_a_periodic_box_is_lost() -> None:
+    atoms = rattled(molecule("CH3OH"))
+    atoms.cell, atoms.pbc = [20.0] * 3, True
+    soap = SOAP(["O", "H", "C"], cutoff=4.0, n_max=6, l_max=4, threads=1)
+    turn = np.cross([0.3, -0.4, 0.7], atoms.positions - atoms.positions.mean(axis=0))
+    loss = loss_of(atoms, soap, turn)
+    assert np.abs(loss.lost - turn).max() < 1e-12
+    assert loss.between_fragments == pytest.approx(loss.rms_force)
+    atoms.pbc = False
+    assert not loss_of(atoms, soap, turn).lost.any()
+
+
 def test_forces_between_molecules_that_do_not_see_each_other_are_lost() -> None:
     one, other = rattled(molecule("H2O")), rattled(molecule("H2O"), seed=1)
     other.positions += [0, 0, 20.0]

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import molecule
+from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.db import connect
 from ase.io import write
@@ -29,6 +29,7 @@ from tests.scanning import run, stream
 from tests.structures import REFERENCE_SOAP, TD, rattled
 
 ROOT = Path(__file__).parent.parent
+STORE = "ase_sensitivity.dataset.store"
 
 
 @pytest.fixture(scope="module")
@@ -399,3 +400,30 @@ def test_an_empty_database_is_begun(tmp_path):
     soap = SOAP(["H", "O"], 3.0, 2, 1)
     assert len(scan([molecule("H2O")], soap, store=path).rows) == 1
     assert len(scan([molecule("H2O")], soap, store=path).rows) == 1
+
+
+def test_rows_are_those_that_ase_writes(tmp_path: Path, monkeypatch) -> None:
+    crystal = bulk("NaCl", "rocksalt", a=5.6)
+    frames = [molecule("CH4"), molecule("H2O"), crystal, Atoms(), molecule("NH3"), bulk("Si")]
+    for frame, known in zip(frames, ("energy forces", "energy", "forces"), strict=False):
+        values = {"energy": -1.5, "forces": np.ones((len(frame), 3))}
+        frame.calc = SinglePointCalculator(frame, **{name: values[name] for name in known.split()})
+    soap = SOAP(["H", "O", "C"], cutoff=3.0, n_max=2, l_max=1, threads=1)
+    found = []
+    for name, ours in (("ours.db", True), ("theirs.db", False)):
+        monkeypatch.setattr(
+            "ase_sensitivity.dataset.store.takes_records", lambda _, is_so=ours: is_so
+        )
+        scan(frames, soap, store=tmp_path / name)
+        with closing(sqlite3.connect(tmp_path / name)) as database:
+            database.row_factory = sqlite3.Row
+            times = {"ctime": None, "mtime": None}
+            found.append([
+                [dict(row) | times for row in database.execute("SELECT * FROM systems")],
+                *(
+                    sorted(map(tuple, database.execute(f"SELECT * FROM {table}")))
+                    for table in ("species", "keys", "text_key_values", "number_key_values")
+                ),
+            ])  # fmt: skip
+    assert len(found[0][0]) == len(frames)
+    assert found[0] == found[1]

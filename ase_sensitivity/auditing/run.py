@@ -96,11 +96,7 @@ def _tasks(descriptor: Descriptor, full: bool) -> Iterator[Task]:
     if not full:
         del shapes["slab"]
     isolated, solid, pairs = known(molecules(full)), known(crystals(full)), known(dimers(full))
-    yield (
-        contract.GROUP,
-        "contract",
-        partial(contract.contract_checks, descriptor, shapes, full=full),
-    )
+    yield contract.GROUP, "contract", partial(contract.contract_checks, descriptor, shapes)
     yield cutoff.GROUP, cutoff.NAME, partial(cutoff.smoothness, descriptor)
     for name, some in (("molecules", isolated), ("crystals", solid)):
         yield symmetry.GROUP, name, partial(symmetry.symmetry_checks, descriptor, name, some)

@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
-from ase_sensitivity.descriptors.base import Descriptor, HasCorrelations, HasElements
+from ase_sensitivity.descriptors.base import Descriptor, HasCorrelations
 from ase_sensitivity.geometry.clusters import clusters
 from ase_sensitivity.geometry.fragments import fragments
 from ase_sensitivity.geometry.neighbors import Neighborhoods
@@ -160,9 +160,7 @@ def unseen_species(atoms: Atoms, descriptor: Descriptor, ranges: Sequence[Range]
     ranges
         The ranges of the Jacobian of ``atoms``.
     """
-    elements: Collection[str] | None = descriptor.species
-    if isinstance(descriptor, HasElements):
-        elements = descriptor.elements
+    elements: Collection[str] | None = getattr(descriptor, "elements", descriptor.species)
     unseen = set() if elements is None else symbols_in(atoms) - set(elements)
     if unseen:
         centers = np.unique(np.concatenate([known.centers for known in ranges]))

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated, Literal, TextIO
 
 import typer
 from rich.console import Console
@@ -21,6 +21,7 @@ from ase_sensitivity.cli.analyze import analyze
 from ase_sensitivity.cli.audit import audit
 from ase_sensitivity.cli.check import check
 from ase_sensitivity.cli.converge import converge
+from ase_sensitivity.cli.doubt import doubt
 from ase_sensitivity.cli.output import Interrupted, PlainFormatter, fit
 from ase_sensitivity.cli.pairs import pairs
 from ase_sensitivity.cli.replay import replay
@@ -65,22 +66,30 @@ def _common(
         logging.getLogger("ase_sensitivity.descriptors.soap.power_spectrum").setLevel(logging.INFO)
 
 
-for command in (analyze, replay, scan, pairs, select, check, converge, report, audit):
+for command in (analyze, replay, scan, pairs, doubt, select, check, converge, report, audit):
     app.command()(command)
 
 
 @app.command()
 def demo(
     directory: Annotated[
-        Path, typer.Option(help="Where to save log, frames and plot; made if missing.")
+        Path, typer.Option(help="Where to save logs, frames and pictures; made if missing.")
     ] = Path("sensitivity-demo"),
-    steps: Annotated[int, typer.Option(help="Number of MD steps of 0.5 fs.", min=1)] = 2000,
+    only: Annotated[
+        Literal["ammonia", "methane"] | None,
+        typer.Option(help="One of the two molecules.", show_default=False),
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Number of MD steps of ammonia.", min=1)] = 400,
     seed: Annotated[int, typer.Option(help="Seed of velocities and thermostat.", min=0)] = 0,
 ) -> None:
-    """Watch ammonia turn inside out: GFN2-xTB dynamics at 2000 K through the planar geometry."""
+    """See why blindness matters: ammonia, where it does no harm, and methane, where it does.
+
+    Ammonia turns inside out at 2000 K, with forces of GFN2-xTB. Then two small potentials of
+    methane are fitted on the spot, and run; one of them is blind where the runs go.
+    """
     from ase_sensitivity.cli.demo import run
 
-    run(directory, steps=steps, seed=seed)
+    run(directory, only=only, steps=steps, seed=seed)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,11 +13,13 @@ from ase_sensitivity.cli.output import remark, say, to_json
 from ase_sensitivity.dataset.pairs.joint_bound import SHOWN
 
 if TYPE_CHECKING:
+    from ase_sensitivity.dataset.doubt.result import Doubts
     from ase_sensitivity.dataset.pairs.result import PairResult
+    from ase_sensitivity.dataset.result import ScanResult
     from ase_sensitivity.descriptors.base import Descriptor
 
 FAILED = 1
-FORCES = ("irreducible", "joint", "slope", "net-force")
+FORCES = ("irreducible", "joint", "slope", "net-force", "doubtful")
 PAIRS = ("degenerate", "duplicates", "conflicts", "joint")
 
 
@@ -94,6 +96,15 @@ def check(
     max_conflicts: Annotated[
         int | None, limit("Same structures with different energies or forces.", "N")
     ] = None,
+    max_twins: Annotated[
+        int | None,
+        limit("Frames with a twin in --reference: same features, other structure.", "N"),
+    ] = None,
+    reference: options.Reference = None,
+    max_doubtful: Annotated[
+        int | None, limit("Frames whose forces or energy do not fit to the others.", "N")
+    ] = None,
+    fit: options.Fit = True,
     max_failed: Annotated[
         int, typer.Option(metavar="N", help="Frames that cannot be analyzed.", min=0)
     ] = 0,
@@ -122,7 +133,7 @@ def check(
     Exit status 0 if it keeps all of them, 1 if not, 2 if it could not be checked.
     """
     from ase_sensitivity.cli.scan import chosen, forces_keys, run
-    from ase_sensitivity.dataset.store import DatabaseStore
+    from ase_sensitivity.dataset.stores import store_of
 
     limits = {
         "irreducible": max_irreducible,
@@ -134,6 +145,8 @@ def check(
         "degenerate": max_degenerate,
         "duplicates": max_duplicates,
         "conflicts": max_conflicts,
+        "twins": max_twins,
+        "doubtful": max_doubtful,
     }
     given = {name: float(value) for name, value in limits.items() if value is not None}
     if not given:
@@ -141,8 +154,11 @@ def check(
             "there is nothing to check; give a limit such as --max-truncation 0 "
             f"(there are {', '.join('--max-' + name for name in limits)})"
         )
+    compared = options.reference_of(reference)
+    if max_twins is not None and compared is None:
+        raise ValueError("--max-twins needs --reference, what the frames are compared with")
     if output is not None:
-        DatabaseStore(output)  # raises before minutes of reading, not after
+        store_of(output)  # raises before minutes of reading, not after
     types = options.type_symbols(type_map)
     seen = chosen(files, descriptor, gap, species, types)
     labels: dict[str, Any] = {
@@ -152,7 +168,14 @@ def check(
         "type_map": types,
     }
     result = run(
-        files, seen, store=output, quiet=json, workers=workers, scheduler=scheduler, **labels
+        files,
+        seen,
+        store=output,
+        quiet=json,
+        workers=workers,
+        scheduler=scheduler,
+        reference=compared,
+        **labels,
     )
     values = result.totals.todict()
     of_forces = [f"--max-{name}" for name in FORCES if name in given]
@@ -165,6 +188,8 @@ def check(
     checks = _of_scan(values, given | {"failed": max_failed, "unseen": max_unseen})
     if given.keys() & {*PAIRS}:
         checks += _of_pairs(_found_pairs(files, seen, "joint" in given, labels), given)
+    if "doubtful" in given:
+        checks.append(_of_doubts(_found_doubts(result, seen, fit, workers, scheduler), given))
     passed = all(one.passed for one in checks)
     if json:
         listed = [vars(one) | {"passed": one.passed} for one in checks]
@@ -188,6 +213,24 @@ def _found_pairs(
     return found
 
 
+def _found_doubts(
+    result: ScanResult, descriptor: Descriptor, fit: bool, workers: int, scheduler: str | None
+) -> Doubts:
+    from ase_sensitivity.cli.parallel import executor
+    from ase_sensitivity.dataset.doubt.doubt import doubt
+
+    with executor(workers, scheduler) as pool:
+        found = doubt(result, descriptor, fit=fit, executor=pool)
+    if found.undecided:
+        remark(f"--max-doubtful: not decided: {'; '.join(found.undecided)}")
+    return found
+
+
+def _of_doubts(found: Doubts, limits: dict[str, float]) -> Check:
+    where = f"first {found.frames[0]}: {found.reasons[0][0]}" if len(found) else None
+    return Check("doubtful", len(found), limits["doubtful"], "", where)
+
+
 def _of_scan(found: dict[str, Any], limits: dict[str, float]) -> list[Check]:
     if found["n_analyzed"] == 0:
         raise ValueError(f"no frame could be analyzed; {found['first_error']}")
@@ -202,6 +245,7 @@ def _of_scan(found: dict[str, Any], limits: dict[str, float]) -> list[Check]:
         "net-force": (*_value(worst.get("net_force")), _where(worst.get("net_force"))),
         "failed": (found["n_failed"], "", found["first_error"]),
         "unseen": (found["n_unseen"], "", found["first_unseen"]),
+        "twins": (found["n_twins"], "", found["first_twin"]),
     }
     for cause in ("incompleteness", "truncation"):
         values[cause] = found["causes"][cause], "", found["first"].get(cause)

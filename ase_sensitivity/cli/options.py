@@ -154,3 +154,38 @@ Scheduler = Annotated[
         show_default=False,
     ),
 ]
+Reference = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--reference",
+        metavar="FILE",
+        help="What the model was trained on: frames, or a saved ReferenceSet (.npz). Each frame is "
+        "compared with it. Several are one set.",
+        show_default=False,
+    ),
+]
+Fit = Annotated[
+    bool,
+    typer.Option(
+        "--fit/--no-fit", help="Fit forces to find doubtful ones; two more Jacobians of each frame."
+    ),
+]
+
+
+def reference_of(files: list[str] | None) -> Any:
+    """What ``--reference`` names: one saved set, or files with frames; None without it.
+
+    Raises
+    ------
+    ValueError
+        If a saved set is named beside other files.
+    """
+    from ase_sensitivity.environments.reference_file import is_reference_file
+
+    if not files:
+        return None
+    if not any(map(is_reference_file, files)):
+        return files
+    if len(files) > 1:
+        raise ValueError(f"--reference {files[0]} is a whole set; give nothing beside it")
+    return files[0]

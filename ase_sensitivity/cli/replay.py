@@ -93,6 +93,10 @@ def replay(
             show_default=False,
         ),
     ] = None,
+    reference: options.Reference = None,
+    novelty_threshold: Annotated[
+        float, typer.Option(metavar="X", help="How far from the reference is novel.")
+    ] = 1.0,
     timestep: Annotated[
         float | None,
         typer.Option(metavar="FS", help="Time between two frames in fs.", show_default=False),
@@ -130,6 +134,8 @@ def replay(
             on_singular=on_singular,
             budget=budget or None,
             price=None if price is None else calculator_of(price),
+            reference="run" if reference == ["run"] else options.reference_of(reference),
+            novelty_threshold=novelty_threshold,
         )
     except KeyboardInterrupt:
         kept = logfile not in (None, "-")
@@ -159,7 +165,16 @@ def statistics(log: SensitivityLog) -> dict[str, Any]:
             "distance": distance[first],
             "frame": log.step[first],
         }
+    novel = np.flatnonzero(np.isfinite(log.novelty))
+    most = novel[log.novelty[novel].argmax()] if len(novel) else None
+    twins = np.flatnonzero(log.twin_frame >= 0)
     return {
+        "n_compared": len(novel),
+        "n_twins": len(twins),
+        "first_twin": log.step[twins[0]] if len(twins) else None,
+        "novelest": None
+        if most is None
+        else {"novelty": log.novelty[most], "frame": log.step[most]},
         "n_frames": len(log),
         "n_singular": int((log.state == "singular").sum()),
         "n_failed": int((log.state == "failed").sum()),
@@ -197,4 +212,14 @@ def summary(found: dict[str, Any]) -> str:
             f"apart{'' if partner['agrees'] else ', no fold'}; price {partner['energy']:.4f} eV, "
             f"{partner['forces']:.3f} eV/Å."
         )
+    if found["novelest"] is not None:
+        most = found["novelest"]
+        lines.append(f"Largest novelty: {most['novelty']:.3g}, frame {most['frame']}.")
+    if found["n_twins"]:
+        lines.append(
+            f"{many(found['n_twins'], 'frame')} with a twin in the reference, nearly the same "
+            f"features and another structure; first frame {found['first_twin']}."
+        )
+    elif found["n_compared"]:
+        lines.append("No frame has a twin in the reference.")
     return "\n".join(lines)

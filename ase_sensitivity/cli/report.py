@@ -14,7 +14,9 @@ def report(
     results: Annotated[
         str,
         typer.Argument(
-            metavar="RESULTS", help="The database that a scan wrote.", show_default=False
+            metavar="RESULTS",
+            help="What a scan wrote: results.db or results.parquet.",
+            show_default=False,
         ),
     ],
     output: Annotated[

@@ -34,8 +34,8 @@ def scan(
             "--output",
             "-o",
             metavar="DB",
-            help="An ASE database: results.db, or postgresql://... What it has is not "
-            "computed again.",
+            help="An ASE database: results.db, or postgresql://... Or a folder of Parquet files: "
+            "results.parquet. What it has is not computed again.",
         ),
     ] = "results.db",
     descriptor: options.DescriptorTexts = None,
@@ -52,6 +52,7 @@ def scan(
         bool,
         typer.Option("--distance", help="Estimate how far a singular configuration is; slow."),
     ] = False,
+    reference: options.Reference = None,
     workers: options.Workers = 1,
     scheduler: options.Scheduler = None,
     table: Annotated[
@@ -69,10 +70,10 @@ def scan(
     With reference forces, also what force error that makes unavoidable. Interrupt it at any
     time: the same command goes on where it was.
     """
-    from ase_sensitivity.dataset.store import DatabaseStore
+    from ase_sensitivity.dataset.stores import store_of
     from ase_sensitivity.dataset.summary import UNUSUAL_FORCE
 
-    DatabaseStore(output)  # raises before minutes of reading, not after
+    store_of(output)  # raises before minutes of reading, not after
     write_table = None if table is None else _table_writer(table)
     types = options.type_symbols(type_map)
     result = run(
@@ -90,6 +91,7 @@ def scan(
         k=k,
         causes=causes,
         distance=distance,
+        reference=options.reference_of(reference),
     )
     found = result.totals.todict()
     if found["n_analyzed"] == 0:
@@ -98,7 +100,8 @@ def scan(
         getattr(result, write_table)(table)
     if json:
         about = {"output": output, "parameters": result.parameters}
-        more = {"n_besides": result.n_besides, "species_loss": result.species_loss}
+        more: dict[str, Any] = {"n_besides": result.n_besides, "species_loss": result.species_loss}
+        more["doubtful"] = result.doubts.doubtful
         say(to_json(about | found | more))
         return
     say(result.summary())
@@ -133,7 +136,9 @@ def _table_writer(table: Path) -> str:
         try:
             import pyarrow  # noqa: F401  (before hours of work, not after)
         except ImportError as error:
-            raise ImportError(f"--table {table} needs pyarrow: pip install pyarrow") from error
+            raise ImportError(
+                f'--table {table} needs pyarrow: pip install "ase-sensitivity[parquet]"'
+            ) from error
     if table.is_dir() or not table.resolve().parent.is_dir():
         raise ValueError(f"--table is {str(table)!r}, which is no place for a file")
     return writers[table.suffix]
@@ -215,11 +220,11 @@ def run(
 
 def _kept(store: str | None) -> str:
     """What is left of an interrupted scan; counted, as the last frames are written at the end."""
-    from ase_sensitivity.dataset.store import DatabaseStore
+    from ase_sensitivity.dataset.stores import store_of
 
     if store is None:
         return "nothing is kept without --output"
-    database = DatabaseStore(store)
+    database = store_of(store)
     number = len(database) if database.exists else 0
     frames = "1 frame is" if number == 1 else f"{number} frames are"
     return f"{frames} in {database.name}; the same command goes on from there"

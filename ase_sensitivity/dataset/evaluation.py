@@ -76,7 +76,10 @@ def _fill(record: FrameRecord, descriptor: Descriptor, settings: Settings, task:
     row["unseen"] = ", ".join(found.unseen) or None
     k = min(settings.k, len(found.singular_values))
     record.singular_values = found.singular_values[:k]
-    record.modes = np.array([found.mode_of_atoms(len(atoms), n) for n in range(k)])
+    if found.scope == "environment":
+        record.modes = np.array([found.mode_of_atoms(len(atoms), n) for n in range(k)])
+    else:
+        record.modes = found.modes[:k].copy()  # not a view that keeps all of them
     record.causes = None if found.causes is None else found.causes[:k]
     alone = {name: _sensitivity_columns(own) for name, own in (found.alone or {}).items()}
     if task.forces is not None:

@@ -84,15 +84,19 @@ def force_loss(atoms: Atoms, forces: Floats, found: Sensitivity) -> ForceLoss:
     """
     n_atoms = len(atoms)
     axes = _rotation_axes(atoms)
-    internal = internal_forces(atoms, forces)
+    rigid = _rigid_motions(atoms)
+    internal = _without(rigid, forces)
     modes = found.modes.reshape(len(found.modes), 3 * n_atoms)
     values = found.singular_values
     along = modes @ internal.ravel()
     seen = slice(found.n_null, None)
     rms_force = float(np.sqrt((forces**2).mean()))
     known = max(NOISE, ROUNDING * rms_force)
-    lost = outside(modes[seen], internal.ravel(), known)
-    rest = outside(modes[: found.n_null], lost, known)
+    if found.method == "gram" and not found.n_null and rigid.shape[1] + len(modes) == 3 * n_atoms:
+        lost = rest = np.zeros(3 * n_atoms)  # the modes span all but rigid motions
+    else:
+        lost = outside(modes[seen], internal.ravel(), known)
+        rest = outside(modes[: found.n_null], lost, known)
     # In ascending order: fragments and null vectors first, then one mode after the other.
     squares = (lost**2).sum() + np.concatenate([[0.0], np.cumsum(along[seen] ** 2)])
     curve = squares[np.searchsorted(values[seen], THRESHOLDS * found.sigma_max)]
@@ -120,8 +124,16 @@ def _rotation_axes(atoms: Atoms) -> Floats:
 
 def internal_forces(atoms: Atoms, forces: Floats) -> Floats:
     """The forces without components along rigid motions of the whole structure, (n_atoms, 3)."""
+    return _without(_rigid_motions(atoms), forces)
+
+
+def _rigid_motions(atoms: Atoms) -> Floats:
+    """Rigid motions of the whole structure, of shape (3 n_atoms, any)."""
     whole = Fragment(np.arange(len(atoms)), atoms.positions, atoms.cell.array[atoms.pbc])
-    modes = trivial_modes([whole], len(atoms))
+    return trivial_modes([whole], len(atoms))
+
+
+def _without(modes: Floats, forces: Floats) -> Floats:
     return forces - (modes @ (modes.T @ forces.ravel())).reshape(-1, 3)
 
 

@@ -28,6 +28,11 @@ COLUMNS = (
     "center",
     "worst_atom",
     "distance",
+    "novelty",
+    "twin_frame",
+    "twin_features",
+    "twin_distance",
+    "twin_forces",
     "energy",
     "rms_force",
     "irreducible_force_error",
@@ -41,7 +46,7 @@ COLUMNS = (
 """Columns of the table of a scan, in order."""
 
 TEXT = ("source", "formula", "cause", "unseen", "alone", "error")
-WHOLE = ("index", "n_atoms", "center", "worst_atom")
+WHOLE = ("index", "n_atoms", "center", "worst_atom", "twin_frame")
 """Columns of text, and columns of integers in addition to those that begin with ``n_``."""
 
 OF_ATOMS = ("formula", "n_atoms", "energy")

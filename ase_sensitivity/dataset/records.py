@@ -7,6 +7,9 @@ from typing import Any, Protocol
 
 from ase_sensitivity.dataset.record import FrameRecord
 
+Digests = dict[tuple[str, int], str | None]
+"""Digests of frames by source and index; None for a frame that could not be read."""
+
 
 class Store(Protocol):
     """Keeps the records of a scan in the order in which they came."""
@@ -34,6 +37,26 @@ class Store(Protocol):
 
     def record(self, number: int) -> FrameRecord:
         """One record."""
+        ...
+
+
+class DiskStore(Store, Protocol):
+    """A store that outlives the process."""
+
+    name: str
+    """The name for messages."""
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is one of this name already."""
+        ...
+
+    def begin(self, parameters: Mapping[str, Any]) -> None:
+        """Store the parameters of a new scan, or compare them with those of the scan to resume."""
+        ...
+
+    def done(self) -> tuple[Digests, set[str]]:
+        """Digests of the frames in the store, by source and index, and all sources."""
         ...
 
 

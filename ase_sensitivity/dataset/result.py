@@ -14,12 +14,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ase_sensitivity.causes.next_steps import Origin, next_steps
+from ase_sensitivity.dataset.chemiscope import write_chemiscope
+from ase_sensitivity.dataset.doubt.result import Doubts, without_fit
 from ase_sensitivity.dataset.forces import THRESHOLDS
+from ase_sensitivity.dataset.parquet_rows import table_fields
 from ase_sensitivity.dataset.record import COLUMNS, TEXT, WHOLE, FrameRecord, rows_alone
 from ase_sensitivity.dataset.records import Store
-from ase_sensitivity.dataset.store import DatabaseStore
-from ase_sensitivity.dataset.summary import Summary
-from ase_sensitivity.plain_text import many
+from ase_sensitivity.dataset.stores import store_of
+from ase_sensitivity.dataset.summary import LARGE_LOSS, Summary
+from ase_sensitivity.io.reading import MEMORY
+from ase_sensitivity.plain_text import as_html, many
 from ase_sensitivity.types import Floats
 from ase_sensitivity.validation import check_exists
 
@@ -56,7 +61,7 @@ class ScanResult:
 
     @classmethod
     def read(cls, name: str | Path) -> ScanResult:
-        """The result in a database, complete or not.
+        """The result in a database or a folder of Parquet files, complete or not.
 
         Raises
         ------
@@ -69,7 +74,7 @@ class ScanResult:
             raise TypeError(f"`name` is {name!r} but must be a path or the URL of a database")
         if "://" not in str(name):
             check_exists(name)
-        return cls(DatabaseStore(name))
+        return cls(store_of(name))
 
     def __len__(self) -> int:
         return len(self._store)
@@ -182,7 +187,43 @@ class ScanResult:
 
     def summary(self) -> str:
         """What was found, in words."""
-        return "\n".join([self.totals.summary(), *self.besides])
+        notes = [*self.doubts.notes(), *self.besides, *self.next_steps]
+        return "\n".join([self.totals.summary(), *notes])
+
+    @cached_property
+    def doubts(self) -> Doubts:
+        """Forces that do not fit to the others, as far as this table tells.
+
+        :func:`~ase_sensitivity.doubt` finds more, by a fit.
+        """
+        return without_fit(self._store.rows())
+
+    @property
+    def next_steps(self) -> list[str]:
+        """What to do next, each a line that ends with a command to paste."""
+        found, known = self.totals, self.parameters
+        error = found.rms("irreducible_force_error")
+        frames = {
+            f"with the {text}": f"{row['source']}@{row['index']}"
+            for name, text, wanted in (
+                ("irreducible_force_error", "largest lost force", (error or 0.0) >= LARGE_LOSS),
+                ("net_force", "largest net force", found.n_net > 0),
+            )
+            if wanted and (row := found.worst.get(name))
+        }
+        if "incompleteness" in found.first:
+            frames["where the body order hides something"] = found.first["incompleteness"]
+        origin = Origin(
+            files=tuple(name for name in self._sources if name != MEMORY),
+            descriptor=str(known.get("descriptor", "")),
+            forces_key=known.get("forces_key"),
+            units=str(known.get("units", "eV")),
+        )
+        return next_steps(found.causes, origin, frames)
+
+    @cached_property
+    def _sources(self) -> list[str]:
+        return list(dict.fromkeys(row["source"] for row in self._store.rows()))
 
     @property
     def besides(self) -> list[str]:
@@ -210,6 +251,14 @@ class ScanResult:
         failure = self.totals.first_error
         return self.summary() + (f"\nFirst failure: {failure}" if failure else "")
 
+    def _repr_html_(self) -> str:
+        """The worst frames and the summary, as notebooks show them."""
+        rows = [
+            [name.replace("_", " "), f"{row[name]:.3g}", f"{row['source']}@{row['index']}"]
+            for name, row in self.totals.worst.items()
+        ]
+        return as_html(str(self), [["worst", "value", "frame"], *rows])
+
     def to_numpy(self) -> NDArray[np.void]:
         """The table as a structured array, of shape (n_frames,); missing values as in a column."""
         columns = self._columns(*COLUMNS)
@@ -234,22 +283,35 @@ class ScanResult:
         ImportError
             If pyarrow is not installed.
         """
-        try:
-            import pyarrow
-            import pyarrow.parquet
-        except ImportError as error:
-            raise ImportError("Parquet needs pyarrow: pip install pyarrow") from error
+        fields = table_fields()
+        import pyarrow.parquet
 
-        kinds = [
-            pyarrow.string()
-            if name in TEXT
-            else pyarrow.int64()
-            if name in WHOLE or name.startswith("n_")
-            else pyarrow.float64()
-            for name in COLUMNS
-        ]
-        schema = pyarrow.schema(zip(COLUMNS, kinds, strict=True))
+        schema = pyarrow.schema(fields)
         rows = self._store.rows()
         with pyarrow.parquet.ParquetWriter(path, schema) as writer:
             while some := list(islice(rows, ROWS)):
                 writer.write_table(pyarrow.Table.from_pylist(some, schema))
+
+    def to_chemiscope(self, path: str | Path, *, n_modes: int = 1, scale: float = 2.0) -> None:
+        """Write the analyzed frames for chemiscope, a viewer that runs in a browser.
+
+        It shows the softest modes and the lost forces as arrows, and the frames by ratio, number of
+        invisible directions, cause, irreducible force error and required slope.
+
+        Parameters
+        ----------
+        path
+            The file, of which the name ends in ``.json`` or ``.json.gz``.
+        n_modes
+            Number of modes; the scan has ``k``.
+        scale
+            Length of an arrow in Å for a component 1 of a mode, or a lost force of 1 eV/Å.
+
+        Raises
+        ------
+        ImportError
+            If chemiscope is not installed, the extra ``chemiscope``.
+        TypeError, ValueError
+            If an argument makes no sense, or no frame was analyzed.
+        """
+        write_chemiscope(self, path, n_modes=n_modes, scale=scale)

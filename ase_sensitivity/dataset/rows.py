@@ -38,18 +38,25 @@ def digest(atoms: Atoms) -> str:
 def as_row(record: FrameRecord) -> Any:
     """An ASE row with the structure. Its unique id is a hash of source and index."""
     row: Any = AtomsRow(record.atoms)
-    key = f"{record.row['source']}@{record.row['index']}"
-    row.unique_id = hashlib.sha256(key.encode()).hexdigest()[:32]
+    row.unique_id = unique_id(record.row)
     row.ctime = now()
     row.user = os.environ.get("USER")
     return row
 
 
-def pairs_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns for a database's key-value pairs: those that it does not have anyway."""
-    return {
-        name: value for name, value in row.items() if value is not None and name not in OF_ATOMS
+def unique_id(row: Mapping[str, Any]) -> str:
+    """A hash of source and index."""
+    return hashlib.sha256(f"{row['source']}@{row['index']}".encode()).hexdigest()[:32]
+
+
+def pairs_of(record: FrameRecord) -> dict[str, Any]:
+    """A database's key-value pairs: a digest, and the columns that it does not have anyway."""
+    known = {
+        name: value
+        for name, value in record.row.items()
+        if value is not None and name not in OF_ATOMS
     }
+    return known | {"digest": digest(record.atoms)}
 
 
 def data_of(record: FrameRecord) -> dict[str, Any]:
@@ -77,6 +84,12 @@ def values_of(row: Any) -> dict[str, Any]:
     values |= {"n_atoms": row.natoms, "formula": row.formula, "energy": row.get("energy")}
     if row.natoms == 0:
         values |= {"n_atoms": None, "formula": None}
+    check_values(values)
+    return values
+
+
+def check_values(values: Mapping[str, Any]) -> None:
+    """Raise ValueError if the values of a row are not those of a frame of a scan."""
     for name, value in values.items():
         kind = str if name in TEXT else int if name in WHOLE or name.startswith("n_") else float
         if value is not None and not _is(value, kind):
@@ -93,7 +106,6 @@ def values_of(row: Any) -> dict[str, Any]:
         raise ValueError("it has neither a ratio nor an error")
     if values["cause"] is not None and values["cause"] not in NULL_CAUSES:
         raise ValueError(f"its cause is {values['cause']!r}")
-    return values
 
 
 def _is(value: object, kind: type) -> bool:
@@ -110,9 +122,17 @@ def record_of(row: Any) -> FrameRecord:
     ValueError
         As :func:`values_of`, and if the shapes of arrays do not agree.
     """
-    values = values_of(row)
-    data = row.data
-    atoms: Atoms = row.toatoms()
+    return record_from(values_of(row), row.toatoms(), row.data)
+
+
+def record_from(values: dict[str, Any], atoms: Atoms, data: Mapping[str, Any]) -> FrameRecord:
+    """The record with these values of the table, structure and arrays.
+
+    Raises
+    ------
+    ValueError
+        If the shapes of arrays do not agree.
+    """
     singular_values = _array(data, "singular_values", -1)
     causes = data.get("causes")
     if causes is not None:

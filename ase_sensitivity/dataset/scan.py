@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -17,15 +16,18 @@ from ase import Atoms
 
 from ase_sensitivity.analysis import check_arguments
 from ase_sensitivity.dataset.chunks import Chunks, check_executor, computed
-from ase_sensitivity.dataset.descriptor import descriptor_for
+from ase_sensitivity.dataset.comparing import add_comparisons
 from ase_sensitivity.dataset.evaluation import SCAN_NULL_TOLERANCE, Settings, evaluate
 from ase_sensitivity.dataset.record import FrameRecord
-from ase_sensitivity.dataset.records import MemoryStore, PartialStore, Store
+from ase_sensitivity.dataset.records import Digests, MemoryStore, PartialStore, Store
 from ase_sensitivity.dataset.result import ScanResult
 from ase_sensitivity.dataset.rows import digest
-from ase_sensitivity.dataset.store import DatabaseStore, Digests
-from ase_sensitivity.descriptors.base import Descriptor
+from ase_sensitivity.dataset.stores import store_of
+from ase_sensitivity.descriptors.base import Descriptor, descriptor_text
 from ase_sensitivity.descriptors.given import Given
+from ase_sensitivity.descriptors.of_frames import descriptor_for
+from ase_sensitivity.environments.given_set import reference_set
+from ase_sensitivity.environments.reference_set import ReferenceSet
 from ase_sensitivity.geometry.symmetry import TOLERANCE
 from ase_sensitivity.io.reading import Frames, check_frames, read_frames
 from ase_sensitivity.io.references import Task, tasks_of, unit_factors
@@ -55,6 +57,7 @@ def scan(
     distance: bool = False,
     null_tolerance: float = SCAN_NULL_TOLERANCE,
     tolerance: float = TOLERANCE,
+    reference: ReferenceSet | Frames | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> ScanResult:
     """Find what a descriptor cannot resolve in a data set, and the force error that follows.
@@ -84,10 +87,11 @@ def scan(
         ``ProcessPoolExecutor`` or ``dask.distributed.Client(...).get_executor()``. By default in
         this process.
     store
-        An ASE database to write to, ``"results.db"`` or ``"postgresql://..."``. If it has some of
-        the frames already, only the others are computed: after an interruption, call again with the
-        same arguments. The result has only these frames, even if the store has more. Without a
-        store all records are in memory, a few kB for each frame.
+        An ASE database to write to, ``"results.db"`` or ``"postgresql://..."``; or a folder of
+        Parquet files, ``"results.parquet"`` (extra ``parquet``). If it has some of the frames
+        already, only the others are computed: after an interruption, call again with the same
+        arguments. The result has only these frames, even if the store has more. Without a store all
+        records are in memory, a few kB for each frame.
     k
         Number of singular values and modes to keep for each frame.
     causes
@@ -99,6 +103,10 @@ def scan(
         Singular values below this fraction of the largest are zero.
     tolerance
         Tolerance in Å for symmetries of the geometry and for equal distances.
+    reference
+        What a model was trained on: every frame is compared with it, for the columns that begin
+        with ``novelty`` and ``twin``. A :class:`~ase_sensitivity.ReferenceSet`, the path of a saved
+        one (.npz), or frames for one, as a list or files. See :doc:`/reference_set`.
     progress
         Called from time to time with the number of frames done so far.
 
@@ -150,10 +158,15 @@ def scan(
         "units": units,
         "version": __version__,
     }
+    compared = None
+    if reference is not None:
+        names = {"forces_key": forces_key, "energy_key": energy_key}
+        compared = reference_set(reference, seen, **names, units=units, type_map=type_map)
+        parameters["reference"] = compared.digest
     kept: Store = MemoryStore(parameters)
     known: Digests = {}
     sources: set[str] = set()
-    database = None if store is None else DatabaseStore(store)
+    database = None if store is None else store_of(store)
     if database is not None and database.exists:
         database.begin(parameters)
         known, sources = database.done()
@@ -173,6 +186,8 @@ def scan(
     try:
         for records, elapsed in computed(partial(evaluate, seen, settings), chunks, executor):
             chunks.adapt(len(records), elapsed)
+            if compared is not None:
+                add_comparisons(records, compared)
             waiting += records
             if time.perf_counter() - written > WRITTEN_AFTER:
                 ready, waiting = waiting, []
@@ -185,11 +200,6 @@ def scan(
         if waiting:
             kept.write(waiting)
     return ScanResult(PartialStore(kept, known) if known else kept, n_besides=len(known))
-
-
-def descriptor_text(descriptor: Descriptor) -> str:
-    """A text that identifies a descriptor: its ``repr`` without addresses in memory."""
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(descriptor))
 
 
 def _new(tasks: Iterator[Task], known: Digests, n_done: Counter[str]) -> Iterator[Task]:

@@ -12,28 +12,21 @@ from typing import Any
 
 from ase.db import connect
 
+from ase_sensitivity.dataset.parameters import KEY, check_continued, parameters_in
 from ase_sensitivity.dataset.record import FrameRecord
-from ase_sensitivity.dataset.rows import as_row, data_of, digest, pairs_of, record_of, values_of
+from ase_sensitivity.dataset.records import Digests
+from ase_sensitivity.dataset.rows import as_row, data_of, pairs_of, record_of, values_of
+from ase_sensitivity.dataset.sqlite_rows import insert, takes_records
 from ase_sensitivity.plain_text import reason
 
 PAGE = 256
 """Number of rows that are read from a database at a time."""
-
-KEY = "ase_sensitivity"
-"""Key of the parameters in the metadata of a database."""
 
 SERVERS = ("postgresql://", "postgres://", "mysql://", "mariadb://")
 """Beginnings of URLs of database servers that ASE supports."""
 
 TABLE = ["id", "numbers", "key_value_pairs", "natoms", "energy"]
 """Columns of an ASE database that are needed for the table."""
-
-MAY_DIFFER = ("version",)
-"""Parameters that may differ when a scan is continued."""
-
-
-Digests = dict[tuple[str, int], str | None]
-"""Digests of frames by source and index; None for a frame that could not be read."""
 
 
 class DatabaseStore:
@@ -104,16 +97,7 @@ class DatabaseStore:
         ValueError
             If the database is of something else.
         """
-        if KEY not in self._metadata:
-            raise ValueError(f"{self.name} is not the result of a scan")
-        known = self._metadata[KEY]
-        kinds = {"descriptor": str, "null_tolerance": float}
-        if not isinstance(known, dict) or any(type(known.get(n)) is not kinds[n] for n in kinds):
-            raise ValueError(
-                f"{self.name} is damaged: its metadata {KEY!r} lack {' or '.join(kinds)}; "
-                "scan into another file"
-            )
-        return dict(known)
+        return parameters_in(self._metadata, self.name)
 
     def begin(self, parameters: Mapping[str, Any]) -> None:
         """Store the parameters of a new scan, or compare them with those of the scan to resume.
@@ -148,12 +132,7 @@ class DatabaseStore:
                 self._database.metadata = self._metadata = self._metadata | fresh
         elif KEY not in self._metadata:
             raise ValueError(f"{self.name} has rows that are not from a scan; use another file")
-        for name, value in self.parameters.items():
-            if name not in MAY_DIFFER and parameters.get(name) != value:
-                raise ValueError(
-                    f"{self.name} is of a scan with {name} = {value!r}, not "
-                    f"{parameters.get(name)!r}; use another file, or the same options"
-                )
+        check_continued(self.parameters, parameters, self.name)
 
     def done(self) -> tuple[Digests, set[str]]:
         """Digests of the frames in the database, by source and index, and all sources."""
@@ -184,11 +163,14 @@ class DatabaseStore:
         """
         after = "; its rows are safe, and the same scan goes on from there"
         with _clear_errors(self.name, after), self._database:
+            if not self._unread and takes_records(self._database):
+                insert(self._database, records)
+                return
             for record in records:
                 key = record.row["source"], record.row["index"]
                 self._database.write(
                     as_row(record),
-                    key_value_pairs=pairs_of(record.row) | {"digest": digest(record.atoms)},
+                    key_value_pairs=pairs_of(record),
                     data=data_of(record),
                     id=self._unread.get(key),
                 )

@@ -28,6 +28,8 @@ EXTREMES = {
     "required_slope": 1,
     "net_force": 1,
     "distance": -1,
+    "novelty": 1,
+    "twin_forces": 1,
 }
 """Columns for which the worst frame is reported: 1 if larger values are worse, -1 if smaller."""
 
@@ -65,6 +67,8 @@ class Summary:
         The worst row for each of :data:`EXTREMES`, if any row has a value.
     alone
         The summary for each of several descriptors by itself, by name.
+    n_compared, n_twins, first_twin
+        Frames with a novelty, those with a twin in the reference, and the first of these.
     masking
         The names of descriptors with a row of features for each pair or triplet.
     """
@@ -74,6 +78,8 @@ class Summary:
         self.n_blind = self.n_nearly = self.n_unexplained = self.n_spurious = self.n_soft = 0
         self.causes = Counter[str]()
         self.first: dict[str, str] = {}
+        self.n_compared = self.n_twins = 0
+        self.first_twin: str | None = None
         self.unseen = Counter[str]()
         self.first_unseen: str | None = None
         self.errors = Counter[str]()
@@ -105,6 +111,10 @@ class Summary:
             return
         self.n_analyzed += 1
         self._add_causes(row, where)
+        self.n_compared += row["novelty"] is not None
+        if row["twin_frame"] is not None:
+            self.n_twins += 1
+            self.first_twin = self.first_twin or where
         rows, masking = rows_alone(row)
         for name, own in rows.items():
             self.alone.setdefault(name, Summary()).add(own)
@@ -179,6 +189,9 @@ class Summary:
                 for name, own in self.alone.items()
             },
             "masking": self.masking,
+            "n_compared": self.n_compared,
+            "n_twins": self.n_twins,
+            "first_twin": None if self.first_twin is None else f"first in {self.first_twin}",
         }
 
     def summary(self) -> str:
@@ -221,7 +234,23 @@ class Summary:
             for cause in NULL_CAUSES
             if self.causes[cause]
         ]
-        return lines + self._costs()
+        return lines + self._comparisons() + self._costs()
+
+    def _comparisons(self) -> list[str]:
+        lines = []
+        if worst := self.worst.get("novelty"):
+            lines.append(f"Largest novelty: {worst['novelty']:.3g}, in {_of(worst)}.")
+        if self.n_twins:
+            lines.append(
+                f"{many(self.n_twins, 'frame')} with a twin in the reference, nearly the same "
+                f"features and another structure; first in {self.first_twin}."
+            )
+        if worst := self.worst.get("twin_forces"):
+            lines.append(
+                f"Largest spread of forces of twins: {worst['twin_forces']:.3g} eV/Å, in "
+                f"{_of(worst)}."
+            )
+        return lines
 
     def _costs(self) -> list[str]:
         error, forces = self.rms("irreducible_force_error"), self.rms("rms_force")

@@ -1,8 +1,7 @@
-"""The picture of the demonstration: what a model cannot learn where its descriptor is blind."""
+"""The picture of what blindness costs a model of methane."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,102 +9,107 @@ from ase import Atoms
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle
 
-from ase_sensitivity.demonstration.comparison import BLIND, OFF, SEEING, ComparedRun
-from ase_sensitivity.demonstration.methane import soap_of, twisted
+from ase_sensitivity.demonstration.blindness import OFF, Blindness, Watched
+from ase_sensitivity.demonstration.methane import invisible_direction, singular_methane
 from ase_sensitivity.types import Floats
 
-COLORS = {BLIND: "tab:red", SEEING: "tab:blue"}
-BALLS = {"C": (0.27, "0.35"), "H": (0.2, "0.97")}
-VIEW = np.array([(0.8, 0.6, 0.0), (0.24, -0.32, 0.92), (0.55, -0.73, -0.4)])
-"""Axes to the right, up, and towards the viewer."""
+TRUE, BLIND, SEEING, FLAG = "0.1", "#d62728", "#2a8ee0", "#ff8c00"
 
 
-def draw(
-    path: Path | str,
-    twists: Floats,
-    energies: Mapping[str, Floats],
-    runs: Sequence[ComparedRun],
-) -> None:
-    """Draw energies along the twist, the structures at its ends, and runs that drift off.
+def save_picture(path: Path, found: Blindness, blind: Watched, seeing: Watched) -> None:
+    """Save it.
 
     Parameters
     ----------
     path
-        A PNG, PDF or SVG.
-    twists, energies
-        Of :func:`~ase_sensitivity.demonstration.comparison.twisted_energies`: the true ones first.
-    runs
-        Of :func:`~ase_sensitivity.demonstration.comparison.compared_run`.
+        The file; its suffix is the format.
+    found
+        What the models miss.
+    blind, seeing
+        Runs of the two models.
     """
-    figure = Figure(figsize=(9, 7), layout="constrained")
+    figure = Figure(figsize=(10, 7.4), layout="constrained")
     FigureCanvasAgg(figure)
-    left, right, below = figure.subplot_mosaic([["left", "right"], ["below", "below"]]).values()
-    _energies(left, twists, energies)
-    _pair(right, twists, next(iter(energies.values())))
-    _runs(below, runs)
-    figure.savefig(path, dpi=110)
+    figure.suptitle("Methane: what a model with features of the carbon atom alone cannot learn")
+    (upper_left, upper_right), (lower_left, lower_right) = figure.subplots(2, 2)
+    _energies(upper_left, found)
+    _forces(upper_right, found)
+    _missed(lower_left, found)
+    _runs(lower_right, blind, seeing)
+    figure.savefig(path, dpi=120)
 
 
-def _energies(axes: Axes, twists: Floats, energies: Mapping[str, Floats]) -> None:
-    for name, values in energies.items():
-        style = "--" if name == SEEING else "-"
-        axes.plot(twists, values, style, color=COLORS.get(name, "black"), lw=2.5, label=name)
+def _curves(axes: Axes, found: Blindness, true: Floats, blind: Floats, seeing: Floats) -> None:
+    axes.plot(found.twists, true, color=TRUE, lw=4, label="quantum chemistry (GFN2-xTB)")
+    axes.plot(found.twists, seeing, "--", color=SEEING, lw=2, label="model, all atoms")
+    axes.plot(found.twists, blind, color=BLIND, lw=2.5, label="model, carbon only")
     axes.axvline(0, color="0.5", ls=":")
-    axes.set_xlabel("twist of the hydrogen atoms (Å)")
+    axes.set_xlabel("twist of the hydrogen atoms, invisible from carbon (Å)")
+
+
+def _energies(axes: Axes, found: Blindness) -> None:
+    lowest = found.energies.min()
+    shown = (e - lowest for e in (found.energies, found.blind.energies, found.seeing.energies))
+    _curves(axes, found, *shown)
+    axes.set_title("Seen from carbon, left and right are alike", fontsize=11)
     axes.set_ylabel("energy (eV)")
-    axes.set_title("Along the direction that carbon does not see", fontsize="medium")
-    axes.legend(fontsize="small")
+    axes.margins(y=0.25)
+    axes.legend(loc="upper right", fontsize=9)
+    for twist, place in ((-0.4, 0.02), (0.4, 0.74)):
+        _molecule(axes.inset_axes((place, 0.02, 0.24, 0.3)), twist)
 
 
-def _pair(axes: Axes, twists: Floats, energy: Floats) -> None:
-    """The structures at both ends of the twist, which look alike from carbon."""
-    ends = [twisted(float(twists[0])), twisted(float(twists[-1]))]
-    first, second = (soap_of(["C"]).features(atoms).ravel() for atoms in ends)
-    apart = np.linalg.norm(second - first) / np.linalg.norm(first)
-    for atoms, shift, twist in zip(ends, (0.0, 3.4), (twists[0], twists[-1]), strict=True):
-        _molecule(axes, atoms, shift)
-        axes.text(shift, -1.75, f"twist {twist:+.1f} Å", ha="center")
+def _molecule(axes: Axes, twist: float) -> None:
+    atoms: Atoms = singular_methane()
+    atoms.positions += twist * invisible_direction()
+    atoms.rotate(70, "z")
+    atoms.rotate(-70, "x")
+    x, y, depth = atoms.positions.T
     axes.set_aspect("equal")
     axes.axis("off")
-    axes.set(xlim=(-1.7, 5.1), ylim=(-1.9, 1.6))
-    axes.set_title(
-        f"From carbon the features are {100 * apart:.1g} % apart,\n"
-        f"the energies {abs(energy[-1] - energy[0]):.2f} eV",
-        fontsize="medium",
-    )
+    axes.margins(0.25)
+    for i in range(1, len(atoms)):
+        axes.plot(x[[0, i]], y[[0, i]], color="0.5", lw=3, zorder=depth[[0, i]].mean())
+    for i in np.argsort(depth):
+        size, color = (180, "0.35") if i == 0 else (90, "0.95")
+        axes.scatter(x[i], y[i], s=size, c=color, ec="k", zorder=depth[i])
 
 
-def _molecule(axes: Axes, atoms: Atoms, shift: float) -> None:
-    points = (atoms.positions - atoms.positions[0]) @ VIEW.T + np.array([shift, 0.0, 0.0])
-    for point in points[1:]:
-        axes.plot(*np.array([points[0], point]).T[:2], color="0.5", lw=4, zorder=point[2] - 0.3)
-    for symbol, (x, y, depth) in zip(atoms.symbols, points, strict=True):
-        radius, fill = BALLS[symbol]
-        axes.add_patch(Circle((x, y), radius, fc=fill, ec="black", lw=1.5, zorder=depth))
+def _forces(axes: Axes, found: Blindness) -> None:
+    _curves(axes, found, found.forces, found.blind.forces, found.seeing.forces)
+    axes.axhline(0, color="0.7", lw=0.8)
+    axes.set_title("Where the twist is invisible, the model has no force along it", fontsize=11)
+    axes.set_ylabel("force along the twist (eV/Å)")
+    ratio = axes.twinx()
+    ratio.semilogy(found.twists, found.ratios.clip(1e-6), color=FLAG, lw=1)
+    ratio.set_ylim(1e-6, 1e2)
+    ratio.set_yticks([1e-6, 1e-4, 1e-2], ["0", "1e-4", "1e-2"])
+    ratio.set_ylabel("smallest / largest singular value", color=FLAG, y=0.3)
 
 
-def _runs(axes: Axes, runs: Sequence[ComparedRun]) -> None:
-    for number, run in enumerate(runs):
-        for name, apart in run.apart.items():
-            label = f"{name} ({len(runs)} runs)" if number == 0 else None
-            axes.plot(run.time, apart, color=COLORS[name], lw=1, alpha=0.7, label=label)
-        label = "first flag of the observer" if number == 0 else None
-        axes.plot(
-            run.flagged, 0, "^", color="tab:orange", ms=9, clip_on=False, label=label, zorder=5
-        )
-    off = np.array([run.off(BLIND) for run in runs])
-    flagged = np.array([run.flagged for run in runs])
+def _missed(axes: Axes, found: Blindness) -> None:
+    places = np.arange(len(found.soft))
+    axes.bar(places - 0.2, found.blind.missed, 0.4, color=BLIND, label="carbon only")
+    axes.bar(places + 0.2, found.seeing.missed, 0.4, color=SEEING, label="all atoms")
+    axes.axhline(1, color="0.5", ls=":")
+    axes.set_yscale("log")
+    axes.set_title("It misses the forces along all directions that it hardly sees", fontsize=11)
+    axes.set_xticks(places, [f"{ratio:.0e}" for ratio in found.soft], rotation=45, fontsize=8)
+    axes.set_xlabel("singular value / largest, median over frames")
+    axes.set_ylabel("force error / force, held-out frames")
+    axes.legend(fontsize=9)
+
+
+def _runs(axes: Axes, blind: Watched, seeing: Watched) -> None:
+    for runs, color, name in ((blind, BLIND, "carbon only"), (seeing, SEEING, "all atoms")):
+        lines = axes.plot(runs.time, runs.distance.T, color=color, lw=1)
+        lines[0].set_label(f"{name} ({len(runs.distance)} runs)")
+    axes.plot(blind.flagged, np.zeros(len(blind.flagged)), "^", color=FLAG, ms=8, clip_on=False)
+    axes.plot([], [], "^", color=FLAG, label="first warning of the observer")
     axes.axhline(OFF, color="0.5", ls=":")
-    axes.axvline(45, color="0.5", ls=":")
-    axes.set(xlim=(0, 90), ylim=(0, 0.5))
-    axes.set_xlabel("time (fs); at 45 the true run is at the singular configuration")
-    axes.set_ylabel("distance from the true run (Å)")
-    price = np.nanmedian([run.price for run in runs])
-    axes.set_title(
-        f"Medians: flagged at {np.nanmedian(flagged):.0f} fs, price of the partner there "
-        f"{price:.2g} eV, 0.1 Å off at {np.nanmedian(off):.0f} fs",
-        fontsize="medium",
-    )
-    axes.legend(fontsize="small", loc="upper left")
+    axes.set_ylim(-0.02, 0.5)  # some runs fall apart
+    axes.set_title("Its runs leave the true trajectory; the observer warns before", fontsize=11)
+    axes.set_xlabel("time (fs)")
+    axes.set_ylabel("distance from the true trajectory (Å)")
+    axes.legend(fontsize=9)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from ase import Atoms
 
@@ -43,6 +44,11 @@ class Descriptor(Protocol):
     def jacobian(self, atoms: Atoms) -> Jacobian:
         """Derivatives of the features with respect to the atoms' positions."""
         ...
+
+
+def descriptor_text(descriptor: Descriptor) -> str:
+    """A text that identifies a descriptor: its ``repr`` without addresses in memory."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(descriptor))
 
 
 @runtime_checkable
@@ -173,9 +179,25 @@ class HasMemory(Protocol):
         ...
 
 
+def is_descriptor(value: object) -> TypeGuard[Descriptor]:
+    """As ``isinstance`` with :class:`Descriptor`; that takes as long as a molecule's neighbors."""
+    # A class passes the check by isinstance too, as it has the names that its instances have.
+    return (
+        not isinstance(value, type)
+        and all(hasattr(value, name) for name in ("species", "cutoff", "body_order"))
+        and all(optional(value, name) is not None for name in ("features", "jacobian"))
+    )
+
+
+def optional(descriptor: object, name: str) -> Any:
+    """An optional method or attribute, None without it: faster than ``isinstance``."""
+    return getattr(descriptor, name, None)
+
+
 def remembering(descriptor: Descriptor) -> AbstractContextManager[None]:
     """A context for one question, which may ask for the Jacobian of a structure several times."""
-    return descriptor.remembering() if isinstance(descriptor, HasMemory) else nullcontext()
+    found = optional(descriptor, "remembering")
+    return nullcontext() if found is None else found()
 
 
 SHORTCUTS = ("stream", "rows", "restricted", "enlarged", "squared_jvp_gradient")
@@ -204,9 +226,8 @@ class Shortcuts:
 
 def jacobian_of(descriptor: Descriptor, atoms: Atoms) -> Jacobian:
     """The Jacobian, in pieces computed when needed if the descriptor has a method ``stream``."""
-    if isinstance(descriptor, HasStream):
-        return descriptor.stream(atoms)
-    return descriptor.jacobian(atoms)
+    found: Jacobian = (optional(descriptor, "stream") or descriptor.jacobian)(atoms)
+    return found
 
 
 def restricted(descriptor: Descriptor, atoms: Atoms) -> Descriptor:
@@ -215,7 +236,8 @@ def restricted(descriptor: Descriptor, atoms: Atoms) -> Descriptor:
     The descriptor itself, unless it has a method of this name. Everything except the number of
     features is the same.
     """
-    return descriptor.restricted(atoms) if isinstance(descriptor, HasRestricted) else descriptor
+    found = optional(descriptor, "restricted")
+    return descriptor if found is None else found(atoms)
 
 
 def squared_jvp_gradient(

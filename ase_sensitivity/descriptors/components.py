@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from ase_sensitivity.descriptors.base import Descriptor
+from ase_sensitivity.descriptors.base import Descriptor, optional
 from ase_sensitivity.jacobian.blocks import FeatureJacobian
 from ase_sensitivity.jacobian.contract import Jacobian
 from ase_sensitivity.jacobian.stacked import StackedJacobian
@@ -67,7 +67,7 @@ class HasKernelWeights(Protocol):
 
 def components(descriptor: Descriptor) -> Sequence[Component]:
     """The attribute ``components`` of a descriptor; empty if it has none."""
-    return descriptor.components if isinstance(descriptor, HasComponents) else ()
+    return optional(descriptor, "components") or ()
 
 
 def has_pair_rows(jacobian: Jacobian) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ase import Atoms
@@ -11,7 +11,7 @@ from ase.data import chemical_symbols
 
 from ase_sensitivity.descriptors.base import Descriptor
 from ase_sensitivity.descriptors.of_calculator import descriptor_of
-from ase_sensitivity.descriptors.quip.arguments import QUIPArguments
+from ase_sensitivity.descriptors.quip.arguments import MANDATORY, QUIPArguments
 from ase_sensitivity.descriptors.quip.quip import QUIPDescriptor
 
 Given = Descriptor | str | Sequence[str]
@@ -100,13 +100,13 @@ def check_is_no_file(text: str) -> None:
         raise ValueError(f"{name} is a TOML file, which only the command line reads; give a string")
 
 
-def with_any_basis(text: str) -> str:
-    """A soap string with some ``n_max`` and ``l_max`` if it has none, as a sweep replaces them."""
+def with_any(text: str, options: Mapping[str, Any]) -> str:
+    """A soap string with some value of those options that it needs, as a sweep replaces them."""
     if text.split()[:1] != ["soap"]:
         return text
-    for name in ("n_max", "l_max"):
-        if not re.search(rf"\b{name}\b", text):
-            text += f" {name}=1"
+    for name in MANDATORY["soap"]:
+        if name in options and not re.search(rf"\b{name}\b", text):
+            text += f" {name}={options[name]}"
     return text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -39,15 +40,17 @@ class Fragment:
 
     def generators(self) -> Floats:
         """Rigid motions as displacements of the fragment's atoms, of shape (m, n, 3)."""
-        shifts = np.repeat(np.eye(3)[:, None], len(self.atoms), axis=1)
-        if not self.rotates or len(self.axes) > 1 or len(self.atoms) == 1:
-            return shifts
-        relative = self.positions - self.positions.mean(axis=0)
-        size = np.sqrt((relative**2).sum() / len(relative)) or 1.0
+        n = len(self.atoms)
+        if not self.rotates or len(self.axes) > 1 or n == 1:
+            return np.repeat(np.eye(3)[:, None], n, axis=1)
+        relative = self.positions - self.positions.sum(axis=0) / n
+        size = math.sqrt((relative**2).sum() / n) or 1.0
         rotations = rotation_generators(relative / size)
         if len(self.axes) == 1:
             rotations = np.tensordot(self.axes / np.linalg.norm(self.axes), rotations, axes=1)
-        return np.concatenate([shifts, rotations])
+        motions = np.empty((3 + len(rotations), n, 3))
+        motions[:3], motions[3:] = np.eye(3)[:, None], rotations
+        return motions
 
 
 def fragments(atoms: Atoms, ranges: Iterable[Range]) -> list[Fragment]:
@@ -69,12 +72,16 @@ def fragments(atoms: Atoms, ranges: Iterable[Range]) -> list[Fragment]:
     pairs = _concatenated([_message_pairs(atoms, part) for part in parts])
     first, second, shift = pairs.first, pairs.second, pairs.shift
     root, offset = connect(first, second, shift, len(atoms))
-    cycles = offset[first] + shift - offset[second]
-    around = cycles.any(axis=1)
-    cycles, root_of_cycle = cycles[around], root[first[around]]
-    cell = np.where(atoms.pbc[:, None], atoms.cell.array, 0.0)  # other vectors have no meaning
-    unfolded = atoms.positions + offset @ cell
-    found = []
+    unfolded, cell, found = atoms.positions, np.zeros((3, 3)), []
+    cycles, root_of_cycle = shift[:0], root[:0]
+    if atoms.pbc.any():
+        cycles = offset[first] + shift - offset[second]
+        around = cycles.any(axis=1)
+        cycles, root_of_cycle = cycles[around], root[first[around]]
+        cell = np.where(atoms.pbc[:, None], atoms.cell.array, 0.0)  # others have no meaning
+        unfolded = atoms.positions + offset @ cell
+    if (root == root[0]).all():
+        return [Fragment(np.arange(len(root)), unfolded, _independent(cycles @ cell), rotates)]
     for label in np.unique(root):
         members = np.flatnonzero(root == label)
         own = cycles[root_of_cycle == label]

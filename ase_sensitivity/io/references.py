@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms, units
+from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from ase_sensitivity.io.reading import Frame
@@ -144,17 +145,22 @@ def _with_references(
     """A frame, the names of references that it has, and an error for each that it lacks."""
     if frame.atoms is None:
         return Task(frame.source, frame.index, Atoms(), error=frame.error), set(), {}
+    try:
+        cached = cached_results(frame.atoms)
+    except Exception as error:  # one frame must not stop the others
+        task = Task(frame.source, frame.index, _bare(frame.atoms), error=reason(error))
+        return task, set(keys), {}
     errors, lacking, there = [], {}, set(keys)
     values: dict[str, Any] = dict.fromkeys(keys)
     for name, read, factor in zip(keys, (_energy, _forces), factors, strict=True):
         try:
-            values[name] = read(frame.atoms, keys[name], factor)
+            values[name] = read(frame.atoms, cached, keys[name], factor)
         except MissingReference as error:
             there.discard(name)
             if len(frame.atoms) > 1 or name == "energy":
                 lacking[name] = MissingReference(f"{frame.source}@{frame.index}: {error}")
                 errors.append(reason(error))
-        except Exception as error:  # one frame must not stop the others
+        except Exception as error:
             errors.append(reason(error))
     task = Task(
         frame.source,
@@ -166,7 +172,7 @@ def _with_references(
     return task, there, lacking
 
 
-def _bare(atoms: Atoms, energy: float | None, forces: Floats | None) -> Atoms:
+def _bare(atoms: Atoms, energy: float | None = None, forces: Floats | None = None) -> Atoms:
     """Species, positions, cell and references, without everything else that a frame may have."""
     bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     known = {"energy": energy, "forces": forces}
@@ -176,15 +182,16 @@ def _bare(atoms: Atoms, energy: float | None, forces: Floats | None) -> Atoms:
     return bare
 
 
-def _reference(atoms: Atoms, name: str, key: str | None, listed: Mapping[str, Any]) -> Any:
-    """The entry ``key`` of the frame, or without a key the calculator's ``name``, else None.
+def _reference(
+    cached: Mapping[str, Any], name: str, key: str | None, listed: Mapping[str, Any]
+) -> Any:
+    """The entry ``key`` of the frame, or without a key that of :func:`cached_results`, else None.
 
     Raises
     ------
     MissingReference
         If the frame has no entry of the name ``key``.
     """
-    cached = cached_results(atoms)
     if key is None:
         return cached.get(name)
     there = {name: cached[name]} if name in cached else {}
@@ -216,8 +223,10 @@ def forces_like(atoms: Atoms) -> list[str]:
     ]
 
 
-def _energy(atoms: Atoms, key: str | None, factor: float) -> float | None:
-    value = _reference(atoms, "energy", key, atoms.info)
+def _energy(
+    atoms: Atoms, cached: Mapping[str, Any], key: str | None, factor: float
+) -> float | None:
+    value = _reference(cached, "energy", key, atoms.info)
     if value is None:
         return None
     try:
@@ -229,8 +238,10 @@ def _energy(atoms: Atoms, key: str | None, factor: float) -> float | None:
     return energy
 
 
-def _forces(atoms: Atoms, key: str | None, factor: float) -> Floats | None:
-    value = _reference(atoms, "forces", key, atoms.arrays)
+def _forces(
+    atoms: Atoms, cached: Mapping[str, Any], key: str | None, factor: float
+) -> Floats | None:
+    value = _reference(cached, "forces", key, atoms.arrays)
     if value is None:
         return None
     try:
@@ -251,6 +262,25 @@ def cached_results(atoms: Atoms) -> dict[str, Any]:
     calculator = atoms.calc
     results = getattr(calculator, "results", None)
     check_state = getattr(calculator, "check_state", None)
-    if not isinstance(results, dict) or check_state is None or check_state(atoms):
+    if not isinstance(results, dict) or check_state is None:
+        return {}
+    if not _is_unchanged(calculator, atoms) and check_state(atoms):
         return {}
     return {name: results[name] for name in ("energy", "forces") if name in results}
+
+
+def _is_unchanged(calculator: Any, atoms: Atoms) -> bool:
+    """Whether a calculator's structure is the same to the last digit.
+
+    ASE compares within a tolerance, which takes as long as a fourth of the analysis of a molecule.
+    """
+    known = getattr(calculator, "atoms", None)
+    if type(calculator).check_state is not Calculator.check_state or not isinstance(known, Atoms):
+        return False
+    names = {*known.arrays, *atoms.arrays} & {*all_changes}
+    return (
+        np.array_equal(known.cell.array, atoms.cell.array)
+        and np.array_equal(known.pbc, atoms.pbc)
+        and names <= known.arrays.keys() & atoms.arrays.keys()
+        and all(np.array_equal(known.arrays[name], atoms.arrays[name]) for name in names)
+    )

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from ase_sensitivity.compiled.njit import njit
 from ase_sensitivity.compiled.simd import fma, load, splat
 from ase_sensitivity.compiled.simd import total as lanes
+from ase_sensitivity.compiled.sparse import OPTIONS, place
 from ase_sensitivity.types import Floats, Ints
 
-OPTIONS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 INNER = OPTIONS | {"no_cpython_wrapper": True}
 
 TILE = 4
@@ -23,7 +23,7 @@ LARGE = 3e7
 
 
 @njit(**OPTIONS)
-def add_products(flat, length, bounds, rows, column, total):
+def add_products(flat, length, bounds, rows, column, starts, columns, total):
     """Add J^T J of some rows to the lower triangle of ``total``, and return its trace.
 
     For rows of some ten thousand numbers, these loops are faster than BLAS. For rows of millions
@@ -42,8 +42,8 @@ def add_products(flat, length, bounds, rows, column, total):
     column
         The column of each block, of shape (n_blocks,); negative to leave the block out. No row may
         have two blocks of one column.
-    total
-        Of shape (3 n_columns, 3 n_columns).
+    starts, columns, total
+        The matrix: see :class:`Sparsity`.
     """
     trace = 0.0
     for row in rows:
@@ -55,6 +55,7 @@ def add_products(flat, length, bounds, rows, column, total):
                     for j in range(tile, min(tile + TILE, i + 1)):
                         if column[i] >= 0 and column[j] >= 0:
                             p, q = (i, j) if column[i] >= column[j] else (j, i)
+                            to, at = place(starts, columns, column[p], column[q])
                             trace += _add_product(
                                 flat,
                                 3 * p * length,
@@ -63,8 +64,8 @@ def add_products(flat, length, bounds, rows, column, total):
                                 begin,
                                 end,
                                 total,
-                                3 * column[p],
-                                3 * column[q],
+                                to,
+                                at,
                             )
     return trace
 
@@ -106,27 +107,38 @@ def _add_product(flat, p, q, length, begin, end, total, row, column):
 @njit(**OPTIONS)
 def stacked_products(flat, length, bounds, rows, grams):
     """Put J^T J of each of ``rows`` in the lower triangle of ``grams``; each block is a column."""
+    square = np.empty(0, dtype=np.intp)
     for k in range(len(rows)):
         first = bounds[rows[k]]
         count = bounds[rows[k] + 1] - first
         own = flat[3 * length * first : 3 * length * (first + count)]
         add_products(
-            own, length, np.array([0, count]), np.zeros(1, np.intp), np.arange(count), grams[k]
+            own,
+            length,
+            np.array([0, count]),
+            np.zeros(1, np.intp),
+            np.arange(count),
+            square,
+            square,
+            grams[k],
         )
 
 
 @njit(**OPTIONS)
-def add_at(total: Floats, columns: Ints, product: Floats) -> None:
-    """Add ``product`` (3 m, 3 m) to the entries of m points in the lower triangle of ``total``."""
-    for i in range(len(columns)):
-        for a in range(3):
-            row, source = total[3 * columns[i] + a], product[3 * i + a]
-            for j in range(len(columns)):
-                if columns[j] <= columns[i]:
-                    to = 3 * columns[j]
-                    row[to] += source[3 * j]
-                    row[to + 1] += source[3 * j + 1]
-                    row[to + 2] += source[3 * j + 2]
+def add_at(total, points, product, starts, columns):
+    """Add ``product`` (3 m, 3 m) to the entries of m points in the lower triangle of ``total``.
+
+    The matrix is ``starts``, ``columns``, ``total``: see :class:`Sparsity`.
+    """
+    for i in range(len(points)):
+        for j in range(len(points)):
+            if points[j] <= points[i]:
+                to, at = place(starts, columns, points[i], points[j])
+                for a in range(3):
+                    source = product[3 * i + a]
+                    total[to + a, at] += source[3 * j]
+                    total[to + a, at + 1] += source[3 * j + 1]
+                    total[to + a, at + 2] += source[3 * j + 2]
 
 
 @njit(**OPTIONS)

@@ -21,6 +21,7 @@ from ase_sensitivity.jacobian.accumulate import (
 )
 from ase_sensitivity.jacobian.arrays import as_floats, as_indices
 from ase_sensitivity.jacobian.contract import BlockJacobian
+from ase_sensitivity.jacobian.sparsity import SQUARE, Sparsity
 from ase_sensitivity.types import Floats, Ints
 from ase_sensitivity.validation import as_number
 
@@ -264,7 +265,7 @@ class FeatureJacobian(BlockJacobian):
             found[:, own] = (weights[:, row] @ matrix.T).reshape(m, -1, 3)
         return found
 
-    def add_gram(self, column: Ints, total: Floats) -> float:
+    def add_gram(self, column: Ints, total: Floats, pattern: Sparsity = SQUARE) -> float:
         """Add J^T J, row by row of features, and return the sum of the squares of all blocks.
 
         Parameters
@@ -272,19 +273,23 @@ class FeatureJacobian(BlockJacobian):
         column
             As in :meth:`row_blocks`.
         total
-            Of shape (3 n_columns, 3 n_columns). Only its lower triangle is valid afterwards.
+            Of shape (3 n_columns, 3 n_columns), or a matrix of the pattern. Only its lower triangle
+            is valid afterwards.
+        pattern
+            The blocks that are kept, by default all.
         """
         bounds, length = self.bounds, self.features.shape[1]
-        apart = rows_with_repeated(bounds, column, len(total) // 3)
+        apart = rows_with_repeated(bounds, column, column.max(initial=-1) + 1)
         apart |= 4.5 * np.diff(bounds) ** 2 * length > LARGE
         rows = np.flatnonzero(~apart)
         squares: float = 0.0
         if len(rows):
-            squares = add_products(self.blocks.reshape(-1), length, bounds, rows, column, total)
+            flat = self.blocks.reshape(-1)
+            squares = add_products(flat, length, bounds, rows, column, *pattern.arrays, total)
         if len(rows) < len(apart):
             for columns, block, square in self.row_blocks(column, np.flatnonzero(apart)):
                 product = block @ block.T
-                add_at(total, columns, product)
+                add_at(total, columns, product, *pattern.arrays)
                 squares += float(product.trace()) if square is None else square
         return squares
 

@@ -11,6 +11,7 @@ from ase_sensitivity.geometry.ranges import Range
 from ase_sensitivity.jacobian.accumulate import mirror
 from ase_sensitivity.jacobian.arrays import as_displacements, as_floats, as_indices
 from ase_sensitivity.jacobian.scale import ScaleSums
+from ase_sensitivity.jacobian.sparsity import SQUARE, Sparsity
 from ase_sensitivity.types import Floats, Ints
 
 if TYPE_CHECKING:
@@ -101,7 +102,12 @@ class BlockJacobian(_Contract):
         return total
 
     def fill_gram(
-        self, column_of: Ints, total: Floats, *, band: int | None = None
+        self,
+        column_of: Ints,
+        total: Floats,
+        *,
+        band: int | None = None,
+        pattern: Sparsity = SQUARE,
     ) -> ScaleSums | None:
         """Compute the lower triangle of J^T J over some atoms.
 
@@ -110,9 +116,12 @@ class BlockJacobian(_Contract):
         column_of
             The column of each atom, of shape (n_atoms,); negative to leave the atom out.
         total
-            Zeros of shape (3 n_columns, 3 n_columns). Only the lower triangle is valid afterwards.
+            Zeros of shape (3 n_columns, 3 n_columns), or a matrix of the pattern. Only the lower
+            triangle is valid afterwards.
         band
             The largest difference of the columns that one row sees; by default any.
+        pattern
+            The blocks that are kept, by default all.
 
         Returns
         -------
@@ -129,7 +138,7 @@ class BlockJacobian(_Contract):
             column = column_of[part.atom]
             if band is not None and part.widest(column) > band:
                 return None
-            sums.include(part.add_gram(column, total), part.features_of_blocks(column))
+            sums.include(part.add_gram(column, total, pattern), part.features_of_blocks(column))
         return sums
 
     def apply(self, displacements: Floats) -> Floats:

@@ -13,12 +13,18 @@ from ase_sensitivity.sensitivity import Sensitivity
 ACTIONS = ("log", "warn", "record", "halt", "raise")
 
 Callback = Callable[[Sensitivity, Atoms, int], object]
+KINDS = ("twin", "novel")
+"""What a comparison with a reference finds, beside the causes of singular configurations."""
+
 Action = str | Callback
 Actions = Action | Sequence[Action]
 
 
 def actions_by_cause(
-    given: Actions | Mapping[str, Actions], otherwise: Sequence[str], trajectory: object
+    given: Actions | Mapping[str, Actions],
+    otherwise: Sequence[str],
+    trajectory: object,
+    compared: bool = False,
 ) -> dict[str, tuple[Action, ...]]:
     """Actions for each cause that has any.
 
@@ -30,6 +36,8 @@ def actions_by_cause(
         The causes that matter where none are named.
     trajectory
         Where to record frames, or None.
+    compared
+        Whether there is a reference, so that :data:`KINDS` have actions as well.
 
     Raises
     ------
@@ -38,9 +46,14 @@ def actions_by_cause(
     """
     if isinstance(given, Mapping):
         for cause in given:
-            if cause not in CAUSES:
+            if cause in KINDS and not compared:
                 raise ValueError(
-                    f"`on_singular` has the cause {cause!r} but knows {', '.join(CAUSES)}"
+                    f"`on_singular` has {cause!r}, which needs `reference`, the set to compare with"
+                )
+            if cause not in (*CAUSES, *KINDS):
+                raise ValueError(
+                    f"`on_singular` has the cause {cause!r} but knows "
+                    f"{', '.join((*CAUSES, *KINDS))}"
                 )
         return {cause: _checked(actions, trajectory) for cause, actions in given.items()}
     checked = _checked(given, trajectory)

@@ -15,6 +15,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import Trajectory
 from ase.io.extxyz import write_extxyz
 
+from ase_sensitivity.environments.comparison import Comparison, ReferenceTwin
 from ase_sensitivity.io.line_file import LineFile, locked
 from ase_sensitivity.io.references import cached_results
 from ase_sensitivity.sensitivity import Sensitivity
@@ -189,6 +190,29 @@ def flagged_frame(atoms: Atoms, found: Sensitivity, step: int, time: float) -> A
     if known:
         frame.calc = SinglePointCalculator(frame, **known)
     return frame
+
+
+def with_comparison(frame: Atoms, found: Comparison) -> Atoms:
+    """A frame of :func:`flagged_frame` with what a comparison with a reference has found."""
+    frame.info["novelty"] = found.novelty
+    if found.twin is not None:
+        frame.info |= {
+            "twin_frame": found.twin.frame,
+            "twin_features": found.twin.features,
+            "twin_distance": found.twin.distance,
+        }
+        if found.twin.forces is not None:
+            frame.info["twin_forces"] = found.twin.forces
+    return frame
+
+
+def twin_frame(twin: ReferenceTwin, frame: Atoms) -> Atoms:
+    """The frame of a twin, to be beside the flagged frame that it is the twin of."""
+    found: Atoms = twin.atoms.copy()
+    found.arrays[MODE] = np.zeros((len(found), 3))
+    found.info = {"step": frame.info["step"], SCOPE: "reference", "source": str(twin.place)}
+    found.info["frame"] = twin.frame
+    return found
 
 
 def _fits(key: Any, value: Any) -> bool:

@@ -12,12 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ase_sensitivity.environments.comparison import Comparison
 from ase_sensitivity.md.partners import LoggedPartner, logged_partners
 from ase_sensitivity.sensitivity import Sensitivity
 
 logger = logging.getLogger(__name__)
 
-STATES = ("ok", "below", "singular", "calibrating", "failed")
+STATES = ("ok", "below", "singular", "twin", "novel", "calibrating", "failed")
+
+
+NOT_COMPARED = ["nan", "-1", "nan", "nan", "nan", "nan"]
+"""The columns of a reference in a line that has none."""
 
 
 def check_is_log(file: object) -> None:
@@ -61,8 +66,24 @@ class SensitivityLog:
         nearest one has one of these causes and another one was found: in Å, nan elsewhere, and its
         cause, ``"-"`` elsewhere; of shape (n,).
     state
-        ``"ok"``, ``"below"`` (the threshold, but not long enough), ``"singular"``,
-        ``"calibrating"`` or ``"failed"``, of shape (n,).
+        ``"ok"``, ``"below"`` (the threshold, but not long enough), ``"singular"``, ``"twin"`` or
+        ``"novel"`` (by comparison with the reference, and not singular), ``"calibrating"`` or
+        ``"failed"``, of shape (n,).
+    novelty
+        Largest distance in feature space from the reference, over the reference's spread, of shape
+        (n,); nan without a reference.
+    twin_frame
+        Number of the frame of the reference with nearly the same features and another structure, of
+        shape (n,); -1 without one. If the run's past is the reference, its step.
+    twin_features
+        Distance of the features of the two, relative to the larger norm, of shape (n,).
+    twin_distance
+        Largest distance of their matched points in Å, of shape (n,).
+    twin_forces
+        Spread of the reference forces on the center in eV/Å, of shape (n,); nan without labels.
+    secant
+        Change of the features since the call before, over the average change by a displacement of
+        that length, of shape (n,); nan unless the run's past is the reference.
     partners
         With ``price``: the partners where singular states began, and their prices.
     """
@@ -80,6 +101,12 @@ class SensitivityLog:
     harmful_distance: NDArray[np.float64]
     harmful_cause: NDArray[np.str_]
     state: NDArray[np.str_]
+    novelty: NDArray[np.float64]
+    twin_frame: NDArray[np.int64]
+    twin_features: NDArray[np.float64]
+    twin_distance: NDArray[np.float64]
+    twin_forces: NDArray[np.float64]
+    secant: NDArray[np.float64]
     partners: tuple[LoggedPartner, ...] = ()
 
     def __repr__(self) -> str:
@@ -93,13 +120,17 @@ class SensitivityLog:
         return len(self.step)
 
 
-def columns(k: int) -> str:
-    """Column names with their units."""
+def columns(k: int, compared: bool = False) -> str:
+    """Column names with their units; with those of a reference if frames are compared with one."""
+    reference = (
+        f"{'novelty':>11} {'twin_frame':>10} {'twin_features':>13} {'twin_distance[A]':>16} "
+        f"{'twin_forces[eV/A]':>17} {'secant':>11} "
+    )
     sigma = "".join(f" {f'sigma_{i + 1}[1/A]':>13}" for i in range(k))
     return (
         f"{'Step':>9} {'Time[fs]':>12}{sigma} {'sigma_max':>12} {'ratio':>11} "
         f"{'n_null':>6} {'worst_atom':>10} {'distance[A]':>11} {'arrival[fs]':>11} {'cause':>14} "
-        f"{'harmful[A]':>11} {'harmful_cause':>14} state\n"
+        f"{'harmful[A]':>11} {'harmful_cause':>14} {reference if compared else ''}state\n"
     )
 
 
@@ -110,8 +141,12 @@ def line(
     found: Sensitivity | None,
     state: str,
     arrival: float = float("nan"),
+    reference: str = "",
 ) -> str:
-    """One line of the log; ``found`` is None if the evaluation failed."""
+    """One line of the log; ``found`` is None if the evaluation failed.
+
+    ``reference`` is what :func:`reference_columns` gives.
+    """
     sigma = np.full(k, np.nan)
     sigma_max, ratio, n_null, worst = np.nan, np.nan, -1, -1
     distance, cause, harmful, why = np.nan, None, np.nan, None
@@ -126,7 +161,22 @@ def line(
     return (
         f"{step:9d} {time:12.4f}{values} {sigma_max:12.6e} {ratio:11.5e} "
         f"{n_null:6d} {worst:10d} {distance:11.4e} {arrival:11.4e} {cause or '-':>14} "
-        f"{harmful:11.4e} {why or '-':>14} {state}\n"
+        f"{harmful:11.4e} {why or '-':>14} {reference}{state}\n"
+    )
+
+
+def reference_columns(found: Comparison | None, secant: float = float("nan")) -> str:
+    """The columns of a comparison with a reference; None if there is none, as at the start."""
+    novelty, frame, features, distance, forces = np.nan, -1, np.nan, np.nan, np.nan
+    if found is not None:
+        novelty = found.novelty
+        if found.twin is not None:
+            twin = found.twin
+            frame, features, distance = twin.frame, twin.features, twin.distance
+            forces = np.nan if twin.forces is None else twin.forces
+    return (
+        f"{novelty:11.4e} {frame:10d} {features:13.4e} {distance:16.4e} {forces:17.4e} "
+        f"{secant:11.4e} "
     )
 
 
@@ -167,9 +217,10 @@ def read_log(file: str | Path | Iterable[str]) -> SensitivityLog:
         logger.info("%d incomplete or foreign lines were skipped", skipped)
     if not rows and skipped > 1:
         raise ValueError(f"{file} is not a log of SensitivityObserver")
-    parts = zip(*rows, strict=True) if rows else ((),) * 13
+    parts = zip(*rows, strict=True) if rows else ((),) * 19
     step, time, sigma, sigma_max, ratio, n_null, worst, *others = parts
-    distance, arrival, cause, harmful, why, state = others
+    distance, arrival, cause, harmful, why, state, *compared = others
+    novelty, twin_frame, twin_features, twin_distance, twin_forces, secant = compared
     width = max((len(values) for values in sigma), default=0)
     return SensitivityLog(
         step=np.array(step, dtype=np.int64),
@@ -187,6 +238,12 @@ def read_log(file: str | Path | Iterable[str]) -> SensitivityLog:
         harmful_distance=np.array(harmful, dtype=float),
         harmful_cause=np.array(why, dtype=str),
         state=np.array(state, dtype=str),
+        novelty=np.array(novelty, dtype=float),
+        twin_frame=np.array(twin_frame, dtype=np.int64),
+        twin_features=np.array(twin_features, dtype=float),
+        twin_distance=np.array(twin_distance, dtype=float),
+        twin_forces=np.array(twin_forces, dtype=float),
+        secant=np.array(secant, dtype=float),
         partners=logged_partners(lines),
     )
 
@@ -194,6 +251,11 @@ def read_log(file: str | Path | Iterable[str]) -> SensitivityLog:
 def _parse(words: list[str]) -> tuple[Any, ...] | None:
     if len(words) < 11 or words[-1] not in STATES:
         return None
+    compared = NOT_COMPARED
+    if _is_number(words[-2]):  # otherwise there is a cause: no reference
+        words, compared = [*words[:-7], words[-1]], words[-7:-1]
+        if len(words) < 11:
+            return None
     if _is_number(words[-4]):  # of an earlier version, without the two columns of what is harmful
         words = [*words[:-1], "nan", "-", words[-1]]
     try:
@@ -211,6 +273,9 @@ def _parse(words: list[str]) -> tuple[Any, ...] | None:
             float(words[-3]),
             words[-2],
             words[-1],
+            float(compared[0]),
+            int(compared[1]),
+            *map(float, compared[2:]),
         )
     except ValueError:
         return None

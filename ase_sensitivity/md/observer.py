@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -17,6 +17,8 @@ from ase.parallel import world
 from ase_sensitivity.analysis import analyze, check_arguments
 from ase_sensitivity.descriptors.base import Descriptor, remembering
 from ase_sensitivity.descriptors.given import Given, of_atoms
+from ase_sensitivity.environments.comparison import Comparison
+from ase_sensitivity.environments.reference_set import ReferenceSet
 from ase_sensitivity.errors import (
     CostWarning,
     EvaluationWarning,
@@ -24,12 +26,14 @@ from ase_sensitivity.errors import (
     SingularWarning,
     SpeciesWarning,
 )
-from ase_sensitivity.md.actions import Actions
-from ase_sensitivity.md.frames import flagged_frame
-from ase_sensitivity.md.log import line
+from ase_sensitivity.io.reading import Frames
+from ase_sensitivity.md.actions import Action, Actions
+from ase_sensitivity.md.frames import flagged_frame, twin_frame, with_comparison
+from ase_sensitivity.md.log import line, reference_columns
 from ase_sensitivity.md.output import Output
 from ase_sensitivity.md.pace import Pace
 from ase_sensitivity.md.partners import RunPricing
+from ase_sensitivity.md.reference import NOVEL, WARNINGS, Reference, reason_of
 from ase_sensitivity.md.threshold import CALIBRATION, QUANTILE
 from ase_sensitivity.md.trigger import Trigger
 from ase_sensitivity.sensitivity import Sensitivity, pair_terms_text, unseen_text
@@ -99,7 +103,10 @@ class SensitivityObserver:
         not know), "symmetry", "near-symmetric" and "fragment", as
         ``{"incompleteness": "halt", "symmetry": "log"}``, and no other cause matters. Or actions
         for the first four, which no physics asks for; with ``threshold`` for all causes. By
-        default ``"warn"``, in environment scope ``"log"``. Actions are one or several of
+        default ``"warn"``, in environment scope ``"log"``. With a ``reference``, actions are also
+        for ``"twin"``, a reference with nearly the same features and another structure, and, only
+        if named in a dictionary, for ``"novel"``; both act at the first such call, and twins are
+        recorded whenever there is a ``trajectory``. Actions are one or several of
 
         - ``"log"``: nothing but the word in the log, which is there in any case;
         - ``"warn"``: a :class:`~ase_sensitivity.SingularWarning`, once;
@@ -118,6 +125,12 @@ class SensitivityObserver:
         single points: of the frame and of its :attr:`~ase_sensitivity.NearestSingular.partner`. The
         difference is in ``nearest`` and in the log (``partners`` of
         :class:`~ase_sensitivity.SensitivityLog`).
+    reference
+        What the model was trained on, to compare with: a :class:`~ase_sensitivity.ReferenceSet`,
+        the path of a saved one (.npz), or frames for one, as a list or files. Or ``"run"``: the
+        run's own past, of which up to 1000 frames are kept. See :doc:`/reference_set`.
+    novelty_threshold
+        A configuration is novel if its novelty is above this.
     on_failure
         An evaluation that fails is logged and counted. ``"warn"``: the run goes on, with one
         :class:`~ase_sensitivity.EvaluationWarning`. ``"raise"``: its error is raised.
@@ -133,6 +146,9 @@ class SensitivityObserver:
         Result of the last successful call, or None.
     diagnosis
         What is known of the nearest singular configuration after the last call.
+    comparison
+        What the last call found by comparison with the reference; None without one, after a
+        failure, and at the start of a run that is compared with its own past.
     halted
         Why the run was halted, or None if it was not or went on.
     error
@@ -204,6 +220,8 @@ class SensitivityObserver:
         quantile: float = QUANTILE,
         on_singular: Actions | Mapping[str, Actions] | None = None,
         patience: int = 1,
+        reference: ReferenceSet | Frames | Literal["run"] | None = None,
+        novelty_threshold: float = NOVEL,
         apply_constraints: bool = False,
         price: Any = None,
         on_failure: Literal["warn", "raise"] = "warn",
@@ -213,6 +231,7 @@ class SensitivityObserver:
     ) -> None:
         self.sensitivity: Sensitivity | None = None
         self.diagnosis: Diagnosis = NOT_LOOKED_AT
+        self.comparison: Comparison | None = None
         self.halted: str | None = None
         self.error: Exception | None = None
         self.n_calls = self.n_singular = self.n_failed = 0
@@ -243,7 +262,9 @@ class SensitivityObserver:
             trajectory=trajectory,
             ratio_of=lambda frame: self._analyze(frame).ratio,
             dyn=self.dyn,
+            compared=reference is not None,
         )
+        self._reference = Reference.of(reference, self._descriptor, novelty_threshold)
         self._monitor = self._started_monitor(as_flag("distance", distance), Budget(budget))
         self._pace = Pace(max_overhead, comm)
         self._pricing = None if price is None else RunPricing(price, self.atoms)
@@ -255,6 +276,7 @@ class SensitivityObserver:
             trajectory,
             header=self._header() if header else None,
             k=k,
+            compared=self._reference is not None,
             append=append,
             comm=comm,
         )
@@ -348,11 +370,13 @@ class SensitivityObserver:
             self._remark(step, found)
             found = self._diagnosed(step, atoms, found, perf_counter() - began)
         self.sensitivity = found
+        kinds = self._compared(step, atoms)
         state = self._trigger.state(found, self.diagnosis)
+        shown = kinds[0] if kinds and state in ("ok", "below") else state
         arrival = float("nan")
         if self.diagnosis.slope is not None:
             arrival = self.diagnosis.arrival(atoms.get_velocities())
-        self._out.write_line(line(step, time, self._k, found, state, arrival))
+        self._out.write_line(line(step, time, self._k, found, shown, arrival, self._columns()))
         if state == "calibrating":
             remark = self._trigger.calibrate(found.ratio)
             if remark is not None:
@@ -364,6 +388,55 @@ class SensitivityObserver:
             self._act(atoms, found, step)
         elif self._pricing is not None:
             self._pricing.leave()
+        for kind in kinds:
+            self._act_on_kind(kind, atoms, found, step, time)
+
+    def _compared(self, step: int, atoms: Atoms) -> list[str]:
+        """Compare the structure with the reference; what that found, "twin" first."""
+        self.comparison = None
+        if self._reference is None:
+            return []
+        try:
+            self.comparison = self._reference.compare(atoms.copy(), step)
+        except Exception as error:  # singular values are there all the same
+            self.error = error
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            self._out.write_line(f"# step {step}: not compared with the reference: {reason}\n")
+            self._out.warn(
+                "a configuration could not be compared with the reference: "
+                "see the log, or `error` of the observer",
+                EvaluationWarning,
+            )
+        kinds = self._reference.kinds(self.comparison)
+        self._trigger.compared(kinds)
+        return kinds
+
+    def _columns(self, failed: bool = False) -> str:
+        """The columns of the reference, if there is one."""
+        if self._reference is None:
+            return ""
+        if failed:
+            return reference_columns(None)
+        return reference_columns(self.comparison, self._reference.secant)
+
+    def _act_on_kind(
+        self, kind: str, atoms: Atoms, found: Sensitivity, step: int, time: float
+    ) -> None:
+        """Record, and take the actions for a twin or for novelty."""
+        comparison = self.comparison
+        assert comparison is not None
+        actions = self._trigger.actions_of_kind(kind)
+        if kind == "twin" or "record" in actions:
+            flagged = with_comparison(flagged_frame(atoms, found, step, time), comparison)
+            self._out.record(lambda: flagged)
+            twin = comparison.twin if kind == "twin" else None
+            if twin is not None:
+                self._out.record(lambda: twin_frame(twin, flagged))
+        reason = f"step {step}: {reason_of(kind, comparison)}"
+        logger.info(reason)
+        self._take(
+            actions, reason, WARNINGS[kind], lambda: self._trigger.stops_for(kind), atoms, found
+        )
 
     def _analyze(self, atoms: Atoms, previous: Sensitivity | None = None) -> Sensitivity:
         return analyze(atoms, self._descriptor, previous=previous, each=False, **self._settings)
@@ -450,16 +523,29 @@ class SensitivityObserver:
         reason = f"step {step}: {self._trigger.reason(found, self.diagnosis)}"
         logger.info(reason)
         actions = self._trigger.actions(self._trigger.cause(self.diagnosis))
+        warning = (
+            "the run is near a singular configuration of its descriptor: "
+            "see the log, or `sensitivity` of the observer"
+        )
+        self._take(actions, reason, warning, self._trigger.stops, atoms, found)
+
+    def _take(
+        self,
+        actions: Sequence[Action],
+        reason: str,
+        warning: str,
+        stops: Callable[[], bool],
+        atoms: Atoms,
+        found: Sensitivity,
+    ) -> None:
+        """Take actions, except to record."""
+        step = int(self.dyn.nsteps)
         if "warn" in actions:
-            self._out.warn(
-                "the run is near a singular configuration of its descriptor: "
-                "see the log, or `sensitivity` of the observer",
-                SingularWarning,
-            )
+            self._out.warn(warning, SingularWarning)
         for action in actions:
             if callable(action):
                 action(found, atoms, step)
-        if not {"raise", "halt"}.intersection(actions) or not self._trigger.stops():
+        if not {"raise", "halt"}.intersection(actions) or not stops():
             return
         if "raise" in actions:
             raise SingularConfiguration(reason, found, atoms.copy(), step)
@@ -473,7 +559,7 @@ class SensitivityObserver:
         # Once aloud: where logging is not set up, Python prints warnings to the terminal.
         level = logging.WARNING if self.n_failed == 1 else logging.INFO
         logger.log(level, "step %d: the evaluation failed: %s", step, reason)
-        text = line(step, time, self._k, None, "failed")
+        text = line(step, time, self._k, None, "failed", reference=self._columns(failed=True))
         self._out.write_line(f"# step {step}: {reason}\n{text}")
 
     def _header(self) -> str:
@@ -481,7 +567,8 @@ class SensitivityObserver:
         described = " ".join(repr(self._descriptor).split())
         pace = self._pace.max_overhead
         overhead = "" if pace is None else f", max_overhead={pace:g}"
-        return f"# {described}\n# {settings}, {self._trigger}{overhead}\n"
+        compared = "" if self._reference is None else f"# compared with {self._reference}\n"
+        return f"# {described}\n# {settings}, {self._trigger}{overhead}\n{compared}"
 
     def _started_monitor(self, always: bool, budget: Budget) -> Monitor | None:
         """What looks for distance and cause, if somebody asks for these."""

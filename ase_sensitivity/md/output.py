@@ -29,6 +29,8 @@ class Output:
         Text before the first line, or None for none and no names of columns.
     k
         Number of singular values in a line.
+    compared
+        Whether lines have the columns of a reference.
 
     Attributes
     ----------
@@ -54,6 +56,7 @@ class Output:
         *,
         header: str | None,
         k: int,
+        compared: bool = False,
         append: bool,
         comm: Any,
     ) -> None:
@@ -64,7 +67,7 @@ class Output:
         if trajectory is not None:
             self._frames = FrameFile(trajectory, append, comm)
         if header is not None:
-            self.write_line(header + (columns(k) if self._log.empty else ""))
+            self.write_line(header + (columns(k, compared) if self._log.empty else ""))
 
     def copy_log_to(self, stream: IO[str]) -> None:
         """Write every further line of the log to ``stream`` as well, on all ranks."""

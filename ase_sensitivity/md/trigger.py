@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from ase import Atoms
@@ -30,6 +30,8 @@ class Trigger:
         Gives the ratio of a frame of the calibration.
     dyn
         The run, which some actions have to stop.
+    compared
+        Whether there is a reference to compare with.
 
     Attributes
     ----------
@@ -59,12 +61,14 @@ class Trigger:
         trajectory: object,
         ratio_of: Callable[[Atoms], float],
         dyn: Any,
+        compared: bool = False,
     ) -> None:
         self._patience = as_integer("patience", patience, 1)
         if on_singular is None:
             on_singular = "log" if scope == "environment" else "warn"
-        matter = SPURIOUS if threshold is None else tuple(CAUSES)
-        self._actions = actions_by_cause(on_singular, matter, trajectory)
+        matter: tuple[str, ...] = SPURIOUS if threshold is None else tuple(CAUSES)
+        matter += ("twin",) if compared else ()
+        self._actions = actions_by_cause(on_singular, matter, trajectory, compared)
         if any("halt" in actions for actions in self._actions.values()):
             check_can_halt(dyn)
         self._threshold = Threshold(threshold, calibration, quantile, ratio_of)
@@ -79,6 +83,7 @@ class Trigger:
         self.within = distance_threshold
         self.n_below = 0
         self._stopped = False
+        self._stopped_by: set[str] = set()
 
     @property
     def threshold(self) -> float | None:
@@ -111,6 +116,20 @@ class Trigger:
         if cause is None and self.by_cause:
             return ()
         return self._actions.get(cause or SPURIOUS[0], ())
+
+    def actions_of_kind(self, kind: str) -> tuple[Action, ...]:
+        """Actions for what a comparison has found: "twin" or "novel"."""
+        return self._actions.get(kind, ())
+
+    def stops_for(self, kind: str) -> bool:
+        """Whether the run may be stopped for it: once, and again after it was not there."""
+        first = kind not in self._stopped_by
+        self._stopped_by.add(kind)
+        return first
+
+    def compared(self, kinds: Sequence[str]) -> None:
+        """Remember which kinds a comparison has found."""
+        self._stopped_by &= set(kinds)
 
     def stops(self) -> bool:
         """Whether the run may be stopped: once, and again after it was above the threshold."""

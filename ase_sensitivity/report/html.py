@@ -107,6 +107,8 @@ def render(
         title=title,
         subtitle=f"{len(rows)} frames of {listed}" if rows else "no frames",
         verdict=verdict(result.totals, str(result.parameters.get("scope"))),
+        doubts=result.doubts,
+        steps=result.next_steps,
         parameters=[(name, str(value)) for name, value in result.parameters.items()],
         script=safe(text_of("report.js")),
         plotly=safe(get_plotlyjs()),

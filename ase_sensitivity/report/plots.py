@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from ase_sensitivity.sensitivity import NEARLY
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from ase_sensitivity.dataset.basis.result import Convergence
     from ase_sensitivity.dataset.record import FrameRecord
     from ase_sensitivity.dataset.result import ScanResult
 
@@ -150,4 +151,69 @@ def plot_atom_loss(record: FrameRecord, ax: Axes | None = None) -> Axes:
     ax = _axes(ax)
     ax.bar(np.arange(len(lost)), lost, color="C0")
     ax.set(xlabel="atom", ylabel="lost force (eV/Å)")
+    return ax
+
+
+def plot_convergence(
+    found: Convergence, ax: Axes | None = None, *, against: Literal["cost", "n_features"] = "cost"
+) -> Axes:
+    """Required slope of every candidate of a sweep against what it costs, with the Pareto front.
+
+    Bars are 95 % intervals of a bootstrap over frames; those of differences between candidates are
+    narrower, as these have the same frames. Candidates that truncate or lose more of the
+    forces than others are gray, as their slopes cannot be compared.
+
+    Parameters
+    ----------
+    found
+        Of :func:`~ase_sensitivity.converge`.
+    ax
+        Where to draw; by default a new figure.
+    against
+        The processor time per frame, or the number of features.
+
+    Raises
+    ------
+    ValueError
+        If no frame has reference forces.
+    """
+    labels = {"cost": ("cost (ms per frame)", 1e3), "n_features": ("features", 1)}
+    if against not in labels:
+        raise ValueError(f'`against` is {against!r} but must be "cost" or "n_features"')
+    rows = [r for r in found.rows if r["required_slope"] is not None and r[against] is not None]
+    if not rows:
+        raise ValueError("`found` has no reference forces; sweep with `forces_key`")
+    from matplotlib.ticker import LogFormatter
+
+    ax = _axes(ax)
+    text, factor = labels[against]
+    compared = {*found.compared}
+    for row in rows:
+        key = tuple(row[name] for name in found.varied)
+        x, slope = factor * row[against], row["required_slope"]
+        color = "C0" if key in compared else "0.7"
+        bars = None
+        if row["slope_low"] is not None:
+            bars = [[max(slope - row["slope_low"], 0)], [max(row["slope_high"] - slope, 0)]]
+        ax.errorbar(x, slope, bars, fmt="o", color=color, markersize=4, linewidth=0.8)
+    front = [row for row in rows if against in row["front"]]
+    front.sort(key=lambda row: row[against])
+    x = [factor * row[against] for row in front]
+    ax.plot(x, [row["required_slope"] for row in front], "-", color="C3", label="Pareto front")
+    for place, row in zip(x, front, strict=True):
+        values = [str(row[name])[:40] for name in found.varied]
+        ax.annotate(
+            ", ".join(values),
+            (place, row["required_slope"]),
+            xytext=(3, 4),
+            textcoords="offset points",
+            fontsize="x-small",
+        )
+    ax.set(xscale="log", yscale="log", xlabel=text, ylabel="required slope (eV/Å)")
+    for axis in (ax.xaxis, ax.yaxis):  # numbers that are less than a decade apart, without powers
+        axis.set_major_formatter(LogFormatter())
+        axis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+    ax.set_title(", ".join(found.varied), fontsize="small")
+    if front:
+        ax.legend()
     return ax

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from ase_sensitivity.causes.cause import SPURIOUS
+from ase_sensitivity.causes.cause import CAUSES, SPURIOUS
 from ase_sensitivity.descriptors.given import Given
 from ase_sensitivity.errors import EvaluationWarning, warn
+from ase_sensitivity.plain_text import as_html
 from ase_sensitivity.singular.arrival import NULL, Arrival, Arrivals, cause_here
 from ase_sensitivity.singular.partner import OWN, Beyond, Partner
 from ase_sensitivity.singular.point import Point, point_at
@@ -100,6 +101,36 @@ class NearestSingular:
         if not self.found:
             return f"no singular configuration was found: {self.message}"
         return OWN if self.beyond is None or self.distance == 0 else self.beyond.found
+
+    def summary(self) -> str:
+        """What was found, in words."""
+        if not self.found:
+            return f"No singular configuration was confirmed: {self.message}."
+        lines = [
+            f"{self.distance:.3g} Å away (first estimate: {self.estimate:.3g} Å) the descriptor is "
+            f"singular: {self.cause}, {CAUSES[self.cause].text}."
+            if self.cause in CAUSES
+            else f"{self.distance:.3g} Å away the descriptor is singular."
+        ]
+        if self.harmful is not None:
+            lines.append(
+                f"The nearest that is not harmless is {self.harmful.distance:.3g} Å away: "
+                f"{self.harmful.cause}."
+            )
+        if self.price is not None and self.partner is not None:
+            lines.append(
+                f"Its partner is {self.partner.displacement:.3g} Å away, with features "
+                f"{self.partner.feature_distance:.1e} apart: {self.price.energy:.3g} eV and "
+                f"{self.price.forces:.3g} eV/Å is the price of confusing the two."
+            )
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.summary()
+
+    def _repr_html_(self) -> str:
+        """The same as notebooks show it."""
+        return as_html(self.summary())
 
     def __repr__(self) -> str:
         return (

@@ -72,6 +72,9 @@ class BandedGram:
         scale, rounding = sums.scale(n), sums.rounding(n, view.jacobian.precision)
         return cls(band, order, view.trivial[order], scale, rounding)
 
+    def __len__(self) -> int:
+        return len(self.order)
+
     def times(self, x: Floats) -> Floats:
         """G times a vector of shape (n,) or vectors of shape (n, any)."""
         columns = [

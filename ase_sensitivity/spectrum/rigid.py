@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -42,7 +43,7 @@ def trivial_modes(
         )
         for piece in pieces
     ]
-    return np.concatenate(modes, axis=1)
+    return modes[0] if len(modes) == 1 else np.concatenate(modes, axis=1)
 
 
 def _orthonormal(generators: Floats, atoms: Ints, n_atoms: int, fixed: Ints | None) -> Floats:
@@ -53,7 +54,7 @@ def _orthonormal(generators: Floats, atoms: Ints, n_atoms: int, fixed: Ints | No
             generators = generators @ scipy.linalg.null_space(generators[rows], rcond=DEPENDENT)
             generators[rows] = 0.0
     u, s, _ = np.linalg.svd(generators, full_matrices=False)
-    independent = u[:, s > DEPENDENT * np.sqrt(len(atoms))]
+    independent = u[:, s > DEPENDENT * math.sqrt(len(atoms))]
     wide = np.zeros((n_atoms, 3, independent.shape[1]))
     wide[atoms] = independent.reshape(len(atoms), 3, -1)
     return wide.reshape(3 * n_atoms, -1)

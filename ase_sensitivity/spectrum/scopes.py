@@ -173,7 +173,6 @@ class View:
 
 def structure_view(jacobian: Jacobian, atoms: Atoms, fixed: Ints | None = None) -> View:
     """All rows against the coordinates of all atoms that are not ``fixed``."""
-    fixed = np.empty(0, dtype=np.intp) if fixed is None else fixed
     jointly = any(known.whole for known in jacobian.ranges)
     pieces = fragments(atoms, jacobian.ranges)
     trivial = trivial_modes(pieces, len(atoms), fixed, jointly=jointly)
@@ -186,25 +185,26 @@ def structure_view(jacobian: Jacobian, atoms: Atoms, fixed: Ints | None = None) 
             axes=atoms.cell.array[atoms.pbc],
         )
         whole = trivial_modes([everything], len(atoms), fixed)
-    column_of = np.zeros(len(atoms), dtype=np.intp)
-    column_of[fixed] = -1
-    free = np.flatnonzero(column_of == 0)
-    column_of[free] = np.arange(len(free))
-
-    def of_free(modes: Floats) -> Floats:
-        return modes.reshape(len(atoms), 3, -1)[free].reshape(3 * len(free), -1)
+    free = column_of = np.arange(len(atoms))
+    if fixed is not None and len(fixed):
+        column_of = np.zeros(len(atoms), dtype=np.intp)
+        column_of[fixed] = -1
+        free = np.flatnonzero(column_of == 0)
+        column_of[free] = np.arange(len(free))
+        trivial = trivial[coordinates_of(free)]
+        whole = None if whole is None else whole[coordinates_of(free)]
 
     return View(
         jacobian=jacobian,
         column=lambda part: column_of[part.atom],
         atoms=free,
         displacements=None,
-        trivial=of_free(trivial),
+        trivial=trivial,
         center=None,
         pairs_within_reach=(
             None if jointly else lambda: pairs_within_reach(atoms, jacobian.ranges)
         ),
-        whole=None if whole is None else of_free(whole),
+        whole=whole,
         column_of=column_of,
     )
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import scipy
 
+from ase_sensitivity.geometry.structure import check_fits
 from ase_sensitivity.jacobian.scale import CANCELLED
 from ase_sensitivity.linalg.canonical import canonical, multiplets
+from ase_sensitivity.linalg.davidson import TooSmallError
 from ase_sensitivity.linalg.krylov import largest_eigenpairs
 from ase_sensitivity.spectrum.banded import SHIFT, BandedGram
 from ase_sensitivity.spectrum.scopes import Factor, Gram, View
+from ase_sensitivity.spectrum.smallest import Smallest, SquareGram, largest
+from ase_sensitivity.spectrum.sparse import SparseGram
 from ase_sensitivity.types import Floats
 
 GRAM_LIMIT = 1e-4
@@ -37,8 +40,7 @@ FEW = 60
 """Number of coordinates above which computing a few values costs less than computing all."""
 
 MANY = 750
-"""Number of coordinates above which Krylov subspaces cost less than a tridiagonal form, if they
-start from previous modes; otherwise it is 1000."""
+"""Number of coordinates above which a tridiagonal form costs more than subspaces."""
 
 LONG = 1500
 """Number of coordinates above which the matrix is stored as a band if that is narrow."""
@@ -129,22 +131,21 @@ def spectrum(
         If a trivial mode changes the features by more than `RIGID` of a typical displacement, or
         what the precision of the Jacobian allows: a ValueError. Views without trivial modes, of
         single atoms, are not tested.
+    ValueError
+        If a square matrix of all coordinates is needed and does not fit into memory.
     """
     precision = view.jacobian.precision
     null_tolerance = max(null_tolerance, MARGIN * precision)
     n_values = 3 * view.n_columns - view.trivial.shape[1]
     wanted = n_values if k is None else min(k, n_values)
     few = wanted <= n_values // 4
-    if 3 * view.n_columns > LONG and few:
-        banded = BandedGram.of(view)
-        if banded is not None and banded.scale > 0:
-            _check_sum_rule(view, banded, banded.trivial, banded.times(banded.trivial))
-            found = _whole_multiplets(
-                lambda k: _by_band(banded, view, k, start, null_tolerance), wanted
-            )
-            if found is not None:
-                return _chosen(found, wanted, 0.0, precision, banded.rounding)
-    gram = view.gram()
+    found, sparse = None, None
+    if few:
+        found, sparse = _of_large(view, wanted, start, null_tolerance)
+        if found is not None:
+            return found
+    _check_square(3 * view.n_columns)
+    gram = view.gram() if sparse is None else sparse.dense()
     if gram.scale == 0:
         modes = scipy.linalg.qr(view.trivial)[0][:, view.trivial.shape[1] :]
         nothing = np.zeros(n_values)
@@ -152,9 +153,8 @@ def spectrum(
         return _chosen(found, wanted, 0.0, precision, 0.0)
     image = _deflate(gram.matrix, view.trivial)
     _check_sum_rule(view, gram, view.trivial, image)
-    found = None
-    if len(gram.matrix) > FEW and few:
-        found = _whole_multiplets(lambda k: _by_few(gram, view.trivial, k, start), wanted)
+    if len(gram.matrix) > FEW and few and sparse is None:
+        found = _by_few(gram, view.trivial, wanted, start)
     if found is None:
         found = _by_eigh(gram, view.trivial)
     if n_values and not _trusted(found, gram.rounding, null_tolerance):
@@ -163,6 +163,41 @@ def spectrum(
         found = _refined(view, found, null_tolerance, gram.rounding)
     zero = max(null_tolerance * found.scale, gram.rounding)
     return _chosen(found, wanted, zero, precision, gram.rounding)
+
+
+def _check_square(n: int) -> None:
+    """Raise ValueError if decompositions of a square matrix do not fit into memory."""
+    check_fits(
+        4 * 8.0 * n**2,
+        f"the decomposition of a square matrix of {n} coordinates",
+        "it is needed where singular values are below 1e-4 of the largest, for many values (`k`), "
+        "and where most atoms see each other; analyze a smaller structure",
+    )
+
+
+def _of_large(
+    view: View, wanted: int, start: Floats | None, null_tolerance: float
+) -> tuple[Spectrum | None, SparseGram | None]:
+    """A few values without a square array, and the Gram matrix; None if there is no such way."""
+    n, t, found = 3 * view.n_columns, view.trivial, None
+    banded = BandedGram.of(view) if n > LONG else None
+    if banded is not None and banded.scale > 0:
+        _check_sum_rule(view, banded, banded.trivial, banded.times(banded.trivial))
+        found = _whole_multiplets(
+            lambda k: _by_band(banded, view, k, start, null_tolerance), wanted
+        )
+        if found is not None:
+            return _chosen(found, wanted, 0.0, view.jacobian.precision, banded.rounding), None
+    sparse = None
+    if n > MANY and Smallest.suffices(n - t.shape[1], 2 * wanted + 8):
+        sparse = SparseGram.of(view)
+    if sparse is None or sparse.scale == 0:
+        return None, sparse
+    _check_sum_rule(view, sparse, t, sparse.times(t))
+    found = _whole_multiplets(_by_subspaces(sparse, t, start), wanted)
+    if found is None or not _trusted(found, sparse.rounding, null_tolerance):
+        return None, sparse
+    return _chosen(found, wanted, 0.0, view.jacobian.precision, sparse.rounding), sparse
 
 
 def _whole_multiplets(by: Callable[[int], Spectrum | None], wanted: int) -> Spectrum | None:
@@ -194,7 +229,9 @@ def _chosen(
     )
 
 
-def _check_sum_rule(view: View, gram: Gram | BandedGram, t: Floats, image: Floats) -> None:
+def _check_sum_rule(
+    view: View, gram: Gram | BandedGram | SparseGram, t: Floats, image: Floats
+) -> None:
     """Raise SumRuleError unless G times the trivial modes t is zero."""
     squares = np.einsum("ij,ij->j", t, image)
     seen, typical = math.sqrt(squares.max(initial=0.0)), gram.scale / CANCELLED
@@ -236,20 +273,40 @@ def _by_eigh(gram: Gram, t: Floats) -> Spectrum:
     return Spectrum(values, vectors[:, n_trivial:], top, scale, n_trivial, 0, "gram")
 
 
-def _by_few(gram: Gram, t: Floats, k: int, start: Floats | None) -> Spectrum | None:
-    """The k smallest values and the largest; None if G has a null space beyond rigid motions."""
+def _by_few(gram: Gram, t: Floats, wanted: int, start: Floats | None) -> Spectrum | None:
+    """The smallest values and the largest; None if G has a null space beyond rigid motions."""
     matrix = gram.matrix
-    try:
-        if len(matrix) > MANY:
-            vectors = _by_inverse(matrix, t, k, start)
-            top = _largest(matrix)
-            method = "krylov"
-        else:
+    n_values = len(matrix) - t.shape[1]
+    if len(matrix) > MANY and Smallest.suffices(n_values, 2 * wanted + 8):
+        return _whole_multiplets(_by_subspaces(gram, t, start), wanted)
+
+    def by(k: int) -> Spectrum | None:
+        try:
             vectors, top = _both_ends(matrix, t, k)
-            method = "gram"
-    except (scipy.linalg.LinAlgError, scipy.sparse.linalg.ArpackError):
-        return None
-    return _of_vectors(vectors, matrix @ vectors, vectors, top, gram.scale, t.shape[1], method)
+        except scipy.linalg.LinAlgError:
+            return None
+        image = matrix @ vectors
+        return _of_vectors(vectors, image, vectors, top, gram.scale, t.shape[1], "gram")
+
+    return _whole_multiplets(by, wanted)
+
+
+def _by_subspaces(
+    gram: Gram | SparseGram, t: Floats, start: Floats | None
+) -> Callable[[int], Spectrum | None]:
+    """Gives the k smallest values and the largest of a large matrix; None as before."""
+    operator = SquareGram(gram.matrix) if isinstance(gram, Gram) else gram
+    smallest = Smallest(operator, t, start, GRAM_LIMIT**2)
+
+    def by(k: int) -> Spectrum | None:
+        try:
+            vectors, top = smallest.vectors(k), smallest.top
+        except (TooSmallError, scipy.linalg.LinAlgError, scipy.sparse.linalg.ArpackError):
+            return None
+        image = operator.times(vectors)
+        return _of_vectors(vectors, image, vectors, top, gram.scale, t.shape[1], "krylov")
+
+    return by
 
 
 def _by_band(
@@ -262,8 +319,7 @@ def _by_band(
         top = float(gram.band[0].max())
         limit = _worth_inverting(top, SHIFT * top)
         vectors = largest_eigenpairs(gram.inverse(), n, k, start=known, limit=limit)[1]
-        operator = scipy.sparse.linalg.LinearOperator((n, n), matvec=gram.times, dtype=float)
-        top = _largest(operator)
+        top = largest(gram)
     except (scipy.linalg.LinAlgError, scipy.sparse.linalg.ArpackError):
         return None
     modes = np.empty_like(vectors)
@@ -272,17 +328,6 @@ def _by_band(
         vectors, gram.times(vectors), modes, top, gram.scale, view.trivial.shape[1], "krylov"
     )
     return found if _trusted(found, gram.rounding, null_tolerance) else None
-
-
-def _largest(gram: Any) -> float:
-    """The largest eigenvalue of a matrix or operator, accurate to 1e-6."""
-    # One vector at a time, as products of G with blocks of a few vectors are no faster.
-    first = np.random.default_rng(0).normal(size=gram.shape[0])
-    return float(
-        scipy.sparse.linalg.eigsh(
-            gram, k=1, which="LA", v0=first, tol=1e-6, return_eigenvectors=False
-        )[0]
-    )
 
 
 def _of_vectors(
@@ -335,24 +380,6 @@ def _both_ends(gram: Floats, t: Floats, k: int) -> tuple[Floats, float]:
     )
     # The largest eigenvalue is either above the trivial modes, or next below them.
     return vectors, float(last[-1] if last[-1] > (1 + 1e-12) * lift else last[0])
-
-
-def _by_inverse(gram: Floats, t: Floats, k: int, start: Floats | None) -> Floats:
-    """Eigenvectors of the k smallest eigenvalues, from Krylov subspaces of the inverse."""
-    lapack = scipy.linalg.lapack
-    n = len(gram)
-    matrix = gram + _lift(gram) * (t @ t.T)
-    shift = 1e-14 * float(matrix.diagonal().max())  # for Cholesky, the matrix must not be singular
-    matrix[np.diag_indices(n)] += shift
-    factor, failed = lapack.dpotrf(matrix.T, lower=True, overwrite_a=True, clean=False)
-    if failed:
-        raise scipy.linalg.LinAlgError("the Gram matrix is singular")
-
-    def inverse(x: Floats) -> Floats:
-        return lapack.dpotrs(factor, x, lower=True)[0]
-
-    limit = _worth_inverting(float(gram.diagonal().max()), shift)
-    return largest_eigenpairs(inverse, n, k, start=start, limit=limit)[1]
 
 
 def _worth_inverting(top: float, shift: float) -> float:

@@ -1,181 +1,255 @@
-"""What bases of different sizes resolve, and which of them are sufficient."""
+"""What the candidates of a sweep resolve, and which of them are sufficient."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ase_sensitivity.causes.cause import NULL_CAUSES
-from ase_sensitivity.dataset.record import FrameRecord, is_analyzed
-from ase_sensitivity.dataset.summary import Summary
+from ase_sensitivity.dataset.basis.candidates import DESCRIPTOR, Key, label
+from ase_sensitivity.dataset.basis.evidence import CONFIDENCE, FALLS, N_LEAST
+from ase_sensitivity.plain_text import as_html, many
 from ase_sensitivity.sensitivity import pair_terms_text
+from ase_sensitivity.validation import check_exists
 
-FALLS = 0.1
-"""The required slope still decreases if a larger basis has one that is lower by this fraction."""
+SIZES = ("cost", "n_features")
+"""Columns against which the slope has a Pareto front."""
 
-COUNTED = ("null", *NULL_CAUSES)
+FRONTS = {(): "", ("cost",): "cost", ("n_features",): "features", SIZES: "both"}
 
-BasisSize = tuple[int, int]
+COLUMNS = {
+    "n_features": ("features", "d"),
+    "frames_truncated": ("truncated", "d"),
+    "median_ratio": ("median ratio", ".2e"),
+    "cost": ("cost (ms)", ".3g"),
+    "irreducible_force_error": ("irreducible", ".2e"),
+    "required_slope": ("slope", ".3g"),
+}
+"""Columns of the table, their headings and formats."""
 
 
 @dataclass(frozen=True)
 class Convergence:
-    """What bases of a family resolve in a set of structures.
+    """What the candidates of a sweep resolve in a set of structures.
+
+    A candidate is named by the values of its options, in the order of ``varied``: ``(8, 5)`` for
+    n_max and l_max.
 
     Attributes
     ----------
     rows
-        One dictionary per basis, in the order of its size: ``n_max``, ``l_max``, ``n_features``,
-        ``n_frames``, ``n_failed``; ``n_null``, ``n_symmetry``, ``n_incompleteness``,
-        ``n_truncation``, ``n_fragment``, ``n_unknown`` and ``n_species``, summed over all
-        structures; ``frames_truncated``, the number of structures with null directions that a
-        larger basis would see; ``smallest_ratio`` and ``median_ratio`` of sigma_min / sigma_max;
-        and with forces
-        ``irreducible_force_error``, the root mean square over all components in eV/Å,
-        ``required_slope``, the median over structures in eV/Å, and ``largest_slope``.
+        One dictionary per candidate, in the order of ``n_features``: the options that were tried,
+        or ``descriptor`` for a list;
+        ``n_features``, ``n_frames``, ``n_failed``; ``n_null``, ``n_symmetry``,
+        ``n_incompleteness``, ``n_truncation``, ``n_fragment``, ``n_unknown`` and ``n_species``,
+        summed over all structures; ``frames_truncated``, the number of structures with null
+        directions that a larger basis would see; ``smallest_ratio`` and ``median_ratio`` of
+        sigma_min / sigma_max; ``cost``, the processor time of the forces of a linear model in s per
+        frame; and with forces ``irreducible_force_error``, the root mean square over all components
+        in eV/Å, ``required_slope``, the median over structures in eV/Å, its 95 % interval
+        ``slope_low`` to ``slope_high``, ``largest_slope``, and ``front``: whether it is on the
+        Pareto front of slope against ``"cost"`` and against ``"n_features"``.
     resolving
-        n_max and l_max of the smallest basis without a null direction caused by truncation; None if
-        no basis of the sweep is large enough.
+        The smallest candidate without a null direction caused by truncation; None if none is large
+        enough.
     flat
-        The smallest of these bases after which the required slope does not decrease: by less than
-        10 % in any larger basis of the sweep. There must be a larger one. None without forces.
+        If n_max and l_max alone were tried, the smallest of these after which the required slope
+        does not decrease: by less than 10 % in any larger basis of the sweep. There must be a
+        larger one. None without forces.
     recommended
-        ``flat``, or ``resolving`` if there are no forces.
+        If n_max and l_max alone were tried, ``flat``. Otherwise ``cheapest``, or None if all slopes
+        are equal within noise. Without forces ``resolving``.
     masking
         Names of further descriptors that have a row of features for each pair or triplet. They see
         nearly everything, whatever the basis.
+    varied
+        The names of the options that were tried, or ``("descriptor",)`` for a list.
+    compared
+        The candidates whose slopes are compared: those that truncate in as few structures as any
+        and lose no more of the forces than the one that loses least, up to 1 % of the forces.
+    alike
+        Those of them with the lowest slope within noise. A slope is lower than another one if it is
+        so by 10 %, and in 95 % of resampled sets of structures.
+    cheapest
+        The one of these with the lowest cost.
+    n_compared
+        The number of structures in which all of them have a slope. Less than 8 are no evidence.
     """
 
     rows: list[dict[str, Any]]
-    resolving: BasisSize | None
-    flat: BasisSize | None
-    recommended: BasisSize | None
+    resolving: Key | None
+    flat: Key | None
+    recommended: Key | None
     masking: tuple[str, ...] = ()
+    varied: tuple[str, ...] = ("n_max", "l_max")
+    compared: tuple[Key, ...] = ()
+    alike: tuple[Key, ...] = ()
+    cheapest: Key | None = None
+    n_compared: int = 0
 
     def summary(self) -> str:
-        """A table, and sentences about the sizes that are sufficient."""
-        forces = any(row["required_slope"] is not None for row in self.rows)
-        lines = ["n_max  l_max  features  truncated  median ratio"]
-        lines[0] += "  irreducible  slope   (eV/Å)" if forces else ""
-        for row in self.rows:
-            line = (
-                f"{row['n_max']:5d}  {row['l_max']:5d}  {row['n_features']:8d}  "
-                f"{row['frames_truncated']:9d}  {_number(row['median_ratio'], '.2e'):>12s}"
-            )
-            if forces:
-                line += f"  {_number(row['irreducible_force_error'], '.2e'):>11s}"
-                line += f"  {_number(row['required_slope'], '.3g'):>6s}"
-            lines.append(line)
+        """A table, and sentences about the candidates that are sufficient."""
+        return "\n".join([*self.table(), *self.findings()])
+
+    def table(self) -> list[str]:
+        """Lines of a table of all candidates; of a list, with the numbers of its descriptors."""
+        cells = self.cells()
+        widths = [max(len(line[n]) for line in cells) for n in range(len(cells[0]))]
+        lines = [
+            "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+            for line in cells
+        ]
+        return [*lines, *self._numbered()]
+
+    def _numbered(self) -> list[str]:
+        """The descriptors of a list with their numbers in the table."""
+        if self.varied != (DESCRIPTOR,):
+            return []
+        return [f"{n}: {row[DESCRIPTOR]}" for n, row in enumerate(self.rows)]
+
+    def cells(self) -> list[list[str]]:
+        """The headings and the texts of each row of the table."""
+        with_forces = self._has_forces
+        shown = [name for name in COLUMNS if with_forces or name not in _OF_FORCES]
+        several = len(self.compared) > 1
+        lines = [[*self.varied, *(COLUMNS[name][0] for name in shown), *["front"] * several]]
+        for n, row in enumerate(self.rows):
+            own = [str(n)] if self.varied == (DESCRIPTOR,) else [str(row[v]) for v in self.varied]
+            own += [
+                _number(row[name], COLUMNS[name][1], 1e3 if name == "cost" else 1) for name in shown
+            ]
+            lines.append([*own, *[FRONTS[tuple(row["front"])]] * several])
+        return lines
+
+    def findings(self) -> list[str]:
+        """Sentences about failures and the candidates that are sufficient."""
+        lines = []
         failed = max(row["n_failed"] for row in self.rows)
         if failed:
             lines.append(f"{failed} of {self.rows[0]['n_frames']} structures had an error.")
-        lines.append(_sentence(self.resolving, "is the smallest basis that truncates nothing"))
-        if forces and self.resolving is not None:
-            lines.append(_sentence(self.flat, "is where the required slope stops falling"))
+        if len({row["n_features"] for row in self.rows}) == 1 < len(self.rows):
+            number = sum(row["frames_truncated"] == 0 for row in self.rows)
+            lines.append(f"{number} of {len(self.rows)} candidates truncate nothing.")
+        else:
+            lines.append(self._sentence(self.resolving, "is the smallest that truncates nothing"))
+        basis_alone = {*self.varied} <= {"n_max", "l_max"}
+        if self._has_forces and self.resolving is not None and basis_alone:
+            lines.append(self._sentence(self.flat, "is where the required slope stops falling"))
+        lines += self._choice()
         if self.masking:
             lines.append(pair_terms_text(self.masking))
-        return "\n".join(lines)
+        return lines + self._next_steps()
+
+    def _next_steps(self) -> list[str]:
+        """What to do: larger values where the sweep was too small, or what to take."""
+        basis = [name for name in self.varied if name in ("n_max", "l_max")]
+        if self.recommended is None and basis and (self.resolving is None or not self.alike):
+            options = ", ".join(
+                f"{name}={[most + 2, most + 4]}"
+                for name, most in ((name, max(row[name] for row in self.rows)) for name in basis)
+            )
+            return [f"Next: try larger values: converge(frames, descriptor, {options})"]
+        if self.recommended is None or self.varied == (DESCRIPTOR,):
+            return []
+        taken = dict(zip(self.varied, self.recommended, strict=True))
+        options = ", ".join(f"{name}={value!r}" for name, value in taken.items())
+        return [f"Next: take this one: descriptor.with_options({options})"]
+
+    def _choice(self) -> list[str]:
+        """What the slopes say for a choice."""
+        if self.cheapest is None or len(self.compared) < 2:
+            return []
+        number = f"{len(self.compared)} candidates that can be compared"
+        if self.n_compared < N_LEAST:
+            return [
+                f"No evidence for a choice by slope: {many(self.n_compared, 'structure')} with "
+                f"forces do not tell the noise, which takes {N_LEAST}."
+            ]
+        cheapest = self.label(self.cheapest)
+        if len(self.alike) == len(self.compared):
+            return [
+                f"No evidence for a choice by slope: those of all {number} are equal within "
+                f"{100 * FALLS:g} % or noise ({CONFIDENCE} %). The cheapest is {cheapest}."
+            ]
+        return [
+            f"{cheapest} is the cheapest of {len(self.alike)} with the lowest slope within "
+            f"{100 * FALLS:g} % or noise ({CONFIDENCE} %), of {number}."
+        ]
+
+    @property
+    def _has_forces(self) -> bool:
+        return any(row["required_slope"] is not None for row in self.rows)
+
+    def label(self, key: Key) -> str:
+        """A candidate as a text: ``n_max=8, l_max=5``."""
+        if self.varied == (DESCRIPTOR,):
+            return str(key[0])
+        return label(dict(zip(self.varied, key, strict=True)))
+
+    def _sentence(self, key: Key | None, words: str) -> str:
+        return f"No candidate {words}." if key is None else f"{self.label(key)} {words}."
+
+    def todict(self) -> dict[str, Any]:
+        """The attributes as a dictionary, for programs."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def save(self, path: str | Path) -> None:
+        """Write everything to a file of JSON.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        """
+        text = json.dumps({"convergence": self.todict()}, allow_nan=False)
+        Path(path).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: str | Path) -> Convergence:
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If it is not the result of a sweep.
+        """
+        check_exists(path)
+        try:
+            found = json.loads(Path(path).read_text(encoding="utf-8"))["convergence"]
+            return cls(**{name: _read(name, value) for name, value in found.items()})
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(
+                f"`path` is {str(path)!r}, which is no result of converge: {error}"
+            ) from error
 
     def __str__(self) -> str:
         return self.summary()
 
+    def _repr_html_(self) -> str:
+        """The same as notebooks show it."""
+        return as_html("\n".join([*self._numbered(), *self.findings()]), self.cells())
+
     def __repr__(self) -> str:
-        return f"Convergence({len(self.rows)} bases, recommended={self.recommended})"
+        return f"Convergence({len(self.rows)} candidates, recommended={self.recommended})"
 
 
-@dataclass
-class BasisTotals:
-    """Sums over structures for one basis."""
-
-    n_features: int = 0
-    found: Summary = field(default_factory=Summary)
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTED, 0))
-    unseen: list[tuple[int, int]] = field(default_factory=list)
-    ratios: list[float] = field(default_factory=list)
-
-    def add(self, record: FrameRecord, n_features: int) -> None:
-        """Add the record of a structure."""
-        row = record.row
-        self.found.add(row)
-        if not is_analyzed(row):
-            self.unseen.append((0, 0))
-            return
-        self.n_features = n_features
-        counts = {name: row[f"n_{name}"] or 0 for name in COUNTED}
-        if row["n_truncation"] is None:  # the causes could not be found
-            counts["unknown"] = counts["null"]
-        for name, number in counts.items():
-            self.counts[name] += number
-        self.unseen.append((counts["truncation"], counts["unknown"]))
-        if row["ratio"] is not None:
-            self.ratios.append(row["ratio"])
-
-    def row(self, basis: BasisSize, least: Sequence[int]) -> dict[str, Any]:
-        """The row of a table.
-
-        ``least`` is the number of null directions of unknown cause in each structure that no basis
-        sees.
-        """
-        truncated = sum(t > 0 or u > m for (t, u), m in zip(self.unseen, least, strict=True))
-        steepest = self.found.worst.get("required_slope")
-        return {
-            "n_max": basis[0],
-            "l_max": basis[1],
-            "n_features": self.n_features,
-            "n_frames": self.found.n_frames,
-            "n_failed": self.found.n_failed,
-            **{f"n_{name}": number for name, number in self.counts.items()},
-            "frames_truncated": truncated,
-            "smallest_ratio": min(self.ratios, default=None),
-            "median_ratio": float(np.median(self.ratios)) if self.ratios else None,
-            "irreducible_force_error": self.found.rms("irreducible_force_error"),
-            "required_slope": self.found.median_slope,
-            "largest_slope": None if steepest is None else steepest["required_slope"],
-        }
+_OF_FORCES = ("irreducible_force_error", "required_slope")
 
 
-def convergence_of(totals: dict[BasisSize, BasisTotals]) -> Convergence:
-    """The rows of all bases, and the sizes that are sufficient."""
-    unknown = np.array([[u for _, u in total.unseen] for total in totals.values()])
-    least = unknown.min(axis=0).tolist()
-    rows = {basis: total.row(basis, least) for basis, total in totals.items()}
-    order = sorted(rows, key=lambda basis: (rows[basis]["n_features"], basis))
-    resolving = [basis for basis in order if rows[basis]["frames_truncated"] == 0]
-    # Truncated features lose forces, and the rest of the forces may need lower slopes.
-    flat = [basis for basis in resolving if _is_flat(basis, rows)]
-    forces = any(row["required_slope"] is not None for row in rows.values())
-    return Convergence(
-        rows=[rows[basis] for basis in order],
-        resolving=next(iter(resolving), None),
-        flat=next(iter(flat), None),
-        recommended=next(iter(flat if forces else resolving), None),
-        masking=tuple(
-            dict.fromkeys(name for total in totals.values() for name in total.found.masking)
-        ),
-    )
+def _read(name: str, value: Any) -> Any:
+    """JSON has lists where a result has tuples."""
+    if name == "rows":
+        if not all(isinstance(row, Mapping) for row in value):
+            raise ValueError("its rows are none")
+        return value
+    if isinstance(value, list):
+        return tuple(tuple(one) if isinstance(one, list) else one for one in value)
+    return value
 
 
-def _is_flat(basis: BasisSize, rows: dict[BasisSize, dict[str, Any]]) -> bool:
-    """Whether there are larger bases, and none of them has a lower slope."""
-    slope = rows[basis]["required_slope"]
-    larger = [
-        row["required_slope"]
-        for other, row in rows.items()
-        if other != basis and other[0] >= basis[0] and other[1] >= basis[1]
-    ]
-    if slope is None or not larger or None in larger:
-        return False
-    return bool(min(larger) >= (1 - FALLS) * slope)
-
-
-def _number(value: float | None, form: str) -> str:
-    return "" if value is None else format(value, form)
-
-
-def _sentence(basis: BasisSize | None, words: str) -> str:
-    if basis is None:
-        return f"No basis of the sweep {words}."
-    return f"n_max={basis[0]}, l_max={basis[1]} {words}."
+def _number(value: float | None, form: str, factor: int | float) -> str:
+    return "" if value is None else format(factor * value, form)

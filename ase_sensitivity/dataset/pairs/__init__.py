@@ -3,5 +3,6 @@
 from ase_sensitivity.moved import names_moved
 
 __getattr__ = names_moved(
-    __name__, dict.fromkeys(("Pair", "Conflict", "Place"), "dataset.pairs.result")
+    __name__,
+    dict.fromkeys(("Pair", "Conflict"), "dataset.pairs.result") | {"Place": "environments.place"},
 )

@@ -12,8 +12,9 @@ import scipy
 
 from ase_sensitivity.dataset.pairs.joint import BoundedFrame, bounded_frame, jointly_lost
 from ase_sensitivity.dataset.pairs.joint_bound import FrameClass, JointBound
-from ase_sensitivity.dataset.pairs.result import Conflict, Pair, Place
+from ase_sensitivity.dataset.pairs.result import Conflict, Pair
 from ase_sensitivity.descriptors.base import Descriptor
+from ase_sensitivity.environments.place import Place
 from ase_sensitivity.io.references import Task
 
 logger = logging.getLogger(__name__)

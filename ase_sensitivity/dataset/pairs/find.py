@@ -6,9 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ase_sensitivity.dataset.descriptor import descriptor_for
 from ase_sensitivity.dataset.pairs.bounds import Bounds
-from ase_sensitivity.dataset.pairs.environment_set import EnvironmentSet
 from ase_sensitivity.dataset.pairs.labels import (
     energy_conflicts,
     force_conflicts,
@@ -19,6 +17,8 @@ from ase_sensitivity.dataset.pairs.search import Search
 from ase_sensitivity.dataset.pairs.whole_structures import whole_structures
 from ase_sensitivity.descriptors.base import Descriptor
 from ase_sensitivity.descriptors.given import Given
+from ase_sensitivity.descriptors.of_frames import descriptor_for
+from ase_sensitivity.environments.environment_set import EnvironmentSet
 from ase_sensitivity.io.reading import Frames, check_frames, read_frames
 from ase_sensitivity.io.references import tasks_of, unit_factors
 from ase_sensitivity.validation import as_flag, as_integer, as_number

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ase_sensitivity.plain_text import many
 
 if TYPE_CHECKING:
-    from ase_sensitivity.dataset.pairs.result import Place
+    from ase_sensitivity.environments.place import Place
 
 SHOWN = 4
 """Number of frames of a class that are named in a sentence."""

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ase_sensitivity.dataset.pairs.environment_set import EnvironmentSet, Points
-from ase_sensitivity.dataset.pairs.overlay import BEYOND, SAME, overlay
-from ase_sensitivity.dataset.pairs.result import Conflict, Pair, Place
+from ase_sensitivity.dataset.pairs.result import Conflict, Pair
 from ase_sensitivity.dataset.pairs.whole_overlay import whole_overlay, whole_radius
 from ase_sensitivity.descriptors.base import reach_of
+from ase_sensitivity.environments.environment_set import EnvironmentSet, Points
+from ase_sensitivity.environments.overlay import BEYOND, SAME, overlay
+from ase_sensitivity.environments.place import Place
 from ase_sensitivity.geometry.symmetry import point_group
 from ase_sensitivity.types import Floats
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ase_sensitivity.dataset.pairs.joint_bound import JointBound
-from ase_sensitivity.io.reading import MEMORY
+from ase_sensitivity.environments.place import Place
 from ase_sensitivity.plain_text import many
 
 ENDS = ("kind", "source_a", "frame_a", "center_a", "source_b", "frame_b", "center_b")
@@ -21,28 +21,6 @@ MEASURES = (
 )
 PAIR_COLUMNS = (*ENDS, *MEASURES)
 """Columns of the table of pairs and conflicts."""
-
-
-class Place(NamedTuple):
-    """An environment, or a whole structure.
-
-    Attributes
-    ----------
-    frame
-        Number of the structure in its source.
-    center
-        The atom at the center; None for the whole structure.
-    source
-        The file, or ``"frames"`` for structures that were given as such.
-    """
-
-    frame: int
-    center: int | None
-    source: str = MEMORY
-
-    def __str__(self) -> str:
-        atom = "" if self.center is None else f" atom {self.center}"
-        return f"{self.source}@{self.frame}{atom}"
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,13 @@ import logging
 import numpy as np
 import scipy
 
-from ase_sensitivity.dataset.pairs.environment_set import EnvironmentSet
 from ase_sensitivity.dataset.pairs.labels import energy_difference, force_difference
-from ase_sensitivity.dataset.pairs.overlay import NO_MATCH, Overlay, misses, overlay
 from ase_sensitivity.dataset.pairs.result import Pair
 from ase_sensitivity.dataset.pairs.whole_overlay import whole_overlay
 from ase_sensitivity.descriptors.base import reach_of
+from ase_sensitivity.environments.environment_set import EnvironmentSet
+from ase_sensitivity.environments.overlay import NO_MATCH, Overlay, misses, overlay
+from ase_sensitivity.environments.projection import SEARCHED
 from ase_sensitivity.types import Floats, Ints
 
 logger = logging.getLogger(__name__)
@@ -62,7 +63,8 @@ class Search:
     def run(self, group: Ints) -> None:
         """Compare the environments of a group with each other."""
         environments = self.environments
-        tree = scipy.spatial.KDTree(environments.projected[group])
+        searched = environments.projected[:, :SEARCHED]
+        tree = scipy.spatial.KDTree(searched[group])
         identical = np.zeros(len(environments), dtype=bool)
         compared: set[tuple[int, int]] = set()
         overlays: dict[tuple[int, int], Overlay] = {}
@@ -70,7 +72,7 @@ class Search:
             if identical[i]:
                 continue
             radius = environments.norm[i] * (self.epsilon / (1 - self.epsilon) + 1e-14)
-            ball = tree.query_ball_point(environments.projected[i], radius, return_sorted=True)
+            ball = tree.query_ball_point(searched[i], radius, return_sorted=True)
             others = group[ball]
             first = self.copy_of[i] < 0
             if first:

@@ -6,9 +6,9 @@ from math import gcd
 
 import numpy as np
 
-from ase_sensitivity.dataset.pairs.environment_set import EnvironmentSet
-from ase_sensitivity.dataset.pairs.overlay import BEYOND, NO_MATCH, Overlay, nearest_of, overlay
 from ase_sensitivity.descriptors.base import reach_of
+from ase_sensitivity.environments.environment_set import EnvironmentSet
+from ase_sensitivity.environments.overlay import BEYOND, NO_MATCH, Overlay, nearest_of, overlay
 from ase_sensitivity.types import Floats, Ints
 
 FAR = 10.0

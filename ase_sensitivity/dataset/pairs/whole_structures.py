@@ -9,11 +9,11 @@ from math import gcd
 
 import numpy as np
 
-from ase_sensitivity.dataset.pairs.environment_set import EnvironmentSet
 from ase_sensitivity.dataset.pairs.labels import energy_difference
-from ase_sensitivity.dataset.pairs.overlay import BEYOND, nearest_of
 from ase_sensitivity.dataset.pairs.result import Pair
 from ase_sensitivity.descriptors.base import reach_of
+from ase_sensitivity.environments.environment_set import EnvironmentSet
+from ase_sensitivity.environments.overlay import BEYOND, nearest_of
 from ase_sensitivity.types import Ints
 
 FIRSTS = 20

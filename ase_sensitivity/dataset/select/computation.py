@@ -11,12 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from ase_sensitivity.dataset.chunks import Chunks, computed
-from ase_sensitivity.dataset.scan import descriptor_text
 from ase_sensitivity.dataset.select.evaluation import evaluate
 from ase_sensitivity.dataset.select.model import LinearModel
 from ase_sensitivity.dataset.select.reading import Source, digest_of
 from ase_sensitivity.dataset.select.row_store import Records, RowStore, record_type
-from ase_sensitivity.descriptors.base import Descriptor
+from ase_sensitivity.descriptors.base import Descriptor, descriptor_text
 from ase_sensitivity.linalg.threads import SMALL, threads_for
 from ase_sensitivity.version import __version__
 

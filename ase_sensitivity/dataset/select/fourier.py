@@ -46,7 +46,13 @@ class Fourier:
     phases: Floats
 
     @classmethod
-    def fit(cls, features: Floats, rng: np.random.Generator, n_fourier: int = N_FOURIER) -> Fourier:
+    def fit(
+        cls,
+        features: Floats,
+        rng: np.random.Generator,
+        n_fourier: int = N_FOURIER,
+        n_axes: int = N_AXES,
+    ) -> Fourier:
         """Features of a Gaussian kernel whose length is the median distance in a sample.
 
         Parameters
@@ -55,11 +61,11 @@ class Fourier:
             Of shape (n, n_features).
         rng
             The random numbers.
-        n_fourier
-            Number of random features.
+        n_fourier, n_axes
+            How many features, on how many axes.
         """
         some = rng.choice(features, min(len(features), MOST_CENTERS), replace=False)
-        axes = np.linalg.svd(some, full_matrices=False)[2][:N_AXES].T
+        axes = np.linalg.svd(some, full_matrices=False)[2][:n_axes].T
         few = some[:MOST_DISTANCES] @ axes
         distances = np.linalg.norm(few[:, None] - few, axis=-1)
         # Copies of an environment say nothing about the scale.

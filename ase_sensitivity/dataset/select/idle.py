@@ -10,8 +10,8 @@ from ase import Atoms
 
 from ase_sensitivity.analysis import analyze
 from ase_sensitivity.causes.cause import HARMLESS, NULL_CAUSES
-from ase_sensitivity.dataset.pairs.result import Place
 from ase_sensitivity.descriptors.base import Descriptor
+from ase_sensitivity.environments.place import Place
 from ase_sensitivity.plain_text import many, reason
 from ase_sensitivity.sensitivity import NEARLY
 from ase_sensitivity.types import Floats, Ints

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
-from ase_sensitivity.dataset.select.fourier import N_FOURIER, Fourier
+from ase_sensitivity.dataset.select.fourier import N_AXES, N_FOURIER, Fourier
 from ase_sensitivity.descriptors.base import Descriptor, HasRows, jacobian_of
 from ase_sensitivity.jacobian.contract import BlockJacobian, Jacobian
 from ase_sensitivity.jacobian.stacked import StackedJacobian
@@ -56,6 +56,10 @@ class LinearModel:
         Seed of the random features.
     derivatives
         Whether rows of energies and forces are wanted, and not average features alone.
+    n_columns
+        Number of combinations of Fourier features to keep; None for each feature by itself.
+    n_fourier, most_axes
+        Number of Fourier features, and of the axes that they depend on.
 
     Attributes
     ----------
@@ -77,6 +81,9 @@ class LinearModel:
         seed: int,
         *,
         derivatives: bool = True,
+        n_columns: int | None = N_COLUMNS,
+        n_fourier: int = N_FOURIER,
+        most_axes: int = N_AXES,
     ) -> None:
         self.descriptor = descriptor
         rng = np.random.default_rng(seed)
@@ -94,18 +101,22 @@ class LinearModel:
                 collected.setdefault(part, []).append(features)
         if not usable:
             raise ValueError(f"no frame of `frames` can be evaluated: {reason(error)}")
+        self._n_fourier = n_fourier
         self._fourier: dict[int, Fourier] = {}
         for part, arrays in collected.items():
             features = np.concatenate(arrays)
             if len(features):
-                self._fourier[part] = Fourier.fit(features, rng)
+                self._fourier[part] = Fourier.fit(features, rng, n_fourier, most_axes)
         if not self._fourier:
             raise ValueError(f"no atom is a center of {descriptor!r}; check its species")
         self.n_axes = sum(one.axes.shape[1] for one in self._fourier.values())
-        self.columns = np.eye(N_FOURIER * len(self._fourier))
-        self.columns = self._best_columns(usable) if derivatives else self.columns[:, :0]
+        self.columns = np.eye(n_fourier * len(self._fourier))
+        if not derivatives:
+            self.columns = self.columns[:, :0]
+        elif n_columns is not None:
+            self.columns = self._best_columns(usable, n_columns)
 
-    def _best_columns(self, structures: Sequence[Atoms]) -> Floats:
+    def _best_columns(self, structures: Sequence[Atoms], n_columns: int) -> Floats:
         """The combinations of Fourier features that vary most over a sample of the pool."""
         rows = [self.rows(atoms) for atoms in structures]
         energies = np.array([one.energy for one in rows])
@@ -114,7 +125,7 @@ class LinearModel:
         total = np.zeros_like(self.columns)
         for gram in (forces, energies.T @ energies):
             total += gram / max(float(np.trace(gram)), np.finfo(float).tiny)
-        return np.linalg.eigh(total)[1][:, : -N_COLUMNS - 1 : -1]
+        return np.linalg.eigh(total)[1][:, : -n_columns - 1 : -1]
 
     def average(self, atoms: Atoms) -> Floats:
         """The mean feature vector alone, without derivatives if possible, of shape (n_axes,).
@@ -126,17 +137,26 @@ class LinearModel:
         """
         return self._average(_feature_vectors(self.descriptor, atoms))
 
-    def rows(self, atoms: Atoms) -> FrameRows:
+    def rows(self, atoms: Atoms, directions: Floats | None = None) -> FrameRows:
         """The rows of a frame.
+
+        Parameters
+        ----------
+        atoms
+            The frame.
+        directions
+            Displacements of shape (n_directions, n_atoms, 3); by default those of
+            :func:`directions_of`.
 
         Raises
         ------
         ValueError
             If the descriptor fails.
         """
-        directions = _directions(atoms)
-        forces = np.zeros((len(directions), len(self._fourier), N_FOURIER))
-        energy = np.zeros((len(self._fourier), N_FOURIER))
+        if directions is None:
+            directions = directions_of(atoms)
+        forces = np.zeros((len(directions), len(self._fourier), self._n_fourier))
+        energy = np.zeros((len(self._fourier), self._n_fourier))
         vectors = []
         numbers = np.append(atoms.numbers, 0)  # center -1: the structure as a whole
         places = {part: place for place, part in enumerate(self._fourier)}
@@ -157,6 +177,38 @@ class LinearModel:
             average=self._average(vectors),
         )
 
+    def forces(self, atoms: Atoms, weights: Floats) -> tuple[Floats, Floats]:
+        """The forces of a model (n_atoms, 3), and the mean feature vector, from one ``adjoint``.
+
+        Parameters
+        ----------
+        atoms
+            The frame.
+        weights
+            Of the columns, of shape (n_columns,), for an energy in eV.
+
+        Raises
+        ------
+        ValueError
+            If the descriptor fails.
+        """
+        jacobian = jacobian_of(self.descriptor, atoms)
+        of_parts = (self.columns @ weights).reshape(len(self._fourier), self._n_fourier)
+        numbers = np.append(atoms.numbers, 0)
+        places = {part: place for place, part in enumerate(self._fourier)}
+        slopes, vectors = [], []
+        for part, features, centers, _ in _products(jacobian, np.empty((0, len(atoms), 3))):
+            if part not in self._fourier:
+                slopes.append(np.zeros(features.size))
+                continue
+            fourier = self._fourier[part]
+            vectors.append((part, features))
+            angles = fourier.coordinates(features) @ fourier.frequencies
+            angles += fourier.phases[numbers[centers]]
+            steep = np.sin(angles) * of_parts[places[part]]
+            slopes.append((steep @ fourier.frequencies.T @ fourier.axes.T).ravel())
+        return jacobian.adjoint(np.concatenate(slopes)[None])[0], self._average(vectors)
+
     def _average(self, vectors: Iterable[tuple[int, Floats]]) -> Floats:
         """The mean of feature vectors of each part, one part after the other."""
         collected: dict[int, list[Floats]] = {part: [] for part in self._fourier}
@@ -173,7 +225,7 @@ class LinearModel:
         )
 
 
-def _directions(atoms: Atoms) -> Floats:
+def directions_of(atoms: Atoms) -> Floats:
     """Displacements of all atoms, (n_directions, n_atoms, 3): all coordinates, if they are few.
 
     Otherwise they are random and orthogonal, with lengths that make the sum of squared derivatives

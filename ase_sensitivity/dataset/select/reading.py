@@ -11,8 +11,8 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from ase_sensitivity.dataset.pairs.result import Place
 from ase_sensitivity.dataset.rows import digest
+from ase_sensitivity.environments.place import Place
 from ase_sensitivity.io.reading import Frames, check_frames, count_frames, read_frames
 from ase_sensitivity.io.references import Task
 

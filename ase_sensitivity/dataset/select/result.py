@@ -12,14 +12,17 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from ase_sensitivity.dataset.pairs.result import Place
 from ase_sensitivity.dataset.select.idle import IdleFrame
-from ase_sensitivity.plain_text import many
+from ase_sensitivity.environments.place import Place
+from ase_sensitivity.plain_text import as_html, many
 from ase_sensitivity.types import Floats, Ints
 from ase_sensitivity.validation import check_exists
 
 WORTHWHILE = 0.01
 """A frame is worthwhile if it lowers the predicted force error by at least this fraction."""
+
+SHOWN = 10
+"""Number of chosen frames that a notebook shows."""
 
 HARDLY_BETTER = 1.1
 """A frame with less than this times the gain of a random one is hardly better."""
@@ -214,6 +217,14 @@ class Selection:
 
     def __str__(self) -> str:
         return self.summary()
+
+    def _repr_html_(self) -> str:
+        """The first chosen frames and the summary, as notebooks show them."""
+        rows = [
+            [str(place), "" if np.isnan(gain) else f"{gain:.3g}"]
+            for place, gain in zip(self.places[:SHOWN], self.gain, strict=False)
+        ]
+        return as_html(self.summary(), [["chosen", "gain"], *rows])
 
     def __repr__(self) -> str:
         return f"Selection({len(self)} of {self.n_frames} frames, {self.method})"

@@ -12,8 +12,6 @@ import numpy as np
 
 from ase_sensitivity.analysis import check_descriptor_type
 from ase_sensitivity.dataset.chunks import check_executor
-from ase_sensitivity.dataset.descriptor import descriptor_for
-from ase_sensitivity.dataset.pairs.result import Place
 from ase_sensitivity.dataset.select.choice import Choice, at_random, by_design, cur, farthest_points
 from ase_sensitivity.dataset.select.computation import all_records
 from ase_sensitivity.dataset.select.design import DESIGNS, Design
@@ -31,6 +29,8 @@ from ase_sensitivity.dataset.select.result import Selection
 from ase_sensitivity.dataset.select.row_store import Records
 from ase_sensitivity.descriptors.base import Descriptor
 from ase_sensitivity.descriptors.given import Given
+from ase_sensitivity.descriptors.of_frames import descriptor_for
+from ase_sensitivity.environments.place import Place
 from ase_sensitivity.io.reading import Frames
 from ase_sensitivity.linalg.threads import SMALL, threads_for
 from ase_sensitivity.types import SELECTION_METHODS, Ints, SelectionMethod

@@ -18,6 +18,8 @@ from ase import Atoms
 from ase_sensitivity.descriptors.base import Rows, Shortcuts
 from ase_sensitivity.descriptors.components import Component
 from ase_sensitivity.descriptors.quip.arguments import (
+    KNOWN,
+    MANDATORY,
     QUIPArguments,
     UnsupportedDescriptorError,
     real_number,
@@ -297,12 +299,50 @@ class QUIPDescriptor(Shortcuts):
 
     def with_basis(self, n_max: int, l_max: int) -> QUIPDescriptor:
         """The same descriptors; those that have ``n_max`` and ``l_max`` get the new values."""
+        return self._changed(
+            [
+                words.arguments | {"n_max": str(n_max), "l_max": str(l_max)}
+                if {"n_max", "l_max"} <= words.arguments.keys()
+                else words.arguments
+                for words in self._arguments
+            ]
+        )
+
+    def with_options(self, **options: Any) -> QUIPDescriptor:
+        """The same descriptors with other values of some words of their strings.
+
+        Parameters
+        ----------
+        **options
+            Words of QUIP strings. The strings that have the word get the new value; a single string
+            gets it in any case.
+
+        Raises
+        ------
+        ValueError
+            If no string has the word, or QUIP does not know it or does not accept the value.
+        """
+        found = [dict(words.arguments) for words in self._arguments]
+        for name, value in options.items():
+            having = [own for own in found if name in own]
+            if not having and len(found) == 1 and name in KNOWN - {*MANDATORY["soap"]}:
+                having = found  # a descriptor with one of the others has it in its string
+            if not having:
+                raise ValueError(f"`{name}` is no option of {self!r}")
+            for own in having:
+                own[name] = str(value)[0] if isinstance(value, bool) else str(value)
+        return self._changed(found)
+
+    def _changed(self, arguments: Sequence[dict[str, str]]) -> QUIPDescriptor:
+        """The same descriptors with other arguments of each string."""
         other = self._of(range(len(self._parts)))
+        texts = [
+            str(replace(words, arguments=own))
+            for words, own in zip(self._arguments, arguments, strict=True)
+        ]
         other._arguments = tuple(
-            replace(words, arguments={**words.arguments, "n_max": str(n_max), "l_max": str(l_max)})
-            if {"n_max", "l_max"} <= words.arguments.keys()
-            else words
-            for words in self._arguments
+            replace(QUIPArguments.parse(text), gap_version=words.gap_version)
+            for text, words in zip(texts, self._arguments, strict=True)
         )
         other._parts = _computers(other._arguments, self._native)
         return other

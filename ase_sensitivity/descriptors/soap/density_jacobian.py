@@ -16,6 +16,7 @@ from ase_sensitivity.descriptors.soap.power_spectrum import common, in_shares, n
 from ase_sensitivity.jacobian.arrays import as_displacements, as_floats
 from ase_sensitivity.jacobian.blocks import FeatureJacobian
 from ase_sensitivity.jacobian.scale import ScaleSums
+from ase_sensitivity.jacobian.sparsity import SQUARE, Sparsity
 from ase_sensitivity.jacobian.streamed import StreamedJacobian
 from ase_sensitivity.types import Floats, Ints
 
@@ -23,7 +24,7 @@ LOST = 10
 """Derivatives may cancel by this factor in their squares (along the features, which have norm 1, or
 over the images of an atom) before a Gram matrix is computed from blocks, which cancel first."""
 
-CACHED = 2**19
+CACHED = 2**21
 """Bytes of Gram matrices of environments that one thread computes before they are added up."""
 
 CHUNK = 2**24
@@ -134,7 +135,12 @@ class DensityJacobian(StreamedJacobian):
         return total.swapaxes(0, 1)
 
     def fill_gram(
-        self, column_of: Ints, total: Floats, *, band: int | None = None
+        self,
+        column_of: Ints,
+        total: Floats,
+        *,
+        band: int | None = None,
+        pattern: Sparsity = SQUARE,
     ) -> ScaleSums | None:
         """As in :class:`BlockJacobian`, without blocks unless these take less time or are needed.
 
@@ -142,12 +148,12 @@ class DensityJacobian(StreamedJacobian):
         squares of derivatives cancel to a large part.
         """
         if self._blocks_are_faster:
-            return super().fill_gram(column_of, total, band=band)
-        sums, before = self._of_environments(column_of, total)
-        if before <= LOST * total.diagonal().sum():
+            return super().fill_gram(column_of, total, band=band, pattern=pattern)
+        sums, before = self._of_environments(column_of, total, pattern)
+        if before <= LOST * pattern.trace(total):
             return sums
         total[...] = 0.0
-        return super().fill_gram(column_of, total, band=band)
+        return super().fill_gram(column_of, total, band=band, pattern=pattern)
 
     @property
     def _blocks_are_faster(self) -> bool:
@@ -163,16 +169,17 @@ class DensityJacobian(StreamedJacobian):
         n_numbers = 3 * BLOCK * around.n_blocks + 4.5 * float(points @ points)
         return self._n_features * n_numbers < NEIGHBOR * n_pairs + 0.5 * squares * product
 
-    def _of_environments(self, column_of: Ints, total: Floats) -> tuple[ScaleSums, float]:
+    def _of_environments(
+        self, column_of: Ints, total: Floats, pattern: Sparsity
+    ) -> tuple[ScaleSums, float]:
         """Add the Gram matrices of environments.
 
         The second number is the sum of the squares of derivatives before they are projected by
         `normalise`.
         """
         around, species = self._environments, self._basis.n_species
-        rows = self._rows_with(column_of)
-        starts = np.concatenate(([0], np.cumsum(np.diff(around.starts)[rows])))
-        most = int(np.diff(starts).max(initial=0))
+        rows, starts = self._rows_with(column_of)
+        most = int((starts[1:] - starts[:-1]).max(initial=0))
         width = 4 * ((most + 3 * min(species, most)) // 4)
         size = 9 * (width + 1) * (width + 4)
         chunk = CACHED if n_threads(starts, self._threads) == 1 else CHUNK
@@ -184,10 +191,11 @@ class DensityJacobian(StreamedJacobian):
             np.empty(at_once),
         )
         columns, counts = np.empty((2, max(width + 1, at_once)), dtype=np.intp)
+        run = self._local_grams(width)
         sums, features = np.zeros(2), 0.0
         for begin in range(0, len(rows), at_once):
             some = rows[begin : begin + at_once]
-            self._fill(some, starts[begin : begin + len(some) + 1] - starts[begin], found)
+            run(some, starts[begin : begin + len(some) + 1] - starts[begin], found)
             add_local(
                 *found[:3],
                 some,
@@ -195,6 +203,7 @@ class DensityJacobian(StreamedJacobian):
                 around.centers,
                 around.atom,
                 column_of,
+                *pattern.arrays,
                 total,
                 columns,
                 counts,
@@ -207,35 +216,39 @@ class DensityJacobian(StreamedJacobian):
         scale.include(float(sums[0]), features)
         return scale, float(sums[1])
 
-    def _fill(self, rows: Ints, starts: Ints, found: tuple[Any, ...]) -> None:
-        """Put the Gram matrices of some environments in ``found``, the output of `local_grams`."""
+    def _local_grams(self, width: int) -> Callable[[Ints, Ints, tuple[Any, ...]], None]:
+        """Runs `local_grams` for some rows with these first pairs, and its output arrays."""
         around, basis = self._environments, self._basis
+        known = (
+            around.starts,
+            around.vectors,
+            around.species,
+            around.center_species,
+            basis.central,
+            basis.arguments(),
+            tiles.positions(basis.l_max),
+            self._normalise,
+        )
+        scratch = tiles.scratch(basis, width)
 
-        def run(begin: int, end: int) -> None:
-            local_grams(
-                rows[begin:end],
-                around.starts,
-                around.vectors,
-                around.species,
-                around.center_species,
-                basis.central,
-                basis.arguments(),
-                tiles.positions(basis.l_max),
-                self._normalise,
-                tiles.scratch(basis, found[1].shape[1]),
-                *(part[begin:end] for part in found),
-            )
+        def fill(rows: Ints, starts: Ints, found: tuple[Any, ...]) -> None:
+            def run(begin: int, end: int) -> None:
+                own = scratch if end - begin == len(rows) else tiles.scratch(basis, width)
+                local_grams(rows[begin:end], *known, own, *(part[begin:end] for part in found))
 
-        in_shares(run, local_grams, starts, self._threads)
+            in_shares(run, local_grams, starts, self._threads)
 
-    def _rows_with(self, column_of: Ints) -> Ints:
-        """The rows that see an atom with a column."""
+        return fill
+
+    def _rows_with(self, column_of: Ints) -> tuple[Ints, Ints]:
+        """The rows that see an atom with a column, and their first pairs if others are left out."""
         around = self._environments
         if column_of.min(initial=0) >= 0:
-            return np.arange(len(around.centers))
+            return np.arange(len(around.centers)), around.starts
         seen = column_of[around.centers] >= 0
         seen[around.row[column_of[around.atom] >= 0]] = True
-        return np.flatnonzero(seen)
+        rows = np.flatnonzero(seen)
+        return rows, np.concatenate(([0], np.cumsum(np.diff(around.starts)[rows])))
 
     def _run(self, kernel: Any, given: Floats, found: Floats) -> None:
         """Run a kernel of products for all rows."""

@@ -20,6 +20,7 @@ import numpy as np
 
 from ase_sensitivity.compiled.njit import njit
 from ase_sensitivity.compiled.simd import add, load, splat, store, sub, total
+from ase_sensitivity.compiled.sparse import place
 from ase_sensitivity.descriptors.soap.density import INNER, OPTIONS
 from ase_sensitivity.descriptors.soap.neighbor_products import products, turn
 from ase_sensitivity.descriptors.soap.tiles import (
@@ -177,7 +178,20 @@ def local_grams(
 
 @njit(**OPTIONS)
 def add_local(
-    local, order, raw, rows, starts, centers, atom, column_of, gram, columns, counts, sums
+    local,
+    order,
+    raw,
+    rows,
+    starts,
+    centers,
+    atom,
+    column_of,
+    first,
+    others,
+    gram,
+    columns,
+    counts,
+    sums,
 ):
     """Add Gram matrices of environments to the lower triangle of that of the structure.
 
@@ -191,8 +205,8 @@ def add_local(
         The neighbor in each pair, of shape (n_pairs,).
     column_of
         The column of each atom, of shape (n_atoms,); negative to leave the atom out.
-    gram
-        Of shape (3 n_columns, 3 n_columns).
+    first, others, gram
+        The matrix: see :class:`Sparsity`.
     columns
         Scratch, of shape (width + 1,).
     counts
@@ -224,7 +238,7 @@ def add_local(
                 q = columns[j]
                 if q < 0:
                     continue
-                high, low = (3 * p, 3 * q) if q <= p else (3 * q, 3 * p)
+                high, low = place(first, others, max(p, q), min(p, q))
                 for a in range(9):
                     value = own[at + a * step + j]
                     x, y = a // 3, a % 3

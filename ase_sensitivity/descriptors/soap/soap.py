@@ -240,14 +240,41 @@ class SOAP(Shortcuts):
 
     def with_basis(self, n_max: int, l_max: int) -> SOAP:
         """The same descriptor with another number of radial functions and highest l."""
-        other = SOAP.__new__(SOAP)
-        other.__dict__ |= self.__getstate__()
-        other._n_max, other._l_max = (
-            as_integer("n_max", n_max, 1, 200),
-            as_integer("l_max", l_max, 0, 200),
-        )
-        other._check_bounds()
-        return other
+        return self.with_options(n_max=n_max, l_max=l_max)
+
+    def with_options(self, **options: Any) -> SOAP:
+        """The same descriptor with other values of some arguments.
+
+        Parameters
+        ----------
+        **options
+            Arguments of the class by name.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it has no such argument, or the value makes no sense.
+        """
+        own: dict[str, Any] = {
+            "species": self._species,
+            "cutoff": self._cutoff,
+            "n_max": self._n_max,
+            "l_max": self._l_max,
+            "atom_sigma": self._sigma,
+            "cutoff_transition_width": self._width,
+            "central_weight": self._central_weight,
+            "normalise": self._normalise,
+            "centers": self._centers,
+            "central_reference_all_species": self._central_in_all,
+            "radial_basis": self._radial_basis,
+            "body_order": self._body_order,
+            "smooth_cutoff": self._smooth,
+            "threads": self._threads,
+        }
+        for name in options:
+            if name not in own:
+                raise ValueError(f"`{name}` is no option of SOAP, which has {', '.join(own)}")
+        return SOAP(**own | options)
 
     def enlarged(self) -> SOAP | None:
         """The same descriptor with `ENLARGED` more radial functions and degrees l.

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import scipy
 
-from ase_sensitivity.dataset.pairs.environment_set import Points
+from ase_sensitivity.environments.environment_set import Points
 from ase_sensitivity.geometry.matching import best_match
 from ase_sensitivity.geometry.symmetry import point_group
 from ase_sensitivity.types import Floats, Ints
@@ -72,6 +72,18 @@ def overlay(a: Points, b: Points, nearest: float, farthest: float) -> Overlay:
         if best[0] <= SAME:
             break
     return best
+
+
+def matched_distances(
+    a: Points, b: Points, nearest: float, farthest: float, rotation: Floats
+) -> Floats:
+    """Distances of the matched points that :func:`overlay` compares, in Å, for its rotation."""
+    common = _common(a, b, nearest, farthest)
+    assert common is not None
+    (numbers_a, points_a), (numbers_b, points_b) = common
+    square = ((points_a @ rotation.T)[:, None] - points_b) ** 2
+    cost: Floats = square.sum(axis=2) + 1e4 * (numbers_a[:, None] != numbers_b)
+    return np.sqrt(cost[scipy.optimize.linear_sum_assignment(cost)])
 
 
 def nearest_of(

@@ -1,8 +1,7 @@
-"""``ase-sensitivity demo``: real dynamics that passes a singular configuration."""
+"""Ammonia turns inside out through planarity, where symmetry hides a motion and does no harm."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,27 +26,11 @@ START_HEIGHT = 0.15  # Å of N above the plane of the hydrogen atoms
 THRESHOLD = 0.05  # about 0.03 Å from planarity
 
 
-def run(directory: Path, *, steps: int, seed: int) -> None:
-    """Run the demo and save ``sensitivity.log``, ``flagged.xyz`` and ``sensitivity.png``."""
-    try:
-        from tblite.ase import TBLite
-        from threadpoolctl import threadpool_limits
-    except ImportError:
-        raise ImportError(
-            'the demo needs tblite for its forces: pip install "ase-sensitivity[demo]"'
-        ) from None
-    if directory.exists() and not directory.is_dir():
-        raise ValueError(f"`--directory` is {str(directory)!r}, which is not a directory")
-    directory.mkdir(parents=True, exist_ok=True)
-    with threadpool_limits(1):  # threads of the force engine would only wait for each other
-        _run(TBLite, directory, steps, seed)
-
-
-def _run(calculator: Callable[..., Any], directory: Path, steps: int, seed: int) -> None:
-    console = Console()
+def run(console: Console, calculator: Any, directory: Path, *, steps: int, seed: int) -> None:
+    """Run ammonia; save ``ammonia.log``, ``ammonia.xyz`` (flagged frames) and ``ammonia.png``."""
     rng = np.random.default_rng(seed)
     atoms = ammonia(rng)
-    atoms.calc = calculator(method="GFN2-xTB", verbosity=0)
+    atoms.calc = calculator
     dyn = Langevin(
         atoms,
         0.5 * units.fs,
@@ -57,12 +40,13 @@ def _run(calculator: Callable[..., Any], directory: Path, steps: int, seed: int)
         rng=rng,
     )
     soap = SOAP(species=["N", "H"], cutoff=4.0, n_max=8, l_max=6)
+    console.print("[bold]1. Ammonia: blind, and no harm done[/bold]", highlight=False)
     console.print(f"NH3, GFN2-xTB, {TEMPERATURE:g} K, {steps} steps of 0.5 fs, SOAP up to 4 Å")
     with progress("Compiling SOAP's kernels, the first time only", unit=""):
         soap.stream(atoms).gram()
         soap.jacobian(atoms)
     heights: list[float] = []
-    logfile, frames = directory / "sensitivity.log", directory / "flagged.xyz"
+    logfile, frames = directory / "ammonia.log", directory / "ammonia.xyz"
     with (
         progress("Dynamics", steps, "steps") as move,
         SensitivityObserver(
@@ -79,10 +63,15 @@ def _run(calculator: Callable[..., Any], directory: Path, steps: int, seed: int)
         dyn.attach(lambda: move(dyn.nsteps))
         dyn.run(steps)
     log = read_log(logfile)
-    plot = directory / "sensitivity.png"
+    plot = directory / "ammonia.png"
     save_plot(plot, log, np.array(heights))
     _report(console, log, np.array(heights))
-    for what, path in (("log", logfile), ("flagged frames", frames), ("plot", plot)):
+    saved(console, {"log": logfile, "flagged frames": frames, "plot": plot})
+
+
+def saved(console: Console, paths: dict[str, Path]) -> None:
+    """Say where files are."""
+    for what, path in paths.items():
         console.print(f"{what}: {path}", highlight=False, soft_wrap=True)
 
 
@@ -112,7 +101,7 @@ def height(atoms: Atoms) -> float:
     return float(normal @ (p[0] - p[1]) / np.linalg.norm(normal))
 
 
-def closest_approaches(log: SensitivityLog, most: int = 8) -> Ints:
+def closest_approaches(log: SensitivityLog, most: int = 4) -> Ints:
     """Indices of the deepest local minima of the ratio, in order of time."""
     ratio = np.concatenate([[np.inf], log.ratio, [np.inf]])
     minima = np.flatnonzero((ratio[1:-1] <= ratio[:-2]) & (ratio[1:-1] < ratio[2:]))
@@ -159,11 +148,4 @@ def _report(console: Console, log: SensitivityLog, heights: Floats) -> None:
             f"Symmetry is the cause in {benign.sum()} of the {close.sum()} frames nearer than "
             "0.1 Å: the true force along the mode vanishes as well. By default the observer stays "
             "silent here."
-        )
-    near = np.abs(heights) < 0.05
-    if near.sum() > 1:
-        slope = log.ratio[near] / np.abs(heights[near])
-        console.print(
-            f"Within 0.05 Å of it the ratio is {np.median(slope):.2f} per Å of height "
-            f"({slope.min():.2f} to {slope.max():.2f} in {near.sum()} frames)."
         )

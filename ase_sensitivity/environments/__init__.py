@@ -1,0 +1,1 @@
+"""Environments of many structures: their features, and the best match of two of them."""

@@ -1,0 +1,221 @@
+"""Reference sets: exact nearest neighbors, twins that are and are not, one file."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.calculators.singlepoint import SinglePointCalculator
+from scipy.spatial.transform import Rotation
+
+from ase_sensitivity import SOAP, FiniteDifferenceDescriptor, ReferenceSet
+from ase_sensitivity.environments.shape import shapes
+
+THREE = [(0, 0, 0), (1, 0, 0.5), (-1, 0, 0.5), (0.72, 0.54, -0.7)]
+PLUS = Atoms("CH4", [*THREE, (-0.72, 0.96, 0.3)])
+MINUS = Atoms("CH4", [*THREE, (0.72, -0.96, 0.3)])
+CARBON = SOAP(["H"], cutoff=3.0, n_max=6, l_max=5, atom_sigma=0.3, centers=["C"])
+ALL = SOAP(["C", "H"], cutoff=3.0, n_max=4, l_max=3)
+
+
+def rattled(atoms: Atoms, size: float, n: int, seed: int = 0) -> list[Atoms]:
+    rng = np.random.default_rng(seed)
+    frames = []
+    for _ in range(n):
+        frame = atoms.copy()
+        frame.positions += size * rng.normal(size=frame.positions.shape)
+        frames.append(frame)
+    return frames
+
+
+def labeled(atoms: Atoms, energy: float, forces: np.ndarray) -> Atoms:
+    atoms = atoms.copy()
+    atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
+    return atoms
+
+
+def test_novelty_is_that_of_brute_force():
+    frames = rattled(molecule("CH4"), 0.15, 90)
+    reference = ReferenceSet(frames, ALL)
+    features = [ALL.features(frame) for frame in frames]
+    hydrogens = np.concatenate([some[1:] for some in features])
+    carbons = np.array([some[0] for some in features])
+    for query in rattled(molecule("CH4"), 0.3, 5, seed=1):
+        found = []
+        for group, own in ((carbons, [0]), (hydrogens, [1, 2, 3, 4])):
+            apart = np.linalg.norm(group[:, None] - group, axis=2)
+            spread = np.sqrt((apart**2).mean())
+            rows = ALL.features(query)[own]
+            found += list(np.linalg.norm(rows[:, None] - group, axis=2).min(axis=1) / spread)
+        compared = reference.compare(query)
+        assert compared.novelty == pytest.approx(max(found), rel=1e-9)
+        assert compared.center == int(np.argmax(found))
+
+
+def test_copies_are_no_news_and_no_twins():
+    frames = rattled(molecule("CH3OH"), 0.1, 30)
+    reference = ReferenceSet(frames, SOAP(["C", "H", "O"], 3.0, 4, 3))
+    for seed, frame in enumerate(frames[:10]):
+        copy = frame.copy()
+        turn = Rotation.random(random_state=seed).as_matrix()
+        copy.positions = (1 - 2 * (seed % 2)) * frame.positions @ turn.T
+        copy = copy[np.random.default_rng(seed).permutation(len(copy))]
+        found = reference.compare(copy)
+        assert found.novelty < 1e-6
+        assert found.twin is None
+
+
+def test_an_element_that_is_not_in_the_set():
+    reference = ReferenceSet([molecule("CH4")], ALL)
+    found = ReferenceSet([molecule("H2")], ALL).compare(molecule("CH4"))
+    assert np.isinf(found.novelty)
+    assert found.center == 0
+    assert found.nearest is None
+    assert reference.compare(molecule("CH4")).novelty == 0
+
+
+@pytest.mark.parametrize(("query", "others"), [(PLUS, MINUS), (MINUS, PLUS)])
+def test_a_degenerate_pair_is_found_from_both_sides(query, others):
+    reference = ReferenceSet([*rattled(query, 0.3, 20), others], CARBON)
+    twin = reference.compare(query).twin
+    assert twin is not None
+    assert (twin.frame, twin.center) == (20, 0)
+    assert twin.ratio < 1e-9
+    assert twin.features < 1e-9
+    assert twin.distance > 0.5
+
+
+def test_twins_are_found_though_displaced():
+    reference = ReferenceSet([*rattled(PLUS, 0.3, 20), MINUS], CARBON)
+    for size in (0.01, 0.05):
+        for query in rattled(PLUS, size / np.sqrt(15), 5, seed=2):
+            twin = reference.compare(query).twin
+            assert twin is not None
+            assert twin.frame == 20
+
+
+def test_no_twin_if_other_centers_see_the_difference():
+    reference = ReferenceSet([*rattled(PLUS, 0.3, 20), MINUS], ALL)
+    assert reference.compare(PLUS).twin is None
+
+
+def test_twins_of_distances_alone():
+    def radial(atoms):
+        distance = atoms.get_distances(0, range(1, len(atoms)))
+        return np.exp(-(((distance[:, None] - np.linspace(0.5, 2, 6)) / 0.2) ** 2)).sum(axis=0)[
+            None
+        ]
+
+    descriptor = FiniteDifferenceDescriptor(
+        radial, cutoff=4.0, centers=[0], species=["H"], body_order=2
+    )
+    bent = Atoms("OH2", [(0, 0, 0), (0.96, 0, 0), (-0.24, 0.93, 0)])
+    open_ = Atoms("OH2", [(0, 0, 0), (0.96, 0, 0), (-0.83, 0.48, 0)])
+    reference = ReferenceSet([open_, *rattled(bent, 0.1, 10)], descriptor)
+    twin = reference.compare(bent).twin
+    assert twin is not None
+    assert twin.distance > 0.15
+
+
+def test_spread_of_the_labels_of_twins():
+    turn = Rotation.from_rotvec([0.3, -1.0, 0.4]).as_matrix()
+    pull = np.zeros((5, 3))
+    pull[0] = [0.0, 0.0, 2.0]
+    plus, minus = labeled(PLUS, -1.0, pull), labeled(MINUS, -1.7, -pull)
+    minus.positions = MINUS.positions @ turn.T
+    minus.calc = SinglePointCalculator(minus, energy=-1.7, forces=-pull @ turn.T)
+    reference = ReferenceSet([*rattled(PLUS, 0.3, 10), plus, minus], CARBON)
+    twin = reference.compare(PLUS).twin
+    assert twin is not None
+    assert twin.energies == pytest.approx(0.7)
+    # The rotation is that of the best match, which is not that by `turn` alone.
+    assert 0 < twin.forces <= 4 + 1e-9
+    lone = ReferenceSet([*rattled(PLUS, 0.3, 10), minus], CARBON)
+    assert lone.compare(PLUS).twin.forces is None
+    with_own = lone.compare(PLUS, forces=pull, energy=-1.0).twin
+    assert with_own.forces == pytest.approx(twin.forces)
+    assert with_own.energies == pytest.approx(0.7)
+
+
+def test_a_file_has_everything(tmp_path):
+    frames = [labeled(one, -1.0, np.ones((5, 3))) for one in rattled(MINUS, 0.1, 5)]
+    made = ReferenceSet([*frames, MINUS], CARBON)
+    made.save(tmp_path / "set.npz")
+    read = ReferenceSet.read(tmp_path / "set.npz", CARBON)
+    assert (len(read), read.n_frames, read.n_seen) == (len(made), made.n_frames, made.n_seen)
+    assert read.digest == made.digest
+    for query in rattled(PLUS, 0.02, 3):
+        one, other = made.compare(query), read.compare(query)
+        assert one.novelty == other.novelty
+        assert repr(one) == repr(other)
+        assert one.twin.forces == other.twin.forces
+
+
+def test_files_that_are_none(tmp_path):
+    ReferenceSet([MINUS], CARBON).save(tmp_path / "set.npz")
+    with pytest.raises(ValueError, match="made with"):
+        ReferenceSet.read(tmp_path / "set.npz", ALL)
+    unbound = ReferenceSet.read(tmp_path / "set.npz")
+    with pytest.raises(ValueError, match=r"ReferenceSet\.read\(path, descriptor\)"):
+        unbound.compare(PLUS)
+    assert len(unbound) == 1
+    data = (tmp_path / "set.npz").read_bytes()
+    (tmp_path / "torn.npz").write_bytes(data[: len(data) // 2])
+    with pytest.raises(ValueError, match="no reference set, or is damaged"):
+        ReferenceSet.read(tmp_path / "torn.npz")
+    np.savez(tmp_path / "other.npz", x=np.arange(3))
+    with pytest.raises(ValueError, match="no reference set"):
+        ReferenceSet.read(tmp_path / "other.npz")
+    with pytest.raises(FileNotFoundError):
+        ReferenceSet.read(tmp_path / "none.npz")
+    made = ReferenceSet([MINUS], CARBON)
+    with pytest.raises(ValueError, match="must end in"):
+        made.save(tmp_path / "set.json")
+
+
+@pytest.mark.parametrize("thinning", ["random", "farthest"])
+def test_thinning(thinning):
+    frames = rattled(molecule("CH4"), 0.15, 300)
+    whole = ReferenceSet(frames, ALL)
+    thin = ReferenceSet(iter(frames), ALL, max_environments=100, thinning=thinning)
+    assert (len(thin), thin.n_seen, thin.n_frames) == (100, 1500, 300)
+    queries = rattled(molecule("CH4"), 0.15, 10, seed=5)
+    assert all(thin.compare(q).novelty >= whole.compare(q).novelty for q in queries)
+
+
+def test_farthest_thinning_covers_the_set():
+    frames = [*rattled(molecule("CH4"), 0.01, 150), *rattled(molecule("CH4"), 0.4, 3, seed=7)]
+    thin = ReferenceSet(frames, ALL, max_environments=30, thinning="farthest")
+    assert max(thin.compare(frame).novelty for frame in frames[-3:]) < 0.1
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match="`thinning` is 'best'"):
+        ReferenceSet([MINUS], CARBON, thinning="best")
+    with pytest.raises(ValueError, match="`max_environments` is 0"):
+        ReferenceSet([MINUS], CARBON, max_environments=0)
+    with pytest.raises(ValueError, match="no structure"):
+        ReferenceSet([], CARBON)
+
+
+def test_crystals():
+    soap = SOAP(["Si"], 4.0, 4, 3)
+    crystal = bulk("Si", cubic=True)
+    frames = rattled(crystal, 0.05, 5)
+    reference = ReferenceSet(frames, soap)
+    supercell = frames[2] * (2, 1, 1)
+    found = reference.compare(supercell)
+    assert found.novelty < 1e-6
+    assert found.twin is None
+    assert reference.compare(rattled(crystal, 0.3, 1)[0]).novelty > 0.5
+
+
+def test_fingerprints_of_shape():
+    rng = np.random.default_rng(3)
+    points, numbers = rng.normal(size=(7, 3)), np.array([1, 1, 6, 6, 8, 1, 1])
+    turn = -Rotation.random(random_state=1).as_matrix()
+    order = rng.permutation(7)
+    same = [(numbers, points), (numbers[order], points[order] @ turn.T)]
+    one, other = shapes(same, 4.0)
+    np.testing.assert_allclose(one, other, atol=1e-10)
+    pair = shapes([(a.numbers[1:], a.positions[1:]) for a in (PLUS, MINUS)], 3.0)
+    assert np.linalg.norm(pair[0] - pair[1]) > 0.1
