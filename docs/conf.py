@@ -42,7 +42,7 @@ numpydoc_show_class_members = False
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(ase|collections|concurrent|matplotlib|numpy|pathlib|scipy|torch)\..*"),
-    ("py:class", r"Atoms|Axes|Tensor|TorchFunction|EdgeFunction|AutogradJacobian"),
+    ("py:class", r"Atoms|Axes|Tensor|TorchFunction|EdgeFunction|AutogradJacobian|.*\.System"),
 ]
 
 

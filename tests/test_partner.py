@@ -125,6 +125,7 @@ def test_a_price_of_two_single_points_and_none_unless_asked():
         assert found.price.forces < 1e-5
         assert found.price.energies[0] == pytest.approx(atoms.get_potential_energy())
         assert found.no_price is None
+        assert "the price of confusing the two" in str(found)
         assert found.partner.atoms.info["price_energy"] == found.price.energy
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
+from ase.calculators.emt import EMT
 
 from ase_sensitivity import SOAP
 from ase_sensitivity.causes.cause import CAUSES
@@ -280,6 +281,40 @@ class TestFile:
         arguments = {"result": result, "path": tmp_path / "report.html"} | changes
         with pytest.raises((TypeError, OSError), match=words):
             write_report(**arguments)
+
+    def test_partners_are_drawn_with_their_price(self, tmp_path):
+        frames = []
+        for height in (0.15, 0.1):
+            atoms = molecule("NH3")
+            atoms.positions[0, 2] = atoms.positions[1, 2] + height
+            frames.append(atoms)
+        soap = SOAP(["N", "H"], 4.0, 6, 4)
+        found = scan(frames, soap)
+        assert "partner" not in data_of(render(found))["structures"][0]
+        data = data_of(render(found, partners=soap, price=EMT()))
+        for entry in data["structures"]:
+            before, vectors = entry["positions"], entry["partner"]["vectors"]
+            height = before[0][2] - before[1][2]
+            # N passes the plane of H: the mirror image.
+            after = np.array(before) + vectors
+            assert after[0, 2] - after[1, 2] == pytest.approx(-height, abs=1e-3)
+            assert "partner beyond symmetry" in entry["partner"]["text"]
+            assert "price 0.0000 eV" in entry["partner"]["text"]
+        flat = molecule("BF3")
+        soap = SOAP(["B", "F"], 4.0, 6, 4)
+        (entry,) = data_of(render(scan([flat], soap), partners=soap))["structures"]
+        assert entry["partner"]["text"].startswith("no partner: the structure is singular itself")
+        assert "vectors" not in entry["partner"]
+
+    def test_partners_that_cannot_be_drawn(self, result):
+        with pytest.raises(ValueError, match="`price` needs `partners`"):
+            render(result, price=EMT())
+        soap = SOAP(["C", "O", "H"], 3.0, 2, 1)
+        with pytest.raises(TypeError, match="`price` is 3"):
+            render(result, partners=soap, price=3)
+        environments = scan([molecule("H2O")], SOAP(["H", "O"], 3.0, 2, 1), scope="environment")
+        with pytest.raises(ValueError, match='scope="structure"'):
+            render(environments, partners=soap)
 
     def test_a_symbolic_link_stays_one(self, result, tmp_path):
         (tmp_path / "real.html").write_text("old")
@@ -559,6 +594,22 @@ class TestBrowser:
         wait_for(browser, f"return {places}.some((p, i) => Math.abs(p - {before}[i]) > 0.01)")
         play.click()
         assert play.text == "Play"
+        assert complaints(browser) == []
+
+    def test_the_partner_is_drawn_beside_the_structure(self, browser, tmp_path):
+        atoms = molecule("NH3")
+        atoms.positions[0, 2] = atoms.positions[1, 2] + 0.15
+        soap = SOAP(["N", "H"], 4.0, 6, 4)
+        write_report(scan([atoms], soap), tmp_path / "report.html", partners=soap)
+        opened(browser, tmp_path / "report.html")
+        assert "partner beyond symmetry" in browser.find_element("id", "partner").text
+        traces = "return document.getElementById('structure').data.length"
+        before = browser.execute_script(traces)
+        browser.execute_script(
+            "const mode = document.getElementById('mode');"
+            "mode.value = mode.options.length - 1; mode.onchange()"
+        )
+        wait_for(browser, f"{traces} === {before + 2}")
         assert complaints(browser) == []
 
     def test_nothing_but_failures(self, browser, tmp_path):

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ase_sensitivity.causes.cause import CAUSES, NULL_CAUSES, SPURIOUS
+from ase_sensitivity.progress import progress
+from ase_sensitivity.report.partners import PartnerOf
 from ase_sensitivity.sensitivity import NEARLY
 from ase_sensitivity.types import Floats, Ints
 
@@ -55,7 +57,9 @@ LABELS: dict[str, tuple[str, str]] = {
 QUANTITIES = ("ratio", "irreducible_force_error", "required_slope", "distance", "sigma_min")
 
 
-def contents(result: ScanResult, *, timestep: float | None = None) -> dict[str, Any]:
+def contents(
+    result: ScanResult, *, timestep: float | None = None, partner_of: PartnerOf | None = None
+) -> dict[str, Any]:
     """What the script of the page draws, ready for JSON.
 
     Parameters
@@ -64,6 +68,8 @@ def contents(result: ScanResult, *, timestep: float | None = None) -> dict[str, 
         Of a scan.
     timestep
         Time between two frames in fs, for the axis of the frames.
+    partner_of
+        Looks for the partners of the structures that are drawn.
     """
     rows = result.rows
     if len({row["source"] for row in rows}) == 1:  # resumed scans of slices are out of order
@@ -75,6 +81,11 @@ def contents(result: ScanResult, *, timestep: float | None = None) -> dict[str, 
     shown = [rows[number] for number in kept]
     columns = _columns(shown)
     structures, elements = _structures(result, worst, place)
+    if partner_of is not None:
+        with progress("Partners", len(structures)) as move:
+            for done, entry in enumerate(structures, 1):
+                entry["partner"] = partner_of(result.record(entry["number"]).atoms)
+                move(done)
     thresholds, irreducible = result.curve
     null = float(result.parameters["null_tolerance"])
     return {

@@ -8,8 +8,10 @@ import json
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 from ase_sensitivity.dataset.result import ScanResult, check_result
+from ase_sensitivity.descriptors.given import Given
 from ase_sensitivity.report.contents import contents
 from ase_sensitivity.report.page import (
     check_page,
@@ -19,6 +21,7 @@ from ase_sensitivity.report.page import (
     text_of,
     write_page,
 )
+from ase_sensitivity.report.partners import partner_drawing
 from ase_sensitivity.report.verdict import verdict
 from ase_sensitivity.validation import as_number
 
@@ -31,6 +34,8 @@ def write_report(
     *,
     title: str = "Sensitivity of the descriptor",
     timestep: float | None = None,
+    partners: Given | None = None,
+    price: Any = None,
 ) -> None:
     """Write a scan as one HTML file: verdict, charts, the worst structures, a table.
 
@@ -44,6 +49,11 @@ def write_report(
         Heading of the page.
     timestep
         Time between two frames in fs, if they are a trajectory.
+    partners
+        The descriptor of the scan. With it the page draws the
+        :attr:`~ase_sensitivity.NearestSingular.partner` of each structure that it draws.
+    price
+        An ASE calculator, for the difference of energies and forces of each of these pairs.
 
     Raises
     ------
@@ -57,7 +67,10 @@ def write_report(
     path = check_page(path)
     if isinstance(result, str | os.PathLike):
         result = ScanResult.read(result)
-    write_page(path, render(result, title=title, timestep=timestep))
+    write_page(
+        path,
+        render(result, title=title, timestep=timestep, partners=partners, price=price),
+    )
 
 
 def render(
@@ -65,6 +78,8 @@ def render(
     *,
     title: str = "Sensitivity of the descriptor",
     timestep: float | None = None,
+    partners: Given | None = None,
+    price: Any = None,
 ) -> str:
     """The text of the file that :func:`write_report` writes."""
     try:
@@ -75,7 +90,13 @@ def render(
     check_result(result)
     if timestep is not None:
         as_number("timestep", timestep, "positive")
-    data = json.dumps(contents(result, timestep=timestep), allow_nan=False, separators=(",", ":"))
+    partner_of = None
+    if partners is not None:
+        partner_of = partner_drawing(partners, price, result.parameters.get("scope"))
+    elif price is not None:
+        raise ValueError("`price` needs `partners`, the descriptor of the scan")
+    found = contents(result, timestep=timestep, partner_of=partner_of)
+    data = json.dumps(found, allow_nan=False, separators=(",", ":"))
     packed = base64.b64encode(gzip.compress(data.encode(), 6, mtime=0)).decode()
     logger.info("the data of the page take %.1f MB", len(packed) / 1e6)
     rows = result.rows

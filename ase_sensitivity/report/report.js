@@ -132,7 +132,9 @@ function atomColors(structure) {
 }
 const blend = (from, to, share) => `rgb(${from.map((c, k) => Math.round(c + share * (to[k] - c))).join(",")})`;
 const lengths = (vectors) => vectors.map((v) => Math.hypot(...v));
-const mode = (structure) => structure.modes[modeNumber] ?? structure.positions.map(() => [0, 0, 0]);
+// after the modes comes the way to the partner, the structure that features confuse with this one
+const partner = (structure) => modeNumber === structure.modes.length ? structure.partner?.vectors : undefined;
+const mode = (structure) => partner(structure) ?? structure.modes[modeNumber] ?? structure.positions.map(() => [0, 0, 0]);
 
 function bondsOf(structure) {
   const found = [], p = structure.positions, z = structure.numbers;
@@ -154,7 +156,9 @@ function edgesOf(cell) {
   return edges;
 }
 
-function displaced(structure, phase) { // positions, swung along the mode
+function displaced(structure, phase) { // positions, swung along the mode, or between the partners
+  const way = partner(structure);
+  if (way) return structure.positions.map((p, i) => p.map((c, k) => c + (phase + 1) / 2 * way[i][k]));
   const vectors = mode(structure), most = Math.max(...lengths(vectors), 1e-12);
   const factor = phase * $("amplitude").value / most;
   return structure.positions.map((p, i) => p.map((c, k) => c + factor * vectors[i][k]));
@@ -178,7 +182,7 @@ function drawStructure() {
   drawn = { structure, shape: BALLS.find(([most]) => structure.positions.length <= most)[1],
     bonds: bondsOf(structure) };
   const { shape } = drawn, colors = atomColors(structure);
-  const [[x, y, z], [bx, by, bz]] = geometry(displaced(structure, 0));
+  const [[x, y, z], [bx, by, bz]] = geometry(partner(structure) ? structure.positions : displaced(structure, 0));
   const i = [], j = [], k = [], vertexcolor = [];
   structure.positions.forEach((_, atom) => {
     const start = atom * shape.points.length;
@@ -195,9 +199,17 @@ function drawStructure() {
       text: structure.numbers.map((number, atom) => `${data.elements[number].symbol} ${atom}` +
         (structure.force_loss ? `<br>lost force ${show(structure.force_loss[atom])} eV/Å` : "")) },
   ];
+  if (partner(structure)) { // both structures: the partner as rings and thin bonds
+    const other = displaced(structure, 1);
+    traces.push({ type: "scatter3d", mode: "markers", hoverinfo: "skip",
+      marker: { size: 12, symbol: "circle-open", color: color("accent") }, ...named(coordinates(other)) },
+    { type: "scatter3d", mode: "lines", hoverinfo: "skip", line: { color: color("accent"), width: 3 },
+      ...named(coordinates(drawn.bonds.flatMap(([a, b]) => [other[a], other[b], null]))) });
+  }
   if ($("arrows").checked) {
     const ends = displaced(structure, 1), rest = structure.positions;
-    const long = rest.map((p, atom) => p.map((c, k2) => c + 2 * (ends[atom][k2] - c)));
+    const factor = partner(structure) ? 1 : 2;
+    const long = rest.map((p, atom) => p.map((c, k2) => c + factor * (ends[atom][k2] - c)));
     traces.push({ type: "scatter3d", mode: "lines", hoverinfo: "skip", line: { color: color("accent"), width: 6 },
       ...named(coordinates(rest.flatMap((p, atom) => [p, long[atom], null]))) });
     const moving = rest.map((_, atom) => atom).filter((atom) => Math.hypot(...long[atom].map((c, k2) => c - rest[atom][k2])) > .05);
@@ -261,6 +273,8 @@ function drawFrame() {
     modeNumber = 0;
     $("mode").replaceChildren(...structure.modes.map((_, i) =>
       new Option(`${i + 1}: sigma / sigma_max ${show(structure.ratios[i])}${structure.causes[i] ? ", " + structure.causes[i] : ""}`, i)));
+    if (structure.partner?.vectors) $("mode").append(new Option("partner", structure.modes.length));
+    $("partner").textContent = structure.partner?.text ?? "";
     const colorings = $("coloring").options;
     colorings[2].disabled = !structure.force_loss;
     if ($("coloring").value === "loss" && !structure.force_loss) $("coloring").value = "species";

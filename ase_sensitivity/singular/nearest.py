@@ -117,6 +117,12 @@ class NearestSingular:
                 f"The nearest that is not harmless is {self.harmful.distance:.3g} Å away: "
                 f"{self.harmful.cause}."
             )
+        if self.price is not None and self.partner is not None:
+            lines.append(
+                f"Its partner is {self.partner.displacement:.3g} Å away, with features "
+                f"{self.partner.feature_distance:.1e} apart: {self.price.energy:.3g} eV and "
+                f"{self.price.forces:.3g} eV/Å is the price of confusing the two."
+            )
         return "\n".join(lines)
 
     def __str__(self) -> str:
