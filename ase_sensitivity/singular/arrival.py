@@ -16,7 +16,7 @@ from ase import Atoms
 
 from ase_sensitivity.causes.attribution import attribute
 from ase_sensitivity.causes.cause import CAUSES, EXPECTED, SPURIOUS
-from ase_sensitivity.descriptors.base import HasEnlarged, restricted
+from ase_sensitivity.descriptors.base import HasEnlarged, HasStream, restricted
 from ase_sensitivity.geometry.neighbors import shortest_distance
 from ase_sensitivity.singular.classification import (
     BLIND_NEARBY,
@@ -70,6 +70,16 @@ CONVERGED = 1e-9
 
 NEARER = 0.1
 """In Å: where an exact geometry is this near, no walk looks for another one."""
+
+WIDER = 4.0
+"""A symmetric geometry may be this many times farther than others, if a larger basis sees the mode
+no better: values often fall steeply at first, and then slowly."""
+
+MOST_WALKED = 15
+"""With so few coordinates a walk is cheap, and ends nearer than such a geometry."""
+
+RESOLVED = 1e-6
+"""Smaller ratios are not taken from J^T J."""
 
 UNKNOWN = 1e-3
 """The same for descriptors whose body order is not known, so that nothing confirms a cause."""
@@ -245,13 +255,7 @@ class Arrivals:
         blind = self._blind(within)
         found = [one for one in blind if one.cause in SPURIOUS]
         found += [one for one in blind if self._explains(one, number, limit)][:1]
-        lowest = self.here.found.modes[:, : LOWEST + 1]
-        tolerance = float(np.clip(5 * estimate, *TOLERANCES))
-        exact = self._exact.symmetric(lowest, number, tolerance, 1.5 * limit)
-        if exact is not None and exact.hidden > HIDDEN:
-            one = self._arrival(exact, self.here.atoms, mode)
-            if one is not None and self._explains(one, number, limit):
-                found.append(one)
+        found += self._symmetric(number, 5 * estimate, limit)
         if not found and not self._exact.searches_symmetry:
             weight = projected_weight(mode[:, None], self._symmetric_nearby(as_far(estimate)))
             if weight >= EXPLAINED_NEAR:
@@ -263,7 +267,22 @@ class Arrivals:
         near = nearest <= NEARER
         if explained or (near and (nearest < 2 * estimate or not self._seen_by_larger(number))):
             return found
+        large = self._exact.n_coordinates > MOST_WALKED
+        if large and self._exact.searches_symmetry and not self._seen_by_larger(number):
+            farther = self._symmetric(number, WIDER * 5 * estimate, WIDER * limit)
+            if farther:
+                return found + farther
         return [*found, self._by_walk(number, estimate, max_steps)]
+
+    def _symmetric(self, number: int, tolerance: float, limit: float) -> list[Arrival]:
+        """The symmetric geometry that explains a mode, if there is one."""
+        lowest = self.here.found.modes[:, : LOWEST + 1]
+        tolerance = float(np.clip(tolerance, *TOLERANCES))
+        exact = self._exact.symmetric(lowest, number, tolerance, 1.5 * limit)
+        if exact is None or exact.hidden < HIDDEN:
+            return []
+        one = self._arrival(exact, self.here.atoms, lowest[:, number])
+        return [one] if one is not None and self._explains(one, number, limit) else []
 
     def _explains(self, one: Arrival, number: int, limit: float) -> bool:
         """Whether a geometry hides a mode and is where its slope says."""
@@ -279,7 +298,7 @@ class Arrivals:
         if self._larger is None:
             return False
         if self._larger_here is None:
-            self._larger_here = _dense(self._larger, self.here.atoms)
+            self._larger_here = _gram(self._larger, self.here.atoms)
         mode, ratio = self.here.found.modes[:, number], self.here.ratio(number)
         return _seen(self._larger_here, mode) > SEEN_HERE * ratio
 
@@ -397,7 +416,10 @@ class Arrivals:
         """Truncation, if a larger basis sees the mode; otherwise what exact tests say at a zero."""
         ratio, mode = at.ratio(number), at.found.modes[:, number]
         if self._larger is not None:
-            seen = _seen(_dense(self._larger, at.atoms), mode)
+            seen = _seen(_gram(self._larger, at.atoms), mode)
+            if seen < RESOLVED:  # digits of J^T J do not suffice
+                dense = self._larger.view(self._larger.jacobian(at.atoms), at.atoms).dense()
+                seen = float(np.linalg.norm(dense @ mode)) / np.linalg.norm(dense, 2)
             if seen > SEEN * ratio and seen > min(SEEN_OF_START * first, SEEN_WELL * ratio):
                 return "truncation"
         if at.view.jacobian.precision > 1e-12 or self.system.descriptor.body_order is None:
@@ -415,13 +437,19 @@ class Arrivals:
         return None if cause == "truncation" and self._larger is not None else cause
 
 
-def _dense(system: System, atoms: Atoms) -> Floats:
-    return system.view(system.jacobian(atoms), atoms).dense()
+def _gram(system: System, atoms: Atoms) -> Floats:
+    """J^T J of what may move."""
+    descriptor = system.descriptor
+    if system.scope == "structure" and isinstance(descriptor, HasStream):
+        return descriptor.stream(atoms).gram(system.moving)
+    dense = system.view(system.jacobian(atoms), atoms).dense()
+    return dense.T @ dense
 
 
-def _seen(dense: Floats, mode: Floats) -> float:
+def _seen(gram: Floats, mode: Floats) -> float:
     """Length of the change of the features along a mode, relative to the largest one."""
-    return float(np.linalg.norm(dense @ mode) / np.sqrt(np.linalg.eigvalsh(dense.T @ dense)[-1]))
+    square = max(float(mode @ gram @ mode), 0.0)
+    return float(np.sqrt(square / np.linalg.eigvalsh(gram)[-1]))
 
 
 def _led_by(null: Floats, mode: Floats) -> Floats:
