@@ -9,7 +9,7 @@ import argparse
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from ase.collections import g2
 from ase_sensitivity import SOAP, analyze
 from ase_sensitivity.causes.cause import SPURIOUS
 from ase_sensitivity.singular.monitor import Monitor
-from benchmarks.planted import KINDS, planted
+from benchmarks.planted import KINDS, Planted, planted, ring_and_apex
 from benchmarks.tables import markdown
 
 MOLECULES = [name for name in g2.names if 3 <= len(g2[name]) <= 12 and name != "Si2H6"]
@@ -106,33 +106,48 @@ def harmless(half: str, n: int, within: float) -> dict[str, Any]:
     }
 
 
-def found(half: str, n: int) -> list[dict[str, Any]]:
+def found(half: str, n: int, kinds: Iterable[str]) -> list[dict[str, Any]]:
     """Planted configurations; even and odd ones are the halves."""
     rows = []
-    for kind in KINDS:
-        by_family: dict[str, list[tuple[bool, str, float]]] = {}
-        for number, plant in enumerate(planted(kind, 2 * n, seed=17)):
-            if number % 2 != (half == "second"):
-                continue
-            diagnosis, cost = diagnosed(plant.atoms, plant.descriptor, 0.1)
-            bad = diagnosis.worst(0.1, SPURIOUS)
-            entry = bad is not None, str(diagnosis.cause), cost
-            by_family.setdefault(plant.family, []).append(entry)
-            by_family.setdefault("all", []).append(entry)
-        for family, entries in sorted(by_family.items()):
-            rows.append(
-                {
-                    "half": half,
-                    "kind": kind,
-                    "family": family,
-                    "planted": len(entries),
-                    "found": sum(hit for hit, _, _ in entries),
-                    "nearest": dict(Counter(cause for _, cause, _ in entries)),
-                    "cost: median": round(statistics.median(c for _, _, c in entries), 1),
-                    "largest": round(max(c for _, _, c in entries), 1),
-                }
-            )
+    for kind in kinds:
+        plants = list(planted(kind, 2 * n, seed=17))[half == "second" :: 2]
+        entries = [(plant.family, *_looked_at(plant)) for plant in plants]
+        for family in (*sorted({one[0] for one in entries}), "all"):
+            rows.append(_row(half, kind, family, [e for e in entries if family in (e[0], "all")]))
     return rows
+
+
+def rings(half: str, n: int) -> list[dict[str, Any]]:
+    """The family of S3, whose halves have seeds of their own."""
+    rows = []
+    for n_ring in (3, 4):
+        for size in (0.02, 0.05, 0.1):
+            plants = ring_and_apex(n_ring, size, n, 100 if half == "first" else 7000)
+            entries = [(plant.family, *_looked_at(plant)) for plant in plants]
+            rows.append(_row(half, "incompleteness", entries[0][0], entries))
+    return rows
+
+
+def _looked_at(plant: Planted) -> tuple[bool, str, float]:
+    """Whether it is found, the cause of what is nearest, and the cost."""
+    diagnosis, cost = diagnosed(plant.atoms, plant.descriptor, 0.1)
+    return diagnosis.worst(0.1, SPURIOUS) is not None, str(diagnosis.cause), cost
+
+
+def _row(
+    half: str, kind: str, family: str, entries: list[tuple[str, bool, str, float]]
+) -> dict[str, Any]:
+    costs = [cost for *_, cost in entries]
+    return {
+        "half": half,
+        "kind": kind,
+        "family": family,
+        "planted": len(entries),
+        "found": sum(hit for _, hit, _, _ in entries),
+        "nearest": dict(Counter(cause for _, _, cause, _ in entries)),
+        "cost: median": round(statistics.median(costs), 1),
+        "largest": round(max(costs), 1),
+    }
 
 
 def main() -> None:
@@ -140,13 +155,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--frames", type=int, default=20, help="for each harmless system")
     parser.add_argument("--planted", type=int, default=100, help="for each kind and half")
+    parser.add_argument("--rings", type=int, default=40, help="for each ring, distance and half")
+    parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=list(KINDS))
     parser.add_argument("--within", type=float, nargs="*", default=[0.1, 0.25])
     arguments = parser.parse_args()
     for half in ("first", "second"):
-        rows = [harmless(half, arguments.frames, within) for within in arguments.within]
-        print(markdown(rows), flush=True)
-    for half in ("first", "second"):
-        print(markdown(found(half, arguments.planted)), flush=True)
+        if arguments.frames:
+            rows = [harmless(half, arguments.frames, within) for within in arguments.within]
+            print(markdown(rows), flush=True)
+        if arguments.rings:
+            print(markdown(rings(half, arguments.rings)), flush=True)
+        if arguments.planted:
+            print(markdown(found(half, arguments.planted, arguments.kinds)), flush=True)
 
 
 if __name__ == "__main__":

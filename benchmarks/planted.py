@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from ase import Atoms
@@ -79,9 +80,7 @@ def incomplete(rng: Rng) -> tuple[str, Atoms, Descriptor] | None:
     if points is None:
         return None
     atoms = Atoms("CH4", [(0, 0, 0), *points])
-    soap = SOAP(
-        ["H"], 4.0, 8, int(rng.choice([6, 8])), float(rng.choice([0.3, 0.5])), centers=["C"]
-    )
+    soap = _on_carbon(int(rng.choice([6, 8])), float(rng.choice([0.3, 0.5])))
     return (family, atoms, soap) if _is_exactly(atoms, soap, "incompleteness") else None
 
 
@@ -186,6 +185,37 @@ def planted(kind: str, n: int, seed: int = 0) -> Iterator[Planted]:
         atoms = singular.copy()
         atoms.positions += rng.uniform(0.01, 0.1) / np.linalg.norm(shift) * shift
         yield Planted(kind, family, singular, atoms, descriptor)
+
+
+def ring_and_apex(n_ring: int, size: float, n: int, seed: int) -> Iterator[Planted]:
+    """Rings of like neighbors about an axis with one atom on it, moved by a distance in Å."""
+    rng = np.random.default_rng(seed)
+    count = 0
+    while count < n:
+        r, apex = rng.uniform(0.9, 1.6, 2)
+        gaps = rng.uniform(1.0, 2.0, n_ring)
+        phi = 2 * np.pi * np.cumsum(gaps) / gaps.sum()
+        theta = rng.uniform(0.6, 1.3)
+        points = np.array([*(_spherical(r, theta, p) for p in phi), _spherical(apex, 0, 0)])
+        alike = min(abs(apex - r) - 0.05, np.diff(np.sort(gaps)).min() - 0.1)
+        if alike < 0 or not _distinct(points, 0.9):
+            continue
+        turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+        singular = Atoms(f"CH{n_ring + 1}", [(0, 0, 0), *points @ turn.T])
+        soap = _on_carbon(int(rng.choice([6, 8])), float(rng.choice([0.3, 0.5])))
+        if not _is_exactly(singular, soap, "incompleteness"):
+            continue
+        count += 1
+        shift = rng.normal(size=(n_ring + 2, 3))
+        atoms = singular.copy()
+        atoms.positions += size / np.linalg.norm(shift) * shift
+        yield Planted("incompleteness", f"ring of {n_ring}, {size:g} Å", singular, atoms, soap)
+
+
+@cache
+def _on_carbon(l_max: int, atom_sigma: float) -> SOAP:
+    """One for all, as in a run: its tables are made once."""
+    return SOAP(["H"], 4.0, 8, l_max, atom_sigma, centers=["C"])
 
 
 def _is_exactly(atoms: Atoms, descriptor: Descriptor, cause: str) -> bool:

@@ -16,7 +16,7 @@ from ase import Atoms
 
 from ase_sensitivity.causes.attribution import attribute
 from ase_sensitivity.causes.cause import CAUSES, EXPECTED, SPURIOUS
-from ase_sensitivity.descriptors.base import HasEnlarged, restricted
+from ase_sensitivity.descriptors.base import HasEnlarged, HasStream, restricted
 from ase_sensitivity.geometry.neighbors import shortest_distance
 from ase_sensitivity.singular.classification import (
     BLIND_NEARBY,
@@ -68,6 +68,19 @@ STILL_HIGH = 0.2
 CONVERGED = 1e-9
 """Ratio at which a walk ends: more digits are not worth another step."""
 
+NEARER = 0.1
+"""In Å: where an exact geometry is this near, no walk looks for another one."""
+
+WIDER = 4.0
+"""A symmetric geometry may be this many times farther than others, if a larger basis sees the mode
+no better: values often fall steeply at first, and then slowly."""
+
+MOST_WALKED = 15
+"""With so few coordinates a walk is cheap, and ends nearer than such a geometry."""
+
+RESOLVED = 1e-6
+"""Smaller ratios are not taken from J^T J."""
+
 UNKNOWN = 1e-3
 """The same for descriptors whose body order is not known, so that nothing confirms a cause."""
 
@@ -86,6 +99,9 @@ SEEN = 10.0
 
 SEEN_OF_START = 0.1
 """at least this fraction of the ratio at the start, or"""
+
+SEEN_HERE = 3.0
+"""Of truncation it sees the mode at the start already this many times better."""
 
 SEEN_WELL = 100.0
 """this many times larger."""
@@ -160,6 +176,8 @@ class Arrivals:
 
     def __post_init__(self) -> None:
         self._spaces: dict[float, Floats] = {}
+        self._blind_ones: list[Arrival] | None = None
+        self._larger_here: Floats | None = None
 
     @cached_property
     def _exact(self) -> ExactGeometries:
@@ -208,13 +226,24 @@ class Arrivals:
                 for one in found
             ):
                 continue
-            found += [replace(one, number=number) for one in self.explain(number, steps)]
+            new = self._known_motion(number) or self.explain(number, steps, within)
+            found += [replace(one, number=number) for one in new]
             steps = -(-2 * steps // 3)
-            if any(one.cause in SPURIOUS and one.distance <= within for one in found):
+            if any(one.cause in SPURIOUS and one.distance <= min(within, NEARER) for one in found):
                 break
         return sorted(found, key=lambda one: (np.isnan(one.distance), one.distance))
 
-    def explain(self, number: int, max_steps: int) -> list[Arrival]:
+    def _known_motion(self, number: int) -> list[Arrival]:
+        """The mode itself, if it moves fragments, or atoms that the descriptor does not know."""
+        mode = self.here.found.modes[:, number]
+        estimate = float(self.nearby.distances[number])
+        for cause, space in (("fragment", self._near_fragments), ("species", self._unlisted)):
+            if projected_weight(mode[:, None], space) > EXPLAINED:
+                message = "the mode is one of them here already"
+                return [Arrival(cause, estimate, self.here.atoms, mode[:, None], message)]
+        return []
+
+    def explain(self, number: int, max_steps: int, within: float) -> list[Arrival]:
         """The configurations that explain a mode, counted from the smallest singular value.
 
         The nearest harmless and the nearest harmful one of the exact geometries, if there are any;
@@ -222,31 +251,75 @@ class Arrivals:
         """
         mode = self.here.found.modes[:, number]
         estimate = float(self.nearby.distances[number])
-        for cause, space in (("fragment", self._near_fragments), ("species", self._unlisted)):
-            if projected_weight(mode[:, None], space) > EXPLAINED:
-                message = "the mode is one of them here already"
-                return [Arrival(cause, estimate, self.here.atoms, mode[:, None], message)]
-        tolerance = float(np.clip(5 * estimate, *TOLERANCES))
-        found: dict[str, Arrival] = {}
-        lowest = self.here.found.modes[:, : LOWEST + 1]
         limit = FARTHER * estimate + SLACK
-        for exact in self._exact.near(lowest, number, tolerance, HIDDEN, 1.5 * limit):
-            distance = float(np.linalg.norm(exact.displacement))
-            if distance > limit:
-                break  # and so are all others
-            slope = self.nearby.slopes[number].ravel()
-            fall = -(slope @ exact.displacement) / self.here.found.singular_values[number]
-            if exact.cause not in found and FALL[0] < fall < FALL[1]:
-                one = self._confirmed(exact, self.here.atoms, mode)
-                if one is not None:
-                    found.setdefault(str(one.cause), one)
+        blind = self._blind(within)
+        found = [one for one in blind if one.cause in SPURIOUS]
+        found += [one for one in blind if self._explains(one, number, limit)][:1]
+        found += self._symmetric(number, 5 * estimate, limit)
         if not found and not self._exact.searches_symmetry:
             weight = projected_weight(mode[:, None], self._symmetric_nearby(as_far(estimate)))
             if weight >= EXPLAINED_NEAR:
                 cause = "symmetry" if weight > EXPLAINED else "near-symmetric"
                 message = "symmetric but for small displacements"
                 return [Arrival(cause, estimate, self.here.atoms, mode[:, None], message)]
-        return list(found.values()) or [self._by_walk(number, estimate, max_steps)]
+        explained = any(self._explains(one, number, limit) for one in found)
+        nearest = min((one.distance for one in found), default=np.inf)
+        near = nearest <= NEARER
+        if explained or (near and (nearest < 2 * estimate or not self._seen_by_larger(number))):
+            return found
+        large = self._exact.n_coordinates > MOST_WALKED
+        if large and self._exact.searches_symmetry and not self._seen_by_larger(number):
+            farther = self._symmetric(number, WIDER * 5 * estimate, WIDER * limit)
+            if farther:
+                return found + farther
+        return [*found, self._by_walk(number, estimate, max_steps)]
+
+    def _symmetric(self, number: int, tolerance: float, limit: float) -> list[Arrival]:
+        """The symmetric geometry that explains a mode, if there is one."""
+        lowest = self.here.found.modes[:, : LOWEST + 1]
+        tolerance = float(np.clip(tolerance, *TOLERANCES))
+        exact = self._exact.symmetric(lowest, number, tolerance, 1.5 * limit)
+        if exact is None or exact.hidden < HIDDEN:
+            return []
+        one = self._arrival(exact, self.here.atoms, lowest[:, number])
+        return [one] if one is not None and self._explains(one, number, limit) else []
+
+    def _explains(self, one: Arrival, number: int, limit: float) -> bool:
+        """Whether a geometry hides a mode and is where its slope says."""
+        mode = self.here.found.modes[:, number]
+        u = (one.atoms.positions - self._origin)[self.system.moving].ravel()
+        fall = -float(self.nearby.slopes[number].ravel() @ u)
+        fall /= self.here.found.singular_values[number]
+        hidden = ((one.null.T @ mode) ** 2).sum()
+        return one.distance <= limit and FALL[0] < fall < FALL[1] and hidden > HIDDEN
+
+    def _seen_by_larger(self, number: int) -> bool:
+        """Whether a larger basis sees a mode so much better that truncation may be the cause."""
+        if self._larger is None:
+            return False
+        if self._larger_here is None:
+            self._larger_here = _gram(self._larger, self.here.atoms)
+        mode, ratio = self.here.found.modes[:, number], self.here.ratio(number)
+        return _seen(self._larger_here, mode) > SEEN_HERE * ratio
+
+    def _blind(self, within: float) -> list[Arrival]:
+        """Blind geometries: symmetric ones, and the nearest incomplete one that is confirmed.
+
+        All are such that the lowest modes together hold most of what they hide.
+        """
+        if self._blind_ones is None:
+            lowest = self.here.found.modes[:, : LOWEST + 1]
+            self._blind_ones = []
+            for exact in self._exact.blind(within):
+                mode = lowest @ (lowest.T @ exact.null[:, 0])
+                if mode @ mode < HIDDEN:
+                    continue
+                one = self._arrival(exact, self.here.atoms, mode)
+                if one is not None:
+                    self._blind_ones.append(one)
+                    if one.cause in SPURIOUS:
+                        break
+        return self._blind_ones
 
     def _symmetric_nearby(self, tolerance: float) -> Floats:
         """Displacements that the symmetry of environments hides, up to a tolerance (Å)."""
@@ -254,8 +327,8 @@ class Arrivals:
             self._spaces[tolerance] = harmless(self.system, self.here, tolerance, BLIND_NEARBY)
         return self._spaces[tolerance]
 
-    def _confirmed(self, exact: ExactGeometry, start: Atoms, mode: Floats) -> Arrival | None:
-        """An exact geometry, if the descriptor is singular there for that reason."""
+    def _arrival(self, exact: ExactGeometry, start: Atoms, mode: Floats) -> Arrival | None:
+        """At an exact geometry, if the descriptor is singular there for that reason."""
         moved = self.system.displaced(start, exact.displacement)
         if shortest_distance(moved) < min(self.closest, 0.9 * shortest_distance(self.here.atoms)):
             return None
@@ -322,9 +395,13 @@ class Arrivals:
         lowest = at.found.modes[:, : max(LOWEST, number) + 1]
         limit = 1.6 * far + 0.03
         tolerance = 0.3 if last else 0.12
-        for exact in geometries.near(lowest, number, tolerance, HIDDEN_ON_THE_WAY, limit):
-            if np.linalg.norm(exact.displacement) < max(0.6 * far, 0.03):
-                found = self._confirmed(exact, at.atoms, mode)
+        exact = geometries.symmetric(lowest, number, tolerance, limit)
+        around = [exact] if exact is not None and exact.hidden > HIDDEN_ON_THE_WAY else []
+        for exact in (*around, *geometries.blind(limit)):
+            hidden = ((exact.null.T @ mode) ** 2).sum()
+            near = np.linalg.norm(exact.displacement) < max(0.6 * far, 0.03)
+            if near and hidden > HIDDEN_ON_THE_WAY:
+                found = self._arrival(exact, at.atoms, mode)
                 if found is not None:
                     return found
         cause = self._remaining_cause(at, number, first, last)
@@ -339,9 +416,10 @@ class Arrivals:
         """Truncation, if a larger basis sees the mode; otherwise what exact tests say at a zero."""
         ratio, mode = at.ratio(number), at.found.modes[:, number]
         if self._larger is not None:
-            dense = self._larger.view(self._larger.jacobian(at.atoms), at.atoms).dense()
-            scale = float(np.sqrt(np.linalg.eigvalsh(dense.T @ dense)[-1]))
-            seen = float(np.linalg.norm(dense @ mode)) / scale
+            seen = _seen(_gram(self._larger, at.atoms), mode)
+            if seen < RESOLVED:  # digits of J^T J do not suffice
+                dense = self._larger.view(self._larger.jacobian(at.atoms), at.atoms).dense()
+                seen = float(np.linalg.norm(dense @ mode)) / np.linalg.norm(dense, 2)
             if seen > SEEN * ratio and seen > min(SEEN_OF_START * first, SEEN_WELL * ratio):
                 return "truncation"
         if at.view.jacobian.precision > 1e-12 or self.system.descriptor.body_order is None:
@@ -357,6 +435,21 @@ class Arrivals:
             return None
         cause = why.causes[int(np.abs(mode @ why.modes).argmax())] or "truncation"
         return None if cause == "truncation" and self._larger is not None else cause
+
+
+def _gram(system: System, atoms: Atoms) -> Floats:
+    """J^T J of what may move."""
+    descriptor = system.descriptor
+    if system.scope == "structure" and isinstance(descriptor, HasStream):
+        return descriptor.stream(atoms).gram(system.moving)
+    dense = system.view(system.jacobian(atoms), atoms).dense()
+    return dense.T @ dense
+
+
+def _seen(gram: Floats, mode: Floats) -> float:
+    """Length of the change of the features along a mode, relative to the largest one."""
+    square = max(float(mode @ gram @ mode), 0.0)
+    return float(np.sqrt(square / np.linalg.eigvalsh(gram)[-1]))
 
 
 def _led_by(null: Floats, mode: Floats) -> Floats:

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice, product
 
 import numpy as np
 import scipy
 
 from ase_sensitivity.causes.environments import Environment, receptive_fields
+from ase_sensitivity.geometry.symmetry import point_group
+from ase_sensitivity.singular.blind import BlindGeometries
 from ase_sensitivity.singular.neighborhood import Neighborhood, rotations, without
 from ase_sensitivity.singular.operations import Operation, average, refitted, reversing
-from ase_sensitivity.singular.pair_classes import PairClasses, conditions
 from ase_sensitivity.singular.point import Point
 from ase_sensitivity.singular.system import System
 from ase_sensitivity.types import Floats
@@ -29,26 +29,20 @@ EDGE = 0.02
 SYMMETRIC = 1e-9
 """In Å: a point that an operation puts this near to another one is put on it."""
 
-EQUAL = 1e-12
-"""In Å and for cosines: what differs by less is equal."""
-
-CLOSE = 1e-5
-"""In Å: a step shorter than this is the last one."""
-
-
 HIDDEN_PART = 0.7
 """Of the change of the environments along a mode, the part that a symmetric geometry hides. As the
 mode is that of another geometry, it is not hidden as a whole."""
 
 
+HIDDEN_BY_SYMMETRY = 0.5
+"""Of the change of the environments along a hidden displacement, the part that has to vanish by
+symmetry for that to be the cause."""
+
+STRICT = 1e-4
+"""In Å: tolerance of the symmetry of a blind geometry."""
+
 FLAT = 2e-3
 """Combinations of conditions with eigenvalues below this fraction of the largest are left free."""
-
-FLAT_BLIND = 2e-2
-"""The same for singular values of the conditions of a blind geometry."""
-
-WIDTHS = (0.02, 0.045, 0.09, 0.2)
-"""Distances (Å) and cosines that differ by less may be made equal."""
 
 MOST_COORDINATES = 150
 """Larger systems have too many environments, each too far from any symmetry, to search."""
@@ -126,32 +120,51 @@ class ExactGeometries:
             self._nu = order - 1
             self._resolved = of(environments)
 
-    def near(
-        self, modes: Floats, number: int, tolerance: float, hidden: float, limit: float
-    ) -> list[ExactGeometry]:
-        """Geometries that hide a displacement v, the nearest to the origin first.
+    def symmetric(
+        self, modes: Floats, number: int, tolerance: float, limit: float
+    ) -> ExactGeometry | None:
+        """A geometry near the origin whose symmetry hides a mode; None if there is none.
 
         Parameters
         ----------
         modes
             The lowest modes, of shape (n_coordinates, m).
         number
-            Which of them is v.
+            Which of them is to be hidden.
         tolerance
-            Operations are looked for that map points to within this, in Å; 0: none are.
-        hidden
-            Least squared length of the part of v that has to be hidden.
+            Operations are looked for that map points to within this, in Å.
         limit
-            How far from the origin they may be, in Å.
+            How far from the origin it may be, in Å.
         """
         self._limit = min(limit, self._reach)
-        found = []
-        if tolerance and self.searches_symmetry:
-            found += [*filter(None, [self._symmetric(modes, number, tolerance)])]
-        found += islice((one for one in self._blind(modes[:, number]) if one.hidden > hidden), 1)
-        found = [one for one in found if one.hidden > hidden]
-        found.sort(key=lambda one: self._distance(one.displacement))
-        return found
+        return self._symmetric(modes, number, tolerance) if self.searches_symmetry else None
+
+    def blind(self, limit: float) -> Iterator[ExactGeometry]:
+        """Geometries in which neighbors cannot be told apart, the nearest to the origin first.
+
+        ``limit`` is how far from there they may be, in Å. Some may be symmetric as well: their
+        cause is "symmetry".
+        """
+        if not self._resolved:
+            return
+        search = BlindGeometries(self._resolved, self._nu, self._trivial, self._start)
+        for one in search.within(min(limit, self._reach)):
+            symmetric = self._symmetric_part(one.displacement, one.null) > HIDDEN_BY_SYMMETRY
+            cause = "symmetry" if symmetric else "incompleteness"
+            yield ExactGeometry(cause, one.displacement, one.null[:, None], 1.0)
+
+    def _symmetric_part(self, u: Floats, v: Floats) -> float:
+        """Squared part of a displacement v that the symmetry at u hides."""
+        seen = whole = 0.0
+        for around in self._whole:
+            points = around.points + (around.moves @ u).reshape(-1, 3)
+            change = without(rotations(points), around.moves @ v)
+            whole += float(change @ change)
+            group = point_group(points, around.numbers, STRICT)
+            if group.order > 1:
+                change = group.invariants().T @ change
+            seen += float(change @ change)
+        return 1 - seen / whole if whole else 0.0
 
     @property
     def searches_symmetry(self) -> bool:
@@ -227,70 +240,3 @@ class ExactGeometries:
             if self._distance(u) > self._limit:
                 return None
         return None
-
-    # Blind geometries
-
-    def _blind(self, mode: Floats) -> Iterator[ExactGeometry]:
-        if not self._resolved:
-            return
-        tried: set[bytes] = set()
-        for width, narrow in product(WIDTHS, (False, True)):
-            angles = WIDTHS[0] if narrow else width
-            classes = [
-                PairClasses.within(around, width, angles, self._nu) for around in self._resolved
-            ]
-            key = b"".join(one.key for one in classes)
-            if key in tried:
-                continue
-            tried.add(key)
-            found = self._made_blind(classes, mode)
-            if found is not None:
-                yield found
-
-    def _made_blind(self, classes: list[PairClasses], mode: Floats) -> ExactGeometry | None:
-        n, t = self.n_coordinates, self._trivial
-        inner = np.linalg.svd(t)[0][:, t.shape[1] :]
-        u, v, last = np.zeros(n), mode, np.inf
-        for turn in range(12):
-            sums, changes, off = conditions(classes, u)
-            s, vectors = np.linalg.svd(sums @ inner)[1:]
-            s = np.concatenate([s, np.zeros(n)])[: len(vectors)]
-            modes = inner @ vectors.T
-            overlap = np.abs(v @ modes)
-            # The mode itself at first; near the end one of the softest.
-            soft = 0 if turn < 3 else max(len(s) - 4, 0)
-            k = soft + int(overlap[soft:].argmax())
-            v = modes[:, k] * np.sign(v @ modes[:, k])
-            there = s[k] < EQUAL * s[0] and np.abs(off).max(initial=0.0) < EQUAL
-            if there and last < CLOSE:
-                found = ExactGeometry("incompleteness", u, v[:, None], float((v @ mode) ** 2))
-                return self._relaxed(found, classes, mode)
-            rest = (s > 1e-7 * s[0]) & (np.arange(len(s)) != k)
-            left = np.linalg.qr(sums @ modes[:, rest])[0]
-            h = 1e-4
-            ahead, behind = (conditions(classes, u + sign * h * v)[0] for sign in (1, -1))
-            slope = without(left, (ahead - behind) / (2 * h))
-            a = np.concatenate([slope, changes])
-            b = np.concatenate([without(left, sums @ v), off])
-            w, m, z = np.linalg.svd(without(t, a.T).T, full_matrices=False)
-            kept = m > FLAT_BLIND * m[0]
-            z = z[kept].T
-            step = -z @ ((w[:, kept].T @ b) / m[kept]) + without(z, self._towards(u))
-            last = float(np.linalg.norm(step))
-            u = u + step * min(1.0, 0.1 / max(float(np.linalg.norm(step)), 1e-12))
-            if self._distance(u) > self._limit:
-                return None
-        return None
-
-    def _relaxed(
-        self, found: ExactGeometry, classes: list[PairClasses], mode: Floats
-    ) -> ExactGeometry:
-        """The nearer geometry without conditions that are not needed to hide the displacement."""
-        finer = [one.finest(found.displacement, found.null[:, 0]) for one in classes]
-        if [one.key for one in finer] == [one.key for one in classes]:
-            return found
-        nearer = self._made_blind(finer, mode)
-        near = nearer is not None and (
-            self._distance(nearer.displacement) < self._distance(found.displacement)
-        )
-        return nearer if nearer is not None and near else found

@@ -281,6 +281,10 @@ class SOAP(Shortcuts):
 
         None at body order 4, where that takes much longer, and where tables would be too large.
         """
+        return self._enlarged
+
+    @cached_property
+    def _enlarged(self) -> SOAP | None:
         if self._body_order > 3:
             return None
         l_max = self._l_max + ENLARGED if self._body_order == 3 else self._l_max
@@ -328,7 +332,8 @@ class SOAP(Shortcuts):
 
     def __getstate__(self) -> dict[str, Any]:
         # Tables are computed again when needed, which is cheaper than sending them.
-        return {k: value for k, value in self.__dict__.items() if k not in ("_basis", "_fewer")}
+        computed = ("_basis", "_fewer", "_enlarged")
+        return {k: value for k, value in self.__dict__.items() if k not in computed}
 
     @cached_property
     def _fewer(self) -> dict[tuple[str, ...], SOAP]:
