@@ -34,7 +34,7 @@ print(found)
 
 fig, axes = plt.subplots(figsize=(6, 3.5), layout="constrained")
 for row in found.rows:
-    truncates = row["n_truncated"] > 0
+    truncates = row["frames_truncated"] > 0
     axes.plot(row["n_features"], row["required_slope"], "C3x" if truncates else "C0o")
     axes.annotate(f"{row['n_max']}, {row['l_max']}", (row["n_features"], row["required_slope"]))
 axes.set(xlabel="features of a center", ylabel="required slope (eV/Å)", xscale="log", yscale="log")
