@@ -306,6 +306,8 @@ def _explained(
     if smallest <= near_limit(found, tolerance) and k < n_values:
         found = spectrum(view, None, null_tolerance=null_tolerance)
     why = attribute(view, found, atoms, descriptor, tolerance=tolerance)
+    if len(found.singular_values) == k and why.modes is found.modes:
+        return found, why
     values = found.singular_values[:k]
     return replace(found, singular_values=values, modes=why.modes[:, :k]), why
 

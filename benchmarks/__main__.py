@@ -14,7 +14,7 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_
 for name in THREADS:
     os.environ[name] = "1"  # before anybody loads a library that reads it
 
-from benchmarks import gram, jacobian, overhead, pipeline, roofline, scaling, scan  # noqa: E402
+from benchmarks import gram, jacobian, large, overhead, pipeline, roofline, scaling, scan  # noqa: E402
 from benchmarks.tables import markdown  # noqa: E402
 
 PACKAGES = ("ase-sensitivity", "ase", "numpy", "scipy", "numba")
@@ -41,13 +41,16 @@ def main() -> None:
         "pipeline": lambda: pipeline.measure(arguments.seconds),
         "roofline": roofline.measure,
         "scaling": scaling.measure,
+        "large": large.measure,
         "overhead": lambda: overhead.measure(arguments.seconds),
         "trained": overhead.trained,
         "scan": lambda: scan.measure(arguments.seconds),
+        "molecules": lambda: scan.molecules(arguments.frames),
         "workers": scan.workers,
     }
     parser.add_argument("parts", nargs="*", help=f"some of {', '.join(parts)}; all by default")
     parser.add_argument("--seconds", type=float, default=4.0, help="per pair of peers")
+    parser.add_argument("--frames", type=int, default=20_000, help="number of molecules")
     parser.add_argument("--json", type=Path, help="write the numbers to this file as well")
     arguments = parser.parse_args()
     unknown = set(arguments.parts) - parts.keys()

@@ -327,6 +327,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=1600, help="of each run")
     parser.add_argument("--pairs", type=int, default=40, help="of each kind")
     parser.add_argument("--runs", nargs="*", default=list(RUNS))
+    parser.add_argument("--structures", nargs="*", default=["ethanol", "Si64"])
     parser.add_argument("--environments", type=int, nargs="*", default=[10_000, 1_000_000])
     parser.add_argument("--descriptors", nargs="*", default=["SOAP", "torch"])
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "runs")
@@ -340,7 +341,7 @@ def main() -> None:
     if "cost" in given.parts:
         rows = [
             cost(name, given.frames, given.folder, size, kind)
-            for name in ("ethanol", "Si64")
+            for name in given.structures
             for kind in given.descriptors
             for size in given.environments
         ]

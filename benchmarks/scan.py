@@ -6,7 +6,8 @@ import os
 import resource
 import tempfile
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
@@ -15,13 +16,18 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.io import iread
 
 from ase_sensitivity import SOAP
 from ase_sensitivity.dataset.scan import scan
 from ase_sensitivity.dataset.workers import processes
+from ase_sensitivity.io.reading import read_frames
+from ase_sensitivity.io.references import Task, tasks_of
 from benchmarks.cases import BASIS, CUTOFF, cases
+from benchmarks.gram import CLOSE
 from benchmarks.jacobian import Row, quip_string
 from benchmarks.pipeline import script
+from benchmarks.small_molecules import ELEMENTS, file_of
 from benchmarks.timing import paired
 
 SETS = {"Si64": (8, 240), "ethanol": (50, 1500)}
@@ -90,10 +96,45 @@ def _scripts(frames: list[Atoms], quip: object) -> None:
         script(atoms, quip)
 
 
-def _cpu(function: Callable[[], None]) -> float:
+def _cpu(function: Callable[[], object]) -> float:
     begin = time.process_time()
     function()
     return time.process_time() - begin
+
+
+def molecules(number: int = 20_000, at_once: int = 1000) -> list[Row]:
+    """Small molecules from files, with causes and forces; parts alternate, so many at a time."""
+    spent: dict[str, list[float]] = {}
+    soap = SOAP(ELEMENTS, CLOSE, *BASIS, threads=1)
+    with tempfile.TemporaryDirectory() as directory:
+        for seed in range(number // at_once):
+            some = str(file_of(at_once, Path(directory), seed))
+            parts: dict[str, Callable[[], object]] = {
+                "ase.io.iread": lambda file=some: deque(iread(file), 0),
+                "structures and references": lambda file=some: deque(_tasks(file), 0),
+                "scan, in memory": partial(scan, some, soap),
+                "scan, database": partial(scan, some, soap, store=f"{some}.db"),
+                "scan, Parquet": partial(scan, some, soap, store=f"{some}.parquet"),
+            }
+            if seed == 0:
+                scan(f"{some}@:40", soap)
+            for name, part in parts.items():
+                spent.setdefault(name, []).append(1e3 * _cpu(part) / at_once)
+    reference = median(spent["ase.io.iread"])
+    return [
+        {
+            "what": name,
+            "ms per frame": round(median(each), 2),
+            "least": round(min(each), 2),
+            "frames per second": round(1e3 / median(each)),
+            "times ase.io.iread": round(median(each) / reference, 1),
+        }
+        for name, each in spent.items()
+    ]
+
+
+def _tasks(frames: str) -> Iterator[Task]:
+    return tasks_of(read_frames(frames), None, None, (1.0, 1.0), strict=False)
 
 
 def cpu_seconds(executor: Executor) -> float:

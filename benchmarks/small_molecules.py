@@ -62,11 +62,11 @@ def molecules(number: int, seed: int = 0) -> Iterator[Atoms]:
         yield bare
 
 
-def file_of(number: int, folder: Path) -> Path:
+def file_of(number: int, folder: Path, seed: int = 0) -> Path:
     """A file with so many molecules, made unless it is there."""
-    file = folder / f"molecules_{number}.extxyz"
+    file = folder / f"molecules_{number}_{seed}.extxyz"
     if not file.exists():
         part = file.with_suffix(".part")
-        write(part, molecules(number), format="extxyz")
+        write(part, molecules(number, seed), format="extxyz")
         part.rename(file)
     return file

@@ -46,7 +46,8 @@ runs = []
 for seed in range(arguments.runs):
     log = io.StringIO()
     models = [found.blind, found.seeing]
-    runs.append(watch(true, models, 1, seed=seed, progress=silent, logfile=log, price=xtb()))
+    settings = {"logfile": log, "price": xtb(), "on_singular": "log"}
+    runs.append(watch(true, models, 1, seed=seed, progress=silent, **settings))
     blind, seeing = runs[-1]
     print(
         f"run {seed}: flagged at {blind.flagged[0]:.0f} fs, 0.1 Å off at {blind.off[0]:.0f} fs; "

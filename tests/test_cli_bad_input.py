@@ -349,7 +349,7 @@ def test_interrupted_while_species_are_looked_up(capsys, monkeypatch):
 def test_parquet_without_pyarrow(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     assert main(["scan", "data.xyz", *GOOD, "--table", "a.parquet"]) == 2
-    assert_one_line(capsys.readouterr().err, ["--table a.parquet", "pip install pyarrow"])
+    assert_one_line(capsys.readouterr().err, ["--table a.parquet", "ase-sensitivity[parquet]"])
 
 
 def rows_of(name: str) -> list[dict]:

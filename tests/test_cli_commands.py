@@ -268,7 +268,8 @@ class TestCompletion:
 
 
 @pytest.mark.parametrize(
-    "command", ["analyze", "scan", "pairs", "select", "check", "converge", "report", "demo"]
+    "command",
+    ["analyze", "scan", "pairs", "select", "doubt", "check", "converge", "report", "demo"],
 )
 def test_help(command, capsys):
     assert main([command, "-h"]) == 0

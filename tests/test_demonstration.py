@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
+from matplotlib.image import imread
 
-from ase_sensitivity import SOAP, analyze
+from ase_sensitivity import SOAP, analyze, read_log
+from ase_sensitivity.demonstration.blindness import measure, watch
 from ase_sensitivity.demonstration.methane import (
     BEFORE,
     TIMESTEP,
@@ -17,9 +19,11 @@ from ase_sensitivity.demonstration.methane import (
     singular_methane,
     soap_of,
     start,
+    twisted,
     xtb,
 )
 from ase_sensitivity.demonstration.model import FourierPotential, force_error
+from ase_sensitivity.demonstration.picture import save_picture
 from tests.structures import rattled
 
 
@@ -97,3 +101,24 @@ def test_what_cannot_be_fitted():
         FourierPotential.fit(soap, frames, ridge=0.0)
     with pytest.raises(ValueError, match="is a center"):
         FourierPotential.fit(SOAP(["H"], 4.0, 4, 3, centers=["N"]), frames)
+
+
+def test_what_models_miss_and_the_picture(tmp_path):
+    true = EMT()
+    found = measure(true, n_passages=1, n_twists=3, progress=lambda done: None)
+    assert abs(found.blind.forces[1]) < 1e-9 < 1e-3 < abs(found.forces[1])
+    expected = twisted(0.4)
+    expected.calc = true
+    assert found.energies[2] == pytest.approx(expected.get_potential_energy())
+    log = tmp_path / "methane.log"
+    models = [found.blind, found.seeing]
+    settings = {"progress": lambda done: None, "before": 5.0, "logfile": log, "price": EMT()}
+    blind, seeing = watch(true, models, 1, on_singular="log", **settings)
+    assert blind.distance.shape == seeing.distance.shape == (1, 21)
+    assert blind.distance[0, 0] == seeing.distance[0, 0] == 0
+    assert np.isfinite(blind.flagged).all()
+    assert np.isnan(seeing.flagged).all()
+    assert len(read_log(log).partners) > 0
+    picture = tmp_path / "picture.png"
+    save_picture(picture, found, blind, seeing)
+    assert np.ptp(imread(picture)[:, :, :3]) == pytest.approx(1.0)

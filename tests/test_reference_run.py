@@ -30,12 +30,12 @@ TEXT = "soap cutoff=3 n_max=6 l_max=5 atom_sigma=0.3 n_Z=1 Z=6 n_species=1 speci
 @pytest.fixture(scope="module")
 def frames() -> list[Atoms]:
     """Eight rattled copies of one of two twins, and then the other one."""
-    return [*rattled(MINUS, 0.05, 8), PLUS]
+    return [*rattled(MINUS, 0.005, 8), PLUS]
 
 
 @pytest.fixture(scope="module")
 def reference() -> ReferenceSet:
-    return ReferenceSet([*rattled(PLUS, 0.3, 20), MINUS], CARBON)
+    return ReferenceSet([*rattled(MINUS, 0.02, 20), MINUS], CARBON)
 
 
 def observed(frames: list[Atoms], **settings) -> tuple[SensitivityObserver, str]:
@@ -155,7 +155,7 @@ def test_scan(frames, reference, tmp_path):
     assert alone.rows[0]["novelty"] is None
     assert alone.totals.n_compared == 0
     twin = labeled(MINUS, -1.5, force + np.array([0.0, 0.0, 1.0]))
-    labels = ReferenceSet([*rattled(PLUS, 0.3, 20), twin], CARBON)
+    labels = ReferenceSet([*rattled(MINUS, 0.02, 20), twin], CARBON)
     store = tmp_path / "results.db"
     result = scan(with_labels, CARBON, reference=labels, store=store)
     assert result.rows[-1]["twin_frame"] == 20
@@ -174,7 +174,7 @@ def test_scan(frames, reference, tmp_path):
 
 def test_commands(frames, reference, tmp_path):
     write(tmp_path / "run.xyz", frames)
-    write(tmp_path / "train.xyz", [*rattled(PLUS, 0.3, 20), MINUS])
+    write(tmp_path / "train.xyz", [*rattled(MINUS, 0.02, 20), MINUS])
     common = [str(tmp_path / "run.xyz"), "-d", TEXT, "--reference", str(tmp_path / "train.xyz")]
 
     def command(*words: str):
@@ -196,7 +196,7 @@ def test_commands(frames, reference, tmp_path):
 
 def test_replay_against_itself(frames, tmp_path):
     path = tmp_path / "run.xyz"
-    write(path, [*rattled(MINUS, 0.05, 12), PLUS])
+    write(path, [*rattled(MINUS, 0.01, 12), PLUS])
     words = ["replay", str(path), "-d", TEXT, "--reference", "run"]
     assert "1 frame with a twin" in CliRunner().invoke(app, words).output
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from ase.build import bulk
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from ase_sensitivity import analyze
+from ase_sensitivity import SOAP, analyze
 from ase_sensitivity.linalg.threads import SMALL, threads_for
 from ase_sensitivity.singular.monitor import Monitor
+from ase_sensitivity.spectrum import smallest
 from tests.conftest import CountingSOAP
 
 
@@ -46,4 +48,36 @@ def test_a_diagnosis_of_a_small_structure_has_one():
     seen.clear()
     Monitor(soap, scope="structure", within=0.1).diagnose(copper, found)
     assert seen == [{1}]
+    assert n_threads() == {2}
+
+
+def test_only_the_factor_of_a_large_matrix_has_several(monkeypatch):
+    """Thin products have one thread, and results do not depend on the number."""
+    seen = {}
+
+    def spied(name):
+        original = getattr(smallest, name)
+
+        def call(*arguments, **how):
+            seen.setdefault(name, set()).update(n_threads())
+            return original(*arguments, **how)
+
+        monkeypatch.setattr(smallest, name, call)
+
+    atoms = bulk("Si", cubic=True).repeat((4, 4, 2))
+    atoms.rattle(0.1, seed=0)
+    soap = SOAP(["Si"], cutoff=4.0, n_max=4, l_max=3)
+    with threadpool_limits(1, user_api="blas"):
+        expected = analyze(atoms, soap, k=3)
+    spied("smallest_eigenpairs")
+    spied("Factor")
+    found = analyze(atoms, soap, k=3)
+    assert seen == {"smallest_eigenpairs": {1}, "Factor": {1}}
+    np.testing.assert_array_equal(found.singular_values, expected.singular_values)
+    np.testing.assert_array_equal(found.modes, expected.modes)
+    monkeypatch.setattr("ase_sensitivity.linalg.threads.SMALL", 100)
+    seen.clear()
+    found = analyze(atoms, soap, k=3)
+    assert seen == {"smallest_eigenpairs": {1}, "Factor": {2}}
+    np.testing.assert_allclose(found.singular_values, expected.singular_values, rtol=1e-10)
     assert n_threads() == {2}

@@ -6,10 +6,12 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.symbols import Symbols
 
 from ase_sensitivity.analysis import analyze
 from ase_sensitivity.causes.cause import HARMLESS, NULL_CAUSES
@@ -58,13 +60,19 @@ def _record(descriptor: Descriptor, settings: Settings, task: Task) -> FrameReco
         return record
     row |= {"n_atoms": len(task.atoms), "energy": task.energy}
     try:
-        row["formula"] = task.atoms.get_chemical_formula()
+        row["formula"] = _formula(np.sort(task.atoms.numbers).tobytes())
         with remembering(descriptor):
             _fill(record, descriptor, settings, task)
     except Exception as error:  # one frame must not stop the others
         logger.info("%s@%d failed", task.source, task.index, exc_info=True)
         row["error"] = reason(error)
     return record
+
+
+@lru_cache(maxsize=4096)
+def _formula(numbers: bytes) -> str:
+    """The formula of sorted atomic numbers: a data set has each many times."""
+    return str(Symbols(np.frombuffer(numbers, dtype=int)).get_chemical_formula())
 
 
 def _fill(record: FrameRecord, descriptor: Descriptor, settings: Settings, task: Task) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
 
 from ase_sensitivity.geometry.fragments import Fragment
+from ase_sensitivity.geometry.rotations import cross
 from ase_sensitivity.sensitivity import Sensitivity
 from ase_sensitivity.spectrum.rigid import trivial_modes
 from ase_sensitivity.types import Floats
@@ -90,7 +92,7 @@ def force_loss(atoms: Atoms, forces: Floats, found: Sensitivity) -> ForceLoss:
     values = found.singular_values
     along = modes @ internal.ravel()
     seen = slice(found.n_null, None)
-    rms_force = float(np.sqrt((forces**2).mean()))
+    rms_force = math.sqrt((forces**2).sum() / forces.size)
     known = max(NOISE, ROUNDING * rms_force)
     if found.method == "gram" and not found.n_null and rigid.shape[1] + len(modes) == 3 * n_atoms:
         lost = rest = np.zeros(3 * n_atoms)  # the modes span all but rigid motions
@@ -101,8 +103,8 @@ def force_loss(atoms: Atoms, forces: Floats, found: Sensitivity) -> ForceLoss:
     squares = (lost**2).sum() + np.concatenate([[0.0], np.cumsum(along[seen] ** 2)])
     curve = squares[np.searchsorted(values[seen], THRESHOLDS * found.sigma_max)]
     slope = np.linalg.norm(along[seen] / values[seen]) * found.sigma_max
-    center = atoms.positions - atoms.positions.mean(axis=0)
-    torque = axes @ np.cross(center, forces).sum(axis=0)
+    center = atoms.positions - atoms.positions.sum(axis=0) / n_atoms
+    torque = axes @ cross(center, forces).sum(axis=0)
     return ForceLoss(
         lost=lost.reshape(n_atoms, 3),
         between_fragments=float(np.sqrt((rest**2).mean())),

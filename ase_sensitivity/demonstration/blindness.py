@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,9 @@ from ase_sensitivity.demonstration.methane import (
     invisible_direction,
     passages,
     run,
-    singular_methane,
     soap_of,
     start,
+    twisted,
 )
 from ase_sensitivity.demonstration.model import FourierPotential, force_error
 from ase_sensitivity.descriptors.soap.soap import SOAP
@@ -45,7 +45,7 @@ Progress = Callable[[int], object]
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """One of the two models.
+    """A model of methane, and what it misses.
 
     Attributes
     ----------
@@ -153,7 +153,7 @@ def measure(
         missed = _missed(potential, held_out, modes)
         models.append(Model(soap, potential, error, missed, *_along(potential, twists)))
         progress(len(models) + 1)
-    ratios = np.array([analyze(atoms, soap_of(["C"])).ratio for atoms in _twisted(twists)])
+    ratios = np.array([analyze(twisted(twist), soap_of(["C"])).ratio for twist in twists.tolist()])
     return Blindness(twists, energies, forces, ratios, soft, *models)
 
 
@@ -163,6 +163,7 @@ def watch(
     n: int,
     *,
     seed: int = 0,
+    before: float = BEFORE,
     progress: Progress,
     **observed: Any,
 ) -> list[Watched]:
@@ -178,25 +179,27 @@ def watch(
         Number of runs of each.
     seed
         Of the first.
+    before
+        When the true run is at the singular configuration, in fs: half of its length.
     progress
         Is told the number of runs done.
     observed
         What the observer of the first run of the first model is given beside its descriptor.
     """
-    n_frames = round(2 * BEFORE / TIMESTEP) + 1
+    n_frames = round(2 * before / TIMESTEP) + 1
     distances = np.empty((len(models), n, n_frames))
     flagged = np.full((len(models), n), np.nan)
     for number in range(n):
-        first = start(calculator, WATCHED + seed + number)
-        true = run(first.copy(), calculator, 2 * BEFORE)
+        first = start(calculator, WATCHED + seed + number, before)
+        true = run(first.copy(), calculator, 2 * before)
         for i, model in enumerate(models):
             given = {"on_singular": "log"} | (observed if number == i == 0 else {})
             seen: list[float] = []
-            own = run(first.copy(), model.potential, 2 * BEFORE, _observed(model, given, seen))
+            own = run(first.copy(), model.potential, 2 * before, _observed(model, given, seen))
             distances[i, number] = [_distance(a, b) for a, b in zip(own, true, strict=True)]
             flagged[i, number] = min(seen, default=np.nan)
         progress(number + 1)
-    time = np.linspace(0, 2 * BEFORE, n_frames)
+    time = np.linspace(0, 2 * before, n_frames)
     return [Watched(time, *pair) for pair in zip(distances, flagged, strict=True)]
 
 
@@ -223,19 +226,12 @@ def _distance(one: Atoms, other: Atoms) -> float:
     return float(np.sqrt(((one.positions - other.positions) ** 2).sum(axis=1).mean()))
 
 
-def _twisted(twists: Floats) -> Iterator[Atoms]:
-    direction = invisible_direction()
-    for twist in twists:
-        atoms = singular_methane()
-        atoms.positions += twist * direction
-        yield atoms
-
-
 def _along(calculator: Any, twists: Floats) -> tuple[Floats, Floats]:
     """Energies, and forces along the twist."""
     direction = invisible_direction()
     energies, forces = [], []
-    for atoms in _twisted(twists):
+    for twist in twists.tolist():
+        atoms = twisted(twist)
         atoms.calc = calculator
         energies.append(atoms.get_potential_energy())
         forces.append(float(np.vdot(atoms.get_forces(), direction)))

@@ -60,6 +60,13 @@ def _softest() -> Floats:
     return mode * np.sign(mode[4, 0])
 
 
+def twisted(twist: float) -> Atoms:
+    """The configuration after a displacement of a length in Å along the invisible direction."""
+    atoms = singular_methane()
+    atoms.positions += twist * invisible_direction()
+    return atoms
+
+
 def xtb() -> Any:
     """The true potential, GFN2-xTB: a calculator.
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from ase import Atoms
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ase_sensitivity.demonstration.blindness import OFF, Blindness, Watched
-from ase_sensitivity.demonstration.methane import invisible_direction, singular_methane
+from ase_sensitivity.demonstration.methane import twisted
 from ase_sensitivity.types import Floats
 
 TRUE, BLIND, SEEING, FLAG = "0.1", "#d62728", "#2a8ee0", "#ff8c00"
@@ -61,8 +60,7 @@ def _energies(axes: Axes, found: Blindness) -> None:
 
 
 def _molecule(axes: Axes, twist: float) -> None:
-    atoms: Atoms = singular_methane()
-    atoms.positions += twist * invisible_direction()
+    atoms = twisted(twist)
     atoms.rotate(70, "z")
     atoms.rotate(-70, "x")
     x, y, depth = atoms.positions.T

@@ -16,14 +16,13 @@ from ase_sensitivity.descriptors.of_frames import descriptor_for
 from ase_sensitivity.environments import reference_file
 from ase_sensitivity.environments.comparison import Comparison
 from ase_sensitivity.environments.environment_set import EnvironmentSet, Rows
-from ase_sensitivity.environments.nearest import FeatureIndex, Near
-from ase_sensitivity.environments.projection import AXES
+from ase_sensitivity.environments.nearest import FeatureIndex
+from ase_sensitivity.environments.query import Query, most_novel, near_references
 from ase_sensitivity.environments.reference_file import Saved
-from ase_sensitivity.environments.row_sets import RowSet, row_sets
-from ase_sensitivity.environments.scales import Group, Scales, centered_points
-from ase_sensitivity.environments.shape import shapes
+from ase_sensitivity.environments.row_sets import RowSet
+from ase_sensitivity.environments.scales import Group, Scales
 from ase_sensitivity.environments.thinning import THINNING
-from ase_sensitivity.environments.twins import FAR, SCREENED, Candidate, Query, best_twin
+from ase_sensitivity.environments.twins import best_twin, candidates
 from ase_sensitivity.io.reading import Frames, check_frames, read_frames
 from ase_sensitivity.io.references import Task, tasks_of, unit_factors
 from ase_sensitivity.plain_text import many
@@ -98,7 +97,7 @@ class ReferenceSet:
     radius: float
     scales: Scales
     environments: EnvironmentSet
-    _index: FeatureIndex
+    index: FeatureIndex
     _saved: Saved | None = None
     """What was read, as long as the descriptor is not known."""
 
@@ -189,7 +188,7 @@ class ReferenceSet:
             saved.n_frames,
             saved.n_seen,
         )
-        self._index = FeatureIndex(self.environments)
+        self.index = FeatureIndex(self.environments)
 
     def save(self, path: str | Path) -> None:
         """Write everything to a file that ends in .npz.
@@ -240,7 +239,7 @@ class ReferenceSet:
             measured=self.scales.measure,
             rows=rows,
         )
-        self._index = FeatureIndex(self.environments)
+        self.index = FeatureIndex(self.environments)
 
     def __len__(self) -> int:
         return len((self._saved or self.environments).columns["structure"])
@@ -305,33 +304,21 @@ class ReferenceSet:
         """
         if self._saved is not None:
             raise ValueError(UNBOUND)
-        query = self._query(atoms, forces, energy, rows)
-        near: dict[Group, tuple[Ints, Near]] = {}
-        members: dict[Group, list[int]] = {}
-        for k, group in enumerate(zip(query.numbers.tolist(), query.kinds.tolist(), strict=True)):
-            members.setdefault(group, []).append(k)
-        for group, those in members.items():
-            if group in self._index:
-                own = np.array(those)
-                found = self._index.near(group, query.projected[own], query.beyond[own], LISTED)
-                near[group] = own, found
-        strange = [k for group, those in members.items() if group not in near for k in those]
-        if strange:
-            novelty, center, nearest = np.inf, strange[0], -1
-        else:
-            novelty, center, nearest = self._most_novel(query, near)
+        query = Query.of(self, atoms, forces, energy, rows)
+        near = near_references(self, query, LISTED)
+        novelty, center, nearest = most_novel(self, query, near)
         atom = int(query.centers[center])
         return Comparison(
             novelty=novelty,
             center=None if atom < 0 else atom,
             nearest=None if nearest < 0 else self.environments.place(nearest),
-            twin=best_twin(self, query, self._candidates(query, near)),
+            twin=best_twin(self, query, candidates(self, query, near)),
         )
 
     def listed(self, features: RowSet, group: Group, k: int) -> list[int]:
         """About the ``k`` nearest references of a group, in order of a bound of the distance."""
         projected, beyond = self.environments.project([features])
-        near = self._index.near(group, projected, beyond, k)
+        near = self.index.near(group, projected, beyond, k)
         order = np.argsort(near.lower[0], kind="stable")
         return [int(j) for j in near.index[0][order]]
 
@@ -341,77 +328,3 @@ class ReferenceSet:
         atoms = self.environments.structures[number].atoms
         kinds = [self.environments.kind_of(one, atoms) for one in features]
         return centers, features, np.array(kinds)
-
-    def _query(
-        self,
-        atoms: Atoms,
-        forces: Floats | None,
-        energy: float | None,
-        rows: tuple[Ints, list[RowSet]] | None,
-    ) -> Query:
-        centers, features = rows or row_sets(self.descriptor, atoms)
-        kinds = np.array([self.environments.kind_of(one, atoms) for one in features])
-        projected, beyond = np.full((len(kinds), AXES), np.nan), np.full(len(kinds), np.nan)
-        known = np.flatnonzero(kinds >= 0)
-        if len(known):
-            some = [features[k] for k in known.tolist()]
-            projected[known], beyond[known] = self.environments.project(some)
-        return Query(
-            atoms=atoms,
-            centers=centers,
-            features=features,
-            numbers=np.where(centers >= 0, atoms.numbers[centers], 0),
-            projected=projected,
-            beyond=beyond,
-            kinds=kinds,
-            points=centered_points(atoms, centers, self.radius),
-            forces=forces,
-            energy=energy,
-        )
-
-    def _most_novel(
-        self,
-        query: Query,
-        near: dict[Group, tuple[Ints, Near]],
-    ) -> tuple[float, int, int]:
-        """The largest novelty, the number of its center in the query, and the nearest reference.
-
-        Only centers are evaluated whose upper bound exceeds the largest value found.
-        """
-        bound = np.zeros(len(query.centers))
-        for group, (own, found) in near.items():
-            bound[own] = self._relative(group, found.upper.min(axis=1))
-        best, center, nearest = -1.0, 0, -1
-        for k in np.argsort(-bound, kind="stable").tolist():
-            if bound[k] <= best:
-                break
-            group = int(query.numbers[k]), int(query.kinds[k])
-            j, distance = self._index.nearest(
-                group, query.features[k], query.projected[k], float(query.beyond[k])
-            )
-            value = float(self._relative(group, np.array(distance)))
-            if value > best:
-                best, center, nearest = value, k, j
-        return best, center, nearest
-
-    def _relative(self, group: Group, distance: Floats) -> Floats:
-        spread = self.scales.by_group[group].spread
-        if spread > 0:
-            return distance / spread
-        return np.where(distance > 0, np.inf, 0.0)
-
-    def _candidates(self, query: Query, near: dict[Group, tuple[Ints, Near]]) -> list[Candidate]:
-        """References whose structures look farther away than their features."""
-        found: list[Candidate] = []
-        shape = shapes(query.points, self.radius)
-        for group, (own, listed) in near.items():
-            scale = self.scales.by_group[group]
-            if not (scale.slope > 0 and scale.shape_slope > 0):
-                continue
-            apart = self.environments.columns["shape"][listed.index] - shape[own][:, None]
-            far = np.linalg.norm(apart, axis=2) / scale.shape_slope
-            ratio = listed.lower / scale.slope / np.maximum(far, 1e-300)
-            for m, n in zip(*np.nonzero((far > FAR / 4) & (ratio < SCREENED)), strict=True):
-                one = int(own[m]), int(listed.index[m, n])
-                found.append(Candidate(*one, float(ratio[m, n]), float(far[m, n])))
-        return found

@@ -10,7 +10,7 @@ LENGTH = 16
 """Number of entries of a fingerprint."""
 
 _RNG = np.random.default_rng(20210611)
-_FREQUENCIES = _RNG.normal(size=(LENGTH, 4)) * [0.8, 1.5, 1.5, 1.5]
+_FREQUENCIES = _RNG.normal(size=(LENGTH, 4)) * [0.8, 3.0, 3.0, 3.0]
 _PHASES = _RNG.uniform(0.0, 2 * np.pi, LENGTH)
 
 

@@ -11,9 +11,9 @@ import scipy
 from ase import Atoms
 
 from ase_sensitivity.environments.comparison import ReferenceTwin
-from ase_sensitivity.environments.environment_set import Points
 from ase_sensitivity.environments.overlay import matched_distances, overlay
-from ase_sensitivity.environments.row_sets import RowSet
+from ase_sensitivity.environments.query import NearByGroup, Query
+from ase_sensitivity.environments.shape import shapes
 from ase_sensitivity.types import Floats, Ints
 
 if TYPE_CHECKING:
@@ -25,12 +25,17 @@ RATIO = 0.2
 FAR = 0.15
 """Structures whose matched points are more than this far apart, in Å, are far."""
 
-SCREENED = 3 * RATIO
+SCREENED = 4 * RATIO
 """A reference is looked at if its features are nearer than this fraction of what the fingerprints
 of the two structures let one expect."""
 
-LOOKED_AT = 8
-"""So many references are looked at in one call, those with the smallest fractions."""
+LOOKS_FAR = FAR / 8
+"""So far apart, in Å, structures have to look by their fingerprints, which see little of changes
+beyond pairs of points."""
+
+LOOKED_AT = 6
+"""So many references of each group are looked at in one call, those with the smallest fractions,
+and of all groups again so many."""
 
 MATCHED = 1
 """So many of these are matched: those whose neighbors have near features as well."""
@@ -41,38 +46,6 @@ finite: a point may have crossed it."""
 
 LABELED = 8
 """From so many references the spread of labels is taken."""
-
-
-@dataclass(frozen=True, eq=False)
-class Query:
-    """A structure that is compared.
-
-    Attributes
-    ----------
-    atoms
-        The structure.
-    centers, features
-        As of :func:`~ase_sensitivity.environments.row_sets.row_sets`.
-    projected, beyond
-        As of :meth:`EnvironmentSet.project`; nan for a kind that the set does not have.
-    numbers, kinds
-        Atomic number and kind of each center, of shape (n_centers,).
-    points
-        The points about each center, nearest first.
-    forces, energy
-        Reference values, if there are any, in eV/Å and eV.
-    """
-
-    atoms: Atoms
-    centers: Ints
-    features: list[RowSet]
-    projected: Floats
-    beyond: Floats
-    numbers: Ints
-    kinds: Ints
-    points: list[Points]
-    forces: Floats | None
-    energy: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,13 +68,33 @@ class Candidate:
     far: float
 
 
+def candidates(reference: ReferenceSet, query: Query, near: NearByGroup) -> list[Candidate]:
+    """References whose structures look farther away than their features."""
+    found: list[Candidate] = []
+    shape = shapes(query.points, reference.radius)
+    for group, (own, listed) in near.items():
+        scale = reference.scales.by_group[group]
+        if not (scale.slope > 0 and scale.shape_slope > 0):
+            continue
+        apart = reference.environments.columns["shape"][listed.index] - shape[own][:, None]
+        far = np.linalg.norm(apart, axis=2) / scale.shape_slope
+        ratio = listed.lower / scale.slope / np.maximum(far, 1e-300)
+        ratio[far <= LOOKS_FAR] = np.inf
+        for flat in np.argsort(ratio, axis=None)[:LOOKED_AT].tolist():
+            m, n = divmod(flat, ratio.shape[1])
+            if ratio[m, n] < SCREENED:
+                one = int(own[m]), int(listed.index[m, n])
+                found.append(Candidate(*one, float(ratio[m, n]), float(far[m, n])))
+    return found
+
+
 def best_twin(
-    reference: ReferenceSet, query: Query, candidates: list[Candidate]
+    reference: ReferenceSet, query: Query, promising: list[Candidate]
 ) -> ReferenceTwin | None:
     """The twin with the smallest ratio among the most promising candidates."""
     best: tuple[float, Candidate, float, float, Floats] | None = None
     n_matched = 0
-    for one in sorted(candidates, key=lambda candidate: candidate.ratio)[:LOOKED_AT]:
+    for one in sorted(promising, key=lambda candidate: candidate.ratio)[:LOOKED_AT]:
         if n_matched == MATCHED:
             break
         if not _plausible(reference, query, one):

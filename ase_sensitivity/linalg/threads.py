@@ -9,9 +9,10 @@ from typing import Any
 import scipy.linalg  # noqa: F401  (has a BLAS of its own, to be limited as well)
 from threadpoolctl import ThreadpoolController
 
-SMALL = 300
+SMALL = 2000
 """Number of rows up to which several threads do not pay. Eigenvectors of a matrix of 57 rows take
-2 ms with one thread, and 5 to 50 ms with two on a busy machine."""
+2 ms with one thread, and 5 to 50 ms with two on a busy machine; `analyze` of 512 atoms takes twice
+as long with two. Their products have many rows but few columns."""
 
 
 def threads_for(n_rows: int) -> AbstractContextManager[Any]:

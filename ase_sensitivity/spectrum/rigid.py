@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import scipy
@@ -37,13 +38,32 @@ def trivial_modes(
     """
     if jointly and len(pieces) > 1:
         return _orthonormal(_joint_generators(pieces, n_atoms), np.arange(n_atoms), n_atoms, fixed)
+    free = fixed is None or not len(fixed)
+    if free and len(pieces) == 1 and len(pieces[0].atoms) == n_atoms:
+        piece = pieces[0]
+        return _of_whole(piece.positions.tobytes(), piece.axes.tobytes(), piece.rotates)
     modes = [
         _orthonormal(
             piece.generators().reshape(-1, 3 * len(piece.atoms)).T, piece.atoms, n_atoms, fixed
         )
         for piece in pieces
     ]
-    return modes[0] if len(modes) == 1 else np.concatenate(modes, axis=1)
+    return np.concatenate(modes, axis=1)
+
+
+@lru_cache(maxsize=1)
+def _of_whole(positions: bytes, axes: bytes, rotates: bool) -> Floats:
+    """Those of all atoms as one fragment, which the spectrum and the forces of a frame both need.
+
+    The arrays of a :class:`Fragment` are given as bytes. The result cannot be written to.
+    """
+    points, vectors = (np.frombuffer(part).reshape(-1, 3) for part in (positions, axes))
+    everything = np.arange(len(points))
+    piece = Fragment(everything, points, vectors, rotates)
+    motions = piece.generators().reshape(-1, 3 * len(points)).T
+    found = _orthonormal(motions, everything, len(points), None)
+    found.flags.writeable = False
+    return found
 
 
 def _orthonormal(generators: Floats, atoms: Ints, n_atoms: int, fixed: Ints | None) -> Floats:

@@ -13,6 +13,7 @@ import scipy
 
 from ase_sensitivity.compiled.sparse import WIDTH
 from ase_sensitivity.linalg.davidson import BLOCKS, Correction, smallest_eigenpairs
+from ase_sensitivity.linalg.threads import threads_for
 from ase_sensitivity.spectrum.sparse import SparseGram
 from ase_sensitivity.types import Floats
 
@@ -154,15 +155,16 @@ class Smallest:
             try:
                 if self._correction is None:
                     self._correction = self._ways[0]()
-                return smallest_eigenpairs(
-                    self._gram.times,
-                    self._correction,
-                    k,
-                    self._block(self._correction, _width(k)),
-                    outside=self._trivial,
-                    tolerance=self._correction.tolerance,
-                    least=least,
-                )[1]
+                with threads_for(0):  # products with few columns
+                    return smallest_eigenpairs(
+                        self._gram.times,
+                        self._correction,
+                        k,
+                        self._block(self._correction, _width(k)),
+                        outside=self._trivial,
+                        tolerance=self._correction.tolerance,
+                        least=least,
+                    )[1]
             except scipy.linalg.LinAlgError:
                 self._correction = None
                 del self._ways[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from ase_sensitivity.jacobian.scale import CANCELLED
 from ase_sensitivity.linalg.canonical import canonical, multiplets
 from ase_sensitivity.linalg.davidson import TooSmallError
 from ase_sensitivity.linalg.krylov import largest_eigenpairs
+from ase_sensitivity.linalg.threads import threads_for
 from ase_sensitivity.spectrum.banded import SHIFT, BandedGram
 from ase_sensitivity.spectrum.scopes import Factor, Gram, View
 from ase_sensitivity.spectrum.smallest import Smallest, SquareGram, largest
@@ -38,6 +40,9 @@ be determined."""
 
 FEW = 60
 """Number of coordinates above which computing a few values costs less than computing all."""
+
+MOLECULE = 150
+"""Number of coordinates up to which a change of the number of threads costs more than it saves."""
 
 MANY = 750
 """Number of coordinates above which a tridiagonal form costs more than subspaces."""
@@ -151,12 +156,13 @@ def spectrum(
         nothing = np.zeros(n_values)
         found = Spectrum(nothing, modes, 0.0, 0.0, view.trivial.shape[1], n_values, "gram")
         return _chosen(found, wanted, 0.0, precision, 0.0)
-    image = _deflate(gram.matrix, view.trivial)
-    _check_sum_rule(view, gram, view.trivial, image)
-    if len(gram.matrix) > FEW and few and sparse is None:
-        found = _by_few(gram, view.trivial, wanted, start)
-    if found is None:
-        found = _by_eigh(gram, view.trivial)
+    with threads_for(len(gram.matrix)) if len(gram.matrix) > MOLECULE else nullcontext():
+        image = _deflate(gram.matrix, view.trivial)
+        _check_sum_rule(view, gram, view.trivial, image)
+        if len(gram.matrix) > FEW and few and sparse is None:
+            found = _by_few(gram, view.trivial, wanted, start)
+        if found is None:
+            found = _by_eigh(gram, view.trivial)
     if n_values and not _trusted(found, gram.rounding, null_tolerance):
         if len(found.singular_values) < n_values:
             found = _by_eigh(gram, view.trivial)
@@ -193,8 +199,9 @@ def _of_large(
         sparse = SparseGram.of(view)
     if sparse is None or sparse.scale == 0:
         return None, sparse
-    _check_sum_rule(view, sparse, t, sparse.times(t))
-    found = _whole_multiplets(_by_subspaces(sparse, t, start), wanted)
+    with threads_for(n):
+        _check_sum_rule(view, sparse, t, sparse.times(t))
+        found = _whole_multiplets(_by_subspaces(sparse, t, start), wanted)
     if found is None or not _trusted(found, sparse.rounding, null_tolerance):
         return None, sparse
     return _chosen(found, wanted, 0.0, view.jacobian.precision, sparse.rounding), sparse

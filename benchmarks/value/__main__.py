@@ -21,7 +21,7 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMB
 from matplotlib.figure import Figure  # noqa: E402
 
 from benchmarks.tables import markdown  # noqa: E402
-from benchmarks.value import basis, doubt, err, select, teach, trust  # noqa: E402
+from benchmarks.value import basis, blind, doubt, err, select, teach, trust  # noqa: E402
 from benchmarks.value.data import SETS  # noqa: E402
 
 QUESTIONS: dict[str, Any] = {
@@ -31,6 +31,7 @@ QUESTIONS: dict[str, Any] = {
     "basis": basis,
     "err": err,
     "trust": trust,
+    "blind": blind,
 }
 """The module of each question."""
 

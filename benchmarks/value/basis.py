@@ -98,4 +98,4 @@ def plot(rows: Sequence[dict[str, Any]], axes: Any) -> None:
         value = row["Spearman of slope"]
         if isinstance(value, Measured):
             series.setdefault(row["tried"], {})[row["set"]] = value
-    compared(axes, series, "Spearman of required slope and held-out force error", 0.0)
+    compared(axes, series, "Spearman of required slope\nand held-out force error", 0.0)

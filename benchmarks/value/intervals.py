@@ -19,7 +19,10 @@ class Measured(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        return f"{self.middle:.2f} [{self.low:.2f}, {self.high:.2f}]"
+        digits = 2 if abs(self.middle) >= 0.05 or self.high == 0.0 else 3
+        return " ".join(
+            [f"{self.middle:.{digits}f}", f"[{self.low:.{digits}f}, {self.high:.{digits}f}]"]
+        )
 
 
 def mean(values: Floats) -> Measured:

@@ -11,8 +11,9 @@ from rich.table import Table
 
 from ase_sensitivity.cli.demo.ammonia import saved
 from ase_sensitivity.demonstration.blindness import OFF, Blindness, Watched, measure, watch
-from ase_sensitivity.demonstration.methane import BEFORE
+from ase_sensitivity.demonstration.methane import BEFORE, xtb
 from ase_sensitivity.demonstration.picture import save_picture
+from ase_sensitivity.md.log import read_log
 from ase_sensitivity.progress import progress
 from ase_sensitivity.types import Floats
 
@@ -29,13 +30,26 @@ def run(console: Console, calculator: Any, directory: Path, *, seed: int) -> Non
     log, frames, picture = (directory / f"methane.{suffix}" for suffix in ("log", "xyz", "png"))
     with progress("Fitting two potentials", 3, "steps") as move:
         found = measure(calculator, progress=move)
-    actions = {"logfile": log, "trajectory": frames, "on_singular": "record"}
     with progress("Running them", N_RUNS, "runs") as move:
         blind, seeing = watch(
-            calculator, [found.blind, found.seeing], N_RUNS, seed=seed, progress=move, **actions
+            calculator,
+            [found.blind, found.seeing],
+            N_RUNS,
+            seed=seed,
+            progress=move,
+            logfile=log,
+            trajectory=frames,
+            on_singular="record",
+            price=xtb(),
         )
     save_picture(picture, found, blind, seeing)
     _report(console, found, blind, seeing)
+    for partner in read_log(log).partners[:1]:
+        console.print(
+            f"Seen from carbon, the flagged structure of step {partner.step} and one that is "
+            f"{partner.displacement:.2f} Å away look alike: features are "
+            f"{partner.feature_distance:.0e} apart, energies {partner.energy:.3f} eV."
+        )
     saved(console, {"log": log, "flagged frames": frames, "picture": picture})
 
 

@@ -19,6 +19,11 @@ SIZES = ("cost", "n_features")
 
 FRONTS = {(): "", ("cost",): "cost", ("n_features",): "features", SIZES: "both"}
 
+BASIS = ("n_max", "l_max")
+"""Options of which larger values always see more."""
+
+DECIDES = "Held-out frames decide: a low slope is no promise of a low error."
+
 COLUMNS = {
     "n_features": ("features", "d"),
     "frames_truncated": ("truncated", "d"),
@@ -59,8 +64,8 @@ class Convergence:
         does not decrease: by less than 10 % in any larger basis of the sweep. There must be a
         larger one. None without forces.
     recommended
-        If n_max and l_max alone were tried, ``flat``. Otherwise ``cheapest``, or None if all slopes
-        are equal within noise. Without forces ``resolving``.
+        ``flat``, or ``resolving`` if there are no forces. Between other options than n_max and
+        l_max the slope did not choose well (:doc:`/dataset_basis`).
     masking
         Names of further descriptors that have a row of features for each pair or triplet. They see
         nearly everything, whatever the basis.
@@ -134,7 +139,7 @@ class Convergence:
             lines.append(f"{number} of {len(self.rows)} candidates truncate nothing.")
         else:
             lines.append(self._sentence(self.resolving, "is the smallest that truncates nothing"))
-        basis_alone = {*self.varied} <= {"n_max", "l_max"}
+        basis_alone = {*self.varied} <= {*BASIS}
         if self._has_forces and self.resolving is not None and basis_alone:
             lines.append(self._sentence(self.flat, "is where the required slope stops falling"))
         lines += self._choice()
@@ -144,18 +149,16 @@ class Convergence:
 
     def _next_steps(self) -> list[str]:
         """What to do: larger values where the sweep was too small, or what to take."""
-        basis = [name for name in self.varied if name in ("n_max", "l_max")]
-        if self.recommended is None and basis and (self.resolving is None or not self.alike):
-            options = ", ".join(
-                f"{name}={[most + 2, most + 4]}"
-                for name, most in ((name, max(row[name] for row in self.rows)) for name in basis)
-            )
+        basis = [name for name in self.varied if name in BASIS]
+        alone = len(basis) == len(self.varied)
+        if basis and (self.resolving is None or (alone and self.recommended is None)):
+            largest = {name: max(row[name] for row in self.rows) for name in basis}
+            options = label({name: [most + 2, most + 4] for name, most in largest.items()})
             return [f"Next: try larger values: converge(frames, descriptor, {options})"]
-        if self.recommended is None or self.varied == (DESCRIPTOR,):
+        if not alone or self.recommended is None:
             return []
         taken = dict(zip(self.varied, self.recommended, strict=True))
-        options = ", ".join(f"{name}={value!r}" for name, value in taken.items())
-        return [f"Next: take this one: descriptor.with_options({options})"]
+        return [f"Next: take this one: descriptor.with_options({label(taken)})"]
 
     def _choice(self) -> list[str]:
         """What the slopes say for a choice."""
@@ -175,7 +178,7 @@ class Convergence:
             ]
         return [
             f"{cheapest} is the cheapest of {len(self.alike)} with the lowest slope within "
-            f"{100 * FALLS:g} % or noise ({CONFIDENCE} %), of {number}."
+            f"{100 * FALLS:g} % or noise ({CONFIDENCE} %), of {number}. {DECIDES}"
         ]
 
     @property

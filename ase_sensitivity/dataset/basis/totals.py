@@ -12,7 +12,7 @@ from ase_sensitivity.causes.cause import NULL_CAUSES
 from ase_sensitivity.dataset.basis.candidates import Candidates, Key
 from ase_sensitivity.dataset.basis.evaluation import Tried
 from ase_sensitivity.dataset.basis.evidence import FALLS, Evidence, front
-from ase_sensitivity.dataset.basis.result import SIZES, Convergence
+from ase_sensitivity.dataset.basis.result import BASIS, SIZES, Convergence
 from ase_sensitivity.dataset.record import is_analyzed
 from ase_sensitivity.dataset.summary import Summary
 
@@ -21,8 +21,6 @@ COUNTED = ("null", *NULL_CAUSES)
 LOSES = 0.01
 """Slopes are compared between candidates that lose no more of the forces than the one that loses
 least, up to this fraction of the forces: what is lost needs no slope."""
-
-BASIS = ("n_max", "l_max")
 
 
 @dataclass
@@ -109,12 +107,7 @@ def convergence_of(
     alike = [key for key in order if key in slopes and not evidence.lower(best, key)]
     choice = min(alike, key=lambda key: rows[key]["cost"] or np.inf, default=None)
     forces = any(row["required_slope"] is not None for row in rows.values())
-    if not forces:
-        recommended = next(iter(resolving), None)
-    elif {*varied} <= {*BASIS}:
-        recommended = next(iter(flat), None)
-    else:
-        recommended = choice if len(alike) < len(slopes) else None
+    recommended: Key | None = next(iter(resolving if not forces else flat), None)
     return Convergence(
         rows=[rows[key] for key in order],
         resolving=next(iter(resolving), None),

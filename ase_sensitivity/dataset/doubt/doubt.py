@@ -109,7 +109,7 @@ def doubt(
     >>> frames = []
     >>> for seed in range(30):
     ...     frames.append(bulk("Cu", cubic=True))
-    ...     frames[-1].rattle(0.1, seed=seed)
+    ...     frames[-1].rattle(0.05, seed=seed)
     ...     frames[-1].calc = EMT()
     ...     _ = frames[-1].get_forces()
     >>> frames[7].calc.results["forces"][2] *= -1

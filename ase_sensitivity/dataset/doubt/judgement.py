@@ -13,7 +13,9 @@ from ase_sensitivity.dataset.doubt.scores import (
     FEWEST,
     above_expected,
     above_usual,
+    expected,
     groups_of,
+    medians,
     z_scores,
 )
 from ase_sensitivity.types import Floats, Ints
@@ -21,6 +23,7 @@ from ase_sensitivity.types import Floats, Ints
 THRESHOLD = 4.0
 """Frames with a score above this are doubtful (docs/doubt tells how it was chosen)."""
 
+FITTED = ("residual", "worst_residual")
 NET = ("net_force", "net_torque")
 SMALL_NET = 0.01
 """Net forces (eV/Å) and torques (eV) well below this are as good as zero."""
@@ -45,18 +48,18 @@ class Ground:
 GROUNDS = (
     Ground(
         "worst_residual",
-        "a fit to other frames misses the force on atom {residual_atom} by {value:.3g} eV/Å, and "
-        "usually the worst of a frame by {usual:.3g}",
+        "a fit to other frames misses the force on atom {residual_atom} by {value:.3g} eV/Å; of "
+        "forces of this size, usually the worst is missed by {usual:.2g}",
     ),
     Ground(
         "residual",
-        "a fit to other frames misses the forces by {value:.3g} eV/Å (rms), and usually by "
-        "{usual:.3g}",
+        "a fit to other frames misses the forces by {value:.3g} eV/Å (rms), and forces of this "
+        "size usually by {usual:.2g}",
     ),
     Ground(
         "required_slope",
         "a model must be steep to have these forces: required slope {value:.3g} eV/Å, usually "
-        "{usual:.3g}",
+        "{usual:.2g}",
     ),
     Ground("net_force", "the forces add up to {value:.3g} eV/Å, and usually to {usual:.2g}"),
     Ground("net_torque", "the torques add up to {value:.3g} eV, and usually to {usual:.2g}"),
@@ -64,22 +67,23 @@ GROUNDS = (
 """The grounds that have a value for each frame."""
 
 
-def scores_of(values: Mapping[str, Floats], group: Ints) -> dict[str, Floats]:
-    """The robust z-score of each frame on each ground, nan where it is not known.
+def _usual(values: Mapping[str, Floats], group: Ints) -> dict[str, Floats]:
+    """What is usual for each frame, of residuals for one with forces of its size."""
+    found = {name: medians(own, group) for name, own in values.items()}
+    for name in FITTED:
+        found[name] = expected(values[name], values["rms_force"], group)
+    return found
 
-    Parameters
-    ----------
-    values
-        For the name of each ground, and for ``rms_force``, the values of all frames (n,), with nan
-        where there is none.
-    group
-        Frames that are compared with each other, of shape (n,).
-    """
+
+def _scores(
+    values: Mapping[str, Floats], usual: Mapping[str, Floats], group: Ints
+) -> dict[str, Floats]:
+    """The robust z-score of each frame on each ground, nan where it is not known."""
     found = {"required_slope": above_usual(values["required_slope"], group)}
     for name in NET:
         found[name] = z_scores(np.log(values[name] + SMALL_NET), group)
-    for name in ("residual", "worst_residual"):
-        found[name] = above_expected(values[name], values["rms_force"], group)
+    for name in FITTED:
+        found[name] = above_expected(values[name], usual[name], group)
     return found
 
 
@@ -104,8 +108,8 @@ def judged(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         name: np.array([_number(row.get(name)) for row in rows], dtype=float) for name in names
     }
     group, _ = groups_of([str(row["formula"]) for row in rows])
-    scores = scores_of(values, group)
-    usual = {name: _medians(values[name], group) for name in names}
+    usual = _usual(values, group)
+    scores = _scores(values, usual, group)
     found = []
     for n, row in enumerate(rows):
         own = {name: float(z[n]) for name, z in scores.items() if np.isfinite(z[n])}
@@ -155,12 +159,3 @@ def undecided(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _number(value: Any) -> float:
     return float("nan") if value is None else float(value)
-
-
-def _medians(values: Floats, group: Ints) -> Floats:
-    found = np.full(len(values), np.nan)
-    for number in np.unique(group):
-        own = (group == number) & np.isfinite(values)
-        if own.any():
-            found[group == number] = np.median(values[own])
-    return found

@@ -168,6 +168,13 @@ class Doubts:
         ]
         if len(self) > SHOWN:
             lines.append(f"  ... and {len(self) - SHOWN} more.")
+        others = [row for row in self.rows[len(self) :] if row["score"] is not None][:FEW]
+        if others:
+            scores = [f"{row['score']:.1f} of {row['source']}@{row['index']}" for row in others]
+            lines.append(
+                f"The highest of the other scores: {', '.join(scores)}; above {THRESHOLD:g} is "
+                "doubtful."
+            )
         if not self.fitted:
             lines.append("Forces were not fitted, which finds more.")
         if self.undecided:

@@ -15,8 +15,8 @@ FEWEST = 10
 FLOOR = 1e-3
 """Values below this, in eV/Å, are alike. It is added before logarithms are taken."""
 
-LEAST_SPREAD = 0.1
-"""Smallest spread of logarithms: ten percent are not unusual, whatever the others are."""
+LEAST_SPREAD = 0.2
+"""Smallest spread of logarithms: twice the usual is not doubtful, whatever the others are."""
 
 TO_DEVIATION = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
@@ -53,11 +53,12 @@ def above_usual(values: Floats, group: Ints) -> Floats:
     return z_scores(np.log(values + FLOOR), group)
 
 
-def above_expected(values: Floats, forces: Floats, group: Ints) -> Floats:
-    """The same for what is left of values after a trend with the size of the forces.
+def expected(values: Floats, forces: Floats, group: Ints) -> Floats:
+    """What the size of the forces lets expect of values, of shape (n,).
 
     Large forces are harder to fit. The trend is a straight line through the logarithms of all
-    frames, by least squares that outliers do not pull.
+    frames, by least squares that outliers do not pull, with a slope from 0 to 2. Each group has an
+    offset of its own, the median of its frames.
 
     Parameters
     ----------
@@ -65,17 +66,41 @@ def above_expected(values: Floats, forces: Floats, group: Ints) -> Floats:
         As in :func:`above_usual`.
     forces
         Root mean square forces in eV/Å, of shape (n,).
+
+    Returns
+    -------
+    expected
+        In eV/Å; nan where too few values are known.
     """
     y, x = np.log(values + FLOOR), np.log(forces + FLOOR)
     known = np.isfinite(y) & np.isfinite(x)
     if known.sum() < FEWEST:
         return np.full(len(y), np.nan)
-    start = [float(np.median(y[known])), 0.0]
+    start = [float(np.median(y[known])), 0.5]
     scale = _spread(y[known])
-    line = least_squares(
-        lambda c: (y[known] - c[0] - c[1] * x[known]) / scale, start, loss="soft_l1"
-    ).x
-    return z_scores(y - line[0] - line[1] * x, group)
+    slope = least_squares(
+        lambda c: (y[known] - c[0] - c[1] * x[known]) / scale,
+        start,
+        bounds=([-np.inf, 0.0], [np.inf, 2.0]),
+        loss="soft_l1",
+    ).x[1]
+    rest = y - slope * x
+    return (np.exp(slope * x + medians(rest, group)) - FLOOR).clip(0.0)
+
+
+def above_expected(values: Floats, usual: Floats, group: Ints) -> Floats:
+    """The same for values relative to what is :func:`expected` of each frame."""
+    return z_scores(np.log(values + FLOOR) - np.log(usual + FLOOR), group)
+
+
+def medians(values: Floats, group: Ints) -> Floats:
+    """The median of the known values of the group of each frame, of shape (n,)."""
+    found = np.full(len(values), np.nan)
+    for number in np.unique(group):
+        own = (group == number) & np.isfinite(values)
+        if own.any():
+            found[group == number] = np.median(values[own])
+    return found
 
 
 def z_scores(values: Floats, group: Ints) -> Floats:

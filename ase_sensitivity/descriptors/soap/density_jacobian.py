@@ -24,7 +24,7 @@ LOST = 10
 """Derivatives may cancel by this factor in their squares (along the features, which have norm 1, or
 over the images of an atom) before a Gram matrix is computed from blocks, which cancel first."""
 
-CACHED = 2**21
+CACHED = 2**20
 """Bytes of Gram matrices of environments that one thread computes before they are added up."""
 
 CHUNK = 2**24

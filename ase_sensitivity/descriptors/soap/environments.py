@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 from ase import Atoms
@@ -17,6 +17,14 @@ from ase_sensitivity.types import Floats, Ints
 
 ALL_SPECIES = -2
 """The species index of a center that contributes to the density of every species."""
+
+
+@cache
+def _places(species: tuple[str, ...]) -> Ints:
+    """The place of each atomic number in a list of species, -1 where it has none; (119,)."""
+    index = np.full(119, -1, dtype=np.intp)
+    index[[atomic_numbers[symbol] for symbol in species]] = np.arange(len(species))
+    return index
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,12 +73,9 @@ class Environments:
             see :func:`ase_sensitivity.geometry.structure.check_atoms`.
         """
         check_atoms(atoms)
-        index = np.full(119, -1, dtype=np.intp)
-        index[[atomic_numbers[symbol] for symbol in species]] = np.arange(len(species))
+        index = _places(tuple(species))
         of_atom = index[atoms.numbers]
-        center_numbers = np.zeros(119, dtype=bool)
-        center_numbers[[atomic_numbers[symbol] for symbol in centers]] = True
-        is_center = center_numbers[atoms.numbers]
+        is_center = _places(tuple(centers))[atoms.numbers] >= 0
         chosen = np.flatnonzero(is_center)
         pairs = neighbor_pairs(atoms, cutoff)
         first, second, vectors = pairs.first, pairs.second, pairs.vectors(atoms)
