@@ -19,7 +19,7 @@ from ase_sensitivity.demonstration.methane import xtb
 from ase_sensitivity.demonstration.picture import save_picture
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--training", type=int, default=2, help="runs to fit to, of 46 frames each")
+parser.add_argument("--training", type=int, default=3, help="runs to fit to, of 46 frames each")
 parser.add_argument("--runs", type=int, default=1, help="runs of either potential")
 parser.add_argument("--picture", type=Path, help="by default in a temporary folder")
 arguments = parser.parse_args()
