@@ -19,7 +19,7 @@ from ase_sensitivity.demonstration.methane import xtb
 from ase_sensitivity.demonstration.picture import save_picture
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--training", type=int, default=2, help="runs to fit to, of 46 frames each")
+parser.add_argument("--training", type=int, default=3, help="runs to fit to, of 46 frames each")
 parser.add_argument("--runs", type=int, default=1, help="runs of either potential")
 parser.add_argument("--picture", type=Path, help="by default in a temporary folder")
 arguments = parser.parse_args()
@@ -46,7 +46,8 @@ runs = []
 for seed in range(arguments.runs):
     log = io.StringIO()
     models = [found.blind, found.seeing]
-    runs.append(watch(true, models, 1, seed=seed, progress=silent, logfile=log, price=xtb()))
+    settings = {"logfile": log, "price": xtb(), "on_singular": "log"}
+    runs.append(watch(true, models, 1, seed=seed, progress=silent, **settings))
     blind, seeing = runs[-1]
     print(
         f"run {seed}: flagged at {blind.flagged[0]:.0f} fs, 0.1 Å off at {blind.off[0]:.0f} fs; "

@@ -84,6 +84,10 @@ def replay(
             metavar="S", help="Seconds that one frame may take to look for a cause; 0: any time."
         ),
     ] = BUDGET,
+    reference: options.Reference = None,
+    novelty_threshold: Annotated[
+        float, typer.Option(metavar="X", help="How far from the reference is novel.")
+    ] = 1.0,
     price: Annotated[
         str | None,
         typer.Option(
@@ -93,10 +97,6 @@ def replay(
             show_default=False,
         ),
     ] = None,
-    reference: options.Reference = None,
-    novelty_threshold: Annotated[
-        float, typer.Option(metavar="X", help="How far from the reference is novel.")
-    ] = 1.0,
     timestep: Annotated[
         float | None,
         typer.Option(metavar="FS", help="Time between two frames in fs.", show_default=False),
@@ -133,9 +133,9 @@ def replay(
             patience=patience,
             on_singular=on_singular,
             budget=budget or None,
-            price=None if price is None else calculator_of(price),
             reference="run" if reference == ["run"] else options.reference_of(reference),
             novelty_threshold=novelty_threshold,
+            price=None if price is None else calculator_of(price),
         )
     except KeyboardInterrupt:
         kept = logfile not in (None, "-")
@@ -205,13 +205,6 @@ def summary(found: dict[str, Any]) -> str:
             f"By {cause}, known in {of['n_frames']}: nearest {of['distance']:.4f} Å, "
             f"frame {of['frame']}."
         )
-    for partner in found["partners"]:
-        lines.append(
-            f"Partner of frame {partner['step']} ({partner['cause']}): "
-            f"{partner['displacement']:.3f} Å away, features {partner['feature_distance']:.1e} "
-            f"apart{'' if partner['agrees'] else ', no fold'}; price {partner['energy']:.4f} eV, "
-            f"{partner['forces']:.3f} eV/Å."
-        )
     if found["novelest"] is not None:
         most = found["novelest"]
         lines.append(f"Largest novelty: {most['novelty']:.3g}, frame {most['frame']}.")
@@ -222,4 +215,11 @@ def summary(found: dict[str, Any]) -> str:
         )
     elif found["n_compared"]:
         lines.append("No frame has a twin in the reference.")
+    for partner in found["partners"]:
+        lines.append(
+            f"Partner of frame {partner['step']} ({partner['cause']}): "
+            f"{partner['displacement']:.3f} Å away, features {partner['feature_distance']:.1e} "
+            f"apart{'' if partner['agrees'] else ', no fold'}; price {partner['energy']:.4f} eV, "
+            f"{partner['forces']:.3f} eV/Å."
+        )
     return "\n".join(lines)

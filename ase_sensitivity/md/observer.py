@@ -119,18 +119,18 @@ class SensitivityObserver:
     patience
         Number of consecutive calls below the threshold that make a singular state. A call that
         fails neither counts nor starts the count anew.
-    price
-        An ASE calculator, not that of the run. When a singular state begins, the nearest singular
-        configuration is looked for, without regard to ``budget``, and this calculator computes two
-        single points: of the frame and of its :attr:`~ase_sensitivity.NearestSingular.partner`. The
-        difference is in ``nearest`` and in the log (``partners`` of
-        :class:`~ase_sensitivity.SensitivityLog`).
     reference
         What the model was trained on, to compare with: a :class:`~ase_sensitivity.ReferenceSet`,
         the path of a saved one (.npz), or frames for one, as a list or files. Or ``"run"``: the
         run's own past, of which up to 1000 frames are kept. See :doc:`/reference_set`.
     novelty_threshold
         A configuration is novel if its novelty is above this.
+    price
+        An ASE calculator, not that of the run. When a singular state begins, the nearest singular
+        configuration is looked for, without regard to ``budget``, and this calculator computes two
+        single points: of the frame and of its :attr:`~ase_sensitivity.NearestSingular.partner`. The
+        difference is in ``nearest`` and in the log (``partners`` of
+        :class:`~ase_sensitivity.SensitivityLog`).
     on_failure
         An evaluation that fails is logged and counted. ``"warn"``: the run goes on, with one
         :class:`~ase_sensitivity.EvaluationWarning`. ``"raise"``: its error is raised.
