@@ -70,9 +70,11 @@ def test_without_a_budget_the_cause_is_found(slow, look):
 
 def test_a_walk_that_would_take_too_long_is_skipped(slow, look):
     found, n_jacobians = look(watch_of(slow, 11.0), near_t(0.03))
-    assert (found.how, found.cause) == ("skipped", None)
-    assert 0 < found.distance < 0.03
-    assert n_jacobians == 4  # the start, and one ahead of it along each of three suspects
+    # What is blind by geometry alone needs no walk; the truncated point, which does, is nearer.
+    assert (found.how, found.cause) == ("skipped", "incompleteness")
+    assert 0.03 < found.distance < 0.1
+    # The start, one ahead of it along each of three suspects, and one at the blind geometry.
+    assert n_jacobians == 5
 
 
 def test_a_walk_that_takes_longer_than_usual_is_broken_off(slow, look):
@@ -119,17 +121,17 @@ class TestObserver:
             still.play(observer, 1)
             still.atoms.positions[1] += 0.03  # beyond what is remembered
             still.play(observer, 1)
-        (warning,) = ours(caught)
-        assert warning.category is CostWarning
+        (warning,) = [told for told in ours(caught) if told.category is CostWarning]
         assert "conftest" in warning.filename  # where the run is, not where the observer is
         lines = [text for text in log.getvalue().splitlines() if "not looked for" in text]
         assert lines == [
             "# step 1: not looked for: a Jacobian takes 1 s, a walk some 10 of them, "
             "and the budget of a call is 11 s"
         ]
-        assert observer.sensitivity.approaching is None
+        assert observer.sensitivity.approaching == "incompleteness"  # which needed no walk
         assert observer.sensitivity.distance < 0.1
-        assert read_log(log.getvalue().splitlines(keepends=True)).state.tolist() == ["ok", "ok"]
+        states = read_log(log.getvalue().splitlines(keepends=True)).state
+        assert states.tolist() == ["singular", "singular"]
 
     def test_an_error_that_it_is_made_stops_no_look(self, observer):
         still, observer, _ = observer
@@ -146,10 +148,10 @@ def test_the_calculator_has_one_too(slow, monkeypatch):
     atoms = near_t(0.03)
     calc = SensitivityCalculator(EMT(), slow, budget=11.0)
     with pytest.warns(CostWarning):
-        assert calc.get_property("spurious_distance", atoms) == float("inf")
+        without_walk = calc.get_property("spurious_distance", atoms)
     assert calc.diagnosis.how == "skipped"
     calc.budget = None
-    assert calc.get_property("spurious_distance", atoms) < 0.1
+    assert calc.get_property("spurious_distance", atoms) < 0.5 * without_walk < 0.05
 
 
 @pytest.mark.parametrize("budget", [0, -1.0, float("nan"), float("inf"), "long"])

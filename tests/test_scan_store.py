@@ -379,7 +379,7 @@ def test_the_result_is_about_the_frames_that_were_given(tmp_path: Path) -> None:
     found = scan(a, soap, store=store)
     assert {row["source"] for row in found.rows} == {str(a)}
     assert (len(found), found.n_besides, found.column("error").any()) == (4, 2, False)
-    assert found.summary().endswith("The database has 2 more frames, not included here.")
+    assert "\nThe database has 2 more frames, not included here." in found.summary()
     done: list[int] = []
     part = scan([f"{a}@3", b], soap, store=store, progress=done.append)
     assert done == [2 + 1]  # the torn frame is read again
