@@ -156,7 +156,7 @@ def d_pair(rng: np.random.Generator) -> Pair:
 
 
 def turned_pair(rng: np.random.Generator) -> Pair:
-    """B and B' at one distance, A across their bisector, and C on either side (THEORY, section 3).
+    """B and B' at one distance, A across their bisector, and C on either side.
 
     A and C are orthogonal across the bisector e; C- is C+ turned by pi about e.
     """
@@ -328,7 +328,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=40, help="of each kind")
     parser.add_argument("--runs", nargs="*", default=list(RUNS))
     parser.add_argument("--structures", nargs="*", default=["ethanol", "Si64"])
-    parser.add_argument("--environments", type=int, nargs="*", default=[10_000, 1_000_000])
+    parser.add_argument("--environments", type=int, nargs="*", default=[10_000])
     parser.add_argument("--descriptors", nargs="*", default=["SOAP", "torch"])
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "runs")
     given = parser.parse_args()

@@ -252,6 +252,15 @@ class TestStore:
         with pytest.raises(ValueError, match="damaged"):
             converge(frames(4), soap(), store=path, **options)
 
+    def test_values_of_any_kind_and_an_error_on_the_way(self, tmp_path: Path) -> None:
+        path = tmp_path / "sweep.jsonl"
+        options = {"species": [["C", "H", "O"], ["C", "O"]]}
+        with pytest.raises(ValueError, match="units"):
+            converge(frames(2), soap(), store=path, units="foo", **options)
+        first = converge(frames(2), soap(), store=path, **options)
+        again = converge(frames(2), soap(), store=path, **options)
+        assert [row["n_null"] for row in first.rows] == [row["n_null"] for row in again.rows]
+
     def test_workers_find_the_same(self) -> None:
         with ThreadPoolExecutor(2) as pool:
             found = converge(frames(6), soap(), n_max=[2, 3], l_max=[1, 2], executor=pool)

@@ -159,6 +159,10 @@ def test_copies_with_other_labels(soap: SOAP) -> None:
     reasons = dict(zip((place.frame for place in found.frames), found.reasons, strict=True))
     assert "frames@30 has the same structure, and another force by" in reasons[4][0]
     assert "frames@4 has the same structure" in reasons[N][0]
+    told = [
+        reason for reason in reasons[N] if "has the same structure, and another force" in reason
+    ]
+    assert len(told) == 1  # not one for each atom
 
 
 def test_a_result_is_saved_and_read(found: Doubts, tmp_path: Path) -> None:
@@ -212,6 +216,26 @@ def test_bad_arguments(soap: SOAP) -> None:
         doubt(bare, soap, fit=1)
     with pytest.raises(ValueError, match="`seed` is -1"):
         doubt(bare, soap, seed=-1)
+
+
+def test_frames_without_forces_do_not_stop_the_fit(soap: SOAP) -> None:
+    """Half of the frames are in equilibrium."""
+    frames = a_set()
+    for _ in range(N + 2):
+        frames.append(labeled(bulk("Cu", cubic=True)))
+        forces = np.zeros((4, 3))
+        frames[-1].calc = SinglePointCalculator(frames[-1], energy=0.0, forces=forces)
+        frames[-1].rattle(1e-9, seed=len(frames))
+    found = doubt(frames, soap)
+    assert found.fitted
+    assert all(row["residual"] is not None for row in found.rows)
+
+
+def test_scores_descend(found: Doubts) -> None:
+    scores = found.scores
+    known = scores[np.isfinite(scores)]
+    assert (np.diff(known) <= 0).all()
+    assert np.isfinite(scores[: len(known)]).all()
 
 
 def test_few_wrong_labels_do_not_pull_the_fit() -> None:

@@ -252,6 +252,8 @@ def test_an_observer_goes_on_where_there_is_no_price(tmp_path):
     run.calc = EMT()
     with BFGS(run, logfile=None) as dyn, pytest.raises(ValueError, match="calculator of the run"):
         SensitivityObserver(dyn, soap, price=run.calc)
+    with BFGS(run, logfile=None) as dyn, pytest.raises(ValueError, match="`apply_constraints`"):
+        SensitivityObserver(dyn, soap, price=EMT(), apply_constraints=True)
 
 
 def test_the_command_prices(tmp_path, monkeypatch):

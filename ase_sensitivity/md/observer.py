@@ -267,6 +267,11 @@ class SensitivityObserver:
         self._reference = Reference.of(reference, self._descriptor, novelty_threshold)
         self._monitor = self._started_monitor(as_flag("distance", distance), Budget(budget))
         self._pace = Pace(max_overhead, comm)
+        if price is not None and apply_constraints:
+            raise ValueError(
+                "`price` is for partners with all atoms free, but `apply_constraints` is True; "
+                "leave one of the two out"
+            )
         self._pricing = None if price is None else RunPricing(price, self.atoms)
         self._unseen: tuple[str, ...] = ()
         self._masking: tuple[str, ...] = ()

@@ -28,7 +28,6 @@ from ase_sensitivity.geometry.symmetry import TOLERANCE
 from ase_sensitivity.io.reading import Frames, check_frames, read_frames
 from ase_sensitivity.io.references import Task, tasks_of, unit_factors
 from ase_sensitivity.types import Scope
-from ase_sensitivity.version import __version__
 
 
 def converge(
@@ -150,11 +149,11 @@ def converge(
         "descriptors": [descriptor_text(one) for one in candidates.descriptors.values()],
         **asdict(settings),
         "references": [forces_key, energy_key, units],
-        "version": __version__,
     }
-    kept = NoStore() if store is None else SweepStore(store, about)
     read = read_frames(frames, type_map=type_map)
     tasks = tasks_of(read, forces_key, energy_key, unit_factors(units), strict=True)
+    keys = list(candidates.descriptors)
+    kept = NoStore() if store is None else SweepStore(store, about, keys)
     totals = {key: Totals() for key in candidates.descriptors}
     timed: list[Atoms] = []
     with closing(kept):

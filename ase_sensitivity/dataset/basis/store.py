@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ class SweepStore:
         The file to continue or to begin.
     about
         What the lines depend on. A file of something else is refused.
+    keys
+        The candidates, in an order that is the same whenever ``about`` is.
 
     Raises
     ------
@@ -36,10 +38,13 @@ class SweepStore:
     Half a line at the end, of a process that was killed, is removed.
     """
 
-    def __init__(self, path: str | Path, about: Mapping[str, Any]) -> None:
+    def __init__(
+        self, path: str | Path, about: Mapping[str, Any], keys: Sequence[tuple[Any, ...]]
+    ) -> None:
         if not isinstance(path, str | os.PathLike):
             raise TypeError(f"`store` is {path!r} but must be a path")
         self._path = Path(path)
+        self._keys = list(keys)  # their values may be of any kind: lines have the numbers
         header = json.dumps({"converge": dict(about)}).encode() + b"\n"
         self._descriptor = locked(self._path, "sweep")
         try:
@@ -78,9 +83,9 @@ class SweepStore:
         line = self._lines.pop(0)
         try:
             found = json.loads(line)
-            tried = [Tried(tuple(key), row, n) for key, row, n in found["tried"]]
+            tried = [Tried(self._keys[place], row, n) for place, row, n in found["tried"]]
             same = found["digest"] == digest(task.atoms)
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, IndexError) as error:
             raise ValueError(
                 f"`store` is {str(self._path)!r}, which is damaged: {error}"
             ) from error
@@ -93,7 +98,7 @@ class SweepStore:
 
     def write(self, task: Task, tried: list[Tried]) -> None:
         """Add what was found for a frame."""
-        rows = [[one.key, one.row, one.n_features] for one in tried]
+        rows = [[self._keys.index(one.key), one.row, one.n_features] for one in tried]
         self._append(json.dumps({"digest": digest(task.atoms), "tried": rows}).encode() + b"\n")
 
     def _append(self, data: bytes) -> None:

@@ -150,10 +150,13 @@ def doubt(
         open_questions.append(
             f"whether forces can be fitted: fewer than {FEWEST_FITTED} frames have forces"
         )
+    fitted = fit and any(np.isfinite(one.rms) for one in found)
+    if fit and not fitted:
+        open_questions.append("whether forces can be fitted: the fit failed for all frames")
     return Doubts(
         rows=ranked(rows, _told(copies, numbers, result)),
         n_frames=len(result),
-        fitted=fit,
+        fitted=fitted,
         undecided=open_questions,
         errors=_errors(result, dict(zip(numbers, found, strict=True))),
     )
@@ -196,7 +199,12 @@ def _told(
     """For both frames of each conflict, place among ``numbers``, score, and what is said of it."""
     place = {number: n for n, number in enumerate(numbers)}
     told = []
+    worst: dict[tuple[int, int, str], Conflict] = {}  # an environment each for every atom
     for first, second, conflict in copies:
+        key = first, second, conflict.quantity
+        if key not in worst or worst[key].difference < conflict.difference:
+            worst[key] = conflict
+    for (first, second, _), conflict in worst.items():
         score = THRESHOLD * conflict.difference / TOLERANCES[conflict.quantity]
         for own, other in ((first, second), (second, first)):
             there = result.rows[other]

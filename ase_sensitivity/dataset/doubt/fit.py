@@ -21,6 +21,9 @@ N_ROUNDS = 3
 EXACT = 1e-3
 """Residuals below this, relative to the median, do not count in the choice of the ridge."""
 
+NEGLIGIBLE = 1e-6
+"""Mean squares below this fraction of their mean over all frames weigh a frame no more."""
+
 
 @dataclass(frozen=True, eq=False)
 class RobustFit:
@@ -52,7 +55,9 @@ class RobustFit:
         """
         squares = np.array([float(own @ own) / len(own) for own in forces])
         for _ in range(N_ROUNDS):
-            weight = 1.0 / np.maximum(squares + np.median(squares), np.finfo(float).tiny)
+            # Half of the frames may have no forces at all.
+            usual = max(float(np.median(squares)), NEGLIGIBLE * float(squares.mean()))
+            weight = 1.0 / (squares + max(usual, np.finfo(float).tiny))
             solutions = _solutions(rows, forces, weight, fold)
             missed = np.array(
                 [

@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from ase_sensitivity.validation import check_exists
 
 SHOWN = 10
 """Number of frames that a summary lists."""
+
+MOST = 100_000
+"""Number of frames up to which a scan's summary looks for doubtful ones: 0.3 GB."""
 
 FEW = 3
 """Number of frames that the summary of a scan names."""
@@ -230,13 +234,19 @@ def ranked(
         own["score"] = max(score, own["score"] or 0.0)
         own["reasons"].insert(0, reason)
     whole = [{**row, **own} for row, own in zip(rows, found, strict=True)]
-    whole.sort(key=lambda row: (not row["reasons"], -(row["score"] or 0.0)))
+    whole.sort(key=lambda row: (not row["reasons"], row["score"] is None, -(row["score"] or 0.0)))
     return [{name: row.get(name) for name in COLUMNS} for row in whole]
 
 
 def without_fit(rows: Iterable[Mapping[str, Any]]) -> Doubts:
-    """What the rows of a scan tell by themselves: slopes, net forces and torques."""
-    everything = list(rows)
+    """What the rows of a scan tell by themselves: slopes, net forces and torques.
+
+    Of more than `MOST` rows nothing is said, as all have to be in memory for that.
+    """
+    everything = list(islice(rows, MOST + 1))
+    if len(everything) > MOST:
+        text = f"which forces do not fit: there are more than {MOST} frames"
+        return Doubts(rows=[], n_frames=len(everything), fitted=False, undecided=[text])
     labeled = [row for row in everything if row["rms_force"] is not None]
     return Doubts(
         rows=ranked(labeled),
