@@ -189,11 +189,11 @@ def converge(
         store=store,
         **tried,
     )
+    say(to_json(found.todict()) if json else found.summary())
     if save is not None:
         found.save(save)
     if plot is not None:
         _plot(found, plot)
-    say(to_json(found.todict()) if json else found.summary())
 
 
 def _family(

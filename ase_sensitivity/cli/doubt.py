@@ -88,14 +88,11 @@ def doubt(
         raise Interrupted(kept if store else "nothing is kept without --store") from None
     except RuntimeError as error:  # a worker died
         raise OSError(str(error)) from error
+    say(to_json(found.todict()) if json else found.summary())
     if output is not None:
         _write(found, output)
-    if json:
-        say(to_json(found.todict()))
-        return
-    say(found.summary())
-    if output is not None:
-        remark(f"All frames: {output}")
+        if not json:
+            remark(f"All frames: {output}")
 
 
 def _write(found: Doubts, output: Path) -> None:

@@ -149,14 +149,16 @@ def calculator_of(text: str) -> Any:
         raise ValueError(f"{said}: name a calculator as module:name, such as tblite.ase:TBLite")
     found = imported(text.strip(), said)
     if isinstance(found, type) or not hasattr(found, "get_potential_energy"):
+        # Without arguments some write tables to the standard output, which may be ours to parse.
+        loud = "verbosity" in getattr(found, "default_parameters", {})
         try:
-            found = found()
+            found = found(verbosity=0) if loud else found()
         except Exception as error:
             raise ValueError(
                 f"{said}: no calculator comes of it without arguments: {error}; write a function "
                 "that returns one"
             ) from error
-    if not hasattr(found, "get_potential_energy"):
+    if not hasattr(found, "get_potential_energy") or not hasattr(found, "calculate"):
         raise ValueError(f"{said}: {found!r} is not an ASE calculator")
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -114,7 +115,8 @@ def scan(
         remark(f"No forces were named, but the files have some: --forces-key {keys[0]}")
     if found["first_error"]:
         remark(f"First failure: {found['first_error']}")
-    remark(f"Results: {output}; look at them with: ase-sensitivity report {output}")
+    command = ["ase-sensitivity", "report", str(output)]
+    remark(f"Results: {output}; look at them with: {shlex.join(command)}")
 
 
 def forces_keys(files: Sequence[str], type_map: Sequence[str] | None) -> list[str]:

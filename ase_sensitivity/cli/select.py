@@ -113,14 +113,12 @@ def select(
         raise Interrupted(kept if store else "nothing is kept without --store") from None
     except RuntimeError as error:  # a worker died
         raise OSError(str(error)) from error
+    say(to_json({"output": str(output)} | found.todict()) if json else found.summary())
     _write(found, output)
     if save is not None:
         found.save(save)
-    if json:
-        say(to_json({"output": str(output)} | found.todict()))
-        return
-    say(found.summary())
-    remark(f"Chosen frames: {output}")
+    if not json:
+        remark(f"Chosen frames: {output}")
 
 
 def _check_is_no_input(files: list[str], *outputs: Path | None) -> None:
@@ -138,10 +136,13 @@ def _write(found: Selection, output: Path) -> None:
     """Write the chosen frames with where each is from and what it gained."""
     from ase.io import write
 
+    from ase_sensitivity.io.whole_file import whole_file
+
     frames = []
     for atoms, row in zip(found.frames, found.rows, strict=True):
         atoms.info |= {"selected_from": f"{row['source']}@{row['index']}"}
         if row["gain"] is not None:
             atoms.info["selection_gain"] = row["gain"]
         frames.append(atoms)
-    write(output, frames, format="extxyz")
+    with whole_file(output) as whole:
+        write(whole, frames, format="extxyz")

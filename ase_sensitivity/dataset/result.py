@@ -24,6 +24,7 @@ from ase_sensitivity.dataset.records import Store
 from ase_sensitivity.dataset.stores import store_of
 from ase_sensitivity.dataset.summary import LARGE_LOSS, Summary
 from ase_sensitivity.io.reading import MEMORY
+from ase_sensitivity.io.whole_file import whole_file
 from ase_sensitivity.plain_text import as_html, many
 from ase_sensitivity.types import Floats
 from ase_sensitivity.validation import check_exists
@@ -270,7 +271,7 @@ class ScanResult:
 
     def to_csv(self, path: str | Path) -> None:
         """Write the table as comma-separated values; nothing where a value is missing."""
-        with open(path, "w", newline="", encoding="utf-8") as file:
+        with whole_file(path) as whole, open(whole, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(self._store.rows())

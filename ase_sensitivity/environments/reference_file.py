@@ -17,6 +17,7 @@ from ase_sensitivity.environments.environment_set import Columns
 from ase_sensitivity.environments.projection import Projection
 from ase_sensitivity.environments.scales import Group, Scale
 from ase_sensitivity.io.references import Task
+from ase_sensitivity.io.whole_file import whole_file
 from ase_sensitivity.plain_text import reason
 from ase_sensitivity.types import Floats
 from ase_sensitivity.validation import check_exists
@@ -72,13 +73,8 @@ def write(path: str | Path, saved: Saved) -> None:
         arrays |= {f"scale_origin_{k}": origin, f"scale_total_{k}": scale.total}
     for length, projection in saved.projections.items():
         arrays |= {f"origin_{length}": projection.origin, f"axes_{length}": projection.axes}
-    part = f"{os.fspath(path)}.{os.getpid()}.part"
-    try:
-        with open(part, "wb") as file:
-            np.savez(file, head=np.array(json.dumps(head)), **arrays)
-        os.replace(part, path)
-    finally:
-        Path(part).unlink(missing_ok=True)
+    with whole_file(path) as whole, open(whole, "wb") as file:
+        np.savez(file, head=np.array(json.dumps(head)), **arrays)
 
 
 def read(path: str | Path) -> Saved:

@@ -7,6 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from ase_sensitivity.io.whole_file import whole_file
 from ase_sensitivity.version import __version__
 
 
@@ -22,16 +23,8 @@ def check_page(path: str | Path) -> Path:
 
 def write_page(path: Path, page: str) -> None:
     """Write a page; the file appears when it is complete."""
-    if path.exists() and not path.is_file():  # a device, a pipe
-        path.write_text(page, encoding="utf-8", errors="replace")
-        return
-    path = Path(os.path.realpath(path))  # a symbolic link stays one
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_text(page, encoding="utf-8", errors="replace")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        file.write_text(page, encoding="utf-8", errors="replace")
 
 
 def rendered(template: str, **values: Any) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ase_sensitivity.dataset.basis.candidates import DESCRIPTOR, Key, label
 from ase_sensitivity.dataset.basis.evidence import CONFIDENCE, FALLS, N_LEAST
+from ase_sensitivity.io.whole_file import whole_file
 from ase_sensitivity.plain_text import as_html, many
 from ase_sensitivity.sensitivity import pair_terms_text
 from ase_sensitivity.validation import check_exists
@@ -207,7 +208,8 @@ class Convergence:
             If it cannot be written.
         """
         text = json.dumps({"convergence": self.todict()}, allow_nan=False)
-        Path(path).write_text(text + "\n", encoding="utf-8")
+        with whole_file(path) as file:
+            file.write_text(text + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, path: str | Path) -> Convergence:

@@ -138,6 +138,10 @@ def doubt(
         )
     numbers = [n for n, row in enumerate(result.rows) if row["rms_force"] is not None]
     if not numbers:
+        if len(result) and all(row["error"] for row in result.rows):
+            raise ValueError(f"no frame could be analyzed: {result.rows[0]['error']}")
+        if not len(result):
+            raise ValueError("`frames` has no frames")
         raise NoForces("`frames` have no forces to doubt; name them with `forces_key`")
     seen = _descriptor(descriptor, result)
     fit = fit and len(numbers) >= FEWEST_FITTED

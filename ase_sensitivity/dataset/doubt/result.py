@@ -14,6 +14,7 @@ import numpy as np
 
 from ase_sensitivity.dataset.doubt.judgement import GROUNDS, THRESHOLD, judged, undecided
 from ase_sensitivity.environments.place import Place
+from ase_sensitivity.io.whole_file import whole_file
 from ase_sensitivity.plain_text import many
 from ase_sensitivity.types import Floats, Ints
 from ase_sensitivity.validation import check_exists
@@ -124,7 +125,8 @@ class Doubts:
             If it cannot be written.
         """
         text = json.dumps({"doubts": self.todict()}, allow_nan=False)
-        Path(path).write_text(text + "\n", encoding="utf-8")
+        with whole_file(path) as file:
+            file.write_text(text + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, path: str | Path) -> Doubts:
@@ -157,7 +159,7 @@ class Doubts:
 
     def to_csv(self, path: str | Path) -> None:
         """Write ``rows`` as comma-separated values; nothing where a value is missing."""
-        with open(path, "w", newline="", encoding="utf-8") as file:
+        with whole_file(path) as whole, open(whole, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             for row in self.rows:

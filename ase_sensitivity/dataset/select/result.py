@@ -14,6 +14,7 @@ from ase import Atoms
 
 from ase_sensitivity.dataset.select.idle import IdleFrame
 from ase_sensitivity.environments.place import Place
+from ase_sensitivity.io.whole_file import whole_file
 from ase_sensitivity.plain_text import as_html, many
 from ase_sensitivity.types import Floats, Ints
 from ase_sensitivity.validation import check_exists
@@ -154,7 +155,8 @@ class Selection:
             for atoms in self.frames
         ]
         text = json.dumps({"selection": self.todict(), "frames": frames}, allow_nan=False)
-        Path(path).write_text(text + "\n", encoding="utf-8")
+        with whole_file(path) as file:
+            file.write_text(text + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, path: str | Path) -> Selection:
