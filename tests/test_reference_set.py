@@ -33,6 +33,12 @@ def labeled(atoms: Atoms, energy: float, forces: np.ndarray) -> Atoms:
     return atoms
 
 
+def turned(atoms: Atoms, seed: int) -> Atoms:
+    atoms = atoms.copy()
+    atoms.positions = atoms.positions @ Rotation.random(random_state=seed).as_matrix().T
+    return atoms
+
+
 def test_novelty_is_that_of_brute_force():
     frames = rattled(molecule("CH4"), 0.15, 90)
     reference = ReferenceSet(frames, ALL)
@@ -62,6 +68,31 @@ def test_copies_are_no_news_and_no_twins():
         found = reference.compare(copy)
         assert found.novelty < 1e-6
         assert found.twin is None
+
+
+@pytest.mark.parametrize("n_copies", [1, 3])
+def test_novelty_where_the_set_has_no_spread(n_copies):
+    methane = molecule("CH4")
+    reference = ReferenceSet([turned(methane, seed) for seed in range(n_copies)], CARBON)
+    assert reference.compare(turned(methane, 7)).novelty == 0
+    # The unit is what a displacement by .05 Å does on average.
+    near = [reference.compare(one).novelty for one in rattled(methane, 0.05 / np.sqrt(3), 20)]
+    assert 0.5 < np.median(near) < 2
+    small = [reference.compare(one).novelty for one in rattled(methane, 0.005 / np.sqrt(3), 20)]
+    assert np.median(small) == pytest.approx(0.1 * np.median(near), rel=0.5)
+
+
+def test_novelty_of_features_that_do_not_change():
+    counted = FiniteDifferenceDescriptor(
+        lambda atoms: np.full((1, 1), float(len(atoms))),
+        cutoff=4.0,
+        centers=[0],
+        species=["C", "H"],
+        body_order=2,
+    )
+    reference = ReferenceSet([molecule("CH4")], counted)
+    assert reference.compare(rattled(molecule("CH4"), 0.1, 1)[0]).novelty == 0
+    assert reference.compare(molecule("CH3")).novelty == pytest.approx(1 / 4)
 
 
 def test_an_element_that_is_not_in_the_set():

@@ -67,7 +67,8 @@ class Comparison:
     novelty
         For the environment for which this is largest: the distance in feature space to the nearest
         reference, over the spread, the root mean square distance of two references about centers
-        of the same element. Infinite if the set has no center of this element.
+        of the same element (:doc:`/reference_set` has what it is if all of these are the same).
+        Infinite if the set has no center of this element.
     center
         The atom at the center of that environment; None for the structure as a whole.
     nearest
