@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ase import Atoms
 
 from ase_sensitivity.environments.place import Place
+from ase_sensitivity.plain_text import many
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,3 +85,9 @@ class Comparison:
 
     def __repr__(self) -> str:
         return f"Comparison(novelty={self.novelty:.3g}, twin={self.twin!r})"
+
+
+def not_in_reference_text(number: int, first: str) -> str:
+    """A sentence on frames of infinite novelty."""
+    verb = "has" if number == 1 else "have"
+    return f"{many(number, 'frame')} {verb} elements that the reference does not have; {first}."
