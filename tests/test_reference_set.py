@@ -181,6 +181,25 @@ def test_a_file_has_everything(tmp_path):
         assert one.twin.forces == other.twin.forces
 
 
+def test_a_digest_is_of_structures_and_not_of_rounding_errors():
+    frames = rattled(MINUS, 0.1, 5)
+    made, other = ReferenceSet(frames, CARBON), ReferenceSet(frames, CARBON)
+    other.environments.columns["projected"] += 1e-15
+    assert made.digest == other.digest
+    moved = [one.copy() for one in frames]
+    moved[2].positions[0, 0] += 1e-9
+    boxed = [one.copy() for one in frames]
+    boxed[2].cell = [9.0, 9.0, 9.0]
+    heavy = [one.copy() for one in frames]
+    heavy[2].symbols[0] = "Si"
+    known = [labeled(one, -1.0, np.ones((5, 3))) for one in frames]
+    lower = [labeled(one, -2.0, np.ones((5, 3))) for one in frames]
+    silane = SOAP(["H"], cutoff=3.0, n_max=6, l_max=5, atom_sigma=0.3, centers=["C", "Si"])
+    digests = [ReferenceSet(some, CARBON).digest for some in (frames, moved, boxed, known, lower)]
+    digests += [ReferenceSet(some, silane).digest for some in (frames, heavy)]
+    assert len(set(digests)) == 7
+
+
 def test_files_that_are_none(tmp_path):
     ReferenceSet([MINUS], CARBON).save(tmp_path / "set.npz")
     with pytest.raises(ValueError, match="made with"):
