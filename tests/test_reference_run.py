@@ -140,6 +140,30 @@ def test_the_past_is_bounded_and_whole():
     assert len(set(np.diff(kept))) == 1
 
 
+def test_the_twin_in_the_past_is_named_by_its_step():
+    run = [MINUS, *rattled(MINUS, 0.3, 10), PLUS]
+    log, atoms = io.StringIO(), Replay(None)
+    atoms.atoms, atoms.max_steps = run[0], 7 * len(run)
+    settings = {"on_singular": "log", "distance_threshold": None, "logfile": log}
+    observer = SensitivityObserver(atoms, CARBON, reference="run", **settings)
+    for number, frame in enumerate(run):
+        atoms.atoms, atoms.nsteps = frame, 100 + 7 * number
+        observer()
+    found = read_log(log.getvalue().splitlines(keepends=True))
+    assert found.step[-1] == 177
+    assert found.twin_frame[-1] == observer.comparison.twin.place.frame == 100
+
+
+def test_the_twin_in_a_thinned_past_is_named_by_its_step():
+    past = Past(CARBON, most=16)
+    for call, frame in enumerate(rattled(PLUS, 0.3, 48)):
+        past.compare(MINUS if call == 32 else frame, 5 * call)
+    assert past._every > 1
+    twin = past.compare(PLUS, 240).twin
+    assert twin.frame == twin.place.frame == 160
+    np.testing.assert_array_equal(twin.atoms.positions, MINUS.positions)
+
+
 def test_secant_is_small_along_a_direction_that_is_not_seen():
     past = Past(CARBON)
     for step, frame in enumerate(rattled(MINUS, 0.1, 8)):

@@ -19,7 +19,8 @@ class ReferenceTwin:
     place
         The reference: its frame, source and center.
     frame
-        Number of its frame among all frames of the reference set, from 0.
+        Number of its frame among all frames of the reference set, from 0; of the past of a run, its
+        step.
     center
         The atom at the center of the environment that it is the twin of; None for the structure as
         a whole.
