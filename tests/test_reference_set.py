@@ -9,6 +9,8 @@ from scipy.spatial.transform import Rotation
 
 from ase_sensitivity import SOAP, FiniteDifferenceDescriptor, ReferenceSet
 from ase_sensitivity.environments.shape import shapes
+from ase_sensitivity.environments.twins import _centers_about
+from ase_sensitivity.geometry.neighbors import neighbor_pairs
 
 THREE = [(0, 0, 0), (1, 0, 0.5), (-1, 0, 0.5), (0.72, 0.54, -0.7)]
 PLUS = Atoms("CH4", [*THREE, (-0.72, 0.96, 0.3)])
@@ -257,6 +259,20 @@ def test_crystals():
     assert found.novelty < 1e-6
     assert found.twin is None
     assert reference.compare(rattled(crystal, 0.3, 1)[0]).novelty > 0.5
+
+
+@pytest.mark.parametrize("pbc", [True, (True, True, False), False])
+def test_centers_about_an_atom_in_skewed_cells(pbc):
+    rng = np.random.default_rng(4)
+    for _ in range(10):
+        cell = np.diag([3.0, 3.0, 4.0]) + np.tril(rng.uniform(-6, 6, (3, 3)), -1)
+        atoms = Atoms("Si6", scaled_positions=rng.random((6, 3)), cell=cell, pbc=pbc)
+        centers = np.array([0, 1, 3, 4, 5])
+        pairs = neighbor_pairs(atoms, 2.5)
+        for center in (0, 4):
+            about = set(pairs.second[pairs.first == center].tolist()) - {center, 2}
+            found = _centers_about(atoms, centers, center, 2.5)
+            assert set(centers[found].tolist()) == about
 
 
 def test_fingerprints_of_shape():

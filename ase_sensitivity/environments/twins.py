@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy
 from ase import Atoms
+from ase.geometry import find_mic
 
 from ase_sensitivity.environments.comparison import ReferenceTwin
 from ase_sensitivity.environments.overlay import matched_distances, overlay
@@ -217,11 +218,9 @@ def _centers_about(atoms: Atoms, centers: Ints, center: int, radius: float) -> I
     near = centers != center
     if np.isfinite(radius):
         apart = atoms.positions[centers] - atoms.positions[center]
-        if atoms.pbc.any():
-            cell = atoms.cell.complete().array
-            inside = apart @ np.linalg.inv(cell)
-            apart = (inside - np.rint(inside) * atoms.pbc) @ cell
-        near &= (apart**2).sum(axis=1) < radius**2
+        # Fractional coordinates rounded are not the nearest image where a cell is skewed.
+        distance = find_mic(apart, atoms.cell, atoms.pbc)[1] if atoms.pbc.any() else None
+        near &= (np.linalg.norm(apart, axis=1) if distance is None else distance) < radius
     return np.flatnonzero(near)
 
 
