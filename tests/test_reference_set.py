@@ -8,6 +8,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from scipy.spatial.transform import Rotation
 
 from ase_sensitivity import SOAP, FiniteDifferenceDescriptor, ReferenceSet
+from ase_sensitivity.environments.row_sets import RowSet, row_sets
 from ase_sensitivity.environments.shape import shapes
 from ase_sensitivity.environments.twins import _centers_about
 from ase_sensitivity.geometry.neighbors import neighbor_pairs
@@ -238,6 +239,34 @@ def test_farthest_thinning_covers_the_set():
     frames = [*rattled(molecule("CH4"), 0.01, 150), *rattled(molecule("CH4"), 0.4, 3, seed=7)]
     thin = ReferenceSet(frames, ALL, max_environments=30, thinning="farthest")
     assert max(thin.compare(frame).novelty for frame in frames[-3:]) < 0.1
+
+
+def test_a_structure_that_failed_when_displaced_is_no_reference():
+    methyl = molecule("CH3")
+
+    def distances(atoms):
+        if len(atoms) == 4 and not np.array_equal(atoms.positions, methyl.positions):
+            raise ValueError("no features here")
+        return np.sort(atoms.get_distances(0, range(1, len(atoms))))[None]
+
+    descriptor = FiniteDifferenceDescriptor(
+        distances, cutoff=4.0, centers=[0], species=["C", "H"], body_order=2
+    )
+    reference = ReferenceSet([methyl, *rattled(molecule("CH4"), 0.1, 3)], descriptor)
+    assert [str(place) for place, _ in reference.errors] == ["frames@0"]
+    assert len(reference) == 3
+    assert np.isinf(reference.compare(methyl).novelty)
+    assert np.isfinite(reference.compare(molecule("CH4")).novelty)
+
+
+def test_no_twin_where_neighbors_have_a_number_of_rows_that_the_set_has_not():
+    both = SOAP(["H"], cutoff=3.0, n_max=6, l_max=5, atom_sigma=0.3, centers=["C", "H"])
+    reference = ReferenceSet([*rattled(PLUS, 0.3, 20), MINUS], both)
+    centers, features = row_sets(both, PLUS)
+    odd = RowSet(((2, 1),), np.ones(2), 2, ())
+    found = reference.compare(PLUS, rows=(centers, [features[0], *[odd] * 4]))
+    assert np.isinf(found.novelty)
+    assert found.twin is None
 
 
 def test_bad_arguments():

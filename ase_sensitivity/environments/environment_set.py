@@ -310,7 +310,10 @@ class EnvironmentSet:
         if len(features.vector) == 0:
             made_of = tuple(np.sort(atoms.numbers).tolist())
         key = (features.shape, made_of)
-        return self._kinds.setdefault(key, len(self._kinds)) if new else self._kinds.get(key, -1)
+        if new:
+            return self._kinds.setdefault(key, len(self._kinds))
+        # A kind may be known from a structure alone that failed afterwards.
+        return self._kinds.get(key, -1) if len(features.vector) in self._projections else -1
 
     def _keep(self, number: int, centers: Ints, features: list[RowSet]) -> None:
         self._features[number] = centers, features

@@ -206,7 +206,10 @@ def _of_neighbors(reference: ReferenceSet, query: Query, k: int, j: int) -> Iter
             continue
         cost = np.full((len(mine), len(theirs)), 1e30)
         for m, a in enumerate(mine.tolist()):
-            slope = max(reference.scales.by_group[element, int(query.kinds[a])].slope, 1e-300)
+            scale = reference.scales.by_group.get((element, int(query.kinds[a])))
+            if scale is None:  # the set has no such center, and none here is its partner
+                continue
+            slope = max(scale.slope, 1e-300)
             for n, b in enumerate(theirs.tolist()):
                 if kinds[b] == query.kinds[a]:
                     cost[m, n] = query.features[a].distance(features[b]) / slope
