@@ -1,5 +1,7 @@
 """Reference sets: exact nearest neighbors, twins that are and are not, one file."""
 
+import weakref
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -8,10 +10,12 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from scipy.spatial.transform import Rotation
 
 from ase_sensitivity import SOAP, FiniteDifferenceDescriptor, ReferenceSet
+from ase_sensitivity.environments import environment_set
 from ase_sensitivity.environments.row_sets import RowSet, row_sets
 from ase_sensitivity.environments.shape import shapes
 from ase_sensitivity.environments.twins import _centers_about
 from ase_sensitivity.geometry.neighbors import neighbor_pairs
+from ase_sensitivity.io.references import Task
 
 THREE = [(0, 0, 0), (1, 0, 0.5), (-1, 0, 0.5), (0.72, 0.54, -0.7)]
 PLUS = Atoms("CH4", [*THREE, (-0.72, 0.96, 0.3)])
@@ -267,6 +271,28 @@ def test_no_twin_where_neighbors_have_a_number_of_rows_that_the_set_has_not():
     found = reference.compare(PLUS, rows=(centers, [features[0], *[odd] * 4]))
     assert np.isinf(found.novelty)
     assert found.twin is None
+
+
+def test_features_that_wait_for_a_projection_are_limited_in_bytes(monkeypatch):
+    frames = rattled(molecule("CH4"), 0.15, 40)
+    whole = ReferenceSet(frames, ALL)
+    size = sum(one.nbytes for one in row_sets(ALL, frames[0])[1])
+    monkeypatch.setattr(environment_set, "KEPT", 5 * size)
+    living = weakref.WeakSet()
+    most = 0
+
+    def rows(task):
+        nonlocal most
+        most = max(most, len(living))
+        centers, features = row_sets(ALL, task.atoms)
+        living.update(features)
+        return centers, features
+
+    tasks = [Task("frames", number, frame) for number, frame in enumerate(frames)]
+    made = ReferenceSet.of_tasks(tasks, ALL, rows)
+    assert most <= 5 * 7  # centers of seven structures: six that wait and one that was before
+    for query in rattled(molecule("CH4"), 0.3, 5, seed=1):
+        assert made.compare(query).novelty == pytest.approx(whole.compare(query).novelty)
 
 
 def test_bad_arguments():
