@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import molecule
 from ase.io import read, write
 from typer.testing import CliRunner
 
@@ -20,6 +21,7 @@ from ase_sensitivity import (
     scan,
 )
 from ase_sensitivity.cli.app import app
+from ase_sensitivity.cli.replay import statistics, summary
 from ase_sensitivity.environments.past import Past
 from ase_sensitivity.md.replay import Replay
 from tests.test_reference_set import CARBON, MINUS, PLUS, labeled, rattled
@@ -138,6 +140,30 @@ def test_the_past_is_bounded_and_whole():
     assert len(set(np.diff(kept))) == 1
 
 
+def test_the_twin_in_the_past_is_named_by_its_step():
+    run = [MINUS, *rattled(MINUS, 0.3, 10), PLUS]
+    log, atoms = io.StringIO(), Replay(None)
+    atoms.atoms, atoms.max_steps = run[0], 7 * len(run)
+    settings = {"on_singular": "log", "distance_threshold": None, "logfile": log}
+    observer = SensitivityObserver(atoms, CARBON, reference="run", **settings)
+    for number, frame in enumerate(run):
+        atoms.atoms, atoms.nsteps = frame, 100 + 7 * number
+        observer()
+    found = read_log(log.getvalue().splitlines(keepends=True))
+    assert found.step[-1] == 177
+    assert found.twin_frame[-1] == observer.comparison.twin.place.frame == 100
+
+
+def test_the_twin_in_a_thinned_past_is_named_by_its_step():
+    past = Past(CARBON, most=16)
+    for call, frame in enumerate(rattled(PLUS, 0.3, 48)):
+        past.compare(MINUS if call == 32 else frame, 5 * call)
+    assert past._every > 1
+    twin = past.compare(PLUS, 240).twin
+    assert twin.frame == twin.place.frame == 160
+    np.testing.assert_array_equal(twin.atoms.positions, MINUS.positions)
+
+
 def test_secant_is_small_along_a_direction_that_is_not_seen():
     past = Past(CARBON)
     for step, frame in enumerate(rattled(MINUS, 0.1, 8)):
@@ -161,7 +187,8 @@ def test_scan(frames, reference, tmp_path):
     assert result.rows[-1]["twin_frame"] == 20
     assert result.rows[-1]["twin_forces"] == pytest.approx(1.0)
     assert result.column("twin_frame").tolist() == [-1] * 8 + [20]
-    assert (result.column("novelty") > 0).all()
+    assert (result.column("novelty")[:-1] > 0).all()
+    assert result.rows[-1]["novelty"] == 0  # the features are those of the twin
     assert result.totals.n_twins == 1
     assert "with a twin in the reference" in result.summary()
     assert ScanResult.read(store).rows == result.rows
@@ -192,6 +219,30 @@ def test_commands(frames, reference, tmp_path):
     assert passed.return_value == 0
     with pytest.raises(ValueError, match="--max-twins needs --reference"):
         CliRunner().invoke(app, ["check", *common[:3], "--max-twins", "0"], catch_exceptions=False)
+
+
+def test_elements_that_the_reference_lacks_are_counted(tmp_path):
+    soap = SOAP(["C", "H", "O"], 3.0, 4, 3)
+    given = [molecule("CH4"), molecule("H2O"), molecule("CH3OH")]
+    methane = ReferenceSet([molecule("CH4")], soap)
+    store = tmp_path / "results.db"
+    result = scan(given, soap, reference=methane, store=store)
+    assert [row["novelty"] for row in result.rows] == [0, None, None]
+    assert [row["not_in_reference"] for row in result.rows] == [None, "O", "O"]
+    assert ScanResult.read(store).rows == result.rows
+    said = "2 frames have elements that the reference does not have; first"
+    assert f"{said} in frames@1." in result.summary()
+    totals = result.totals.todict()
+    assert (totals["n_compared"], totals["n_not_in_reference"]) == (3, 2)
+    assert totals["first_not_in_reference"] == "first in frames@1"
+    found = statistics(replay(given, soap, reference=methane, on_singular="log"))
+    assert (found["n_compared"], found["n_not_in_reference"]) == (3, 2)
+    assert f"{said} frame 1." in summary(found)
+    one = scan(given[:2], soap, reference=methane)
+    assert "1 frame has elements that the reference does not have" in one.summary()
+    none = scan(given[:1], soap, reference=methane)
+    assert none.totals.todict()["first_not_in_reference"] is None
+    assert "does not have" not in none.summary()
 
 
 def test_replay_against_itself(frames, tmp_path):

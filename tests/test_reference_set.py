@@ -1,5 +1,7 @@
 """Reference sets: exact nearest neighbors, twins that are and are not, one file."""
 
+import weakref
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -8,7 +10,12 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from scipy.spatial.transform import Rotation
 
 from ase_sensitivity import SOAP, FiniteDifferenceDescriptor, ReferenceSet
+from ase_sensitivity.environments import environment_set
+from ase_sensitivity.environments.row_sets import RowSet, row_sets
 from ase_sensitivity.environments.shape import shapes
+from ase_sensitivity.environments.twins import _centers_about
+from ase_sensitivity.geometry.neighbors import neighbor_pairs
+from ase_sensitivity.io.references import Task
 
 THREE = [(0, 0, 0), (1, 0, 0.5), (-1, 0, 0.5), (0.72, 0.54, -0.7)]
 PLUS = Atoms("CH4", [*THREE, (-0.72, 0.96, 0.3)])
@@ -30,6 +37,12 @@ def rattled(atoms: Atoms, size: float, n: int, seed: int = 0) -> list[Atoms]:
 def labeled(atoms: Atoms, energy: float, forces: np.ndarray) -> Atoms:
     atoms = atoms.copy()
     atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
+    return atoms
+
+
+def turned(atoms: Atoms, seed: int) -> Atoms:
+    atoms = atoms.copy()
+    atoms.positions = atoms.positions @ Rotation.random(random_state=seed).as_matrix().T
     return atoms
 
 
@@ -62,6 +75,31 @@ def test_copies_are_no_news_and_no_twins():
         found = reference.compare(copy)
         assert found.novelty < 1e-6
         assert found.twin is None
+
+
+@pytest.mark.parametrize("n_copies", [1, 3])
+def test_novelty_where_the_set_has_no_spread(n_copies):
+    methane = molecule("CH4")
+    reference = ReferenceSet([turned(methane, seed) for seed in range(n_copies)], CARBON)
+    assert reference.compare(turned(methane, 7)).novelty == 0
+    # The unit is what a displacement by .05 Å does on average.
+    near = [reference.compare(one).novelty for one in rattled(methane, 0.05 / np.sqrt(3), 20)]
+    assert 0.5 < np.median(near) < 2
+    small = [reference.compare(one).novelty for one in rattled(methane, 0.005 / np.sqrt(3), 20)]
+    assert np.median(small) == pytest.approx(0.1 * np.median(near), rel=0.5)
+
+
+def test_novelty_of_features_that_do_not_change():
+    counted = FiniteDifferenceDescriptor(
+        lambda atoms: np.full((1, 1), float(len(atoms))),
+        cutoff=4.0,
+        centers=[0],
+        species=["C", "H"],
+        body_order=2,
+    )
+    reference = ReferenceSet([molecule("CH4")], counted)
+    assert reference.compare(rattled(molecule("CH4"), 0.1, 1)[0]).novelty == 0
+    assert reference.compare(molecule("CH3")).novelty == pytest.approx(1 / 4)
 
 
 def test_an_element_that_is_not_in_the_set():
@@ -150,6 +188,25 @@ def test_a_file_has_everything(tmp_path):
         assert one.twin.forces == other.twin.forces
 
 
+def test_a_digest_is_of_structures_and_not_of_rounding_errors():
+    frames = rattled(MINUS, 0.1, 5)
+    made, other = ReferenceSet(frames, CARBON), ReferenceSet(frames, CARBON)
+    other.environments.columns["projected"] += 1e-15
+    assert made.digest == other.digest
+    moved = [one.copy() for one in frames]
+    moved[2].positions[0, 0] += 1e-9
+    boxed = [one.copy() for one in frames]
+    boxed[2].cell = [9.0, 9.0, 9.0]
+    heavy = [one.copy() for one in frames]
+    heavy[2].symbols[0] = "Si"
+    known = [labeled(one, -1.0, np.ones((5, 3))) for one in frames]
+    lower = [labeled(one, -2.0, np.ones((5, 3))) for one in frames]
+    silane = SOAP(["H"], cutoff=3.0, n_max=6, l_max=5, atom_sigma=0.3, centers=["C", "Si"])
+    digests = [ReferenceSet(some, CARBON).digest for some in (frames, moved, boxed, known, lower)]
+    digests += [ReferenceSet(some, silane).digest for some in (frames, heavy)]
+    assert len(set(digests)) == 7
+
+
 def test_files_that_are_none(tmp_path):
     ReferenceSet([MINUS], CARBON).save(tmp_path / "set.npz")
     with pytest.raises(ValueError, match="made with"):
@@ -188,6 +245,56 @@ def test_farthest_thinning_covers_the_set():
     assert max(thin.compare(frame).novelty for frame in frames[-3:]) < 0.1
 
 
+def test_a_structure_that_failed_when_displaced_is_no_reference():
+    methyl = molecule("CH3")
+
+    def distances(atoms):
+        if len(atoms) == 4 and not np.array_equal(atoms.positions, methyl.positions):
+            raise ValueError("no features here")
+        return np.sort(atoms.get_distances(0, range(1, len(atoms))))[None]
+
+    descriptor = FiniteDifferenceDescriptor(
+        distances, cutoff=4.0, centers=[0], species=["C", "H"], body_order=2
+    )
+    reference = ReferenceSet([methyl, *rattled(molecule("CH4"), 0.1, 3)], descriptor)
+    assert [str(place) for place, _ in reference.errors] == ["frames@0"]
+    assert len(reference) == 3
+    assert np.isinf(reference.compare(methyl).novelty)
+    assert np.isfinite(reference.compare(molecule("CH4")).novelty)
+
+
+def test_no_twin_where_neighbors_have_a_number_of_rows_that_the_set_has_not():
+    both = SOAP(["H"], cutoff=3.0, n_max=6, l_max=5, atom_sigma=0.3, centers=["C", "H"])
+    reference = ReferenceSet([*rattled(PLUS, 0.3, 20), MINUS], both)
+    centers, features = row_sets(both, PLUS)
+    odd = RowSet(((2, 1),), np.ones(2), 2, ())
+    found = reference.compare(PLUS, rows=(centers, [features[0], *[odd] * 4]))
+    assert np.isinf(found.novelty)
+    assert found.twin is None
+
+
+def test_features_that_wait_for_a_projection_are_limited_in_bytes(monkeypatch):
+    frames = rattled(molecule("CH4"), 0.15, 40)
+    whole = ReferenceSet(frames, ALL)
+    size = sum(one.nbytes for one in row_sets(ALL, frames[0])[1])
+    monkeypatch.setattr(environment_set, "KEPT", 5 * size)
+    living = weakref.WeakSet()
+    most = 0
+
+    def rows(task):
+        nonlocal most
+        most = max(most, len(living))
+        centers, features = row_sets(ALL, task.atoms)
+        living.update(features)
+        return centers, features
+
+    tasks = [Task("frames", number, frame) for number, frame in enumerate(frames)]
+    made = ReferenceSet.of_tasks(tasks, ALL, rows)
+    assert most <= 5 * 7  # centers of seven structures: six that wait and one that was before
+    for query in rattled(molecule("CH4"), 0.3, 5, seed=1):
+        assert made.compare(query).novelty == pytest.approx(whole.compare(query).novelty)
+
+
 def test_bad_arguments():
     with pytest.raises(ValueError, match="`thinning` is 'best'"):
         ReferenceSet([MINUS], CARBON, thinning="best")
@@ -207,6 +314,20 @@ def test_crystals():
     assert found.novelty < 1e-6
     assert found.twin is None
     assert reference.compare(rattled(crystal, 0.3, 1)[0]).novelty > 0.5
+
+
+@pytest.mark.parametrize("pbc", [True, (True, True, False), False])
+def test_centers_about_an_atom_in_skewed_cells(pbc):
+    rng = np.random.default_rng(4)
+    for _ in range(10):
+        cell = np.diag([3.0, 3.0, 4.0]) + np.tril(rng.uniform(-6, 6, (3, 3)), -1)
+        atoms = Atoms("Si6", scaled_positions=rng.random((6, 3)), cell=cell, pbc=pbc)
+        centers = np.array([0, 1, 3, 4, 5])
+        pairs = neighbor_pairs(atoms, 2.5)
+        for center in (0, 4):
+            about = set(pairs.second[pairs.first == center].tolist()) - {center, 2}
+            found = _centers_about(atoms, centers, center, 2.5)
+            assert set(centers[found].tolist()) == about
 
 
 def test_fingerprints_of_shape():

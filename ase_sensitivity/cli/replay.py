@@ -165,11 +165,15 @@ def statistics(log: SensitivityLog) -> dict[str, Any]:
             "distance": distance[first],
             "frame": log.step[first],
         }
-    novel = np.flatnonzero(np.isfinite(log.novelty))
+    compared = np.flatnonzero(~np.isnan(log.novelty))
+    novel = compared[np.isfinite(log.novelty[compared])]
+    new = compared[np.isinf(log.novelty[compared])]
     most = novel[log.novelty[novel].argmax()] if len(novel) else None
     twins = np.flatnonzero(log.twin_frame >= 0)
     return {
-        "n_compared": len(novel),
+        "n_compared": len(compared),
+        "n_not_in_reference": len(new),
+        "first_not_in_reference": log.step[new[0]] if len(new) else None,
         "n_twins": len(twins),
         "first_twin": log.step[twins[0]] if len(twins) else None,
         "novelest": None
@@ -188,6 +192,8 @@ def statistics(log: SensitivityLog) -> dict[str, Any]:
 
 def summary(found: dict[str, Any]) -> str:
     """The statistics in words."""
+    from ase_sensitivity.environments.comparison import not_in_reference_text
+
     failed = f", {found['n_failed']} failed" if found["n_failed"] else ""
     lines = [
         f"{many(found['n_frames'], 'frame')}, {found['n_singular']} of them in a "
@@ -205,6 +211,9 @@ def summary(found: dict[str, Any]) -> str:
             f"By {cause}, known in {of['n_frames']}: nearest {of['distance']:.4f} Å, "
             f"frame {of['frame']}."
         )
+    if found["n_not_in_reference"]:
+        first = f"first frame {found['first_not_in_reference']}"
+        lines.append(not_in_reference_text(found["n_not_in_reference"], first))
     if found["novelest"] is not None:
         most = found["novelest"]
         lines.append(f"Largest novelty: {most['novelty']:.3g}, frame {most['frame']}.")

@@ -31,8 +31,11 @@ def add_comparisons(records: Sequence[FrameRecord], reference: ReferenceSet) -> 
             logger.info("%s@%d failed", row["source"], row["index"], exc_info=True)
             row["error"] = row["error"] or f"not compared with the reference: {reason(error)}"
             continue
-        if np.isfinite(found.novelty):  # a database has no infinite numbers
+        if np.isfinite(found.novelty):
             record.row["novelty"] = found.novelty
+        else:  # a database has no infinite numbers
+            new = record.atoms if found.center is None else record.atoms[[found.center]]
+            record.row["not_in_reference"] = ", ".join(sorted({*new.symbols}))
         if found.twin is not None:
             record.row |= {
                 "twin_frame": found.twin.frame,

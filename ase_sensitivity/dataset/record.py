@@ -29,6 +29,7 @@ COLUMNS = (
     "worst_atom",
     "distance",
     "novelty",
+    "not_in_reference",
     "twin_frame",
     "twin_features",
     "twin_distance",
@@ -45,7 +46,7 @@ COLUMNS = (
 )
 """Columns of the table of a scan, in order."""
 
-TEXT = ("source", "formula", "cause", "unseen", "alone", "error")
+TEXT = ("source", "formula", "cause", "not_in_reference", "unseen", "alone", "error")
 WHOLE = ("index", "n_atoms", "center", "worst_atom", "twin_frame")
 """Columns of text, and columns of integers in addition to those that begin with ``n_``."""
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from ase_sensitivity.causes.cause import CAUSES, NULL_CAUSES, SPURIOUS
 from ase_sensitivity.dataset.record import causes_of, is_analyzed, is_blind, rows_alone
+from ase_sensitivity.environments.comparison import not_in_reference_text
 from ase_sensitivity.plain_text import many
 from ase_sensitivity.sensitivity import NEARLY, pair_terms_text, unseen_text
 
@@ -68,7 +69,9 @@ class Summary:
     alone
         The summary for each of several descriptors by itself, by name.
     n_compared, n_twins, first_twin
-        Frames with a novelty, those with a twin in the reference, and the first of these.
+        Frames compared with a reference, those with a twin in it, and the first of these.
+    n_not_in_reference, first_not_in_reference
+        Frames of infinite novelty, with elements that the reference does not have, and the first.
     masking
         The names of descriptors with a row of features for each pair or triplet.
     """
@@ -78,8 +81,9 @@ class Summary:
         self.n_blind = self.n_nearly = self.n_unexplained = self.n_spurious = self.n_soft = 0
         self.causes = Counter[str]()
         self.first: dict[str, str] = {}
-        self.n_compared = self.n_twins = 0
+        self.n_compared = self.n_twins = self.n_not_in_reference = 0
         self.first_twin: str | None = None
+        self.first_not_in_reference: str | None = None
         self.unseen = Counter[str]()
         self.first_unseen: str | None = None
         self.errors = Counter[str]()
@@ -111,10 +115,7 @@ class Summary:
             return
         self.n_analyzed += 1
         self._add_causes(row, where)
-        self.n_compared += row["novelty"] is not None
-        if row["twin_frame"] is not None:
-            self.n_twins += 1
-            self.first_twin = self.first_twin or where
+        self._add_comparison(row, where)
         rows, masking = rows_alone(row)
         for name, own in rows.items():
             self.alone.setdefault(name, Summary()).add(own)
@@ -132,6 +133,16 @@ class Summary:
             self.n_net += row["net_force"] > NET_FORCE
         if row["required_slope"] is not None:
             self._slopes.append(row["required_slope"])
+
+    def _add_comparison(self, row: Mapping[str, Any], where: str) -> None:
+        new = row["not_in_reference"] is not None
+        self.n_compared += new or row["novelty"] is not None
+        if new:
+            self.n_not_in_reference += 1
+            self.first_not_in_reference = self.first_not_in_reference or where
+        if row["twin_frame"] is not None:
+            self.n_twins += 1
+            self.first_twin = self.first_twin or where
 
     def _add_causes(self, row: Mapping[str, Any], where: str) -> None:
         causes = causes_of(row)
@@ -190,6 +201,9 @@ class Summary:
             },
             "masking": self.masking,
             "n_compared": self.n_compared,
+            "n_not_in_reference": self.n_not_in_reference,
+            "first_not_in_reference": self.first_not_in_reference
+            and f"first in {self.first_not_in_reference}",
             "n_twins": self.n_twins,
             "first_twin": None if self.first_twin is None else f"first in {self.first_twin}",
         }
@@ -238,6 +252,12 @@ class Summary:
 
     def _comparisons(self) -> list[str]:
         lines = []
+        if self.n_not_in_reference:
+            lines.append(
+                not_in_reference_text(
+                    self.n_not_in_reference, f"first in {self.first_not_in_reference}"
+                )
+            )
         if worst := self.worst.get("novelty"):
             lines.append(f"Largest novelty: {worst['novelty']:.3g}, in {_of(worst)}.")
         if self.n_twins:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ase import Atoms
 
 from ase_sensitivity.environments.place import Place
+from ase_sensitivity.plain_text import many
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +19,8 @@ class ReferenceTwin:
     place
         The reference: its frame, source and center.
     frame
-        Number of its frame among all frames of the reference set, from 0.
+        Number of its frame among all frames of the reference set, from 0; of the past of a run, its
+        step.
     center
         The atom at the center of the environment that it is the twin of; None for the structure as
         a whole.
@@ -67,7 +69,8 @@ class Comparison:
     novelty
         For the environment for which this is largest: the distance in feature space to the nearest
         reference, over the spread, the root mean square distance of two references about centers
-        of the same element. Infinite if the set has no center of this element.
+        of the same element (:doc:`/reference_set` has what it is if all of these are the same).
+        Infinite if the set has no center of this element.
     center
         The atom at the center of that environment; None for the structure as a whole.
     nearest
@@ -83,3 +86,9 @@ class Comparison:
 
     def __repr__(self) -> str:
         return f"Comparison(novelty={self.novelty:.3g}, twin={self.twin!r})"
+
+
+def not_in_reference_text(number: int, first: str) -> str:
+    """A sentence on frames of infinite novelty."""
+    verb = "has" if number == 1 else "have"
+    return f"{many(number, 'frame')} {verb} elements that the reference does not have; {first}."

@@ -22,7 +22,8 @@ from ase_sensitivity.types import Floats, Ints
 logger = logging.getLogger(__name__)
 
 FIRST = 64
-"""Number of structures from whose features the axes of the projection are taken."""
+"""Number of structures from whose features the axes of the projection are taken; of fewer, if
+these have more than KEPT bytes."""
 
 KEPT = 2**28
 """Bytes of full features that are kept in memory; others are computed again when needed."""
@@ -107,14 +108,15 @@ class EnvironmentSet:
         self._measured = measured
         parts: list[Columns] = []
         waiting: list[tuple[Columns, list[RowSet]]] = []
-        n_kept = 0
+        n_kept = n_bytes = 0
         for task in tasks:
             evaluated = self._evaluated(task)
             if evaluated is None:
                 continue
             n_kept += len(evaluated[1])
             waiting.append(evaluated)
-            if self._projections or len(waiting) == FIRST:
+            n_bytes += sum(one.nbytes for one in evaluated[1])
+            if self._projections or len(waiting) == FIRST or n_bytes > KEPT:
                 parts += self._projected(waiting)
             if limit is not None and n_kept > 2 * limit and not waiting:
                 parts, n_kept = [self._drawn(parts, limit, drawn)], limit
@@ -310,7 +312,10 @@ class EnvironmentSet:
         if len(features.vector) == 0:
             made_of = tuple(np.sort(atoms.numbers).tolist())
         key = (features.shape, made_of)
-        return self._kinds.setdefault(key, len(self._kinds)) if new else self._kinds.get(key, -1)
+        if new:
+            return self._kinds.setdefault(key, len(self._kinds))
+        # A kind may be known from a structure alone that failed afterwards.
+        return self._kinds.get(key, -1) if len(features.vector) in self._projections else -1
 
     def _keep(self, number: int, centers: Ints, features: list[RowSet]) -> None:
         self._features[number] = centers, features

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from ase import Atoms
 from ase.geometry import find_mic
@@ -58,11 +60,14 @@ class Past:
         atoms
             The structure.
         number
-            Its number, by which it is called later on: the step of the run.
+            Its number, by which it is called later on, also as ``twin.frame``: the step of the run.
         """
         bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
         rows = row_sets(self.descriptor, bare)
         found = None if self._set is None else self._set.compare(bare, rows=rows)
+        if found is not None and (twin := found.twin) is not None:
+            # Its number among the kept frames would change with each thinning.
+            found = replace(found, twin=replace(twin, frame=twin.place.frame))
         self.secant = self._secant(bare, rows)
         self._before = bare, rows
         if self._n_seen % self._every == 0:

@@ -12,11 +12,18 @@ from ase_sensitivity.environments.environment_set import Points
 from ase_sensitivity.environments.nearest import Near
 from ase_sensitivity.environments.projection import AXES
 from ase_sensitivity.environments.row_sets import RowSet, row_sets
-from ase_sensitivity.environments.scales import Group, centered_points
+from ase_sensitivity.environments.scales import STEP, Group, centered_points
 from ase_sensitivity.types import Floats, Ints
 
 if TYPE_CHECKING:
     from ase_sensitivity.environments.reference_set import ReferenceSet
+
+SAME = 1e-9
+"""Features nearer than this fraction of their norm are the same up to rounding."""
+
+NO_SPREAD = 1e-3
+"""References that are apart, as root mean square, by less than this fraction of what a displacement
+by :data:`~ase_sensitivity.environments.scales.STEP` changes are copies of one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,9 +121,10 @@ def most_novel(reference: ReferenceSet, query: Query, near: NearByGroup) -> tupl
     for k, group in enumerate(groups):
         if group not in near:
             return np.inf, k, -1
+    norm = np.array([one.norm for one in query.features])
     bound = np.zeros(len(query.centers))
     for group, (own, found) in near.items():
-        bound[own] = _relative(reference, group, found.upper.min(axis=1))
+        bound[own] = _relative(reference, group, found.upper.min(axis=1), norm[own])
     # The bounds are those of the vectors of row sets, and of several rows these are not all.
     bound[[bool(one.several) for one in query.features]] = np.inf
     best, center, nearest = -1.0, 0, -1
@@ -126,15 +134,18 @@ def most_novel(reference: ReferenceSet, query: Query, near: NearByGroup) -> tupl
         j, distance = reference.index.nearest(
             groups[k], query.features[k], query.projected[k], float(query.beyond[k])
         )
-        value = float(_relative(reference, groups[k], np.array(distance)))
+        value = float(_relative(reference, groups[k], np.array(distance), norm[k]))
         if value > best:
             best, center, nearest = value, k, j
     return best, center, nearest
 
 
-def _relative(reference: ReferenceSet, group: Group, distance: Floats) -> Floats:
-    """Distances over the spread of the group."""
-    spread = reference.scales.by_group[group].spread
-    if spread > 0:
-        return distance / spread
-    return np.where(distance > 0, np.inf, 0.0)
+def _relative(reference: ReferenceSet, group: Group, distance: Floats, norm: Floats) -> Floats:
+    """Distances over the spread of the group; ``norm`` is that of the compared features."""
+    scale = reference.scales.by_group[group]
+    # What a group without spread is compared with: one environment, or copies of one.
+    usual = scale.slope * STEP
+    unit = scale.spread if scale.spread > NO_SPREAD * usual else usual
+    # Features that no displacement changes are compared with their norm.
+    over = unit if unit > 0 else np.maximum(np.maximum(norm, distance), 1e-300)
+    return np.where(distance > SAME * norm, distance / over, 0.0)

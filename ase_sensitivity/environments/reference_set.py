@@ -259,12 +259,21 @@ class ReferenceSet:
 
     @property
     def digest(self) -> str:
-        """A text that tells this set from others."""
+        """A text that tells this set from others, of what it was made of.
+
+        Features have no part in it: their last digits depend on the processor.
+        """
         known = self._saved or self.environments
-        text = hashlib.sha256(np.ascontiguousarray(known.columns["projected"]).tobytes())
-        for task in known.structures.values():
-            text.update(repr(task.energy).encode())
-            text.update(b"" if task.forces is None else task.forces.tobytes())
+        parts: list[Any] = [known.columns["structure"], known.columns["center"]]
+        for number, task in sorted(known.structures.items()):
+            atoms = task.atoms
+            parts += [[number], atoms.numbers, atoms.pbc, atoms.positions, atoms.cell.array]
+            parts += [[] if task.energy is None else [task.energy]]
+            parts += [[] if task.forces is None else task.forces]
+        text = hashlib.sha256(f"{self.descriptor_text} {self.n_seen}".encode())
+        for part in parts:
+            values = np.asarray(part, dtype=float)
+            text.update(f"{values.shape}".encode() + np.ascontiguousarray(values).tobytes())
         return f"{self!r} {text.hexdigest()[:16]}"
 
     @property

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy
 from ase import Atoms
+from ase.geometry import find_mic
 
 from ase_sensitivity.environments.comparison import ReferenceTwin
 from ase_sensitivity.environments.overlay import matched_distances, overlay
@@ -205,7 +206,10 @@ def _of_neighbors(reference: ReferenceSet, query: Query, k: int, j: int) -> Iter
             continue
         cost = np.full((len(mine), len(theirs)), 1e30)
         for m, a in enumerate(mine.tolist()):
-            slope = max(reference.scales.by_group[element, int(query.kinds[a])].slope, 1e-300)
+            scale = reference.scales.by_group.get((element, int(query.kinds[a])))
+            if scale is None:  # the set has no such center, and none here is its partner
+                continue
+            slope = max(scale.slope, 1e-300)
             for n, b in enumerate(theirs.tolist()):
                 if kinds[b] == query.kinds[a]:
                     cost[m, n] = query.features[a].distance(features[b]) / slope
@@ -217,11 +221,9 @@ def _centers_about(atoms: Atoms, centers: Ints, center: int, radius: float) -> I
     near = centers != center
     if np.isfinite(radius):
         apart = atoms.positions[centers] - atoms.positions[center]
-        if atoms.pbc.any():
-            cell = atoms.cell.complete().array
-            inside = apart @ np.linalg.inv(cell)
-            apart = (inside - np.rint(inside) * atoms.pbc) @ cell
-        near &= (apart**2).sum(axis=1) < radius**2
+        # Fractional coordinates rounded are not the nearest image where a cell is skewed.
+        distance = find_mic(apart, atoms.cell, atoms.pbc)[1] if atoms.pbc.any() else None
+        near &= (np.linalg.norm(apart, axis=1) if distance is None else distance) < radius
     return np.flatnonzero(near)
 
 
