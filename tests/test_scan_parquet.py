@@ -19,6 +19,7 @@ from ase_sensitivity import SOAP
 from ase_sensitivity.cli.app import main
 from ase_sensitivity.dataset import parquet_store
 from ase_sensitivity.dataset import scan as module
+from ase_sensitivity.dataset.parquet_store import ParquetStore
 from ase_sensitivity.dataset.result import ScanResult
 from tests.conftest import hears_interrupts
 from tests.scanning import run, stream
@@ -165,6 +166,44 @@ def test_two_scans_at_once(folder: Path) -> None:
             stream(6), soap, forces_key="f", store=folder, progress=lambda _: run(str(folder), 2)
         )
     same(run(str(folder), 6), run(None, 6))
+
+
+def test_the_parameters_are_those_of_the_rows(folder: Path) -> None:
+    """Another scan begins between the beginning of one and its first rows."""
+    first = run(None, 4)
+    other = first.parameters | {"descriptor": "other"}
+    one, two = ParquetStore(folder), ParquetStore(folder)
+    one.begin(first.parameters)
+    two.begin(other)
+    with pytest.raises(ValueError, match="of a scan with descriptor = 'other'"):
+        one.write([*first.records()])
+    found = ScanResult.read(folder)
+    assert (len(found), found.parameters) == (0, other)
+    two.write([*first.records()])
+    found = ScanResult.read(folder)
+    assert (len(found), found.parameters) == (4, other)
+    with pytest.raises(ValueError, match="of a scan with descriptor = 'other'"):
+        run(str(folder), 4)
+
+
+def test_a_scan_that_began_before_the_first_rows_leaves_the_parameters(folder: Path) -> None:
+    first = run(None, 4)
+    one, two = ParquetStore(folder), ParquetStore(folder)
+    one.begin(first.parameters)
+    one.write([*first.records()])
+    with pytest.raises(RuntimeError, match="another process is writing"):
+        two.begin(first.parameters | {"descriptor": "other"})
+    assert ScanResult.read(folder).parameters == first.parameters
+
+
+def test_parts_of_another_scan_are_named(folder: Path, tmp_path: Path) -> None:
+    run(str(folder), 4)
+    other = ParquetStore(tmp_path / "other.parquet")
+    other.begin(run(None, 1).parameters | {"k": 3})
+    shutil.copy(tmp_path / "other.parquet" / "parameters.parquet", folder)
+    for look in (lambda: ScanResult.read(folder), lambda: run(str(folder), 4)):
+        with pytest.raises(ValueError, match=r"rows-0+\.parquet in .* k = 6, not 3; delete it"):
+            look()
 
 
 def test_a_damaged_part_is_named_and_can_be_deleted(folder: Path, monkeypatch) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ase_sensitivity.dataset.parameters import check_continued, parameters_in
+from ase_sensitivity.dataset.parameters import check_continued, difference, parameters_in
 from ase_sensitivity.dataset.parquet_rows import (
     metadata_in,
     record_in,
@@ -110,13 +110,28 @@ class ParquetStore:
         ------
         ValueError
             If the store is of a scan with other parameters, or of something else.
+        RuntimeError
+            If another process has added the first rows in the meantime.
         """
         if len(self) == 0:
-            self._folder.mkdir(exist_ok=True)
-            self._schema = schema_of(parameters)
+            self._begin_without_rows(parameters)
+        known = self.parameters
+        check_continued(known, parameters, self.name)
+        self._schema = schema_of(known)
+
+    def _begin_without_rows(self, parameters: Mapping[str, Any]) -> None:
+        """Store the parameters, where another scan may do the same at this moment.
+
+        The first one to write rows decides: all others find other parameters, or its rows.
+        """
+        self._folder.mkdir(exist_ok=True)
+        self._schema = schema_of(parameters)
+        with suppress(FileExistsError):
+            self._put(self._folder / PARAMETERS, [], _link)
+        if self._names() != self._files:
+            raise self._taken()
+        if self.parameters != dict(parameters):
             self._put(self._folder / PARAMETERS, [], os.replace)
-        check_continued(self.parameters, parameters, self.name)
-        self._schema = schema_of(self.parameters)
 
     def done(self) -> tuple[Digests, set[str]]:
         """Digests of the frames in the store, by source and index, and all sources."""
@@ -141,9 +156,14 @@ class ParquetStore:
             If they cannot be written, for example on a full disk.
         RuntimeError
             If another process has added some in the meantime.
+        ValueError
+            If another process has begun a scan with other parameters before the first row.
         """
         if self._names() != self._files:
             raise self._taken()
+        if not self._parts:
+            ours = parameters_in(metadata_in(self._schema), self.name)
+            check_continued(self.parameters, ours, self.name)
         try:
             by_key = {(r.row["source"], r.row["index"]): r for r in records}
             again = {key: by_key.pop(key) for key in by_key.keys() & self._unread}
@@ -152,10 +172,13 @@ class ParquetStore:
             if by_key:
                 table = table_of([*by_key.values()], self._schema)
                 part = self._folder / f"rows-{self._end:012d}{SUFFIX}"
-                self._parts[part] = self._put(part, [table], self._link)
+                self._parts[part] = self._put(part, [table], _link)
                 self._files.add(part.name)
             for limit in SMALL:
                 self._merge(limit)
+        except FileExistsError:
+            self._look()
+            raise self._taken() from None
         except BaseException:  # also Ctrl-C: some of it may be done
             self._look()
             raise
@@ -200,18 +223,28 @@ class ParquetStore:
         return {path.name for path in self._folder.glob(f"rows-*{SUFFIX}")}
 
     def _look(self) -> None:
-        """Find the parts and the numbers of their rows."""
+        """Find the parts and the numbers of their rows.
+
+        Raises
+        ------
+        ValueError
+            If one is damaged, or of a scan with other parameters than the store.
+        """
         import pyarrow.parquet
 
         self._files = self._names()
         self._parts, end = {}, -1
+        expected = self.parameters if self._files and self.exists else None
         for path in sorted(self._folder / name for name in self._files):
             if _first(path) < end:
                 continue  # its rows were merged into an earlier part
             with self._sound(path):
-                n_rows = pyarrow.parquet.read_metadata(path).num_rows
-            self._parts[path] = n_rows
-            end = _first(path) + n_rows
+                found = pyarrow.parquet.read_metadata(path)
+                own = parameters_in(metadata_in(found), path.name)
+                if expected is not None and (other := difference(own, expected)):
+                    raise ValueError(f"its rows are of a scan with {other}")
+            self._parts[path] = found.num_rows
+            end = _first(path) + found.num_rows
 
     def _tables(
         self, columns: Sequence[str], parts: Iterable[Path] | None = None
@@ -232,7 +265,8 @@ class ParquetStore:
     def _put(self, path: Path, tables: Iterable[Any], rename: Callable[[Path, Path], None]) -> int:
         """Make a file and return the number of its rows.
 
-        It has another name first: a process that is killed leaves no half of it.
+        It has another name first: a process that is killed leaves no half of it. A
+        FileExistsError is that of ``rename``.
         """
         import pyarrow.parquet
 
@@ -246,6 +280,8 @@ class ParquetStore:
             with open(new, "rb") as file:
                 os.fsync(file.fileno())
             rename(new, path)
+        except FileExistsError:
+            raise
         except OSError as error:
             raise OSError(
                 f"{self.name} cannot be written: {reason(error)}; its rows are safe, and the same "
@@ -254,15 +290,6 @@ class ParquetStore:
         finally:
             new.unlink(missing_ok=True)
         return n_rows
-
-    def _link(self, new: Path, path: Path) -> None:
-        """Rename a file, unless there is one of this name already."""
-        try:
-            os.link(new, path)
-        except FileExistsError:
-            raise self._taken() from None
-        except OSError:  # a file system without links
-            os.replace(new, path)
 
     def _taken(self) -> RuntimeError:
         return RuntimeError(
@@ -328,6 +355,18 @@ def _in_groups(tables: Iterable[Any]) -> Iterator[Any]:
             waiting = []
     if waiting:
         yield pyarrow.concat_tables(waiting).combine_chunks()
+
+
+def _link(new: Path, path: Path) -> None:
+    """Rename a file; FileExistsError if there is one of this name already."""
+    try:
+        os.link(new, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        if path.exists():
+            raise FileExistsError(path) from None
+        os.replace(new, path)
 
 
 def _first(path: Path) -> int:
