@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import random
 import shutil
 import signal
@@ -91,6 +92,59 @@ def test_many_parts_are_merged(folder: Path, monkeypatch) -> None:
     assert n_files < 16
     same(found, run(None, 37))
     same(ScanResult.read(folder), run(None, 37))
+
+
+def test_remains_of_an_interrupted_merge_are_deleted(folder: Path, monkeypatch) -> None:
+    """Readers of other packages have no rows twice after the scan has gone on."""
+    import pyarrow.parquet
+
+    written_one_by_one(monkeypatch)
+    real, kept = Path.unlink, set[Path]()
+
+    def killed(path: Path, missing_ok: bool = False) -> None:
+        if path.name.startswith("rows-"):  # merged, and not deleted yet
+            kept.update(folder.glob("rows-*"))
+            raise KeyboardInterrupt
+        real(path, missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(str(folder), 30)
+    n_rows = len(ScanResult.read(folder))
+    assert pyarrow.parquet.read_table(folder).num_rows > n_rows
+    same(run(str(folder), n_rows), run(None, n_rows))
+    assert pyarrow.parquet.read_table(folder).num_rows == n_rows
+    assert {*folder.glob("rows-*")} < kept
+    same(run(str(folder), 30), run(None, 30))
+    table = pyarrow.parquet.read_table(folder)
+    assert sorted(table["index"].to_pylist()) == [*range(30)]
+
+
+def test_a_part_beyond_an_earlier_one_is_not_deleted(folder: Path) -> None:
+    """It is not from a merge: its last rows are nowhere else."""
+    run(str(folder), 4)
+    shutil.copy(folder / f"rows-{0:012d}.parquet", folder / f"rows-{2:012d}.parquet")
+    run(str(folder), 4)
+    assert len([*folder.glob("rows-*")]) == 2
+
+
+def test_unfinished_files_of_dead_processes_are_deleted(folder: Path) -> None:
+    run(str(folder), 2)
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    name = f".rows-{2:012d}.parquet"
+    dead, alive, old, elsewhere = (
+        folder / f"{name}.{process.pid}@{platform.node()}",
+        folder / f"{name}.{os.getpid()}@{platform.node()}",
+        folder / f"{name}.{os.getppid()}@{platform.node()}",
+        folder / f"{name}.{process.pid}@another",
+    )
+    for file in (dead, alive, old, elsewhere):
+        file.touch()
+    os.utime(old, (0, 0))
+    same(run(str(folder), 2), run(None, 2))
+    assert {*folder.glob(".rows*")} == {alive, elsewhere}
 
 
 @pytest.mark.parametrize("at", ["unlink", "fsync", "link"])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from platform import node
 from typing import Any
 
 import numpy as np
@@ -38,13 +40,16 @@ SMALL = (4096, 65536)
 MANY = 16
 """Number of small parts that are merged."""
 
+DAY = 86400.0
+"""Time in s after which nobody is writing to an unfinished file any more."""
+
 
 class ParquetStore:
     """A folder of Parquet files, which pandas and pyarrow read as one table.
 
     Each write adds a file that is named by the number of its first row. Many small files are merged
     to one that replaces the first of them. Files with rows that an earlier one has already are left
-    from a merge that was interrupted, and not read.
+    from a merge that was interrupted. They are not read, and deleted when a scan begins.
 
     Parameters
     ----------
@@ -118,6 +123,8 @@ class ParquetStore:
         known = self.parameters
         check_continued(known, parameters, self.name)
         self._schema = schema_of(known)
+        with suppress(OSError):  # another process does the same, or nothing is to be written
+            self._delete_remains()
 
     def _begin_without_rows(self, parameters: Mapping[str, Any]) -> None:
         """Store the parameters, where another scan may do the same at this moment.
@@ -246,6 +253,24 @@ class ParquetStore:
             self._parts[path] = found.num_rows
             end = _first(path) + found.num_rows
 
+    def _delete_remains(self) -> None:
+        """Delete what an interrupted process has left: other readers would find rows twice."""
+        import pyarrow.parquet
+
+        end = 0
+        for path in sorted(self._folder / name for name in self._files):
+            if path in self._parts:
+                end = _first(path) + self._parts[path]
+                continue
+            with self._sound(path):
+                n_rows = pyarrow.parquet.read_metadata(path).num_rows
+            if _first(path) + n_rows <= end:
+                path.unlink(missing_ok=True)
+                self._files.remove(path.name)
+        for path in self._folder.glob(f".*{SUFFIX}.*"):
+            if _is_left(path):
+                path.unlink(missing_ok=True)
+
     def _tables(
         self, columns: Sequence[str], parts: Iterable[Path] | None = None
     ) -> Iterator[tuple[Path, Any]]:
@@ -270,7 +295,7 @@ class ParquetStore:
         """
         import pyarrow.parquet
 
-        new = self._folder / f".{path.name}.{os.getpid()}"
+        new = self._folder / f".{path.name}.{os.getpid()}@{node()}"
         n_rows = 0
         try:
             with pyarrow.parquet.ParquetWriter(new, self._schema) as writer:
@@ -327,7 +352,7 @@ class ParquetStore:
         tables = _in_groups(table for _, table in self._tables([], small))
         self._parts[small[0]] = self._put(small[0], tables, os.replace)
         for part in small[1:]:
-            part.unlink()
+            part.unlink(missing_ok=True)  # a scan that begins deletes it as well
             del self._parts[part]
             self._files.remove(part.name)
 
@@ -367,6 +392,19 @@ def _link(new: Path, path: Path) -> None:
         if path.exists():
             raise FileExistsError(path) from None
         os.replace(new, path)
+
+
+def _is_left(path: Path) -> bool:
+    """Whether the process that made an unfinished file is dead, as far as can be known."""
+    number, _, computer = path.name.partition(f"{SUFFIX}.")[2].partition("@")
+    if os.name == "posix" and computer == node() and number.isdecimal():
+        try:
+            os.kill(int(number), 0)  # no signal: it only fails without such a process
+        except ProcessLookupError:
+            return True
+        except OSError:
+            pass
+    return time.time() - path.stat().st_mtime > DAY  # its number may be that of another one now
 
 
 def _first(path: Path) -> int:
