@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +146,69 @@ def test_unfinished_files_of_dead_processes_are_deleted(folder: Path) -> None:
     os.utime(old, (0, 0))
     same(run(str(folder), 2), run(None, 2))
     assert {*folder.glob(".rows*")} == {alive, elsewhere}
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_results_are_read_while_parts_are_merged(
+    interrupted: bool, folder: Path, monkeypatch
+) -> None:
+    """Opened before, read after or in the middle, with merged files that are deleted or not yet."""
+    written_one_by_one(monkeypatch)
+    expected = run(None, 30)
+    run(str(folder), 12)
+    early, middle, number = (ScanResult.read(folder) for _ in range(3))
+    begun = middle.records()
+    records = [next(begun) for _ in range(10)]
+    with monkeypatch.context() as patch:
+        if interrupted:
+            patch.setattr(ParquetStore, "_delete_remains", lambda _: None)
+            kept = folder.parent / "kept"
+            shutil.copytree(folder, kept)
+        run(str(folder), 30)
+        if interrupted:
+            for file in kept.glob("rows-*"):
+                if not (folder / file.name).exists():
+                    shutil.copy(file, folder)
+    assert early.rows == expected.rows[:12]
+    assert len(early) == len([*early.records()]) == 12
+    records += begun
+    for one, other in zip(records, islice(expected.records(), 12), strict=True):
+        assert_same_records(one, other)
+    assert_same_records(number.record(11), expected.record(11))
+    assert_same_records(number.record(0), expected.record(0))
+    same(ScanResult.read(folder), expected)
+
+
+@pytest.mark.parametrize("at", [0, -1])
+def test_parts_are_merged_while_a_folder_is_opened(at: int, folder: Path, monkeypatch) -> None:
+    import pyarrow.parquet
+
+    written_one_by_one(monkeypatch)
+    run(str(folder), 12)
+    real = pyarrow.parquet.read_metadata
+    last = sorted(folder.glob("rows-*"))[at]
+
+    def after_more_was_written(path: Path):
+        if path == last:
+            monkeypatch.setattr(pyarrow.parquet, "read_metadata", real)
+            run(str(folder), 30)
+        return real(path)
+
+    monkeypatch.setattr(pyarrow.parquet, "read_metadata", after_more_was_written)
+    found = ScanResult.read(folder)
+    assert last.exists() == (at == 0)
+    assert len(found) >= 12
+    same(found, run(None, len(found)))
+
+
+def test_a_part_that_is_deleted_while_it_is_read(folder: Path, monkeypatch) -> None:
+    written_one_by_one(monkeypatch)
+    run(str(folder), 6)
+    found = ScanResult.read(folder)
+    sorted(folder.glob("rows*"))[1].unlink()
+    with pytest.raises(ValueError, match=r"has lost rows while it was read.*read it again"):
+        assert found.rows
+    assert len(ScanResult.read(folder).rows) < 6
 
 
 @pytest.mark.parametrize("at", ["unlink", "fsync", "link"])

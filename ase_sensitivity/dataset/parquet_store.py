@@ -10,8 +10,6 @@ from pathlib import Path
 from platform import node
 from typing import Any
 
-import numpy as np
-
 from ase_sensitivity.dataset.parameters import check_continued, difference, parameters_in
 from ase_sensitivity.dataset.parquet_rows import (
     metadata_in,
@@ -208,18 +206,9 @@ class ParquetStore:
 
     def record(self, number: int) -> FrameRecord:
         """One record."""
-        import pyarrow.parquet
-
-        ends = np.cumsum([*self._parts.values()])
-        which = int(np.searchsorted(ends, number, side="right"))
-        part = [*self._parts][which]
-        number -= int(ends[which]) - self._parts[part]
-        with self._sound(part), pyarrow.parquet.ParquetFile(part) as file:
-            group = 0
-            while number >= file.metadata.row_group(group).num_rows:
-                number -= file.metadata.row_group(group).num_rows
-                group += 1
-            return record_in(file.read_row_group(group), number)
+        part, table = next(self._tables([], number))
+        with self._sound(part):
+            return record_in(table, 0)
 
     @property
     def _end(self) -> int:
@@ -230,19 +219,35 @@ class ParquetStore:
         return {path.name for path in self._folder.glob(f"rows-*{SUFFIX}")}
 
     def _look(self) -> None:
-        """Find the parts and the numbers of their rows.
+        """Find the parts, for the first time or after something went wrong."""
+        self._files, self._parts = self._found()
+
+    def _found(self) -> tuple[set[str], dict[Path, int]]:
+        """The names of all files with rows, and the parts and the numbers of their rows."""
+        while True:
+            names = self._names()
+            try:
+                return names, self._parts_of(names)
+            except FileNotFoundError as error:  # merged in the meantime
+                if self._names() == names:
+                    raise ValueError(f"{self.name} cannot be read: {reason(error)}") from error
+
+    def _parts_of(self, names: Iterable[str]) -> dict[Path, int]:
+        """The parts among the files and the numbers of their rows.
 
         Raises
         ------
+        FileNotFoundError
+            If one does not exist any more.
         ValueError
             If one is damaged, or of a scan with other parameters than the store.
         """
         import pyarrow.parquet
 
-        self._files = self._names()
-        self._parts, end = {}, -1
-        expected = self.parameters if self._files and self.exists else None
-        for path in sorted(self._folder / name for name in self._files):
+        parts: dict[Path, int] = {}
+        end = -1
+        expected = self.parameters if names and self.exists else None
+        for path in sorted(self._folder / name for name in names):
             if _first(path) < end:
                 continue  # its rows were merged into an earlier part
             with self._sound(path):
@@ -250,8 +255,9 @@ class ParquetStore:
                 own = parameters_in(metadata_in(found), path.name)
                 if expected is not None and (other := difference(own, expected)):
                     raise ValueError(f"its rows are of a scan with {other}")
-            self._parts[path] = found.num_rows
+            parts[path] = found.num_rows
             end = _first(path) + found.num_rows
+        return parts
 
     def _delete_remains(self) -> None:
         """Delete what an interrupted process has left: other readers would find rows twice."""
@@ -271,21 +277,54 @@ class ParquetStore:
             if _is_left(path):
                 path.unlink(missing_ok=True)
 
-    def _tables(
-        self, columns: Sequence[str], parts: Iterable[Path] | None = None
+    def _tables(self, columns: Sequence[str], start: int = 0) -> Iterator[tuple[Path, Any]]:
+        """Some rows after the other from row ``start`` on; all columns if none is named.
+
+        Another process may merge parts meanwhile, which changes neither rows nor their order. The
+        number of rows stays that of the beginning.
+        """
+        parts, n_rows = self._parts.copy(), len(self)
+        while start < n_rows:
+            try:
+                for part, table in self._tables_of(parts, columns, start):
+                    table = table.slice(0, n_rows - start)  # there may be more by now
+                    start += len(table)
+                    yield part, table
+                    if start == n_rows:
+                        return
+            except FileNotFoundError as error:
+                before, (_, parts) = parts, self._found()
+                if sum(parts.values()) < n_rows or parts == before:
+                    raise ValueError(
+                        f"{self.name} has lost rows while it was read: {reason(error)}; read it "
+                        "again"
+                    ) from error
+
+    def _tables_of(
+        self, parts: Mapping[Path, int], columns: Sequence[str], start: int = 0
     ) -> Iterator[tuple[Path, Any]]:
-        """Some rows after the other of some parts, by default all; all columns if none is named."""
+        """Some rows after the other of some parts; FileNotFoundError if one has been merged."""
         import pyarrow.parquet
 
         wanted = list(columns) or None
-        for part in [*(self._parts if parts is None else parts)]:
+        for part, n_rows in parts.items():
+            if start >= n_rows:
+                start -= n_rows
+                continue
             with self._sound(part):
                 file = pyarrow.parquet.ParquetFile(part)
             with file:
+                if file.metadata.num_rows != n_rows:
+                    raise FileNotFoundError(f"{part.name} has other rows now")
                 for group in range(file.num_row_groups):
+                    n_here = file.metadata.row_group(group).num_rows
+                    if start >= n_here:
+                        start -= n_here
+                        continue
                     with self._sound(part):
                         table = file.read_row_group(group, columns=wanted)
-                    yield part, table
+                    yield part, table.slice(start)
+                    start = 0
 
     def _put(self, path: Path, tables: Iterable[Any], rename: Callable[[Path, Path], None]) -> int:
         """Make a file and return the number of its rows.
@@ -349,7 +388,8 @@ class ParquetStore:
             small.insert(0, part)
         if len(small) < MANY:
             return
-        tables = _in_groups(table for _, table in self._tables([], small))
+        parts = {part: self._parts[part] for part in small}
+        tables = _in_groups(table for _, table in self._tables_of(parts, []))
         self._parts[small[0]] = self._put(small[0], tables, os.replace)
         for part in small[1:]:
             part.unlink(missing_ok=True)  # a scan that begins deletes it as well
@@ -358,9 +398,14 @@ class ParquetStore:
 
     @contextmanager
     def _sound(self, part: Path) -> Iterator[None]:
-        """Convert errors of a part to a ValueError that names it and the remedy."""
+        """Convert errors of a part to a ValueError that names it and the remedy.
+
+        A FileNotFoundError stays: the part may have been merged.
+        """
         try:
             yield
+        except FileNotFoundError:
+            raise
         except Exception as error:  # a file may have any content
             raise ValueError(
                 f"{part.name} in {self.name} is damaged or not of a scan: {reason(error)}; delete "
