@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import platform
 import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from ase_sensitivity import SOAP
 from ase_sensitivity.cli.app import main
 from ase_sensitivity.dataset import parquet_store
 from ase_sensitivity.dataset import scan as module
+from ase_sensitivity.dataset.parquet_store import ParquetStore
 from ase_sensitivity.dataset.result import ScanResult
 from tests.conftest import hears_interrupts
 from tests.scanning import run, stream
@@ -90,6 +93,122 @@ def test_many_parts_are_merged(folder: Path, monkeypatch) -> None:
     assert n_files < 16
     same(found, run(None, 37))
     same(ScanResult.read(folder), run(None, 37))
+
+
+def test_remains_of_an_interrupted_merge_are_deleted(folder: Path, monkeypatch) -> None:
+    """Readers of other packages have no rows twice after the scan has gone on."""
+    import pyarrow.parquet
+
+    written_one_by_one(monkeypatch)
+    real, kept = Path.unlink, set[Path]()
+
+    def killed(path: Path, missing_ok: bool = False) -> None:
+        if path.name.startswith("rows-"):  # merged, and not deleted yet
+            kept.update(folder.glob("rows-*"))
+            raise KeyboardInterrupt
+        real(path, missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(str(folder), 30)
+    n_rows = len(ScanResult.read(folder))
+    assert pyarrow.parquet.read_table(folder).num_rows > n_rows
+    same(run(str(folder), n_rows), run(None, n_rows))
+    assert pyarrow.parquet.read_table(folder).num_rows == n_rows
+    assert {*folder.glob("rows-*")} < kept
+    same(run(str(folder), 30), run(None, 30))
+    table = pyarrow.parquet.read_table(folder)
+    assert sorted(table["index"].to_pylist()) == [*range(30)]
+
+
+def test_a_part_beyond_an_earlier_one_is_not_deleted(folder: Path) -> None:
+    """It is not from a merge: its last rows are nowhere else."""
+    run(str(folder), 4)
+    shutil.copy(folder / f"rows-{0:012d}.parquet", folder / f"rows-{2:012d}.parquet")
+    run(str(folder), 4)
+    assert len([*folder.glob("rows-*")]) == 2
+
+
+def test_unfinished_files_of_dead_processes_are_deleted(folder: Path) -> None:
+    run(str(folder), 2)
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    name = f".rows-{2:012d}.parquet"
+    dead, alive, old, elsewhere = (
+        folder / f"{name}.{process.pid}@{platform.node()}",
+        folder / f"{name}.{os.getpid()}@{platform.node()}",
+        folder / f"{name}.{os.getppid()}@{platform.node()}",
+        folder / f"{name}.{process.pid}@another",
+    )
+    for file in (dead, alive, old, elsewhere):
+        file.touch()
+    os.utime(old, (0, 0))
+    same(run(str(folder), 2), run(None, 2))
+    assert {*folder.glob(".rows*")} == {alive, elsewhere}
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_results_are_read_while_parts_are_merged(
+    interrupted: bool, folder: Path, monkeypatch
+) -> None:
+    """Opened before, read after or in the middle, with merged files that are deleted or not yet."""
+    written_one_by_one(monkeypatch)
+    expected = run(None, 30)
+    run(str(folder), 12)
+    early, middle, number = (ScanResult.read(folder) for _ in range(3))
+    begun = middle.records()
+    records = [next(begun) for _ in range(10)]
+    with monkeypatch.context() as patch:
+        if interrupted:
+            patch.setattr(ParquetStore, "_delete_remains", lambda _: None)
+            kept = folder.parent / "kept"
+            shutil.copytree(folder, kept)
+        run(str(folder), 30)
+        if interrupted:
+            for file in kept.glob("rows-*"):
+                if not (folder / file.name).exists():
+                    shutil.copy(file, folder)
+    assert early.rows == expected.rows[:12]
+    assert len(early) == len([*early.records()]) == 12
+    records += begun
+    for one, other in zip(records, islice(expected.records(), 12), strict=True):
+        assert_same_records(one, other)
+    assert_same_records(number.record(11), expected.record(11))
+    assert_same_records(number.record(0), expected.record(0))
+    same(ScanResult.read(folder), expected)
+
+
+@pytest.mark.parametrize("at", [0, -1])
+def test_parts_are_merged_while_a_folder_is_opened(at: int, folder: Path, monkeypatch) -> None:
+    import pyarrow.parquet
+
+    written_one_by_one(monkeypatch)
+    run(str(folder), 12)
+    real = pyarrow.parquet.read_metadata
+    last = sorted(folder.glob("rows-*"))[at]
+
+    def after_more_was_written(path: Path):
+        if path == last:
+            monkeypatch.setattr(pyarrow.parquet, "read_metadata", real)
+            run(str(folder), 30)
+        return real(path)
+
+    monkeypatch.setattr(pyarrow.parquet, "read_metadata", after_more_was_written)
+    found = ScanResult.read(folder)
+    assert last.exists() == (at == 0)
+    assert len(found) >= 12
+    same(found, run(None, len(found)))
+
+
+def test_a_part_that_is_deleted_while_it_is_read(folder: Path, monkeypatch) -> None:
+    written_one_by_one(monkeypatch)
+    run(str(folder), 6)
+    found = ScanResult.read(folder)
+    sorted(folder.glob("rows*"))[1].unlink()
+    with pytest.raises(ValueError, match=r"has lost rows while it was read.*read it again"):
+        assert found.rows
+    assert len(ScanResult.read(folder).rows) < 6
 
 
 @pytest.mark.parametrize("at", ["unlink", "fsync", "link"])
@@ -165,6 +284,44 @@ def test_two_scans_at_once(folder: Path) -> None:
             stream(6), soap, forces_key="f", store=folder, progress=lambda _: run(str(folder), 2)
         )
     same(run(str(folder), 6), run(None, 6))
+
+
+def test_the_parameters_are_those_of_the_rows(folder: Path) -> None:
+    """Another scan begins between the beginning of one and its first rows."""
+    first = run(None, 4)
+    other = first.parameters | {"descriptor": "other"}
+    one, two = ParquetStore(folder), ParquetStore(folder)
+    one.begin(first.parameters)
+    two.begin(other)
+    with pytest.raises(ValueError, match="of a scan with descriptor = 'other'"):
+        one.write([*first.records()])
+    found = ScanResult.read(folder)
+    assert (len(found), found.parameters) == (0, other)
+    two.write([*first.records()])
+    found = ScanResult.read(folder)
+    assert (len(found), found.parameters) == (4, other)
+    with pytest.raises(ValueError, match="of a scan with descriptor = 'other'"):
+        run(str(folder), 4)
+
+
+def test_a_scan_that_began_before_the_first_rows_leaves_the_parameters(folder: Path) -> None:
+    first = run(None, 4)
+    one, two = ParquetStore(folder), ParquetStore(folder)
+    one.begin(first.parameters)
+    one.write([*first.records()])
+    with pytest.raises(RuntimeError, match="another process is writing"):
+        two.begin(first.parameters | {"descriptor": "other"})
+    assert ScanResult.read(folder).parameters == first.parameters
+
+
+def test_parts_of_another_scan_are_named(folder: Path, tmp_path: Path) -> None:
+    run(str(folder), 4)
+    other = ParquetStore(tmp_path / "other.parquet")
+    other.begin(run(None, 1).parameters | {"k": 3})
+    shutil.copy(tmp_path / "other.parquet" / "parameters.parquet", folder)
+    for look in (lambda: ScanResult.read(folder), lambda: run(str(folder), 4)):
+        with pytest.raises(ValueError, match=r"rows-0+\.parquet in .* k = 6, not 3; delete it"):
+            look()
 
 
 def test_a_damaged_part_is_named_and_can_be_deleted(folder: Path, monkeypatch) -> None:

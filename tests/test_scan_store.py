@@ -24,6 +24,7 @@ from ase_sensitivity import SOAP, QUIPDescriptor
 from ase_sensitivity.auditing.reference import S1, around_carbon
 from ase_sensitivity.dataset.result import ScanResult
 from ase_sensitivity.dataset.scan import scan
+from ase_sensitivity.dataset.store import DatabaseStore
 from tests.conftest import hears_interrupts
 from tests.scanning import run, stream
 from tests.structures import REFERENCE_SOAP, TD, rattled
@@ -289,6 +290,49 @@ def test_two_scans_at_once(soap: SOAP, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="another process is writing"):
         scan(structures, soap, store=tmp_path / "results.db", progress=second)
     assert list(ScanResult.read(tmp_path / "results.db").column("index")) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_the_parameters_are_those_of_the_rows(ours: bool, tmp_path: Path, monkeypatch) -> None:
+    """Another scan begins between the beginning of one and its first rows."""
+    monkeypatch.setattr(f"{STORE}.takes_records", lambda _: ours)
+    store = tmp_path / "results.db"
+    first = run(None, 4)
+    other = first.parameters | {"descriptor": "other"}
+    connect(store).metadata = {}
+    one, two, late = DatabaseStore(store), DatabaseStore(store), DatabaseStore(store)
+    one.begin(first.parameters)
+    two.begin(other)
+    with pytest.raises(ValueError, match="of a scan with descriptor = 'other'"):
+        one.write([*first.records()])
+    found = ScanResult.read(store)
+    assert (len(found), found.parameters) == (0, other)
+    two.write([*first.records()])
+    with pytest.raises(ValueError, match="of a scan with descriptor = 'other'"):
+        late.begin(first.parameters)
+    found = ScanResult.read(store)
+    assert (len(found), found.parameters) == (4, other)
+    with pytest.raises(ValueError, match="of a scan with descriptor = 'other'"):
+        run(str(store), 4)
+
+
+def test_rows_that_are_added_while_another_scan_begins(tmp_path: Path, monkeypatch) -> None:
+    store = tmp_path / "results.db"
+    first = run(None, 4)
+    one = DatabaseStore(store)
+    one.begin(first.parameters)
+    two = DatabaseStore(store)
+
+    def written_after_it_was_counted(_: DatabaseStore) -> int:
+        monkeypatch.undo()
+        one.write([*first.records()])
+        return 0
+
+    monkeypatch.setattr(DatabaseStore, "__len__", written_after_it_was_counted)
+    with pytest.raises(ValueError, match="not 'other'"):
+        two.begin(first.parameters | {"descriptor": "other"})
+    found = ScanResult.read(store)
+    assert (len(found), found.parameters) == (4, first.parameters)
 
 
 def test_what_is_no_database_of_a_scan(soap: SOAP, tmp_path: Path) -> None:

@@ -35,12 +35,16 @@ def parameters_in(metadata: Mapping[str, Any], name: str) -> dict[str, Any]:
     return dict(known)
 
 
-def check_continued(known: Mapping[str, Any], given: Mapping[str, Any], name: str) -> None:
-    """Raise ValueError unless a scan that is continued in ``name`` has the same parameters."""
+def difference(known: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+    """The first parameter that must be the same and is not, in words; empty if there is none."""
     before = {option: None for option in OPTIONAL if option in given} | {**known}
     for option, value in before.items():
         if option not in MAY_DIFFER and given.get(option) != value:
-            raise ValueError(
-                f"{name} is of a scan with {option} = {value!r}, not "
-                f"{given.get(option)!r}; use another file, or the same options"
-            )
+            return f"{option} = {value!r}, not {given.get(option)!r}"
+    return ""
+
+
+def check_continued(known: Mapping[str, Any], given: Mapping[str, Any], name: str) -> None:
+    """Raise ValueError unless a scan that is continued in ``name`` has the same parameters."""
+    if found := difference(known, given):
+        raise ValueError(f"{name} is of a scan with {found}; use another file, or the same options")

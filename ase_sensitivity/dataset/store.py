@@ -73,6 +73,7 @@ class DatabaseStore:
         self._unread: dict[tuple[str, int], int] = {}
         self._ids: list[int] = []
         self._metadata: dict[str, Any] = {}
+        self._without_rows = False
         if not self._is_file or (os.path.exists(self.name) and os.path.getsize(self.name)):
             self._open()
 
@@ -128,11 +129,31 @@ class DatabaseStore:
                 _remove(new)
             self._open()
         elif len(self) == 0:
-            with _clear_errors(self.name):
-                self._database.metadata = self._metadata = self._metadata | fresh
-        elif KEY not in self._metadata:
-            raise ValueError(f"{self.name} has rows that are not from a scan; use another file")
+            self._begin_without_rows(fresh)
+        else:
+            with _clear_errors(self.name), self._database:
+                self._read_metadata()
+            if KEY not in self._metadata:
+                raise ValueError(f"{self.name} has rows that are not from a scan; use another file")
         check_continued(self.parameters, parameters, self.name)
+        self._without_rows = len(self) == 0
+
+    def _begin_without_rows(self, fresh: dict[str, Any]) -> None:
+        """Store the parameters, unless another scan adds the first rows at this moment."""
+        with _clear_errors(self.name), self._database:
+            self._read_metadata()
+            if self._metadata | fresh == self._metadata:
+                return
+            self._database.metadata = self._metadata | fresh  # from now on no other can write
+            if self._database.count():
+                self._database.connection.rollback()
+            self._read_metadata()
+
+    def _read_metadata(self) -> None:
+        """Read the metadata within an open connection; ASE reads them only once by itself."""
+        self._database.initialized = False
+        self._database.count()
+        self._metadata = self._database.metadata
 
     def done(self) -> tuple[Digests, set[str]]:
         """Digests of the frames in the database, by source and index, and all sources."""
@@ -160,20 +181,30 @@ class DatabaseStore:
             If they cannot be written, for example on a full disk.
         RuntimeError
             If another process has added one of them in the meantime.
+        ValueError
+            If another process has begun a scan with other parameters before the first row.
         """
         after = "; its rows are safe, and the same scan goes on from there"
         with _clear_errors(self.name, after), self._database:
             if not self._unread and takes_records(self._database):
                 insert(self._database, records)
-                return
-            for record in records:
-                key = record.row["source"], record.row["index"]
-                self._database.write(
-                    as_row(record),
-                    key_value_pairs=pairs_of(record),
-                    data=data_of(record),
-                    id=self._unread.get(key),
-                )
+            else:
+                self._insert_one_by_one(records)
+            if self._without_rows:  # in the same transaction: no other can change them now
+                ours = self.parameters
+                self._read_metadata()
+                check_continued(self.parameters, ours, self.name)
+        self._without_rows = False
+
+    def _insert_one_by_one(self, records: Sequence[FrameRecord]) -> None:
+        for record in records:
+            key = record.row["source"], record.row["index"]
+            self._database.write(
+                as_row(record),
+                key_value_pairs=pairs_of(record),
+                data=data_of(record),
+                id=self._unread.get(key),
+            )
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """The rows of the table."""
