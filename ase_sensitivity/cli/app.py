@@ -11,12 +11,13 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Literal, TextIO
+from typing import Annotated, TextIO
 
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
+from ase_sensitivity.cli import options
 from ase_sensitivity.cli.analyze import analyze
 from ase_sensitivity.cli.audit import audit
 from ase_sensitivity.cli.check import check
@@ -36,6 +37,9 @@ logger = logging.getLogger(__name__)
 
 INTERRUPTED = 130
 CUT_OFF = 141
+
+PARTS = ("ammonia", "methane")
+"""Those of the demo."""
 
 app = typer.Typer(
     name="ase-sensitivity",
@@ -76,8 +80,8 @@ def demo(
         Path, typer.Option(help="Where to save logs, frames and pictures; made if missing.")
     ] = Path("sensitivity-demo"),
     only: Annotated[
-        Literal["ammonia", "methane"] | None,
-        typer.Option(help="One of the two molecules.", show_default=False),
+        str | None,
+        typer.Option(help="One of the molecules.", show_default=False, **options.one_of(*PARTS)),
     ] = None,
     steps: Annotated[int, typer.Option(help="Number of MD steps of ammonia.", min=1)] = 400,
     seed: Annotated[int, typer.Option(help="Seed of velocities and thermostat.", min=0)] = 0,

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from rich.console import Console
 
-Molecule = Literal["ammonia", "methane"]
 
-
-def run(directory: Path, *, only: Molecule | None, steps: int, seed: int) -> None:
+def run(directory: Path, *, only: str | None, steps: int, seed: int) -> None:
     """Run the demo and save logs, flagged frames and pictures.
 
     Parameters
@@ -18,7 +15,7 @@ def run(directory: Path, *, only: Molecule | None, steps: int, seed: int) -> Non
     directory
         Where to; made if missing.
     only
-        One of the two parts.
+        One of the two parts, ``"ammonia"`` or ``"methane"``.
     steps
         Number of steps of ammonia.
     seed
