@@ -43,7 +43,8 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(ase|collections|concurrent|matplotlib|numpy|pathlib|scipy|torch)\..*"),
     ("py:class", r"Atoms|Axes|Tensor|TorchFunction|EdgeFunction|AutogradJacobian"),
-    ("py:class", r"ase_sensitivity\..*\.(RowSet|Sparsity|System|Task)"),  # not of the reference
+    # Not in the reference.
+    ("py:class", r"ase_sensitivity\..*\.(Fourier|RowSet|Sparsity|System|Task)"),
 ]
 
 

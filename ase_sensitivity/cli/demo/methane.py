@@ -44,7 +44,9 @@ def run(console: Console, calculator: Any, directory: Path, *, seed: int) -> Non
         )
     save_picture(picture, found, blind, seeing)
     _report(console, found, blind, seeing)
-    for partner in read_log(log).partners[:1]:
+    partners = [partner for partner in read_log(log).partners if np.isfinite(partner.energy)]
+    if partners:
+        partner = max(partners, key=lambda partner: partner.energy)
         console.print(
             f"Seen from carbon, the flagged structure of step {partner.step} and one that is "
             f"{partner.displacement:.2f} Å away look alike: features are "
