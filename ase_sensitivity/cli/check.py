@@ -189,7 +189,9 @@ def check(
     if given.keys() & {*PAIRS}:
         checks += _of_pairs(_found_pairs(files, seen, "joint" in given, labels), given)
     if "doubtful" in given:
-        checks.append(_of_doubts(_found_doubts(result, seen, fit, workers, scheduler), given))
+        checks.append(
+            _of_doubts(_found_doubts(result, seen, fit, output, workers, scheduler), given)
+        )
     passed = all(one.passed for one in checks)
     if json:
         listed = [vars(one) | {"passed": one.passed} for one in checks]
@@ -214,12 +216,18 @@ def _found_pairs(
 
 
 def _found_doubts(
-    result: ScanResult, descriptor: Descriptor, fit: bool, workers: int, scheduler: str | None
+    result: ScanResult,
+    descriptor: Descriptor,
+    fit: bool,
+    output: str | None,
+    workers: int,
+    scheduler: str | None,
 ) -> Doubts:
-    from ase_sensitivity.cli.parallel import executor
+    from ase_sensitivity.cli.parallel import computing
+    from ase_sensitivity.cli.scan import kept_scan
     from ase_sensitivity.dataset.doubt.doubt import doubt
 
-    with executor(workers, scheduler) as pool:
+    with computing(workers, scheduler, lambda: kept_scan(output)) as pool:
         found = doubt(result, descriptor, fit=fit, executor=pool)
     if found.undecided:
         remark(f"--max-doubtful: not decided: {'; '.join(found.undecided)}")

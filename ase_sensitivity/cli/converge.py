@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ase_sensitivity.cli import options
-from ase_sensitivity.cli.output import Interrupted, check_place, remark, say, to_json
+from ase_sensitivity.cli.output import check_place, remark, say, to_json
 
 if TYPE_CHECKING:
     from ase_sensitivity.dataset.basis.result import Convergence
@@ -229,31 +229,23 @@ def _swept(
     store: Path | None,
     **settings: Any,
 ) -> Convergence:
-    from ase_sensitivity.cli.parallel import executor
-    from ase_sensitivity.cli.scan import terminated_like_interrupted
+    from ase_sensitivity.cli.parallel import computing, kept_in
     from ase_sensitivity.dataset.basis.converge import converge as sweep
     from ase_sensitivity.io.reading import count_frames
     from ase_sensitivity.progress import progress
 
-    try:
-        with (
-            terminated_like_interrupted(),
-            executor(workers, scheduler) as pool,
-            progress("Sweeping", lambda: count_frames(list(files)), shown=not quiet) as move,
-        ):
-            return sweep(
-                list(files),
-                family,  # type: ignore[arg-type]  # it raises if it has no such options
-                executor=pool,
-                store=store,
-                progress=move,
-                **settings,
-            )
-    except KeyboardInterrupt:
-        kept = f"what was computed is in {store}; the same command goes on from there"
-        raise Interrupted(kept if store else "nothing is kept without --store") from None
-    except RuntimeError as error:  # a worker died
-        raise OSError(str(error)) from error
+    with (
+        computing(workers, scheduler, lambda: kept_in(store)) as pool,
+        progress("Sweeping", lambda: count_frames(list(files)), shown=not quiet) as move,
+    ):
+        return sweep(
+            list(files),
+            family,  # type: ignore[arg-type]  # it raises if it has no such options
+            executor=pool,
+            store=store,
+            progress=move,
+            **settings,
+        )
 
 
 def _plot(found: Convergence, path: Path) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from ase_sensitivity.cli import options
 from ase_sensitivity.cli.bars import two_bars
-from ase_sensitivity.cli.output import Interrupted, check_place, remark, say, to_json
+from ase_sensitivity.cli.output import check_place, remark, say, to_json
 
 if TYPE_CHECKING:
     from ase_sensitivity.dataset.doubt.result import Doubts
@@ -50,8 +50,8 @@ def doubt(
     json: options.Json = False,
 ) -> None:
     """List the frames whose forces do not fit to those of the others, and why."""
-    from ase_sensitivity.cli.parallel import executor
-    from ase_sensitivity.cli.scan import chosen, forces_keys, terminated_like_interrupted
+    from ase_sensitivity.cli.parallel import computing, kept_in
+    from ase_sensitivity.cli.scan import chosen, forces_keys
     from ase_sensitivity.dataset.doubt.doubt import NoForces
     from ase_sensitivity.dataset.doubt.doubt import doubt as find_doubtful
 
@@ -61,8 +61,7 @@ def doubt(
     seen = chosen(files, descriptor, gap, species, types)
     try:
         with (
-            terminated_like_interrupted(),
-            executor(workers, scheduler) as pool,
+            computing(workers, scheduler, lambda: kept_in(store, "the scan")) as pool,
             two_bars(files, "Scanning", "Fitting", "frames", shown=not json) as bars,
         ):
             found = find_doubtful(
@@ -83,11 +82,6 @@ def doubt(
         keys = forces_keys(files, types)
         name = f" {keys[0]}" if keys else ""
         raise ValueError(f"the frames have no forces; name them with --forces-key{name}") from None
-    except KeyboardInterrupt:
-        kept = f"the scan is in {store}; the same command goes on from there"
-        raise Interrupted(kept if store else "nothing is kept without --store") from None
-    except RuntimeError as error:  # a worker died
-        raise OSError(str(error)) from error
     say(to_json(found.todict()) if json else found.summary())
     if output is not None:
         _write(found, output)

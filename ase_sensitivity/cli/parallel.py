@@ -2,14 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
 
+from ase_sensitivity.cli.output import Interrupted
 from ase_sensitivity.dataset.workers import processes
 
 PATIENCE = 10
 """Seconds to wait for a scheduler."""
+
+
+@contextmanager
+def computing(
+    workers: int, scheduler: str | None, kept: Callable[[], str]
+) -> Iterator[Executor | None]:
+    """The :func:`executor` of a command that may be interrupted.
+
+    Parameters
+    ----------
+    workers, scheduler
+        As in :func:`executor`.
+    kept
+        Says what is left of the command after an interrupt.
+
+    Raises
+    ------
+    Interrupted
+        After SIGINT or SIGTERM.
+    OSError
+        If a worker died, or a file is in use.
+    """
+    try:
+        with _terminated_like_interrupted(), executor(workers, scheduler) as pool:
+            yield pool
+    except KeyboardInterrupt:
+        raise Interrupted(kept()) from None
+    except RuntimeError as error:
+        raise OSError(str(error)) from error
+
+
+def kept_in(store: str | Path | None, what: str = "what was computed") -> str:
+    """What is left of a command with the option ``--store`` after an interrupt."""
+    if not store:
+        return "nothing is kept without --store"
+    return f"{what} is in {store}; the same command goes on from there"
 
 
 @contextmanager
@@ -59,3 +99,21 @@ def _dask(address: str) -> Iterator[Executor]:
     finally:
         with suppress(Exception):  # there may be no scheduler any more to take leave of
             client.close(timeout=PATIENCE)
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM ends a command as Ctrl-C does: nothing that was computed is lost."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not in the main thread, which alone gets signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import shlex
-import signal
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -200,27 +197,21 @@ def run(
     Interrupted
         After SIGINT or SIGTERM, with what is done in the store.
     """
-    from ase_sensitivity.cli.parallel import executor
+    from ase_sensitivity.cli.parallel import computing
     from ase_sensitivity.dataset.scan import scan as scan_frames
     from ase_sensitivity.io.reading import count_frames
     from ase_sensitivity.progress import progress
 
-    try:
-        with (
-            terminated_like_interrupted(),
-            executor(workers, scheduler) as pool,
-            progress("Scanning", lambda: count_frames(list(files)), shown=not quiet) as move,
-        ):
-            return scan_frames(
-                list(files), descriptor, executor=pool, store=store, progress=move, **settings
-            )
-    except KeyboardInterrupt:
-        raise Interrupted(_kept(store)) from None
-    except RuntimeError as error:  # a worker died, or the database is in use
-        raise OSError(str(error)) from error
+    with (
+        computing(workers, scheduler, lambda: kept_scan(store)) as pool,
+        progress("Scanning", lambda: count_frames(list(files)), shown=not quiet) as move,
+    ):
+        return scan_frames(
+            list(files), descriptor, executor=pool, store=store, progress=move, **settings
+        )
 
 
-def _kept(store: str | None) -> str:
+def kept_scan(store: str | None) -> str:
     """What is left of an interrupted scan; counted, as the last frames are written at the end."""
     from ase_sensitivity.dataset.stores import store_of
 
@@ -230,21 +221,3 @@ def _kept(store: str | None) -> str:
     number = len(database) if database.exists else 0
     frames = "1 frame is" if number == 1 else f"{number} frames are"
     return f"{frames} in {database.name}; the same command goes on from there"
-
-
-@contextmanager
-def terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM ends a command as Ctrl-C does: nothing that was computed is lost."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        before = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # not in the main thread, which alone gets signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -9,7 +9,7 @@ import typer
 
 from ase_sensitivity.cli import options
 from ase_sensitivity.cli.bars import two_bars
-from ase_sensitivity.cli.output import Interrupted, check_place, remark, say, to_json
+from ase_sensitivity.cli.output import check_place, remark, say, to_json
 from ase_sensitivity.types import SELECTION_METHODS
 
 if TYPE_CHECKING:
@@ -76,8 +76,8 @@ def select(
     The frames need no labels. Interrupt it at any time: with --store the same command goes on where
     it was.
     """
-    from ase_sensitivity.cli.parallel import executor
-    from ase_sensitivity.cli.scan import chosen, terminated_like_interrupted
+    from ase_sensitivity.cli.parallel import computing, kept_in
+    from ase_sensitivity.cli.scan import chosen
     from ase_sensitivity.dataset.select.select import select as select_frames
 
     check_place("--output", output, ".xyz", ".extxyz")
@@ -87,32 +87,25 @@ def select(
     types = options.type_symbols(type_map)
     before = list(given or [])
     seen = chosen([*files, *before], descriptor, gap, species, types)
-    try:
-        with (
-            terminated_like_interrupted(),
-            executor(workers, scheduler) as pool,
-            two_bars([*before, *files], "Evaluating", "Choosing", "frames", shown=not json) as bars,
-        ):
-            found = select_frames(
-                list(files),
-                seen,
-                n,
-                method=method,  # type: ignore[arg-type]  # the option has checked it
-                given=before or None,
-                force_weight=force_weight,
-                energy_weight=energy_weight,
-                type_map=types,
-                executor=pool,
-                store=store,
-                seed=seed,
-                progress=bars[0],
-                choice_progress=bars[1],
-            )
-    except KeyboardInterrupt:
-        kept = f"what was computed is in {store}; the same command goes on from there"
-        raise Interrupted(kept if store else "nothing is kept without --store") from None
-    except RuntimeError as error:  # a worker died
-        raise OSError(str(error)) from error
+    with (
+        computing(workers, scheduler, lambda: kept_in(store)) as pool,
+        two_bars([*before, *files], "Evaluating", "Choosing", "frames", shown=not json) as bars,
+    ):
+        found = select_frames(
+            list(files),
+            seen,
+            n,
+            method=method,  # type: ignore[arg-type]  # the option has checked it
+            given=before or None,
+            force_weight=force_weight,
+            energy_weight=energy_weight,
+            type_map=types,
+            executor=pool,
+            store=store,
+            seed=seed,
+            progress=bars[0],
+            choice_progress=bars[1],
+        )
     say(to_json({"output": str(output)} | found.todict()) if json else found.summary())
     _write(found, output)
     if save is not None:
