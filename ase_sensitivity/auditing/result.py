@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ase_sensitivity.auditing.check import FAILED, FINDING, SKIPPED, VERDICTS, Check
-from ase_sensitivity.io.whole_file import whole_file
+from ase_sensitivity.io.json_file import write_json
 from ase_sensitivity.validation import check_exists
 
 SHORT = {SKIPPED: "-"}
@@ -121,9 +121,7 @@ class Audit:
         OSError
             If that is not possible.
         """
-        text = json.dumps(self.todict(), allow_nan=False, ensure_ascii=False, indent=1)
-        with whole_file(path) as file:
-            file.write_text(text + "\n", encoding="utf-8")
+        write_json(path, self.todict(), ensure_ascii=False, indent=1)
 
     @classmethod
     def read(cls, path: str | Path) -> Audit:

@@ -251,6 +251,7 @@ def _swept(
 def _plot(found: Convergence, path: Path) -> None:
     from matplotlib.figure import Figure
 
+    from ase_sensitivity.io.whole_file import whole_file
     from ase_sensitivity.report.plots import plot_convergence
 
     sizes = [name for name in ("cost", "n_features") if len({row[name] for row in found.rows}) > 1]
@@ -258,5 +259,6 @@ def _plot(found: Convergence, path: Path) -> None:
     panels = figure.subplots(1, max(len(sizes), 1), squeeze=False)[0]
     for axes, against in zip(panels, sizes or ["cost"], strict=True):
         plot_convergence(found, axes, against=against)  # type: ignore[arg-type]
-    figure.savefig(path, dpi=150)
+    with whole_file(path) as file:
+        figure.savefig(file, format=path.suffix[1:], dpi=150)
     remark(f"Plot: {path}")

@@ -70,6 +70,7 @@ def pairs(
     """
     from ase_sensitivity.cli.scan import chosen
     from ase_sensitivity.dataset.pairs.find import find_pairs
+    from ase_sensitivity.io.whole_file import whole_file
 
     if output is not None:
         check_place("--output", output, ".csv", ".json")
@@ -103,7 +104,8 @@ def pairs(
     if output.suffix == ".csv":
         found.to_csv(output)
     else:
-        output.write_text(to_json(_as_dictionary(found)) + "\n", encoding="utf-8")
+        with whole_file(output) as file:
+            file.write_text(to_json(_as_dictionary(found)) + "\n", encoding="utf-8")
     if not json:
         remark(f"All pairs: {output}")
 

@@ -289,7 +289,7 @@ class ScanResult:
 
         schema = pyarrow.schema(fields)
         rows = self._store.rows()
-        with pyarrow.parquet.ParquetWriter(path, schema) as writer:
+        with whole_file(path) as whole, pyarrow.parquet.ParquetWriter(whole, schema) as writer:
             while some := list(islice(rows, ROWS)):
                 writer.write_table(pyarrow.Table.from_pylist(some, schema))
 

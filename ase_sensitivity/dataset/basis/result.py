@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -10,10 +9,9 @@ from typing import Any
 
 from ase_sensitivity.dataset.basis.candidates import DESCRIPTOR, Key, label
 from ase_sensitivity.dataset.basis.evidence import CONFIDENCE, FALLS, N_LEAST
-from ase_sensitivity.io.whole_file import whole_file
+from ase_sensitivity.io.json_file import read_json, write_json
 from ase_sensitivity.plain_text import as_html, many
 from ase_sensitivity.sensitivity import pair_terms_text
-from ase_sensitivity.validation import check_exists
 
 SIZES = ("cost", "n_features")
 """Columns against which the slope has a Pareto front."""
@@ -207,9 +205,7 @@ class Convergence:
         OSError
             If it cannot be written.
         """
-        text = json.dumps({"convergence": self.todict()}, allow_nan=False)
-        with whole_file(path) as file:
-            file.write_text(text + "\n", encoding="utf-8")
+        write_json(path, {"convergence": self.todict()})
 
     @classmethod
     def read(cls, path: str | Path) -> Convergence:
@@ -222,14 +218,12 @@ class Convergence:
         ValueError
             If it is not the result of a sweep.
         """
-        check_exists(path)
-        try:
-            found = json.loads(Path(path).read_text(encoding="utf-8"))["convergence"]
+
+        def result(content: Any) -> Convergence:
+            found = content["convergence"]
             return cls(**{name: _read(name, value) for name, value in found.items()})
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(
-                f"`path` is {str(path)!r}, which is no result of converge: {error}"
-            ) from error
+
+        return read_json(path, "result of converge", result)
 
     def __str__(self) -> str:
         return self.summary()

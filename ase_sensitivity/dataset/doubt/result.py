@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -14,10 +13,10 @@ import numpy as np
 
 from ase_sensitivity.dataset.doubt.judgement import GROUNDS, THRESHOLD, judged, undecided
 from ase_sensitivity.environments.place import Place
+from ase_sensitivity.io.json_file import read_json, write_json
 from ase_sensitivity.io.whole_file import whole_file
 from ase_sensitivity.plain_text import many
 from ase_sensitivity.types import Floats, Ints
-from ase_sensitivity.validation import check_exists
 
 SHOWN = 10
 """Number of frames that a summary lists."""
@@ -124,9 +123,7 @@ class Doubts:
         OSError
             If it cannot be written.
         """
-        text = json.dumps({"doubts": self.todict()}, allow_nan=False)
-        with whole_file(path) as file:
-            file.write_text(text + "\n", encoding="utf-8")
+        write_json(path, {"doubts": self.todict()})
 
     @classmethod
     def read(cls, path: str | Path) -> Doubts:
@@ -139,9 +136,9 @@ class Doubts:
         ValueError
             If it has no doubts.
         """
-        check_exists(path)
-        try:
-            found = json.loads(Path(path).read_text(encoding="utf-8"))["doubts"]
+
+        def result(content: Any) -> Doubts:
+            found = content["doubts"]
             return cls(
                 rows=[{name: row[name] for name in COLUMNS} for row in found["rows"]],
                 n_frames=int(found["n_frames"]),
@@ -152,10 +149,8 @@ class Doubts:
                     for one in found["errors"]
                 ],
             )
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(
-                f"`path` is {str(path)!r}, which is no result of doubt: {error!r}"
-            ) from error
+
+        return read_json(path, "result of doubt", result)
 
     def to_csv(self, path: str | Path) -> None:
         """Write ``rows`` as comma-separated values; nothing where a value is missing."""

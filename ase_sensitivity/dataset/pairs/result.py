@@ -9,6 +9,7 @@ from typing import Any
 
 from ase_sensitivity.dataset.pairs.joint_bound import JointBound
 from ase_sensitivity.environments.place import Place
+from ase_sensitivity.io.whole_file import whole_file
 from ase_sensitivity.plain_text import many
 
 ENDS = ("kind", "source_a", "frame_a", "center_a", "source_b", "frame_b", "center_b")
@@ -140,7 +141,7 @@ class PairResult:
 
     def to_csv(self, path: str | Path) -> None:
         """Write ``rows`` as comma-separated values; nothing where a value is missing."""
-        with open(path, "w", newline="", encoding="utf-8") as file:
+        with whole_file(path) as whole, open(whole, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, PAIR_COLUMNS)
             writer.writeheader()
             writer.writerows(self.rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,10 +13,9 @@ from ase import Atoms
 
 from ase_sensitivity.dataset.select.idle import IdleFrame
 from ase_sensitivity.environments.place import Place
-from ase_sensitivity.io.whole_file import whole_file
+from ase_sensitivity.io.json_file import read_json, write_json
 from ase_sensitivity.plain_text import as_html, many
 from ase_sensitivity.types import Floats, Ints
-from ase_sensitivity.validation import check_exists
 
 WORTHWHILE = 0.01
 """A frame is worthwhile if it lowers the predicted force error by at least this fraction."""
@@ -154,9 +152,7 @@ class Selection:
             }
             for atoms in self.frames
         ]
-        text = json.dumps({"selection": self.todict(), "frames": frames}, allow_nan=False)
-        with whole_file(path) as file:
-            file.write_text(text + "\n", encoding="utf-8")
+        write_json(path, {"selection": self.todict(), "frames": frames})
 
     @classmethod
     def read(cls, path: str | Path) -> Selection:
@@ -169,14 +165,12 @@ class Selection:
         ValueError
             If it is not a selection.
         """
-        check_exists(path)
-        try:
-            found = json.loads(Path(path).read_text(encoding="utf-8"))
-            return cls(
-                frames=[Atoms(**one) for one in found["frames"]], **_read(found["selection"])
-            )
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"`path` is {str(path)!r}, which is no selection: {error}") from error
+
+        def result(content: Any) -> Selection:
+            frames = [Atoms(**one) for one in content["frames"]]
+            return cls(frames=frames, **_read(content["selection"]))
+
+        return read_json(path, "selection", result)
 
     def summary(self) -> str:
         """Some lines of text."""
