@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ase_sensitivity.causes.next_steps import Origin, next_steps
 from ase_sensitivity.dataset.chemiscope import write_chemiscope
-from ase_sensitivity.dataset.doubt.result import Doubts, without_fit
+from ase_sensitivity.dataset.doubt.result import MOST, OF_A_SCAN, Doubts, without_fit
 from ase_sensitivity.dataset.forces import THRESHOLDS
 from ase_sensitivity.dataset.parquet_rows import table_fields
 from ase_sensitivity.dataset.record import COLUMNS, TEXT, WHOLE, FrameRecord, rows_alone
@@ -163,10 +163,20 @@ class ScanResult:
         """Root mean square of all force components of the set, in eV/Å; None without forces."""
         return self.totals.rms("rms_force")
 
-    @cached_property
+    @property
     def totals(self) -> Summary:
         """Numbers over all rows, which the summary, the report and the commands show."""
-        return Summary.of(self._store.rows())
+        return self._one_pass[0]
+
+    @cached_property
+    def _one_pass(self) -> tuple[Summary, list[dict[str, Any]]]:
+        """The totals, and of the rows with forces what their doubts need: reading costs most."""
+        totals, labeled, few = Summary(), [], len(self) <= MOST
+        for row in self._store.rows():
+            totals.add(row)
+            if few and row["rms_force"] is not None:
+                labeled.append({name: row[name] for name in OF_A_SCAN})
+        return totals, labeled
 
     @property
     def species_loss(self) -> dict[str, float]:
@@ -197,7 +207,7 @@ class ScanResult:
 
         :func:`~ase_sensitivity.doubt` finds more, by a fit.
         """
-        return without_fit(self._store.rows())
+        return without_fit(self._one_pass[1], len(self))
 
     @property
     def next_steps(self) -> list[str]:
@@ -215,16 +225,12 @@ class ScanResult:
         if "incompleteness" in found.first:
             frames["where the body order hides something"] = found.first["incompleteness"]
         origin = Origin(
-            files=tuple(name for name in self._sources if name != MEMORY),
+            files=tuple(name for name in found.sources if name != MEMORY),
             descriptor=str(known.get("descriptor", "")),
             forces_key=known.get("forces_key"),
             units=str(known.get("units", "eV")),
         )
         return next_steps(found.causes, origin, frames)
-
-    @cached_property
-    def _sources(self) -> list[str]:
-        return list(dict.fromkeys(row["source"] for row in self._store.rows()))
 
     @property
     def besides(self) -> list[str]:

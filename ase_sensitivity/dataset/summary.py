@@ -74,6 +74,8 @@ class Summary:
         Frames of infinite novelty, with elements that the reference does not have, and the first.
     masking
         The names of descriptors with a row of features for each pair or triplet.
+    sources
+        Where the frames are from, each once, in their order.
     """
 
     def __init__(self) -> None:
@@ -91,6 +93,7 @@ class Summary:
         self.worst: dict[str, Mapping[str, Any]] = {}
         self.alone: dict[str, Summary] = {}
         self.masking: list[str] = []
+        self.sources: dict[str, None] = {}
         self._squares: dict[str, float] = {}
         self._slopes: list[float] = []
         self._n_atoms = 0
@@ -106,6 +109,7 @@ class Summary:
     def add(self, row: Mapping[str, Any]) -> None:
         """Add a row."""
         self.n_frames += 1
+        self.sources[row["source"]] = None
         where = _of(row)
         if row["error"] is not None:
             self.n_failed += 1

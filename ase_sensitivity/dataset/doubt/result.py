@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ SHOWN = 10
 """Number of frames that a summary lists."""
 
 MOST = 100_000
-"""Number of frames up to which a scan's summary looks for doubtful ones: 0.3 GB."""
+"""Number of frames up to which a scan's summary looks for doubtful ones."""
 
 FEW = 3
 """Number of frames that the summary of a scan names."""
@@ -37,6 +36,9 @@ COLUMNS = (
     "residual_atom",
 )
 """Columns of the table."""
+
+OF_A_SCAN = ("source", "index", "formula", "rms_force", "required_slope", "net_force", "net_torque")
+"""Columns of the table of a scan from which one may doubt forces."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,19 +237,23 @@ def ranked(
     return [{name: row.get(name) for name in COLUMNS} for row in whole]
 
 
-def without_fit(rows: Iterable[Mapping[str, Any]]) -> Doubts:
+def without_fit(labeled: Sequence[Mapping[str, Any]], n_frames: int) -> Doubts:
     """What the rows of a scan tell by themselves: slopes, net forces and torques.
 
-    Of more than `MOST` rows nothing is said, as all have to be in memory for that.
+    Parameters
+    ----------
+    labeled
+        The columns :data:`OF_A_SCAN` of the rows with forces. Of more than :data:`MOST` frames
+        nothing is said, as all have to be in memory for that, and there need not be any.
+    n_frames
+        Number of all frames.
     """
-    everything = list(islice(rows, MOST + 1))
-    if len(everything) > MOST:
+    if n_frames > MOST:
         text = f"which forces do not fit: there are more than {MOST} frames"
-        return Doubts(rows=[], n_frames=len(everything), fitted=False, undecided=[text])
-    labeled = [row for row in everything if row["rms_force"] is not None]
+        return Doubts(rows=[], n_frames=n_frames, fitted=False, undecided=[text])
     return Doubts(
         rows=ranked(labeled),
-        n_frames=len(everything),
+        n_frames=n_frames,
         fitted=False,
         undecided=undecided(labeled),
     )
