@@ -61,7 +61,7 @@ def test_pictures(tmp_path):
 def test_blind_methane(tmp_path):
     pytest.importorskip("tblite")
     picture = tmp_path / "picture.png"
-    said = run("blind_methane.py", "--picture", str(picture))
+    said = run("blind_methane.py", "--training", "1", "--picture", str(picture))
     errors = [float(line.split()[-2]) for line in said.splitlines() if "held-out" in line]
     assert errors[0] > 10 * errors[1]
     assert "flagged at nan" not in said
