@@ -324,7 +324,7 @@ def _result(
     values = found.singular_values
     modes = found.modes.T.reshape(len(values), view.n_columns, 3)
     points = view.atoms
-    if scope != "environment":
+    if scope != "environment" and view.n_columns < n_atoms:
         wide = np.zeros((len(values), n_atoms, 3))
         wide[:, points] = modes
         modes, points = wide, np.arange(n_atoms)

@@ -51,13 +51,15 @@ def canonical(modes: Floats, groups: Ints) -> Floats:
     # The order of the coordinates decides between equal weights; otherwise rounding would.
     weights = 1.0 - TIE * np.arange(n) / max(n, 1)
     found = modes.copy()
-    sizes = np.bincount(groups)
-    for last, size in zip(sizes.cumsum().tolist(), sizes.tolist(), strict=True):
-        if size > 1:
-            first = last - size
-            space = modes[:, first:last]
-            q = scipy.linalg.qr((space * weights[:, None]).T, pivoting=True, check_finite=False)[0]
-            found[:, first:last] = space @ q
+    if len(groups) and groups[-1] < len(groups) - 1:
+        sizes = np.bincount(groups)
+        for last, size in zip(sizes.cumsum().tolist(), sizes.tolist(), strict=True):
+            if size > 1:
+                first = last - size
+                space = modes[:, first:last]
+                weighted: Floats = (space * weights[:, None]).T
+                q = scipy.linalg.qr(weighted, pivoting=True, check_finite=False)[0]
+                found[:, first:last] = space @ q
     largest = (np.abs(found) * weights[:, None]).argmax(axis=0)
     found *= np.where(found[largest, np.arange(found.shape[1])] < 0, -1.0, 1.0)
     return found

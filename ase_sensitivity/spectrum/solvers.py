@@ -38,8 +38,11 @@ CLEANED = 1e-9
 Their overlap with other modes, about 1e-8, changes values by no more than rounding does, and cannot
 be determined."""
 
-FEW = 60
-"""Number of coordinates above which computing a few values costs less than computing all."""
+FEW = 18
+"""Number of coordinates above which computing a few modes costs less than computing all."""
+
+TRIDIAGONAL = 200
+"""Number of coordinates up to which all eigenvalues of a tridiagonal form cost less than a few."""
 
 MOLECULE = 150
 """Number of coordinates up to which a change of the number of threads costs more than it saves."""
@@ -227,7 +230,7 @@ def _chosen(
     relative = rounding / found.scale if found.scale > 0 else 0.0
     groups = multiplets(found.singular_values, zero)
     # If the last value wanted is degenerate, its mode depends on the rest of the multiplet.
-    used = int(np.searchsorted(groups, groups[wanted - 1], side="right")) if wanted else 0
+    used = int(groups.searchsorted(groups[wanted - 1], side="right")) if wanted else 0
     return replace(
         found,
         singular_values=found.singular_values[:wanted],
@@ -377,16 +380,32 @@ def _both_ends(gram: Floats, t: Floats, k: int) -> tuple[Floats, float]:
     reflectors, diagonal, off_diagonal, scales, _ = lapack.dsytrd(
         matrix.T, lower=1, lwork=32 * n, overwrite_a=1
     )
+    vectors, last = _ends_of_tridiagonal(diagonal, off_diagonal, k, t.shape[1])
+    vectors[1:] = lapack.dormqr("L", "N", reflectors[1:, :-1], scales, vectors[1:], 64 * n)[0]
+    # The largest eigenvalue is either above the trivial modes, or next below them.
+    return vectors, float(last[-1] if last[-1] > (1 + 1e-12) * lift else last[0])
+
+
+def _ends_of_tridiagonal(
+    diagonal: Floats, off_diagonal: Floats, k: int, n_trivial: int
+) -> tuple[Floats, Floats]:
+    """The k lowest eigenvectors, and the n_trivial + 1 largest eigenvalues."""
+    n, first = len(diagonal), len(diagonal) - 1 - n_trivial
+    if n <= TRIDIAGONAL:
+        lapack = scipy.linalg.lapack
+        values, failed = lapack.dsterf(diagonal, off_diagonal)
+        if not failed:
+            one, end = np.ones(n, dtype=np.intc), np.full(n, n, dtype=np.intc)  # a single block
+            vectors, failed = lapack.dstein(diagonal, off_diagonal, values[:k], one, end)
+        if failed:
+            raise scipy.linalg.LinAlgError("the eigenvalues of the Gram matrix did not converge")
+        return vectors, values[first:]
     _, vectors = scipy.linalg.eigh_tridiagonal(
         diagonal, off_diagonal, select="i", select_range=(0, k - 1), check_finite=False
     )
-    vectors[1:] = lapack.dormqr("L", "N", reflectors[1:, :-1], scales, vectors[1:], 64 * n)[0]
-    high = (n - 1 - t.shape[1], n - 1)
-    last = scipy.linalg.eigvalsh_tridiagonal(
-        diagonal, off_diagonal, select="i", select_range=high, check_finite=False
+    return vectors, scipy.linalg.eigvalsh_tridiagonal(
+        diagonal, off_diagonal, select="i", select_range=(first, n - 1), check_finite=False
     )
-    # The largest eigenvalue is either above the trivial modes, or next below them.
-    return vectors, float(last[-1] if last[-1] > (1 + 1e-12) * lift else last[0])
 
 
 def _worth_inverting(top: float, shift: float) -> float:
