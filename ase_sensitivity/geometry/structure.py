@@ -43,10 +43,9 @@ def check_atoms(atoms: Atoms) -> None:
     # A sum of squares is the fastest look at all coordinates; the comparison is false for nan.
     if not np.vdot(positions, positions) <= FARTHEST**2:
         _check_positions(positions)
-    numbers = atoms.numbers
-    if numbers.min() < 0 or numbers.max() > 118:
-        bad = int(np.flatnonzero((numbers < 0) | (numbers > 118))[0])
-        raise ValueError(f"atom {bad} has atomic number {numbers[bad]}, not one of 0 to 118")
+    # All bits of the numbers: one look at them, and at each only where these are not all possible.
+    if not 0 <= np.bitwise_or.reduce(atoms.numbers) <= 118:
+        _check_numbers(atoms.numbers)
     if not np.vdot(cell, cell) < np.inf and not np.isfinite(cell).all():
         raise ValueError(
             f"the cell {cell.tolist()} is not finite; set `atoms.cell`, to zeros along directions "
@@ -59,6 +58,15 @@ def check_atoms(atoms: Atoms) -> None:
 def is_periodic(atoms: Atoms) -> bool:
     """Whether a structure is periodic along any direction; faster than ``atoms.pbc.any()``."""
     return True in atoms.pbc.tolist()
+
+
+def _check_numbers(numbers: Ints) -> None:
+    """Raise ValueError for atomic numbers of shape (n_atoms,) that no element has."""
+    wrong = np.flatnonzero((numbers < 0) | (numbers > 118))
+    if len(wrong):
+        raise ValueError(
+            f"atom {wrong[0]} has atomic number {numbers[wrong[0]]}, not one of 0 to 118"
+        )
 
 
 def _check_positions(positions: Floats) -> None:

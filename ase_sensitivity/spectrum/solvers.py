@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import scipy
@@ -231,10 +231,14 @@ def _chosen(
     groups = multiplets(found.singular_values, zero)
     # If the last value wanted is degenerate, its mode depends on the rest of the multiplet.
     used = int(groups.searchsorted(groups[wanted - 1], side="right")) if wanted else 0
-    return replace(
-        found,
+    return Spectrum(
         singular_values=found.singular_values[:wanted],
         modes=canonical(found.modes[:, :used], groups[:used])[:, :wanted],
+        sigma_max=found.sigma_max,
+        scale=found.scale,
+        n_trivial=found.n_trivial,
+        n_null=found.n_null,
+        method=found.method,
         resolution=max(MARGIN * precision, relative),
     )
 
@@ -243,9 +247,12 @@ def _check_sum_rule(
     view: View, gram: Gram | BandedGram | SparseGram, t: Floats, image: Floats
 ) -> None:
     """Raise SumRuleError unless G times the trivial modes t is zero."""
-    squares = np.einsum("ij,ij->j", t, image)
-    seen, typical = math.sqrt(squares.max(initial=0.0)), gram.scale / CANCELLED
-    if seen <= max(RIGID * typical, MARGIN * gram.rounding):
+    typical = gram.scale / CANCELLED
+    most = max(RIGID * typical, MARGIN * gram.rounding)
+    if np.vdot(t, image) <= most**2:  # the sum of the squares
+        return
+    seen = math.sqrt(np.einsum("ij,ij->j", t, image).max(initial=0.0))
+    if seen <= most:
         return
     where = ""
     if view.of is not None:
@@ -261,24 +268,26 @@ def _check_sum_rule(
 def _deflate(gram: Floats, t: Floats) -> Floats:
     """Replace G by P G P with P = 1 - t t^T and t the trivial modes; returns G t."""
     image = gram @ t
-    half = image - 0.5 * t @ (t.T @ image)
-    gram -= half @ t.T
-    gram -= t @ half.T
+    half = image - t @ (0.5 * (t.T @ image))
+    change = half @ t.T
+    gram -= change
+    gram -= change.T
     return image
 
 
 def _by_eigh(gram: Gram, t: Floats) -> Spectrum:
     """All singular values; trivial modes are shifted below zero, where there is no other value."""
     n_trivial, matrix = t.shape[1], gram.matrix
-    matrix -= max(matrix.diagonal().max(initial=0.0), 1e-300) * (t @ t.T)
+    shift = max(matrix.diagonal().max(initial=0.0), 1e-300)
+    matrix -= (shift * t) @ t.T
     # What scipy.linalg.eigh calls, but that takes twice the time for a small molecule.
     values, vectors, _, _, failed = scipy.linalg.lapack.dsyevr(
         matrix.T, lower=1, lwork=40 * max(len(matrix), 1), overwrite_a=1
     )
     if failed:
         raise scipy.linalg.LinAlgError("the eigenvalues of the Gram matrix did not converge")
-    values = np.sqrt(values[n_trivial:].clip(0.0))
-    top = float(values.max(initial=0.0))
+    values = np.sqrt(np.maximum(values[n_trivial:], 0.0))  # ascending
+    top = float(values[-1]) if len(values) else 0.0
     scale = max(top, gram.scale)
     return Spectrum(values, vectors[:, n_trivial:], top, scale, n_trivial, 0, "gram")
 
@@ -350,7 +359,7 @@ def _of_vectors(
     method: str,
 ) -> Spectrum:
     """Singular values from Rayleigh quotients of vectors and G times them, without any shift."""
-    squares = np.einsum("ij,ij->j", vectors, image).clip(0.0)
+    squares = np.maximum(np.einsum("ij,ij->j", vectors, image), 0.0)
     order = np.argsort(squares)
     largest = math.sqrt(top)
     scale = max(scale, largest)
@@ -376,7 +385,7 @@ def _both_ends(gram: Floats, t: Floats, k: int) -> tuple[Floats, float]:
     """The k lowest eigenvectors and the largest eigenvalue, from one tridiagonal form."""
     lapack = scipy.linalg.lapack
     n, lift = len(gram), _lift(gram)
-    matrix = gram + lift * (t @ t.T)
+    matrix = gram + (lift * t) @ t.T
     reflectors, diagonal, off_diagonal, scales, _ = lapack.dsytrd(
         matrix.T, lower=1, lwork=32 * n, overwrite_a=1
     )

@@ -159,8 +159,7 @@ class DensityJacobian(StreamedJacobian):
     def _blocks_are_faster(self) -> bool:
         """Whether blocks and their products take less time, or less memory, than all neighbors."""
         basis, around = self._basis, self._environments
-        n = np.diff(around.starts)
-        most = int(n.max(initial=0))
+        n, most = around.n_neighbors, around.most_neighbors
         if max(72 * most, 64 * (basis.l_max + 1) ** 2) * most > LARGEST:
             return True
         n_pairs, squares = len(around.atom), float(n @ n)
@@ -179,7 +178,7 @@ class DensityJacobian(StreamedJacobian):
         """
         around, species = self._environments, self._basis.n_species
         rows, starts = self._rows_with(column_of)
-        most = int((starts[1:] - starts[:-1]).max(initial=0))
+        most = around.most_neighbors
         width = 4 * ((most + 3 * min(species, most)) // 4)
         size = 9 * (width + 1) * (width + 4)
         chunk = CACHED if n_threads(starts, self._threads) == 1 else CHUNK

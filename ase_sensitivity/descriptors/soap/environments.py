@@ -107,6 +107,16 @@ class Environments:
         ends = before.searchsorted(np.arange(1, n_ranges) * (self.n_blocks / n_ranges))
         return sorted({0, *ends.tolist(), len(self.centers)})
 
+    @cached_property
+    def n_neighbors(self) -> Ints:
+        """Number of neighbors of each row, of shape (n_rows,)."""
+        return self.starts[1:] - self.starts[:-1]
+
+    @cached_property
+    def most_neighbors(self) -> int:
+        """The largest number of neighbors of all rows."""
+        return int(self.n_neighbors.max(initial=0))
+
     @property
     def row(self) -> Ints:
         """The row of each pair, of shape (n_pairs,)."""
