@@ -131,7 +131,7 @@ def neighbor_pairs(atoms: Atoms, cutoff: float) -> NeighborPairs:
         squares += apart[2]
         squares.reshape(-1)[:: len(atoms) + 1] = np.inf
         if squares.min() > CLOSEST**2:
-            first, second = (squares < cutoff**2).nonzero()
+            first, second = np.array((squares < cutoff**2).nonzero())
             return NeighborPairs(first, second, np.zeros((len(first), 3), dtype=np.intp))
     (first, second, distance, shift), moved = _listed("ijdS", atoms, cutoff)
     if len(distance) and distance.min() < CLOSEST:

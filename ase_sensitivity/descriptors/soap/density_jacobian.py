@@ -84,6 +84,7 @@ class DensityJacobian(StreamedJacobian):
         self._basis, self._environments = basis, environments
         self._normalise, self._threads = normalise, threads
         self._n_features, self._features = n_features, features
+        self._most = environments.most(0, len(environments.centers))
 
     @property
     def features(self) -> Floats:
@@ -159,13 +160,16 @@ class DensityJacobian(StreamedJacobian):
     def _blocks_are_faster(self) -> bool:
         """Whether blocks and their products take less time, or less memory, than all neighbors."""
         basis, around = self._basis, self._environments
-        n, most = around.n_neighbors, around.most_neighbors
+        most, n_pairs = self._most, len(around.atom)
         if max(72 * most, 64 * (basis.l_max + 1) ** 2) * most > LARGEST:
             return True
-        n_pairs, squares = len(around.atom), float(n @ n)
         product = 30 * (basis.l_max + 1) ** 2 + 4 * basis.n_max * (basis.l_max + 1)
+        n_numbers = 3 * BLOCK * around.n_blocks
+        if self._n_features * n_numbers >= n_pairs * (NEIGHBOR + 0.5 * most * product):
+            return False  # also if every center had most neighbors: so for most molecules
+        n = np.diff(around.starts)
         points = np.minimum(n + 1, self.n_atoms)  # images of an atom are summed
-        n_numbers = 3 * BLOCK * around.n_blocks + 4.5 * float(points @ points)
+        squares, n_numbers = float(n @ n), n_numbers + 4.5 * float(points @ points)
         return self._n_features * n_numbers < NEIGHBOR * n_pairs + 0.5 * squares * product
 
     def _of_environments(
@@ -178,7 +182,7 @@ class DensityJacobian(StreamedJacobian):
         """
         around, species = self._environments, self._basis.n_species
         rows, starts = self._rows_with(column_of)
-        most = around.most_neighbors
+        most = self._most
         width = 4 * ((most + 3 * min(species, most)) // 4)
         size = 9 * (width + 1) * (width + 4)
         chunk = CACHED if n_threads(starts, self._threads) == 1 else CHUNK
@@ -208,9 +212,8 @@ class DensityJacobian(StreamedJacobian):
                 counts,
                 sums,
             )
-            squares = found[3][: len(some)]
-            norms = np.sign(squares) if self._normalise else squares
-            features += float(counts[: len(some)] @ norms)
+            squares, own = found[3][: len(some)], counts[: len(some)]
+            features += float(own @ (squares > 0.0 if self._normalise else squares))
         scale = ScaleSums()
         scale.include(float(sums[0]), features)
         return scale, float(sums[1])

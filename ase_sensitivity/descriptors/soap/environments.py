@@ -107,16 +107,6 @@ class Environments:
         ends = before.searchsorted(np.arange(1, n_ranges) * (self.n_blocks / n_ranges))
         return sorted({0, *ends.tolist(), len(self.centers)})
 
-    @cached_property
-    def n_neighbors(self) -> Ints:
-        """Number of neighbors of each row, of shape (n_rows,)."""
-        return self.starts[1:] - self.starts[:-1]
-
-    @cached_property
-    def most_neighbors(self) -> int:
-        """The largest number of neighbors of all rows."""
-        return int(self.n_neighbors.max(initial=0))
-
     @property
     def row(self) -> Ints:
         """The row of each pair, of shape (n_pairs,)."""
@@ -124,7 +114,8 @@ class Environments:
 
     def most(self, start: int, stop: int) -> int:
         """The largest number of neighbors in a range of centers."""
-        return int(np.diff(self.starts[start : stop + 1]).max(initial=0))
+        counts = self.starts[start + 1 : stop + 1] - self.starts[start:stop]
+        return int(counts.max(initial=0))
 
     @property
     def own(self) -> Ints:

@@ -74,7 +74,7 @@ def fill_tile(first, t, order, vectors, basis, position, scratch, tiles, rays, f
             x, y, z = vectors[first + k, 0], vectors[first + k, 1], vectors[first + k, 2]
             r = math.sqrt(x * x + y * y + z * z)
             x, y, z = x / r, y / r, z / r
-        radial(r, cutoff, width, smooth, per_length, table, n_radial, degree, values, zero)
+            radial(r, cutoff, width, smooth, per_length, table, n_radial, degree, values, zero)
         for n in range(n_max):
             for l in range(l_max + 1):  # noqa: E741
                 to = ray + 8 * (l * n_max + n) + lane
