@@ -164,12 +164,13 @@ class DensityJacobian(StreamedJacobian):
         if max(72 * most, 64 * (basis.l_max + 1) ** 2) * most > LARGEST:
             return True
         product = 30 * (basis.l_max + 1) ** 2 + 4 * basis.n_max * (basis.l_max + 1)
-        n_numbers = 3 * BLOCK * around.n_blocks
+        n_numbers = 3.0 * BLOCK * around.n_blocks
         if self._n_features * n_numbers >= n_pairs * (NEIGHBOR + 0.5 * most * product):
             return False  # also if every center had most neighbors: so for most molecules
         n = np.diff(around.starts)
         points = np.minimum(n + 1, self.n_atoms)  # images of an atom are summed
-        squares, n_numbers = float(n @ n), n_numbers + 4.5 * float(points @ points)
+        squares = float(n @ n)
+        n_numbers += 4.5 * float(points @ points)
         return self._n_features * n_numbers < NEIGHBOR * n_pairs + 0.5 * squares * product
 
     def _of_environments(
