@@ -186,7 +186,8 @@ class DensityJacobian(StreamedJacobian):
         most = self._most
         width = 4 * ((most + 3 * min(species, most)) // 4)
         size = 9 * (width + 1) * (width + 4)
-        chunk = CACHED if n_threads(starts, self._threads) == 1 else CHUNK
+        alone = n_threads(starts, self._threads) == 1
+        chunk = CACHED if alone else CHUNK
         at_once = max(1, min(chunk // (8 * size), len(rows)))
         found = (
             np.empty((at_once, size)),
@@ -195,7 +196,7 @@ class DensityJacobian(StreamedJacobian):
             np.empty(at_once),
         )
         columns, counts = np.empty((2, max(width + 1, at_once)), dtype=np.intp)
-        run = self._local_grams(width)
+        run = self._local_grams(width, alone)
         sums, features = np.zeros(2), 0.0
         for begin in range(0, len(rows), at_once):
             some = rows[begin : begin + at_once]
@@ -219,7 +220,9 @@ class DensityJacobian(StreamedJacobian):
         scale.include(float(sums[0]), features)
         return scale, float(sums[1])
 
-    def _local_grams(self, width: int) -> Callable[[Ints, Ints, tuple[Any, ...]], None]:
+    def _local_grams(
+        self, width: int, alone: bool
+    ) -> Callable[[Ints, Ints, tuple[Any, ...]], None]:
         """Runs `local_grams` for some rows with these first pairs, and its output arrays."""
         around, basis = self._environments, self._basis
         known = (
@@ -235,6 +238,10 @@ class DensityJacobian(StreamedJacobian):
         scratch = tiles.scratch(basis, width)
 
         def fill(rows: Ints, starts: Ints, found: tuple[Any, ...]) -> None:
+            if alone and local_grams.overloads:  # compiled already
+                local_grams(rows, *known, scratch, *found)
+                return
+
             def run(begin: int, end: int) -> None:
                 own = scratch if end - begin == len(rows) else tiles.scratch(basis, width)
                 local_grams(rows[begin:end], *known, own, *(part[begin:end] for part in found))

@@ -114,8 +114,8 @@ class Environments:
 
     def most(self, start: int, stop: int) -> int:
         """The largest number of neighbors in a range of centers."""
-        counts = self.starts[start + 1 : stop + 1] - self.starts[start:stop]
-        return int(counts.max(initial=0))
+        starts = self.starts[start : stop + 1]
+        return int((starts[1:] - starts[:-1]).max(initial=0))
 
     @property
     def own(self) -> Ints:
