@@ -143,9 +143,9 @@ class Sensitivity:
             return self.center
         if len(self.modes) == 0:
             return -1
-        lengths = np.linalg.norm(self.modes[0], axis=1)
+        squares = np.einsum("ij,ij->i", self.modes[0], self.modes[0])
         # Equivalent atoms move by the same length up to rounding; the first one is taken.
-        return int(self.atoms[(lengths > (1 - 1e-6) * lengths.max()).argmax()])
+        return int(self.atoms[(squares > (1 - 2e-6) * squares.max()).argmax()])
 
     def mode_of_atoms(self, n_atoms: int, index: int = 0) -> Floats:
         """One mode as displacements of the atoms of the structure, of shape (n_atoms, 3).
