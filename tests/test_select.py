@@ -225,6 +225,27 @@ def test_copies_are_named_and_never_chosen(soap: SOAP) -> None:
     assert "Copies, which are never chosen: 2. frames@20: a copy of frames@3." in found.summary()
 
 
+def test_copies_of_given_frames_say_so(soap: SOAP) -> None:
+    """In memory, frame 0 of the pool and frame 0 of those that are given have one name."""
+    frames = a_pool(5)
+    found = select(frames, soap, 2, given=frames[:1])
+    assert found.idle[0].reason == "a copy of frames@0, which is given"
+
+
+@pytest.mark.parametrize("method", ["balanced", "farthest-points"])
+def test_frames_without_a_center_are_left_out(method) -> None:
+    """Nothing is known of them: they are neither copies of each other nor worth a calculation."""
+    of_carbon = SOAP(SPECIES, cutoff=4.0, n_max=3, l_max=2, centers=["C"], threads=1)
+    frames = [molecule("H2O"), *a_pool(4, "CH4"), molecule("OH")]
+    found = select(frames, of_carbon, 6, given=[molecule("H2")], method=method)
+    assert sorted(found.indices.tolist()) == [1, 2, 3, 4]
+    assert [place.frame for place, _ in found.errors] == [0, 0, 5]
+    assert found.errors[1][1] == "no atom of H2O is a center of the descriptor; check its species"
+    assert found.idle == []
+    with pytest.raises(ValueError, match=r"can be evaluated: no atom is a center of SOAP"):
+        select([molecule("H2O")], of_carbon, 1, method=method)
+
+
 @pytest.mark.parametrize("method", SELECTION_METHODS)
 def test_nothing_is_left_to_choose(soap: SOAP, method) -> None:
     frames = a_pool(4)

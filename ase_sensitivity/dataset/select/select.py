@@ -218,9 +218,13 @@ def _choice(
 
 
 def _copies(places: Sequence[Place], first: Ints, n_given: int) -> list[IdleFrame]:
-    """The frames of the pool that are copies of earlier ones."""
+    """The frames of the pool that are copies of earlier or given ones."""
     return [
-        IdleFrame(places[number], f"a copy of {places[first[number]]}")
+        IdleFrame(
+            places[number],
+            f"a copy of {places[first[number]]}"
+            + (", which is given" if first[number] < n_given else ""),
+        )
         for number in range(n_given, len(places))
         if 0 <= first[number] < number
     ]
