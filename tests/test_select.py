@@ -12,6 +12,7 @@ from ase.build import bulk, molecule
 from ase.io import write
 
 from ase_sensitivity import SOAP, QUIPDescriptor, Selection, StreamedJacobian, select
+from ase_sensitivity.dataset.select.average_kernel import AverageKernel
 from ase_sensitivity.dataset.select.choice import by_design, cur, farthest_points
 from ase_sensitivity.dataset.select.design import DESIGNS, Design
 from ase_sensitivity.dataset.select.idle import first_copies
@@ -139,15 +140,22 @@ def test_d_optimal_gain_is_the_determinant(rows: np.ndarray) -> None:
     assert gain == pytest.approx(before - np.linalg.slogdet(design.covariance)[1], rel=1e-6)
 
 
-@pytest.mark.parametrize("method", DESIGNS)
-def test_the_lazy_choice_is_the_exact_one(rows: np.ndarray, soap: SOAP, method) -> None:
+@pytest.fixture(scope="module")
+def rows_of_molecules(soap: SOAP) -> np.ndarray:
     frames = a_pool(60)
     model = LinearModel(soap, frames, 3)
     real = np.zeros((60, 19, 64))
     for number, atoms in enumerate(frames):
         found = model.rows(atoms)
         real[number, :18], real[number, 18] = found.forces, found.energy
-    for some in (rows, real[:, :, :12]):
+    return real[:, :, :12]
+
+
+@pytest.mark.parametrize("method", DESIGNS)
+def test_the_lazy_choice_is_the_exact_one(
+    rows: np.ndarray, rows_of_molecules: np.ndarray, method
+) -> None:
+    for some in (rows, rows_of_molecules):
         orders = [
             by_design(
                 design_of(some, method),
@@ -163,6 +171,16 @@ def test_the_lazy_choice_is_the_exact_one(rows: np.ndarray, soap: SOAP, method) 
         np.testing.assert_allclose(orders[0].gains, orders[1].gains, rtol=1e-6)
 
 
+def test_columns_of_averages_are_their_gaussian_kernel() -> None:
+    points = np.random.default_rng(0).normal(size=(40, 3))
+    kernel = AverageKernel.fit(np.vstack([points, points[:5]]))  # copies do not matter
+    columns = kernel.features(points)
+    square = ((points[:, None] - points) ** 2).sum(axis=-1)
+    expected = np.exp(-square / 2 / kernel.length**2)
+    np.testing.assert_allclose(columns @ columns.T, expected, atol=1e-6)
+    assert kernel.length == pytest.approx(np.median(np.sqrt(square[square > 0])), rel=0.05)
+
+
 def test_energies_of_single_atoms_do_not_matter() -> None:
     """A constant for each species in every column of the energy rows changes no other row."""
     rng = np.random.default_rng(0)
@@ -172,7 +190,9 @@ def test_energies_of_single_atoms_do_not_matter() -> None:
     records["forces"], records["energy"] = rng.normal(size=(30, 24, 6)), rng.normal(size=(30, 6))
     shifted = records.copy()
     shifted["energy"] += records["fractions"] @ rng.normal(size=(2, 6)).astype("f4")
-    one, two = (Pool(some, np.arange(30), True).rows(np.arange(30)) for some in (records, shifted))
+    one, two = (
+        Pool(some, np.arange(30), "balanced").rows(np.arange(30)) for some in (records, shifted)
+    )
     np.testing.assert_allclose(two, one, atol=1e-4)
 
 
