@@ -86,7 +86,7 @@ class Neighborhoods:
     def of(cls, atoms: Atoms, pairs: NeighborPairs | None) -> Neighborhoods:
         """Those of ``pairs`` in any order; None: all atoms of an isolated structure."""
         if pairs is None:
-            first, second = np.nonzero(~np.eye(len(atoms), dtype=bool))
+            first, second = np.array(np.nonzero(~np.eye(len(atoms), dtype=bool)))
             pairs = NeighborPairs(first, second, np.zeros((len(first), 3), dtype=np.intp))
         return cls._sorted(len(atoms), pairs.first, pairs.second, pairs.vectors(atoms))
 
@@ -126,7 +126,7 @@ def neighbor_pairs(atoms: Atoms, cutoff: float) -> NeighborPairs:
         squares = ((atoms.positions - atoms.positions[:, None]) ** 2).sum(axis=2)
         squares.flat[:: len(atoms) + 1] = np.inf
         if squares.min() > CLOSEST**2:
-            first, second = np.nonzero(squares < cutoff**2)
+            first, second = np.array(np.nonzero(squares < cutoff**2))
             return NeighborPairs(first, second, np.zeros((len(first), 3), dtype=np.intp))
     (first, second, distance, shift), moved = _listed("ijdS", atoms, cutoff)
     if len(distance) and distance.min() < CLOSEST:
