@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -29,7 +30,12 @@ def compile_aside() -> Iterator[Future[None]]:
         yield kernels
         return
     with processes(1) as pool:
-        kernels = pool.submit(_kernels_of_observers)
+        # The process starts here, and ignores Ctrl-C from its beginning.
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            kernels = pool.submit(_kernels_of_observers)
+        finally:
+            signal.signal(signal.SIGINT, handler)
         pool.submit(_kernels_of_fits)
         try:
             yield kernels
