@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from multiprocessing import active_children
 
 import numpy as np
 
@@ -41,6 +42,8 @@ def compile_aside() -> Iterator[Future[None]]:
             yield kernels
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+            for process in active_children():  # it may be busy for a while
+                process.terminate()
 
 
 def _kernels_of_observers() -> None:
