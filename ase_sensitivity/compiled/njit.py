@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -54,6 +56,13 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
         return dispatcher
 
     return compiled
+
+
+def is_kept(dispatcher: Any) -> bool:
+    """Whether there is a file of a compiled function, of this version of Python."""
+    name, version = dispatcher.__name__, "{}{}".format(*sys.version_info)
+    folder = dispatcher.stats.cache_path
+    return folder is not None and any(Path(folder).glob(f"*.{name}-*.py{version}*.nbc"))
 
 
 def warn_if_not_cached() -> None:

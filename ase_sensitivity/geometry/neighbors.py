@@ -88,7 +88,7 @@ class Neighborhoods:
     def of(cls, atoms: Atoms, pairs: NeighborPairs | None) -> Neighborhoods:
         """Those of ``pairs`` in any order; None: all atoms of an isolated structure."""
         if pairs is None:
-            first, second = np.nonzero(~np.eye(len(atoms), dtype=bool))
+            first, second = np.array(np.nonzero(~np.eye(len(atoms), dtype=bool)))
             pairs = NeighborPairs(first, second, np.zeros((len(first), 3), dtype=np.intp))
         return cls._sorted(len(atoms), pairs.first, pairs.second, pairs.vectors(atoms))
 

@@ -31,6 +31,7 @@ def run(directory: Path, *, only: str | None, steps: int, seed: int) -> None:
     from threadpoolctl import threadpool_limits
 
     from ase_sensitivity.cli.demo import ammonia, methane
+    from ase_sensitivity.cli.demo.compiling import compile_aside
     from ase_sensitivity.demonstration.methane import xtb
 
     calculator = xtb()
@@ -38,8 +39,9 @@ def run(directory: Path, *, only: str | None, steps: int, seed: int) -> None:
         raise ValueError(f"`--directory` is {str(directory)!r}, which is not a directory")
     directory.mkdir(parents=True, exist_ok=True)
     console = Console()
-    with threadpool_limits(1):  # threads of the force engine would only wait for each other
+    # Threads of the force engine would only wait for each other.
+    with threadpool_limits(1), compile_aside() as kernels:
         if only != "methane":
-            ammonia.run(console, calculator, directory, steps=steps, seed=seed)
+            ammonia.run(console, calculator, directory, kernels, steps=steps, seed=seed)
         if only != "ammonia":
             methane.run(console, calculator, directory, seed=seed)

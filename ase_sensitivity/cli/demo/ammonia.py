@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,19 @@ START_HEIGHT = 0.15  # Å of N above the plane of the hydrogen atoms
 THRESHOLD = 0.05  # about 0.03 Å from planarity
 
 
-def run(console: Console, calculator: Any, directory: Path, *, steps: int, seed: int) -> None:
-    """Run ammonia; save ``ammonia.log``, ``ammonia.xyz`` (flagged frames) and ``ammonia.png``."""
+def run(
+    console: Console,
+    calculator: Any,
+    directory: Path,
+    kernels: Future[None],
+    *,
+    steps: int,
+    seed: int,
+) -> None:
+    """Run ammonia; save ``ammonia.log``, ``ammonia.xyz`` (flagged frames) and ``ammonia.png``.
+
+    It starts when ``kernels`` are compiled.
+    """
     rng = np.random.default_rng(seed)
     atoms = ammonia(rng)
     atoms.calc = calculator
@@ -44,6 +56,7 @@ def run(console: Console, calculator: Any, directory: Path, *, steps: int, seed:
     console.print(f"NH3, GFN2-xTB, {TEMPERATURE:g} K, {steps} steps of 0.5 fs, SOAP up to 4 Å")
     with progress("Compiling SOAP's kernels, the first time only", unit=""):
         soap.stream(atoms).gram()
+        wait([kernels])  # after an error there, they are compiled here
         soap.jacobian(atoms)
     heights: list[float] = []
     logfile, frames = directory / "ammonia.log", directory / "ammonia.xyz"

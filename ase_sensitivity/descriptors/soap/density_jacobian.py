@@ -263,6 +263,7 @@ class DensityJacobian(StreamedJacobian):
     def _run(self, kernel: Any, given: Floats, found: Floats) -> None:
         """Run a kernel of products for all rows."""
         basis, around = self._basis, self._environments
+        given = np.ascontiguousarray(given)  # other layouts would be compiled again
         n_power = basis.n_channels * (basis.n_channels + 1) // 2 * basis.harmonics.l_padded
 
         def run(begin: int, end: int) -> None:

@@ -70,6 +70,7 @@ def squared_jvp_gradient(
     step, central_difference
         As in :meth:`SOAP.squared_jvp_gradient`.
     """
+    changes = np.ascontiguousarray(changes)  # other layouts would be compiled again
     forces = np.zeros_like(changes)
     n_power = basis.n_channels * (basis.n_channels + 1) // 2 * basis.harmonics.l_padded
 
