@@ -8,17 +8,17 @@ positions, which Newton steps of least displacement find to rounding.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import scipy
 
 from ase_sensitivity.causes.environments import Environment, receptive_fields
-from ase_sensitivity.geometry.symmetry import point_group
+from ase_sensitivity.geometry.symmetry import PointGroup, point_group
 from ase_sensitivity.singular.blind import BlindGeometries
-from ase_sensitivity.singular.neighborhood import Neighborhood, rotations, without
-from ase_sensitivity.singular.operations import Operation, average, refitted, reversing
+from ase_sensitivity.singular.neighborhood import Neighborhood, Surroundings, rotations, without
+from ase_sensitivity.singular.operations import Operation, Operations, average, reversing
 from ase_sensitivity.singular.point import Point
 from ase_sensitivity.singular.system import System
 from ase_sensitivity.types import Floats
@@ -37,6 +37,9 @@ mode is that of another geometry, it is not hidden as a whole."""
 HIDDEN_BY_SYMMETRY = 0.5
 """Of the change of the environments along a hidden displacement, the part that has to vanish by
 symmetry for that to be the cause."""
+
+LEAST_CHANGE = 1e-4
+"""A smaller squared change of an environment along a mode needs no operation that hides it."""
 
 STRICT = 1e-4
 """In Å: tolerance of the symmetry of a blind geometry."""
@@ -98,18 +101,12 @@ class ExactGeometries:
         self._start = (origin - at.atoms.positions)[system.moving].ravel()
         self.n_coordinates = n
         fields = receptive_fields(at.view, at.atoms, system.descriptor, EDGE)
-        unit = np.eye(n).reshape(-1, 3, n)
-
-        def of(environments: Sequence[Environment]) -> list[Neighborhood]:
-            return [
-                Neighborhood(e.numbers, e.displacements, e.relative(unit))
-                for e in environments
-                if len(e.numbers)
-            ]
-
-        self._whole: list[Neighborhood] = []
+        seen: list[Environment] = []
         if n <= MOST_COORDINATES:  # the matrices of all environments of a large system are large
-            self._whole = of([e for field in fields for e in field.environments])
+            seen = [e for field in fields for e in field.environments]
+        self._whole = Surroundings.of(seen, n)
+        self._rotations = rotations(self._whole.points)
+        self._groups: dict[tuple[int, float], PointGroup] = {}
         self._known = all(field.symmetry_known for field in fields)
         self._resolved: list[Neighborhood] = []
         self._nu = 0
@@ -118,7 +115,12 @@ class ExactGeometries:
         few = len(environments) <= MOST_CENTERS
         if few and all(len(e.numbers) <= MOST_NEIGHBORS for e in environments) and order in (2, 3):
             self._nu = order - 1
-            self._resolved = of(environments)
+            unit = np.eye(n).reshape(-1, 3, n)
+            self._resolved = [
+                Neighborhood(e.numbers, e.displacements, e.relative(unit))
+                for e in environments
+                if len(e.numbers)
+            ]
 
     def symmetric(
         self, modes: Floats, number: int, tolerance: float, limit: float
@@ -155,15 +157,18 @@ class ExactGeometries:
 
     def _symmetric_part(self, u: Floats, v: Floats) -> float:
         """Squared part of a displacement v that the symmetry at u hides."""
-        seen = whole = 0.0
-        for around in self._whole:
-            points = around.points + (around.moves @ u).reshape(-1, 3)
-            change = without(rotations(points), around.moves @ v)
-            whole += float(change @ change)
-            group = point_group(points, around.numbers, STRICT)
+        around = self._whole
+        points = around.displaced(u)
+        changes = without(rotations(points), around.changes(v[:, None]))[:, :, 0]
+        whole, seen = float((changes**2).sum()), 0.0
+        for n, numbers, at, change in zip(
+            around.sizes, around.numbers, points, changes, strict=True
+        ):
+            group = point_group(at[:n], numbers[:n], STRICT)
+            inner = change[: 3 * n]
             if group.order > 1:
-                change = group.invariants().T @ change
-            seen += float(change @ change)
+                inner = group.invariants().T @ inner
+            seen += float(inner @ inner)
         return 1 - seen / whole if whole else 0.0
 
     @property
@@ -181,57 +186,82 @@ class ExactGeometries:
     # Symmetric geometries
 
     def _symmetric(self, modes: Floats, number: int, tolerance: float) -> ExactGeometry | None:
-        mode = modes[:, number]
-        chosen: list[list[Operation]] = []
-        lost = total = 0.0
-        for around in self._whole:
-            change = without(around.rotations, around.moves @ mode)
-            operations, left = reversing(around, change, tolerance)
-            chosen.append(operations)
-            total += float(change @ change)
-            lost += left
-        if total < 1e-8 or lost > 0.5 * total:
+        whole = self._whole
+        changes = without(self._rotations, whole.changes(modes))
+        chosen = self._reversing(changes[:, :, number], tolerance)
+        if chosen is None:
             return None
-        u = self._symmetrised(chosen)
+        operations = Operations.of(chosen, whole.points.shape[1])
+        u = self._symmetrised(operations)
         if u is None:
             return None
-        seen, whole = np.zeros((2, modes.shape[1], modes.shape[1]))
-        for around, operations in zip(self._whole, chosen, strict=True):
-            points = around.points + (around.moves @ u).reshape(-1, 3)
-            change = without(rotations(points), around.moves @ modes)
-            whole += change.T @ change
-            if operations:
-                change = average(points, operations, change)
-            seen += change.T @ change
-        floor = 1e-12 * np.trace(whole) * np.eye(len(whole))
-        shares, vectors = scipy.linalg.eigh(seen, whole + floor)
+        points = whole.displaced(u)
+        changes = without(rotations(points), whole.changes(modes))
+        all_of_it = _square(changes)
+        operations = operations.refitted(points[operations.where])
+        for k in np.unique(operations.where):
+            own = operations.where == k
+            matrices, orders = operations.matrices[own], operations.orders[own]
+            changes[k] = average(matrices, orders, changes[k])
+        seen = _square(changes)
+        floor = 1e-12 * np.trace(all_of_it) * np.eye(len(all_of_it))
+        shares, vectors = scipy.linalg.eigh(seen, all_of_it + floor)
         null = np.linalg.qr(modes @ vectors[:, shares < 1 - HIDDEN_PART])[0]
-        hidden = 1 - float(seen[number, number] / whole[number, number])
+        hidden = 1 - float(seen[number, number] / all_of_it[number, number])
         return ExactGeometry("symmetry", u, null, hidden)
 
-    def _symmetrised(self, chosen: list[list[Operation]]) -> Floats | None:
+    def _reversing(self, changes: Floats, tolerance: float) -> list[list[Operation]] | None:
+        """Operations of each environment that hide half of all changes; None if there are none."""
+        squares = (changes**2).sum(axis=1)
+        total = float(squares.sum())
+        if total < 1e-8:
+            return None
+        chosen: list[list[Operation]] = [[] for _ in squares]
+        lost = 0.0
+        for k in (-squares).argsort(kind="stable").tolist():
+            left = float(squares[k])
+            if left > LEAST_CHANGE:
+                n = self._whole.sizes[k]
+                group = self._group(k, tolerance)
+                points, change = self._whole.points[k, :n], changes[k, : 3 * n]
+                chosen[k], left = reversing(points, group, change)
+            lost += left
+            if lost > 0.5 * total:
+                return None
+        return chosen
+
+    def _group(self, k: int, tolerance: float) -> PointGroup:
+        """The point group of an environment up to a tolerance (Å)."""
+        if (k, tolerance) not in self._groups:
+            n = self._whole.sizes[k]
+            points, numbers = self._whole.points[k, :n], self._whole.numbers[k, :n]
+            self._groups[k, tolerance] = point_group(points, numbers, tolerance)
+        return self._groups[k, tolerance]
+
+    def _symmetrised(self, operations: Operations) -> Floats | None:
         """The displacement that makes operations exact, by Newton steps; None if there is none."""
-        n = self.n_coordinates
+        whole, n, where = self._whole, self.n_coordinates, operations.where
         u = np.zeros(n)
+        shape = len(where), -1, 3, n
+        moves = whole.moves[where].reshape(shape)
+        taken = np.take_along_axis(moves, operations.orders[:, :, None, None], axis=1)
+        weights = 1 / np.sqrt(whole.sizes[where])
         for _ in range(8):
-            gram, pull, worst = np.zeros((n, n)), np.zeros(n), 0.0
-            for around, operations in zip(self._whole, chosen, strict=True):
-                if not operations:
-                    continue
-                points = around.points + (around.moves @ u).reshape(-1, 3)
-                q = rotations(points)
-                moves = around.moves.reshape(len(points), 3, n)
-                for matrix, order in operations:
-                    matrix = refitted(matrix, points, order)
-                    off = (points - points[order] @ matrix.T).ravel()
-                    changes = moves - np.einsum("ab,nbm->nam", matrix, moves[order])
-                    changes = without(q, changes.reshape(-1, n))
-                    off = without(q, off)
-                    worst = max(worst, float(np.abs(off).max()))
-                    gram += changes.T @ changes / len(points)
-                    pull += changes.T @ off / len(points)
+            points = whole.displaced(u)
+            q, points = rotations(points)[where], points[where]
+            operations = operations.refitted(points)
+            matrices = operations.matrices
+            image = np.take_along_axis(points, operations.orders[:, :, None], axis=1)
+            off = points - image @ matrices.transpose(0, 2, 1)
+            changes = moves - matrices[:, None] @ taken
+            off = without(q, off.reshape(len(where), -1, 1))
+            worst = float(np.abs(off).max())
             if worst < SYMMETRIC:
                 return u
+            changes = without(q, changes.reshape(len(where), -1, n))
+            changes = (weights[:, None, None] * changes).reshape(-1, n)
+            off = (weights[:, None, None] * off).reshape(-1)
+            gram, pull = changes.T @ changes, off @ changes
             gram = without(self._trivial, without(self._trivial, gram).T)
             values, vectors = np.linalg.eigh(gram)
             kept = values > FLAT * values[-1]
@@ -240,3 +270,10 @@ class ExactGeometries:
             if self._distance(u) > self._limit:
                 return None
         return None
+
+
+def _square(changes: Floats) -> Floats:
+    """Products of changes (e, 3 n, m) of all environments, of shape (m, m)."""
+    flat = changes.reshape(-1, changes.shape[2])
+    square: Floats = flat.T @ flat
+    return square
