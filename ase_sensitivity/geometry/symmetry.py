@@ -181,7 +181,7 @@ def _confirmed(d: Floats, shell: Ints, candidates: Floats, tolerance: float) -> 
     """The candidates that map all points, fitted to them, and their permutations."""
     g, n = len(candidates), len(d)
     moved = d @ candidates.transpose(0, 2, 1)
-    reach = min(ROUGH * tolerance * 10, 0.5)
+    reach = min(ROUGH * tolerance * 10, max(0.5, 2.5 * tolerance))
     if 0 < g * n * n < DENSE:
         # Squared distances by a matrix product.
         squares = (d**2).sum(axis=1)

@@ -18,7 +18,7 @@ from ase_sensitivity.causes.environments import Environment, receptive_fields
 from ase_sensitivity.geometry.symmetry import PointGroup, point_group
 from ase_sensitivity.singular.blind import BlindGeometries
 from ase_sensitivity.singular.neighborhood import Neighborhood, Surroundings, rotations, without
-from ase_sensitivity.singular.operations import Operation, Operations, average, reversing
+from ase_sensitivity.singular.operations import Operation, Operations, Reversals, average, shared
 from ase_sensitivity.singular.point import Point
 from ase_sensitivity.singular.system import System
 from ase_sensitivity.types import Floats
@@ -33,6 +33,9 @@ HIDDEN_PART = 0.7
 """Of the change of the environments along a mode, the part that a symmetric geometry hides. As the
 mode is that of another geometry, it is not hidden as a whole."""
 
+
+HALF = 0.5
+"""The same of what is worth a closer look."""
 
 HIDDEN_BY_SYMMETRY = 0.5
 """Of the change of the environments along a hidden displacement, the part that has to vanish by
@@ -186,11 +189,19 @@ class ExactGeometries:
     # Symmetric geometries
 
     def _symmetric(self, modes: Floats, number: int, tolerance: float) -> ExactGeometry | None:
+        changes = without(self._rotations, self._whole.changes(modes))
+        found = [
+            self._with(chosen, modes, number)
+            for chosen in self._reversing(changes[:, :, number], tolerance)
+        ]
+        hidden = [one for one in found if one is not None and one.hidden > HALF]
+        return min(hidden, key=lambda one: self._distance(one.displacement), default=None)
+
+    def _with(
+        self, chosen: list[list[Operation]], modes: Floats, number: int
+    ) -> ExactGeometry | None:
+        """The geometry where operations of each environment are exact, if it is near."""
         whole = self._whole
-        changes = without(self._rotations, whole.changes(modes))
-        chosen = self._reversing(changes[:, :, number], tolerance)
-        if chosen is None:
-            return None
         operations = Operations.of(chosen, whole.points.shape[1])
         u = self._symmetrised(operations)
         if u is None:
@@ -210,25 +221,37 @@ class ExactGeometries:
         hidden = 1 - float(seen[number, number] / all_of_it[number, number])
         return ExactGeometry("symmetry", u, null, hidden)
 
-    def _reversing(self, changes: Floats, tolerance: float) -> list[list[Operation]] | None:
-        """Operations of each environment that hide half of all changes; None if there are none."""
+    def _reversing(self, changes: Floats, tolerance: float) -> Iterator[list[list[Operation]]]:
+        """Operations of each environment that hide half of all changes.
+
+        First a single one that the environments share, as fewer conditions hold nearer.
+        """
         squares = (changes**2).sum(axis=1)
         total = float(squares.sum())
         if total < 1e-8:
-            return None
-        chosen: list[list[Operation]] = [[] for _ in squares]
+            return
+        by_change = (-squares).argsort(kind="stable").tolist()
+        candidates: list[Reversals | None] = []
+        fewest: list[list[Operation]] = [[] for _ in squares]
         lost = 0.0
-        for k in (-squares).argsort(kind="stable").tolist():
+        for k in by_change:
+            candidates.append(None)
             left = float(squares[k])
             if left > LEAST_CHANGE:
                 n = self._whole.sizes[k]
-                group = self._group(k, tolerance)
                 points, change = self._whole.points[k, :n], changes[k, : 3 * n]
-                chosen[k], left = reversing(points, group, change)
+                one = Reversals.of(points, self._group(k, tolerance), change)
+                candidates[-1] = one
+                fewest[k], left = one.fewest()
             lost += left
-            if lost > 0.5 * total:
-                return None
-        return chosen
+            if lost > HALF * total:
+                return
+        common = shared(candidates, (1 - HIDDEN_PART) * total)
+        yield fewest
+        if common is not None:
+            common = [operations for _, operations in sorted(zip(by_change, common, strict=True))]
+            if any(_differ(*both) for both in zip(common, fewest, strict=True)):
+                yield common
 
     def _group(self, k: int, tolerance: float) -> PointGroup:
         """The point group of an environment up to a tolerance (Å)."""
@@ -270,6 +293,12 @@ class ExactGeometries:
             if self._distance(u) > self._limit:
                 return None
         return None
+
+
+def _differ(some: list[Operation], others: list[Operation]) -> bool:
+    return len(some) != len(others) or any(
+        not np.array_equal(one[0], other[0]) for one, other in zip(some, others, strict=True)
+    )
 
 
 def _square(changes: Floats) -> Floats:

@@ -22,6 +22,24 @@ MOST_OPERATIONS = 3
 """Operations of one environment that are made exact. Two generate any point group."""
 
 
+ALIKE = 1.0
+"""Squared difference of the matrices of one operation in two environments that are only roughly
+symmetric. That of rotations by 60° is 2."""
+
+
+SIGNS = np.array(
+    [
+        [(1.0, 1.0, -1.0), (1.0, -1.0, 1.0), (-1.0, 1.0, 1.0), (-1.0, -1.0, -1.0)],
+        [(1.0, 1.0, 1.0), (1.0, -1.0, -1.0), (-1.0, 1.0, -1.0), (-1.0, -1.0, 1.0)],
+    ]
+)
+"""Signs with a negative and with a positive product."""
+
+
+UNTOLD = 1e-10
+"""Weight of a matrix itself in its fit to points."""
+
+
 REMAINS = 0.15
 """Part of a change that may remain when the operations of an environment are enough."""
 
@@ -61,37 +79,101 @@ class Operations:
         return Operations(self.where, refitted(self.matrices, points, taken), self.orders)
 
 
-def reversing(points: Floats, group: PointGroup, change: Floats) -> tuple[list[Operation], float]:
-    """Operations whose averages remove a change of the points, and what remains of its square.
+@dataclass(frozen=True, eq=False)
+class Reversals:
+    """What the operations of an environment leave of a change of its points.
 
-    Each is a matrix and the point that it takes to each point. Of those that remove enough, the one
-    of least mismatch is taken.
+    Attributes
+    ----------
+    matrices, orders
+        Orthogonal matrices (g, 3, 3) and the point that each takes to each point, (g, n), by
+        ascending mismatch.
+    off
+        By how much they miss the points: sums of squares in Å², of shape (g,).
+    change
+        The change, of shape (3 n,).
+    squares
+        Squared length of its average over the powers of each operation, of shape (g,).
     """
-    size = float(change @ change)
-    matrices, permutations = group.matrices, group.permutations
-    if group.axis is not None:
-        half_turn = 2 * np.outer(group.axis, group.axis) - np.eye(3)
-        matrices = np.concatenate([matrices, half_turn[None]])
-        permutations = np.concatenate([permutations, np.arange(len(points))[None]])
-    if len(matrices) == 1:
-        return [], size
-    mapped = points @ matrices.transpose(0, 2, 1)
-    mismatch = ((mapped - points[permutations]) ** 2).sum(axis=2).max(axis=1)
-    by_mismatch = mismatch.argsort(kind="stable")
-    matrices, orders = matrices[by_mismatch], permutations[by_mismatch].argsort(axis=1)
-    average = Averages(matrices, orders)
-    found: list[Operation] = []
-    left = size
-    while left > REMAINS * size and len(found) < MOST_OPERATIONS:
-        means = average(change)
-        squares = (means**2).sum(axis=1)
-        enough = squares < REMAINS * size
-        best = int(enough.argmax() if enough.any() else squares.argmin())
-        if squares[best] > 0.8 * left:
-            break
-        found.append((matrices[best], orders[best]))
-        change, left = means[best], float(squares[best])
-    return found, left
+
+    matrices: Floats
+    orders: Ints
+    off: Floats
+    change: Floats
+    squares: Floats
+    _averages: Averages
+
+    @classmethod
+    def of(cls, points: Floats, group: PointGroup, change: Floats) -> Reversals:
+        """For the operations of a group."""
+        matrices, permutations = group.matrices, group.permutations
+        if group.axis is not None:
+            half_turn = 2 * np.outer(group.axis, group.axis) - np.eye(3)
+            matrices = np.concatenate([matrices, half_turn[None]])
+            permutations = np.concatenate([permutations, np.arange(len(points))[None]])
+        mapped = points @ matrices.transpose(0, 2, 1)
+        off = ((mapped - points[permutations]) ** 2).sum(axis=2)
+        by_mismatch = off.max(axis=1).argsort(kind="stable")
+        matrices, orders = matrices[by_mismatch], permutations[by_mismatch].argsort(axis=1)
+        averages = Averages(matrices, orders)
+        squares = (averages(change) ** 2).sum(axis=1)
+        return cls(matrices, orders, off.sum(axis=1)[by_mismatch], change, squares, averages)
+
+    def fewest(self) -> tuple[list[Operation], float]:
+        """Operations whose averages remove the change, and what remains of its square.
+
+        Of those that remove enough, the one of least mismatch is taken.
+        """
+        change, squares = self.change, self.squares
+        size = left = float(change @ change)
+        found: list[Operation] = []
+        while left > REMAINS * size and len(found) < MOST_OPERATIONS:
+            if found:
+                squares = (self._averages(change) ** 2).sum(axis=1)
+            enough = squares < REMAINS * size
+            best = int(enough.argmax() if enough.any() else squares.argmin())
+            if squares[best] > 0.8 * left:
+                break
+            found.append((self.matrices[best], self.orders[best]))
+            change, left = self._averages(change, best), float(squares[best])
+        return found, left
+
+
+def shared(candidates: Sequence[Reversals | None], lost: float) -> list[list[Operation]] | None:
+    """One operation that all environments have and that removes their changes; None without it.
+
+    Parameters
+    ----------
+    candidates
+        Of each environment, that with the largest change first; None if it does not change.
+    lost
+        What may remain of the squares of all changes. Of operations that leave less, the one of
+        least mismatch is taken.
+    """
+    first = candidates[0]
+    if first is None:
+        return None
+    total, off = np.zeros((2, len(first.matrices)))
+    chosen: list[Ints] = []
+    for one in candidates:
+        if one is None:
+            chosen.append(np.full(len(total), -1))
+            continue
+        size = one.change @ one.change
+        apart = ((first.matrices[:, None] - one.matrices) ** 2).sum(axis=(2, 3))
+        which = apart.argmin(axis=1)
+        removes = (apart.min(axis=1) < ALIKE) & (one.squares[which] < 0.8 * size)
+        total += np.where(removes, one.squares[which], size)
+        off += np.where(removes, one.off[which], 0.0)
+        chosen.append(np.where(removes, which, -1))
+    best = int(np.where(total < lost, off, np.inf).argmin())
+    if total[best] >= lost:
+        return None
+    operations: list[list[Operation]] = []
+    for one, which in zip(candidates, chosen, strict=True):
+        k = which[best]
+        operations.append([] if one is None or k < 0 else [(one.matrices[k], one.orders[k])])
+    return operations
 
 
 class Averages:
@@ -105,16 +187,19 @@ class Averages:
         self._steps = [(matrices, orders), third, _product(*third, *third)]
         self._steps = [(m.transpose(0, 2, 1), order[:, :, None]) for m, order in self._steps]
 
-    def __call__(self, change: Floats) -> Floats:
-        """The averages of a change (3 n,), of shape (g, 3 n)."""
-        g = len(self._steps[0][0])
+    def __call__(self, change: Floats, number: int | None = None) -> Floats:
+        """The averages of a change (3 n,), of shape (g, 3 n); (3 n,) for one of the operations."""
+        steps = self._steps
+        if number is not None:
+            steps = [(turned[[number]], order[[number]]) for turned, order in steps]
+        g = len(steps[0][0])
         total = np.broadcast_to(change.reshape(-1, 3), (g, len(change) // 3, 3))
-        (first, order), *doubling = self._steps
+        (first, order), *doubling = steps
         once = np.take_along_axis(total, order, axis=1) @ first
         total = total + once + np.take_along_axis(once, order, axis=1) @ first
         for turned, order in doubling:
             total = total + np.take_along_axis(total, order, axis=1) @ turned
-        return total.reshape(g, -1) / 12
+        return (total.reshape(g, -1) if number is None else total.ravel()) / 12
 
 
 def _product(one: Floats, order: Ints, other: Floats, after: Ints) -> tuple[Floats, Ints]:
@@ -125,13 +210,16 @@ def _product(one: Floats, order: Ints, other: Floats, after: Ints) -> tuple[Floa
 def refitted(matrices: Floats, points: Floats, taken: Floats) -> Floats:
     """The orthogonal matrices of the same determinants that map ``taken`` to ``points`` best.
 
-    By Kabsch's method; points (..., n, 3) on a line leave the matrix as it is.
+    By Kabsch's method; where points (..., n, 3) are on a line, what they do not tell stays as it
+    is. A turn by more than 90° stays one: points in a plane do not tell half a turn from none.
     """
-    x, s, y = np.linalg.svd(np.swapaxes(points, -1, -2) @ taken)
-    x = x.copy()
-    x[..., 2] *= (np.linalg.det(matrices) * np.linalg.det(x @ y))[..., None]
-    on_a_line = s[..., 1] < 1e-6 * s[..., 0]
-    fitted: Floats = np.where(on_a_line[..., None, None], matrices, x @ y)
+    pull = np.swapaxes(points, -1, -2) @ taken
+    size = np.linalg.norm(pull, axis=(-1, -2), keepdims=True)
+    x, _, y = np.linalg.svd(pull + UNTOLD * size * matrices)
+    along = np.einsum("...ia,...ij,...aj->...a", x, matrices, y)
+    signs = SIGNS[(np.linalg.det(matrices) * np.linalg.det(x @ y) > 0).astype(int)]
+    best = (signs @ along[..., None])[..., 0].argmax(axis=-1)
+    fitted: Floats = (x * np.take_along_axis(signs, best[..., None, None], axis=-2)) @ y
     return fitted
 
 
