@@ -116,6 +116,7 @@ class ExactGeometries:
         environments = [e for field in fields for e in field.resolved]
         order = fields[0].body_order if len({field.body_order for field in fields}) == 1 else None
         few = len(environments) <= MOST_CENTERS
+        self.may_be_incomplete = few or order is None or order < 3
         if few and all(len(e.numbers) <= MOST_NEIGHBORS for e in environments) and order in (2, 3):
             self._nu = order - 1
             unit = np.eye(n).reshape(-1, 3, n)
@@ -267,15 +268,14 @@ class ExactGeometries:
         u = np.zeros(n)
         shape = len(where), -1, 3, n
         moves = whole.moves[where].reshape(shape)
-        taken = np.take_along_axis(moves, operations.orders[:, :, None, None], axis=1)
+        taken = operations.taken(moves)
         weights = 1 / np.sqrt(whole.sizes[where])
         for _ in range(8):
             points = whole.displaced(u)
             q, points = rotations(points)[where], points[where]
             operations = operations.refitted(points)
             matrices = operations.matrices
-            image = np.take_along_axis(points, operations.orders[:, :, None], axis=1)
-            off = points - image @ matrices.transpose(0, 2, 1)
+            off = points - operations.taken(points) @ matrices.transpose(0, 2, 1)
             changes = moves - matrices[:, None] @ taken
             off = without(q, off.reshape(len(where), -1, 1))
             worst = float(np.abs(off).max())

@@ -248,6 +248,7 @@ class Monitor:
             reach=2 * near,
             may_walk=partial(self.budget.allows, WALK),
             go_on=partial(self.budget.allows, 2),
+            only_harmful=True,
         ).of_all(near)
         walked = any(one.n_steps for one in found)
         diagnosis = replace(diagnosis, how="walk" if walked else "filter")

@@ -75,8 +75,13 @@ class Operations:
 
     def refitted(self, points: Floats) -> Operations:
         """With the matrices that map points (k, n, 3) best."""
-        taken = np.take_along_axis(points, self.orders[:, :, None], axis=1)
-        return Operations(self.where, refitted(self.matrices, points, taken), self.orders)
+        matrices = refitted(self.matrices, points, self.taken(points))
+        return Operations(self.where, matrices, self.orders)
+
+    def taken(self, points: Floats) -> Floats:
+        """Of points (k, n, ...), those that the operations take to each point."""
+        taken: Floats = points[np.arange(len(points))[:, None], self.orders]
+        return taken
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +190,7 @@ class Averages:
     def __init__(self, matrices: Floats, orders: Ints) -> None:
         third = _product(*_product(matrices, orders, matrices, orders), matrices, orders)
         self._steps = [(matrices, orders), third, _product(*third, *third)]
-        self._steps = [(m.transpose(0, 2, 1), order[:, :, None]) for m, order in self._steps]
+        self._steps = [(m.transpose(0, 2, 1), order) for m, order in self._steps]
 
     def __call__(self, change: Floats, number: int | None = None) -> Floats:
         """The averages of a change (3 n,), of shape (g, 3 n); (3 n,) for one of the operations."""
@@ -193,18 +198,19 @@ class Averages:
         if number is not None:
             steps = [(turned[[number]], order[[number]]) for turned, order in steps]
         g = len(steps[0][0])
-        total = np.broadcast_to(change.reshape(-1, 3), (g, len(change) // 3, 3))
+        every = np.arange(g)[:, None]
         (first, order), *doubling = steps
-        once = np.take_along_axis(total, order, axis=1) @ first
-        total = total + once + np.take_along_axis(once, order, axis=1) @ first
+        points = change.reshape(-1, 3)
+        once = points[order] @ first
+        total = points + once + once[every, order] @ first
         for turned, order in doubling:
-            total = total + np.take_along_axis(total, order, axis=1) @ turned
+            total = total + total[every, order] @ turned
         return (total.reshape(g, -1) if number is None else total.ravel()) / 12
 
 
 def _product(one: Floats, order: Ints, other: Floats, after: Ints) -> tuple[Floats, Ints]:
     """First one operation and then the other one, for stacks of both."""
-    return other @ one, np.take_along_axis(order, after, axis=-1)
+    return other @ one, order[np.arange(len(order))[:, None], after]
 
 
 def refitted(matrices: Floats, points: Floats, taken: Floats) -> Floats:
