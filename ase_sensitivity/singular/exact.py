@@ -18,7 +18,7 @@ from ase_sensitivity.causes.environments import Environment, receptive_fields
 from ase_sensitivity.geometry.symmetry import PointGroup, point_group
 from ase_sensitivity.singular.blind import BlindGeometries
 from ase_sensitivity.singular.neighborhood import Neighborhood, Surroundings, rotations, without
-from ase_sensitivity.singular.operations import Operation, Operations, Reversals, average, shared
+from ase_sensitivity.singular.operations import Operation, Operations, Reversals, averaged, shared
 from ase_sensitivity.singular.point import Point
 from ase_sensitivity.singular.system import System
 from ase_sensitivity.types import Floats
@@ -210,12 +210,7 @@ class ExactGeometries:
         points = whole.displaced(u)
         changes = without(rotations(points), whole.changes(modes))
         all_of_it = _square(changes)
-        operations = operations.refitted(points[operations.where])
-        for k in np.unique(operations.where):
-            own = operations.where == k
-            matrices, orders = operations.matrices[own], operations.orders[own]
-            changes[k] = average(matrices, orders, changes[k])
-        seen = _square(changes)
+        seen = _square(averaged(operations.refitted(points[operations.where]), changes))
         floor = 1e-12 * np.trace(all_of_it) * np.eye(len(all_of_it))
         shares, vectors = scipy.linalg.eigh(seen, all_of_it + floor)
         null = np.linalg.qr(modes @ vectors[:, shares < 1 - HIDDEN_PART])[0]
@@ -266,24 +261,25 @@ class ExactGeometries:
         """The displacement that makes operations exact, by Newton steps; None if there is none."""
         whole, n, where = self._whole, self.n_coordinates, operations.where
         u = np.zeros(n)
-        shape = len(where), -1, 3, n
-        moves = whole.moves[where].reshape(shape)
-        taken = operations.taken(moves)
-        weights = 1 / np.sqrt(whole.sizes[where])
+        k, size = operations.orders.shape
+        moves = whole.moves[where].reshape(k, size, 3, n)
+        # All x, then all y and z, so that a matrix turns all points of an environment at once.
+        taken = operations.taken(moves).transpose(0, 2, 1, 3).reshape(k, 3, -1)
+        moves = moves.transpose(0, 2, 1, 3).reshape(k, 3, -1)
+        weights = 1 / np.sqrt(whole.sizes[where])[:, None, None]
         for _ in range(8):
             points = whole.displaced(u)
-            q, points = rotations(points)[where], points[where]
+            q = rotations(points).reshape(-1, size, 3, 3).transpose(0, 2, 1, 3)[where]
+            q, points = q.reshape(k, 3 * size, 3), points[where]
             operations = operations.refitted(points)
-            matrices = operations.matrices
-            off = points - operations.taken(points) @ matrices.transpose(0, 2, 1)
-            changes = moves - matrices[:, None] @ taken
-            off = without(q, off.reshape(len(where), -1, 1))
-            worst = float(np.abs(off).max())
-            if worst < SYMMETRIC:
+            off = points.transpose(0, 2, 1)
+            off = off - operations.matrices @ operations.taken(points).transpose(0, 2, 1)
+            off = without(q, off.reshape(k, -1, 1))
+            if np.abs(off).max() < SYMMETRIC:
                 return u
-            changes = without(q, changes.reshape(len(where), -1, n))
-            changes = (weights[:, None, None] * changes).reshape(-1, n)
-            off = (weights[:, None, None] * off).reshape(-1)
+            changes = moves - operations.matrices @ taken
+            changes = weights * without(q, changes.reshape(k, 3 * size, n))
+            changes, off = changes.reshape(-1, n), (weights * off).reshape(-1)
             gram, pull = changes.T @ changes, off @ changes
             gram = without(self._trivial, without(self._trivial, gram).T)
             values, vectors = np.linalg.eigh(gram)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ase_sensitivity.geometry.symmetry import PointGroup
 from ase_sensitivity.types import Floats, Ints
@@ -34,6 +35,10 @@ SIGNS = np.array(
     ]
 )
 """Signs with a negative and with a positive product."""
+
+
+CLOSED = 1e-6
+"""What a power of an operation that is exact may differ from the identity by."""
 
 
 UNTOLD = 1e-10
@@ -96,7 +101,9 @@ class Reversals:
     off
         By how much they miss the points: sums of squares in Å², of shape (g,).
     change
-        The change, of shape (3 n,).
+        The change, of shape (1, n, 3).
+    size
+        Its squared length.
     squares
         Squared length of its average over the powers of each operation, of shape (g,).
     """
@@ -105,6 +112,7 @@ class Reversals:
     orders: Ints
     off: Floats
     change: Floats
+    size: float
     squares: Floats
     _averages: Averages
 
@@ -121,8 +129,10 @@ class Reversals:
         by_mismatch = off.max(axis=1).argsort(kind="stable")
         matrices, orders = matrices[by_mismatch], permutations[by_mismatch].argsort(axis=1)
         averages = Averages(matrices, orders)
-        squares = (averages(change) ** 2).sum(axis=1)
-        return cls(matrices, orders, off.sum(axis=1)[by_mismatch], change, squares, averages)
+        change = change.reshape(1, -1, 3)
+        squares = (averages(change) ** 2).sum(axis=(1, 2, 3))
+        off = off.sum(axis=1)[by_mismatch]
+        return cls(matrices, orders, off, change, float((change**2).sum()), squares, averages)
 
     def fewest(self) -> tuple[list[Operation], float]:
         """Operations whose averages remove the change, and what remains of its square.
@@ -130,17 +140,17 @@ class Reversals:
         Of those that remove enough, the one of least mismatch is taken.
         """
         change, squares = self.change, self.squares
-        size = left = float(change @ change)
+        size = left = self.size
         found: list[Operation] = []
         while left > REMAINS * size and len(found) < MOST_OPERATIONS:
             if found:
-                squares = (self._averages(change) ** 2).sum(axis=1)
+                squares = (self._averages(change) ** 2).sum(axis=(1, 2, 3))
             enough = squares < REMAINS * size
             best = int(enough.argmax() if enough.any() else squares.argmin())
             if squares[best] > 0.8 * left:
                 break
             found.append((self.matrices[best], self.orders[best]))
-            change, left = self._averages(change, best), float(squares[best])
+            change, left = self._averages(change, best)[0], float(squares[best])
         return found, left
 
 
@@ -164,11 +174,10 @@ def shared(candidates: Sequence[Reversals | None], lost: float) -> list[list[Ope
         if one is None:
             chosen.append(np.full(len(total), -1))
             continue
-        size = one.change @ one.change
         apart = ((first.matrices[:, None] - one.matrices) ** 2).sum(axis=(2, 3))
         which = apart.argmin(axis=1)
-        removes = (apart.min(axis=1) < ALIKE) & (one.squares[which] < 0.8 * size)
-        total += np.where(removes, one.squares[which], size)
+        removes = (apart.min(axis=1) < ALIKE) & (one.squares[which] < 0.8 * one.size)
+        total += np.where(removes, one.squares[which], one.size)
         off += np.where(removes, one.off[which], 0.0)
         chosen.append(np.where(removes, which, -1))
     best = int(np.where(total < lost, off, np.inf).argmin())
@@ -189,23 +198,49 @@ class Averages:
 
     def __init__(self, matrices: Floats, orders: Ints) -> None:
         third = _product(*_product(matrices, orders, matrices, orders), matrices, orders)
-        self._steps = [(matrices, orders), third, _product(*third, *third)]
-        self._steps = [(m.transpose(0, 2, 1), order) for m, order in self._steps]
+        sixth = _product(*third, *third)
+        steps = (matrices, orders), third, sixth
+        self._steps = [(m.transpose(0, 2, 1)[:, None], order) for m, order in steps]
+        self._last = _product(*sixth, *sixth)
 
-    def __call__(self, change: Floats, number: int | None = None) -> Floats:
-        """The averages of a change (3 n,), of shape (g, 3 n); (3 n,) for one of the operations."""
+    @property
+    def closed(self) -> NDArray[np.bool_]:
+        """Whether the twelfth power of each is the identity, of shape (g,)."""
+        matrices, orders = self._last
+        turned = np.abs(matrices - np.eye(3)).max(axis=(1, 2)) > CLOSED
+        closed: NDArray[np.bool_] = ~turned & (orders == np.arange(orders.shape[1])).all(axis=1)
+        return closed
+
+    def __call__(self, changes: Floats, number: int | None = None) -> Floats:
+        """The averages of m changes of n points.
+
+        Parameters
+        ----------
+        changes
+            Of shape (m, n, 3), or (g, m, n, 3) for those of each operation.
+        number
+            The operation to average over; by default all of them.
+
+        Returns
+        -------
+        averages
+            Of shape (g, m, n, 3), with g = 1 for a single operation.
+        """
         steps = self._steps
         if number is not None:
             steps = [(turned[[number]], order[[number]]) for turned, order in steps]
-        g = len(steps[0][0])
-        every = np.arange(g)[:, None]
-        (first, order), *doubling = steps
-        points = change.reshape(-1, 3)
-        once = points[order] @ first
-        total = points + once + once[every, order] @ first
-        for turned, order in doubling:
-            total = total + total[every, order] @ turned
-        return (total.reshape(g, -1) if number is None else total.ravel()) / 12
+        every = np.arange(len(steps[0][0]))[:, None]
+
+        def applied(points: Floats, turned: Floats, order: Ints) -> Floats:
+            taken: Floats = points[every, :, order].swapaxes(1, 2) @ turned
+            return taken
+
+        total = np.broadcast_to(changes, (len(every), *changes.shape[-3:]))
+        once = applied(total, *steps[0])
+        total = total + once + applied(once, *steps[0])
+        for step in steps[1:]:
+            total = total + applied(total, *step)
+        return total / 12
 
 
 def _product(one: Floats, order: Ints, other: Floats, after: Ints) -> tuple[Floats, Ints]:
@@ -227,6 +262,22 @@ def refitted(matrices: Floats, points: Floats, taken: Floats) -> Floats:
     best = (signs @ along[..., None])[..., 0].argmax(axis=-1)
     fitted: Floats = (x * np.take_along_axis(signs, best[..., None, None], axis=-2)) @ y
     return fitted
+
+
+def averaged(operations: Operations, changes: Floats) -> Floats:
+    """Averages of changes (e, 3 n, m) over the groups that exact operations generate."""
+    e, rows, m = changes.shape
+    found = changes.copy()
+    alone = np.flatnonzero(np.bincount(operations.where, minlength=e)[operations.where] == 1)
+    where = operations.where[alone]
+    powers = Averages(operations.matrices[alone], operations.orders[alone])
+    closed = powers.closed
+    points = changes[where].reshape(len(alone), -1, 3, m).transpose(0, 3, 1, 2)
+    found[where] = powers(points).transpose(0, 2, 3, 1).reshape(len(alone), rows, m)
+    for k in np.setdiff1d(operations.where, where[closed]):
+        own = operations.where == k
+        found[k] = average(operations.matrices[own], operations.orders[own], changes[k])
+    return found
 
 
 def average(matrices: Floats, orders: Ints, changes: Floats) -> Floats:
