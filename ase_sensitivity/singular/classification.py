@@ -105,7 +105,7 @@ def _unchanged(
     only: Callable[[Environment], Environment] = lambda environment: environment,
 ) -> Floats:
     n = 3 * at.view.n_columns
-    total, n_rows = np.zeros((n, n)), 0
+    total, n_rows, everything = np.zeros((n, n)), 0, np.eye(n)
     fields = receptive_fields(at.view, at.atoms, system.descriptor, margin)
     environments = [only(e) for field in fields for e in field.environments]
     environments = [e for e in environments if len(e.numbers)]
@@ -114,9 +114,9 @@ def _unchanged(
         at_once = max(1, AT_ONCE // (8 * most * n))
         for first in range(0, len(environments), at_once):
             some = environments[first : first + at_once]
-            around = Surroundings.of(some, n)
+            around = Surroundings.of(some, at.view.n_columns)
             off_line = ROUGHLY * np.sqrt(around.sizes)[:, None]
-            changes = without(rotations(around.points, off_line), around.moves)
+            changes = without(rotations(around.points, off_line), around.changes(everything))
             n_rows += 3 * int(around.sizes.sum())
             parts = [
                 seen_of(environment, change[: 3 * len(environment.numbers)])

@@ -107,7 +107,7 @@ class ExactGeometries:
         seen: list[Environment] = []
         if n <= MOST_COORDINATES:  # the matrices of all environments of a large system are large
             seen = [e for field in fields for e in field.environments]
-        self._whole = Surroundings.of(seen, n)
+        self._whole = Surroundings.of(seen, at.view.n_columns)
         self._rotations = rotations(self._whole.points)
         self._groups: dict[tuple[int, float], PointGroup] = {}
         self._known = all(field.symmetry_known for field in fields)
@@ -259,28 +259,33 @@ class ExactGeometries:
 
     def _symmetrised(self, operations: Operations) -> Floats | None:
         """The displacement that makes operations exact, by Newton steps; None if there is none."""
-        whole, n, where = self._whole, self.n_coordinates, operations.where
-        u = np.zeros(n)
+        whole, where = self._whole, operations.where
         k, size = operations.orders.shape
-        moves = whole.moves[where].reshape(k, size, 3, n)
-        # All x, then all y and z, so that a matrix turns all points of an environment at once.
-        taken = operations.taken(moves).transpose(0, 2, 1, 3).reshape(k, 3, -1)
-        moves = moves.transpose(0, 2, 1, 3).reshape(k, 3, -1)
-        weights = 1 / np.sqrt(whole.sizes[where])[:, None, None]
+        u = np.zeros(self.n_coordinates)
+        # What is off changes by (W x 1 - W' x M) du, with Kronecker products and W' = W taken.
+        weights = whole.weights[where]
+        taken = operations.taken(weights)
+        share = 1 / whole.sizes[where][:, None, None]
+        across = weights.transpose(0, 2, 1), taken.transpose(0, 2, 1)
+        squares = np.kron((share * (across[0] @ weights + across[1] @ taken)).sum(0), np.eye(3))
+        mixed = (share * (across[0] @ taken)).reshape(k, -1).T
         for _ in range(8):
             points = whole.displaced(u)
-            q = rotations(points).reshape(-1, size, 3, 3).transpose(0, 2, 1, 3)[where]
-            q, points = q.reshape(k, 3 * size, 3), points[where]
+            q, points = rotations(points)[where], points[where]
             operations = operations.refitted(points)
-            off = points.transpose(0, 2, 1)
-            off = off - operations.matrices @ operations.taken(points).transpose(0, 2, 1)
-            off = without(q, off.reshape(k, -1, 1))
+            matrices = operations.matrices
+            off = points - operations.taken(points) @ matrices.transpose(0, 2, 1)
+            off = without(q, off.reshape(k, -1, 1)).reshape(k, size, 3)
             if np.abs(off).max() < SYMMETRIC:
                 return u
-            changes = moves - operations.matrices @ taken
-            changes = weights * without(q, changes.reshape(k, 3 * size, n))
-            changes, off = changes.reshape(-1, n), (weights * off).reshape(-1)
-            gram, pull = changes.T @ changes, off @ changes
+            turned = (mixed @ matrices.reshape(k, -1)).reshape(-1, len(u) // 3, 3, 3)
+            turned = turned.transpose(0, 2, 1, 3).reshape(len(u), -1)
+            kept, lost = (one @ q.reshape(k, size, 9) for one in across)
+            lost = matrices.transpose(0, 2, 1)[:, None] @ lost.reshape(k, -1, 3, 3)
+            rotated = kept.reshape(k, -1, 3) - lost.reshape(k, -1, 3)
+            rotated = (np.sqrt(share) * rotated).transpose(0, 2, 1).reshape(3 * k, -1)
+            gram = squares - turned - turned.T - rotated.T @ rotated
+            pull = (share * (across[0] @ off - (across[1] @ off) @ matrices)).sum(axis=0).ravel()
             gram = without(self._trivial, without(self._trivial, gram).T)
             values, vectors = np.linalg.eigh(gram)
             kept = values > FLAT * values[-1]

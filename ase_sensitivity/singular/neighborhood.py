@@ -39,30 +39,29 @@ class Surroundings:
         Their atomic numbers, of shape (e, n).
     points
         From the center to each point in Å, of shape (e, n, 3).
-    moves
-        How the coordinates of a system move them, of shape (e, 3 n, n_coordinates).
+    weights
+        By how much they move with each point of a system, of shape (e, n, n_columns).
     """
 
     sizes: Ints
     numbers: Ints
     points: Floats
-    moves: Floats
+    weights: Floats
 
     @classmethod
-    def of(cls, environments: Sequence[Environment], n_coordinates: int) -> Surroundings:
+    def of(cls, environments: Sequence[Environment], n_columns: int) -> Surroundings:
         """Those of environments that are not empty."""
         around = [one for one in environments if len(one.numbers)]
         sizes = np.array([len(one.numbers) for one in around], dtype=np.intp)
         shape = len(around), int(sizes.max(initial=0))
         numbers = np.zeros(shape, dtype=np.intp)
-        points, moves = np.zeros((*shape, 3)), np.zeros((*shape, 3, n_coordinates))
-        unit = np.eye(n_coordinates).reshape(-1, 3, n_coordinates)
+        points, weights = np.zeros((*shape, 3)), np.zeros((*shape, n_columns))
+        unit = np.eye(n_columns)[:, None]
         for k, one in enumerate(around):
             n = len(one.numbers)
             numbers[k, :n], points[k, :n] = one.numbers, one.displacements
-            moves[k, :n] = one.relative(unit).reshape(n, 3, n_coordinates)
-        flat = moves.reshape(len(around), 3 * shape[1], n_coordinates)
-        return cls(sizes, numbers, points, flat)
+            weights[k, :n] = one.relative(unit)
+        return cls(sizes, numbers, points, weights)
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -72,9 +71,10 @@ class Surroundings:
         return self.points + self.changes(u).reshape(self.points.shape)
 
     def changes(self, modes: Floats) -> Floats:
-        """How modes (n_coordinates, ...) move the points, of shape (e, 3 n, ...)."""
-        e, rows, n = self.moves.shape
-        return (self.moves.reshape(-1, n) @ modes).reshape(e, rows, *modes.shape[1:])
+        """How modes (3 n_columns, ...) move the points, of shape (e, 3 n, ...)."""
+        e, n, n_columns = self.weights.shape
+        moved = self.weights.reshape(-1, n_columns) @ modes.reshape(n_columns, -1)
+        return moved.reshape(e, 3 * n, *modes.shape[1:])
 
 
 def without(basis: Floats, x: Floats) -> Floats:
