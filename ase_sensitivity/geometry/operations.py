@@ -108,6 +108,30 @@ def is_mapped(d, shell, matrix, image, reach):
 
 
 @njit(**OPTIONS)
+def all_mapped(points, numbers, sizes, matrices, reach, images):
+    """Which of g matrices map the points of which of e environments, of shape (e, g).
+
+    Parameters
+    ----------
+    points, numbers, sizes
+        The points in Å, of shape (e, n, 3), their species (e, n), and how many there are, (e,).
+    matrices, reach
+        As in `matches`.
+    images
+        The point that each takes point j to, of shape (e, g, n), is written here.
+    """
+    mapped = np.zeros(images.shape[:2], dtype=np.bool_)
+    for k in range(len(points)):
+        n = sizes[k]
+        for g in range(len(matrices)):
+            image = images[k, g, :n]
+            mapped[k, g] = is_mapped(points[k, :n], numbers[k, :n], matrices[g], image, reach)
+            if not mapped[k, g]:
+                image[:] = np.arange(n)
+    return mapped
+
+
+@njit(**OPTIONS)
 def _product(a, b):
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 

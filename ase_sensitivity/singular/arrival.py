@@ -53,6 +53,10 @@ FARTHER = 2.2
 SLACK = 0.003
 """In Å, added to that."""
 
+AS_NEAR = 1.1
+"""A symmetric geometry that is at most this many times as far as the estimate is not followed by
+the search for a nearer one."""
+
 FALL = (0.5, 1.7)
 """The slope predicts that the value falls to zero at the exact geometry: the fall along the way,
 relative to the value. One half where the value grows as the square of the distance."""
@@ -293,7 +297,8 @@ class Arrivals:
         """The symmetric geometry that explains a mode, if there is one."""
         lowest = self.here.found.modes[:, : LOWEST + 1]
         tolerance = next((one for one in TOLERANCES if one >= tolerance), TOLERANCES[-1])
-        exact = self._exact.symmetric(lowest, number, tolerance, 1.5 * limit)
+        near = AS_NEAR * float(self.nearby.distances[number])
+        exact = self._exact.symmetric(lowest, number, tolerance, 1.5 * limit, near)
         if exact is None or exact.hidden < HIDDEN:
             return []
         one = self._arrival(exact, self.here.atoms, lowest[:, number])

@@ -18,7 +18,14 @@ from ase_sensitivity.causes.environments import Environment, receptive_fields
 from ase_sensitivity.geometry.symmetry import PointGroup, point_group
 from ase_sensitivity.singular.blind import BlindGeometries
 from ase_sensitivity.singular.neighborhood import Neighborhood, Surroundings, rotations, without
-from ase_sensitivity.singular.operations import Operation, Operations, Reversals, averaged, shared
+from ase_sensitivity.singular.operations import (
+    LEAST_CHANGE,
+    Operation,
+    Operations,
+    Reversals,
+    averaged,
+    shared,
+)
 from ase_sensitivity.singular.point import Point
 from ase_sensitivity.singular.system import System
 from ase_sensitivity.types import Floats
@@ -40,9 +47,6 @@ HALF = 0.5
 HIDDEN_BY_SYMMETRY = 0.5
 """Of the change of the environments along a hidden displacement, the part that has to vanish by
 symmetry for that to be the cause."""
-
-LEAST_CHANGE = 1e-4
-"""A smaller squared change of an environment along a mode needs no operation that hides it."""
 
 STRICT = 1e-4
 """In Å: tolerance of the symmetry of a blind geometry."""
@@ -127,7 +131,7 @@ class ExactGeometries:
             ]
 
     def symmetric(
-        self, modes: Floats, number: int, tolerance: float, limit: float
+        self, modes: Floats, number: int, tolerance: float, limit: float, near: float = 0.0
     ) -> ExactGeometry | None:
         """A geometry near the origin whose symmetry hides a mode; None if there is none.
 
@@ -141,9 +145,11 @@ class ExactGeometries:
             Operations are looked for that map points to within this, in Å.
         limit
             How far from the origin it may be, in Å.
+        near
+            Within this distance (Å) the first one is taken, and no nearer one is looked for.
         """
         self._limit = min(limit, self._reach)
-        return self._symmetric(modes, number, tolerance) if self.searches_symmetry else None
+        return self._symmetric(modes, number, tolerance, near) if self.searches_symmetry else None
 
     def blind(self, limit: float) -> Iterator[ExactGeometry]:
         """Geometries in which neighbors cannot be told apart, the nearest to the origin first.
@@ -189,21 +195,22 @@ class ExactGeometries:
 
     # Symmetric geometries
 
-    def _symmetric(self, modes: Floats, number: int, tolerance: float) -> ExactGeometry | None:
-        changes = without(self._rotations, self._whole.changes(modes))
-        found = [
-            self._with(chosen, modes, number)
-            for chosen in self._reversing(changes[:, :, number], tolerance)
-        ]
-        hidden = [one for one in found if one is not None and one.hidden > HALF]
-        return min(hidden, key=lambda one: self._distance(one.displacement), default=None)
-
-    def _with(
-        self, chosen: list[list[Operation]], modes: Floats, number: int
+    def _symmetric(
+        self, modes: Floats, number: int, tolerance: float, near: float
     ) -> ExactGeometry | None:
-        """The geometry where operations of each environment are exact, if it is near."""
+        changes = without(self._rotations, self._whole.changes(modes))
+        found = []
+        for operations in self._reversing(changes[:, :, number], tolerance):
+            one = self._with(operations, modes, number)
+            if one is not None and one.hidden > HALF:
+                found.append(one)
+                if self._distance(one.displacement) <= near:
+                    break
+        return min(found, key=lambda one: self._distance(one.displacement), default=None)
+
+    def _with(self, operations: Operations, modes: Floats, number: int) -> ExactGeometry | None:
+        """The geometry where operations of environments are exact, if it is near."""
         whole = self._whole
-        operations = Operations.of(chosen, whole.points.shape[1])
         u = self._symmetrised(operations)
         if u is None:
             return None
@@ -217,37 +224,41 @@ class ExactGeometries:
         hidden = 1 - float(seen[number, number] / all_of_it[number, number])
         return ExactGeometry("symmetry", u, null, hidden)
 
-    def _reversing(self, changes: Floats, tolerance: float) -> Iterator[list[list[Operation]]]:
-        """Operations of each environment that hide half of all changes.
+    def _reversing(self, changes: Floats, tolerance: float) -> Iterator[Operations]:
+        """Operations of environments that hide half of all changes.
 
-        First a single one that the environments share, as fewer conditions hold nearer.
+        First a single one that the environments share, as fewer conditions hold nearer; then those
+        that are best for each.
         """
         squares = (changes**2).sum(axis=1)
         total = float(squares.sum())
         if total < 1e-8:
             return
         by_change = (-squares).argsort(kind="stable").tolist()
-        candidates: list[Reversals | None] = []
+        first = self._reversals(by_change[0], changes, tolerance)
+        lost = (1 - HIDDEN_PART) * total
+        common = shared(self._whole, first.matrices, changes, tolerance, lost)
+        if common is not None:
+            yield common
         fewest: list[list[Operation]] = [[] for _ in squares]
         lost = 0.0
         for k in by_change:
-            candidates.append(None)
             left = float(squares[k])
             if left > LEAST_CHANGE:
-                n = self._whole.sizes[k]
-                points, change = self._whole.points[k, :n], changes[k, : 3 * n]
-                one = Reversals.of(points, self._group(k, tolerance), change)
-                candidates[-1] = one
+                one = first if k == by_change[0] else self._reversals(k, changes, tolerance)
                 fewest[k], left = one.fewest()
             lost += left
             if lost > HALF * total:
                 return
-        common = shared(candidates, (1 - HIDDEN_PART) * total)
-        yield fewest
-        if common is not None:
-            common = [operations for _, operations in sorted(zip(by_change, common, strict=True))]
-            if any(_differ(*both) for both in zip(common, fewest, strict=True)):
-                yield common
+        operations = Operations.of(fewest, changes.shape[1] // 3)
+        if common is None or not operations.are(common):
+            yield operations
+
+    def _reversals(self, k: int, changes: Floats, tolerance: float) -> Reversals:
+        """What the operations of one environment leave of its changes."""
+        n = self._whole.sizes[k]
+        group = self._group(k, tolerance)
+        return Reversals.of(self._whole.points[k, :n], group, changes[k, : 3 * n])
 
     def _group(self, k: int, tolerance: float) -> PointGroup:
         """The point group of an environment up to a tolerance (Å)."""
@@ -294,12 +305,6 @@ class ExactGeometries:
             if self._distance(u) > self._limit:
                 return None
         return None
-
-
-def _differ(some: list[Operation], others: list[Operation]) -> bool:
-    return len(some) != len(others) or any(
-        not np.array_equal(one[0], other[0]) for one, other in zip(some, others, strict=True)
-    )
 
 
 def _square(changes: Floats) -> Floats:

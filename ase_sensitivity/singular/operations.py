@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ase_sensitivity.geometry.operations import all_mapped
 from ase_sensitivity.geometry.symmetry import PointGroup
+from ase_sensitivity.singular.neighborhood import Surroundings
 from ase_sensitivity.types import Floats, Ints
 
 Operation = tuple[Floats, Ints]
@@ -23,9 +25,8 @@ MOST_OPERATIONS = 3
 """Operations of one environment that are made exact. Two generate any point group."""
 
 
-ALIKE = 1.0
-"""Squared difference of the matrices of one operation in two environments that are only roughly
-symmetric. That of rotations by 60° is 2."""
+LEAST_CHANGE = 1e-4
+"""A smaller squared change of an environment along a mode needs no operation that hides it."""
 
 
 SIGNS = np.array(
@@ -77,6 +78,18 @@ class Operations:
             row[: len(order)] = order
         matrices = np.array([matrix for _, matrix, _ in every]).reshape(-1, 3, 3)
         return cls(np.array([k for k, _, _ in every], dtype=np.intp), matrices, orders)
+
+    def some(self, chosen: NDArray[np.bool_]) -> Operations:
+        """Some of the operations."""
+        return Operations(self.where[chosen], self.matrices[chosen], self.orders[chosen])
+
+    def are(self, others: Operations) -> bool:
+        """Whether they are the same operations of the same environments."""
+        orders = (
+            np.array_equal(self.where, others.where),
+            np.array_equal(self.orders, others.orders),
+        )
+        return all(orders) and np.allclose(self.matrices, others.matrices, atol=CLOSED)
 
     def refitted(self, points: Floats) -> Operations:
         """With the matrices that map points (k, n, 3) best."""
@@ -154,40 +167,46 @@ class Reversals:
         return found, left
 
 
-def shared(candidates: Sequence[Reversals | None], lost: float) -> list[list[Operation]] | None:
-    """One operation that all environments have and that removes their changes; None without it.
+def shared(
+    around: Surroundings, matrices: Floats, changes: Floats, tolerance: float, lost: float
+) -> Operations | None:
+    """One operation that environments have in common and that removes their changes.
 
     Parameters
     ----------
-    candidates
-        Of each environment, that with the largest change first; None if it does not change.
+    around
+        The environments.
+    matrices
+        Those to choose from, of shape (g, 3, 3).
+    changes
+        The changes, of shape (e, 3 n).
+    tolerance
+        How far (Å) a point may be from where the operation puts it.
     lost
         What may remain of the squares of all changes. Of operations that leave less, the one of
-        least mismatch is taken.
+        least mismatch is taken; None if there is none.
     """
-    first = candidates[0]
-    if first is None:
+    e, n = around.numbers.shape
+    images = np.tile(np.arange(n), (e, len(matrices), 1))
+    mapped = all_mapped(
+        around.points, around.numbers, around.sizes, matrices, 2 * tolerance, images
+    )
+    where, which = np.nonzero(mapped)
+    points = around.points[where]
+    found = Operations(where, matrices[which], images[where, which].argsort(axis=1))
+    found = found.refitted(points)
+    off = ((points - found.taken(points) @ found.matrices.transpose(0, 2, 1)) ** 2).sum(axis=2)
+    averages = Averages(found.matrices, found.orders)(changes[where].reshape(-1, 1, n, 3))
+    squares, sizes = (averages**2).sum(axis=(1, 2, 3)), (changes**2).sum(axis=1)
+    removes = (off.max(axis=1) < tolerance**2) & (squares < 0.8 * sizes[where])
+    left, missed = np.tile(sizes[:, None], (1, len(matrices))), np.zeros(mapped.shape)
+    left[where[removes], which[removes]] = squares[removes]
+    missed[where[removes], which[removes]] = off[removes].sum(axis=1)
+    enough = left.sum(axis=0) < lost
+    if not enough.any():
         return None
-    total, off = np.zeros((2, len(first.matrices)))
-    chosen: list[Ints] = []
-    for one in candidates:
-        if one is None:
-            chosen.append(np.full(len(total), -1))
-            continue
-        apart = ((first.matrices[:, None] - one.matrices) ** 2).sum(axis=(2, 3))
-        which = apart.argmin(axis=1)
-        removes = (apart.min(axis=1) < ALIKE) & (one.squares[which] < 0.8 * one.size)
-        total += np.where(removes, one.squares[which], one.size)
-        off += np.where(removes, one.off[which], 0.0)
-        chosen.append(np.where(removes, which, -1))
-    best = int(np.where(total < lost, off, np.inf).argmin())
-    if total[best] >= lost:
-        return None
-    operations: list[list[Operation]] = []
-    for one, which in zip(candidates, chosen, strict=True):
-        k = which[best]
-        operations.append([] if one is None or k < 0 else [(one.matrices[k], one.orders[k])])
-    return operations
+    best = np.where(enough, missed.sum(axis=0), np.inf).argmin()
+    return found.some(removes & (which == best) & (sizes[where] > LEAST_CHANGE))
 
 
 class Averages:
