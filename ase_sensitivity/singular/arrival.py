@@ -170,6 +170,7 @@ class Arrivals:
         Whether there is time for a walk, and for another step of one.
     only_harmful
         Leave out walks that could only end at something harmless: there the cause is "unresolved".
+        Leave out such modes where something harmless is nearer than they are estimated to be.
     """
 
     system: System
@@ -233,6 +234,9 @@ class Arrivals:
                 and ((one.null.T @ mode) ** 2).sum() > HIDDEN
                 for one in found
             ):
+                continue
+            nearest = min((one.distance for one in found if one.cause in EXPECTED), default=np.inf)
+            if self.only_harmful and nearest <= estimate and self._cannot_be_harmful(number):
                 continue
             new = self._known_motion(number) or self.explain(number, steps, within)
             found += [replace(one, number=number) for one in new]

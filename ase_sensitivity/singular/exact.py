@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import tee
 
 import numpy as np
 import scipy
@@ -114,6 +115,7 @@ class ExactGeometries:
         self._whole = Surroundings.of(seen, at.view.n_columns)
         self._rotations = rotations(self._whole.points)
         self._groups: dict[tuple[int, float], PointGroup] = {}
+        self._known_operations: dict[tuple[int, float], Iterator[Operations]] = {}
         self._known = all(field.symmetry_known for field in fields)
         self._resolved: list[Neighborhood] = []
         self._nu = 0
@@ -138,7 +140,7 @@ class ExactGeometries:
         Parameters
         ----------
         modes
-            The lowest modes, of shape (n_coordinates, m).
+            The lowest modes, of shape (n_coordinates, m), the same in all calls.
         number
             Which of them is to be hidden.
         tolerance
@@ -200,7 +202,10 @@ class ExactGeometries:
     ) -> ExactGeometry | None:
         changes = without(self._rotations, self._whole.changes(modes))
         found = []
-        for operations in self._reversing(changes[:, :, number], tolerance):
+        known = self._known_operations.get((number, tolerance))
+        every = known or self._reversing(changes[:, :, number], tolerance)
+        self._known_operations[number, tolerance], every = tee(every)
+        for operations in every:
             one = self._with(operations, modes, number)
             if one is not None and one.hidden > HALF:
                 found.append(one)
