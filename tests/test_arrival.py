@@ -144,6 +144,33 @@ def test_symmetry_with_one_center():
         assert 0.05 < found.distance < 0.1
 
 
+@pytest.mark.parametrize(
+    ("name", "size", "n_flat"), [("C6H6", 0.02, 1), ("BF3", 0.03, 1), ("HCN", 0.03, 2)]
+)
+def test_no_farther_than_what_all_environments_share(name, size, n_flat):
+    """A plane or a line hides some mode: the best one through the atoms is known exactly."""
+    base = molecule(name)
+    soap = SOAP(sorted(set(base.get_chemical_symbols())), 4.5, 8, 6)
+    for seed in range(4):
+        atoms = kicked(base, size * np.sqrt(3 * len(base)), seed)
+        relative = atoms.positions - atoms.positions.mean(axis=0)
+        off = np.linalg.norm(np.linalg.svd(relative)[1][-n_flat:])
+        watch = Monitor(soap, scope="structure", within=0.3, suspicious=1.0)
+        found = watch.diagnose(atoms, analyze(atoms, soap, k=3))
+        assert (found.cause, found.how) == ("symmetry", "filter")
+        assert found.distance < 1.001 * off
+
+
+def test_an_observer_does_not_walk_to_what_is_harmless():
+    """All atoms of a crystal are centers: a mode is symmetric, or a larger basis sees it."""
+    soap = SOAP(["Ga", "As"], 5.0, 8, 6)
+    for seed in (1, 3):
+        atoms = rattled(bulk("GaAs", "zincblende", a=5.65, cubic=True), 0.03, seed)
+        diagnosis = diagnosed(atoms, soap)
+        assert diagnosis.how != "walk"
+        assert harmful(diagnosis) is None
+
+
 @pytest.mark.parametrize("name", HYPERVALENT)
 def test_a_wide_threshold_warns_of_no_symmetry(name):
     base = HYPERVALENT[name]
