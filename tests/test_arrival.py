@@ -17,6 +17,7 @@ from ase_sensitivity import SOAP, analyze, nearest_singular, replay
 from ase_sensitivity.auditing.reference import GENERIC, S1, S2, S3, around_carbon
 from ase_sensitivity.causes.cause import SPURIOUS
 from ase_sensitivity.singular.monitor import Monitor
+from ase_sensitivity.singular.operations import Operations, averaged
 from tests.structures import rattled
 from tests.test_nearest import distance_to_s1
 
@@ -159,6 +160,23 @@ def test_no_farther_than_what_all_environments_share(name, size, n_flat):
         found = watch.diagnose(atoms, analyze(atoms, soap, k=3))
         assert (found.cause, found.how) == ("symmetry", "filter")
         assert found.distance < 1.001 * off
+
+
+def test_average_over_the_group_of_two_reflections():
+    """The four operations of a rectangle, written out; one of them alone has two."""
+    points = np.array([(1.0, 2, 0), (-1, 2, 0), (1, -2, 0), (-1, -2, 0)])
+    flips = [np.diag([-1.0, 1, 1]), np.diag([1.0, -1, 1])]
+    orders = np.array([(1, 0, 3, 2), (2, 3, 0, 1)])
+    change = np.random.default_rng(0).normal(size=(1, 12, 2))
+    for chosen in ([0, 1], [0]):
+        operations = Operations(np.zeros(len(chosen), int), np.array(flips)[chosen], orders[chosen])
+        fitted = operations.refitted(np.array([points] * len(chosen)))
+        np.testing.assert_allclose(fitted.matrices, operations.matrices, atol=1e-8)
+        total = change.reshape(4, 3, 2)
+        for k in chosen:
+            total = total + np.einsum("ab,nbm->nam", flips[k], total[orders[k]])
+        mean = total.reshape(1, 12, 2) / 2 ** len(chosen)
+        np.testing.assert_allclose(averaged(operations, change), mean, atol=1e-12)
 
 
 def test_an_observer_does_not_walk_to_what_is_harmless():

@@ -206,7 +206,8 @@ def shared(
     if not enough.any():
         return None
     best = np.where(enough, missed.sum(axis=0), np.inf).argmin()
-    return found.some(removes & (which == best) & (sizes[where] > LEAST_CHANGE))
+    chosen = removes & (which == best) & (sizes[where] > LEAST_CHANGE)
+    return found.some(chosen) if chosen.any() else None
 
 
 class Averages:
@@ -291,7 +292,7 @@ def averaged(operations: Operations, changes: Floats) -> Floats:
     where = operations.where[alone]
     powers = Averages(operations.matrices[alone], operations.orders[alone])
     closed = powers.closed
-    points = changes[where].reshape(len(alone), -1, 3, m).transpose(0, 3, 1, 2)
+    points = changes[where].reshape(len(alone), rows // 3, 3, m).transpose(0, 3, 1, 2)
     found[where] = powers(points).transpose(0, 2, 3, 1).reshape(len(alone), rows, m)
     for k in np.setdiff1d(operations.where, where[closed]):
         own = operations.where == k
