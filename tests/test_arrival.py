@@ -17,6 +17,7 @@ from ase_sensitivity import SOAP, analyze, nearest_singular, replay
 from ase_sensitivity.auditing.reference import GENERIC, S1, S2, S3, around_carbon
 from ase_sensitivity.causes.cause import SPURIOUS
 from ase_sensitivity.singular.monitor import Monitor
+from ase_sensitivity.singular.operations import Operations, averaged
 from tests.structures import rattled
 from tests.test_nearest import distance_to_s1
 
@@ -142,6 +143,50 @@ def test_symmetry_with_one_center():
     for found in (diagnosed(atoms, soap), nearest_singular(atoms, soap)):
         assert found.cause == "symmetry"
         assert 0.05 < found.distance < 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "n_flat"), [("C6H6", 0.02, 1), ("BF3", 0.03, 1), ("HCN", 0.03, 2)]
+)
+def test_no_farther_than_what_all_environments_share(name, size, n_flat):
+    """A plane or a line hides some mode: the best one through the atoms is known exactly."""
+    base = molecule(name)
+    soap = SOAP(sorted(set(base.get_chemical_symbols())), 4.5, 8, 6)
+    for seed in range(4):
+        atoms = kicked(base, size * np.sqrt(3 * len(base)), seed)
+        relative = atoms.positions - atoms.positions.mean(axis=0)
+        off = np.linalg.norm(np.linalg.svd(relative)[1][-n_flat:])
+        watch = Monitor(soap, scope="structure", within=0.3, suspicious=1.0)
+        found = watch.diagnose(atoms, analyze(atoms, soap, k=3))
+        assert (found.cause, found.how) == ("symmetry", "filter")
+        assert found.distance < 1.001 * off
+
+
+def test_average_over_the_group_of_two_reflections():
+    """The four operations of a rectangle, written out; one of them alone has two."""
+    points = np.array([(1.0, 2, 0), (-1, 2, 0), (1, -2, 0), (-1, -2, 0)])
+    flips = [np.diag([-1.0, 1, 1]), np.diag([1.0, -1, 1])]
+    orders = np.array([(1, 0, 3, 2), (2, 3, 0, 1)])
+    change = np.random.default_rng(0).normal(size=(1, 12, 2))
+    for chosen in ([0, 1], [0]):
+        operations = Operations(np.zeros(len(chosen), int), np.array(flips)[chosen], orders[chosen])
+        fitted = operations.refitted(np.array([points] * len(chosen)))
+        np.testing.assert_allclose(fitted.matrices, operations.matrices, atol=1e-8)
+        total = change.reshape(4, 3, 2)
+        for k in chosen:
+            total = total + np.einsum("ab,nbm->nam", flips[k], total[orders[k]])
+        mean = total.reshape(1, 12, 2) / 2 ** len(chosen)
+        np.testing.assert_allclose(averaged(operations, change), mean, atol=1e-12)
+
+
+def test_an_observer_does_not_walk_to_what_is_harmless():
+    """All atoms of a crystal are centers: a mode is symmetric, or a larger basis sees it."""
+    soap = SOAP(["Ga", "As"], 5.0, 8, 6)
+    for seed in (1, 3):
+        atoms = rattled(bulk("GaAs", "zincblende", a=5.65, cubic=True), 0.03, seed)
+        diagnosis = diagnosed(atoms, soap)
+        assert diagnosis.how != "walk"
+        assert harmful(diagnosis) is None
 
 
 @pytest.mark.parametrize("name", HYPERVALENT)

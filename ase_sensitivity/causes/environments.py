@@ -91,6 +91,8 @@ class Environment:
     def check_size(self, tolerance: float) -> None:
         """Raise ValueError if too many operations may be symmetries up to a tolerance (Å)."""
         n_points = len(self.numbers)
+        if n_points**3 <= MAX_MATCHES:
+            return
         distance = np.linalg.norm(self.displacements, axis=1)
         shells = np.bincount(clusters(distance, max(tolerance, LOOSE), self.numbers))
         away = distance[distance > 1e-9]
@@ -106,7 +108,8 @@ class Environment:
         """The points of some species. With None: all points, with the same species."""
         if species is None:
             return replace(self, numbers=np.zeros_like(self.numbers))
-        return self._of(np.isin(self.numbers, [atomic_numbers[symbol] for symbol in species]))
+        chosen = (self.numbers[:, None] == [atomic_numbers[symbol] for symbol in species]).any(1)
+        return self if chosen.all() else self._of(chosen)
 
     def _of(self, chosen: NDArray[np.bool_]) -> Environment:
         displacements = self.displacements[chosen]

@@ -9,6 +9,7 @@ import numpy as np
 import scipy
 
 from ase_sensitivity.geometry.clusters import clusters
+from ase_sensitivity.geometry.operations import is_mapped, matches
 from ase_sensitivity.geometry.structure import coordinates_of
 from ase_sensitivity.types import Floats, Ints
 
@@ -18,9 +19,6 @@ Geometries printed with six decimals are symmetric to a few 1e-6 Å."""
 
 SMALL = 30
 """Number of points up to which it does not pay to treat each orbit of a group by itself."""
-
-DENSE = 1_000_000
-"""Number of distances up to which computing all of them costs less than a search tree."""
 
 ROUGH = 100.0
 """Candidate operations come from two points only. Before they are fitted to all points, they may
@@ -132,72 +130,38 @@ def point_group(displacements: Floats, numbers: Ints, tolerance: float = TOLERAN
     if np.linalg.norm(off_axis, axis=1).max(initial=0.0) < tolerance:
         inversion = np.array([np.eye(3), -np.eye(3)])
         return PointGroup(*_confirmed(displacements, shell, inversion, tolerance), axis)
-    candidates = _candidates(displacements, distance, shell, tolerance)
-    return PointGroup(*_confirmed(displacements, shell, candidates, tolerance), None)
+    return PointGroup(*_operations(displacements, distance, shell, tolerance), None)
 
 
-def _candidates(d: Floats, distance: Floats, shell: Ints, tolerance: float) -> Floats:
-    """Orthogonal matrices that map two points onto two of the same shells at the same angle.
+def _operations(d: Floats, distance: Floats, shell: Ints, tolerance: float) -> tuple[Floats, Ints]:
+    """Orthogonal matrices that map all points, fitted to them, and their permutations.
 
-    The first point is from the smallest shell; the second is the one that leaves fewest choices.
-    The normal of the plane of the points may keep or change its sign: so planar environments are
-    complete too.
+    Candidates map two points onto two of the same shells at the same angle. The first point is from
+    the smallest shell.
     """
     away = distance > tolerance  # the centroid of a structure may be an atom
     unit = d / np.where(away, distance, 1.0)[:, None]
-    size = np.bincount(shell)
-    first = int(np.where(away, size[shell], len(d) + 1).argmin())
-    images = np.flatnonzero(shell == shell[first])
-    cosine = unit[images] @ unit.T
-    own = unit @ unit[first]
-    sine = np.sqrt((1 - own**2).clip(0.0))
-    usable = np.flatnonzero(away & (sine > min(0.3, 0.9 * sine[away].max())))
+    first = int(np.where(away, np.bincount(shell)[shell], len(d) + 1).argmin())
     slack = min(ROUGH * tolerance, max(0.1, 1.5 * tolerance)) / distance[away].min()
-    same = np.abs(cosine[:, None, :] - own[usable, None]) < slack
-    same &= shell[usable, None] == shell
-    # Two directions that are nearly parallel do not define a frame.
-    same &= (1 - cosine**2)[:, None, :] > (0.5 * sine[usable, None]) ** 2
-    chosen = int(same.sum(axis=(0, 2)).argmin())
-    second = int(usable[chosen])
-    a, b = np.nonzero(same[:, chosen])
-    frame = _frames(unit[[first]], unit[[second]])[0]
-    rotated = _frames(unit[images[a]], unit[b])
-    mirrored = rotated * np.array([1.0, 1.0, -1.0])
-    matrices: Floats = np.concatenate([rotated, mirrored]) @ frame.T
-    return matrices
+    rough, image = matches(d, unit, shell, away, first, slack, _reach(tolerance))
+    return _fitted(d, rough, image, tolerance)
 
 
-def _frames(first: Floats, second: Floats) -> Floats:
-    """Orthonormal right-handed frames as columns, the first vector along ``first``."""
-    x = first
-    y = second - np.einsum("ij,ij->i", first, second)[:, None] * first
-    y /= np.linalg.norm(y, axis=1)[:, None]
-    # written out, as numpy's cross product is slow
-    z = x[:, [1, 2, 0]] * y[:, [2, 0, 1]] - x[:, [2, 0, 1]] * y[:, [1, 2, 0]]
-    return np.stack([x, y, z], axis=2)
+def _reach(tolerance: float) -> float:
+    """How far (Å) a point may be from where a candidate puts it."""
+    return min(10 * ROUGH * tolerance, max(0.5, 2.5 * tolerance))
 
 
 def _confirmed(d: Floats, shell: Ints, candidates: Floats, tolerance: float) -> tuple[Floats, Ints]:
     """The candidates that map all points, fitted to them, and their permutations."""
-    g, n = len(candidates), len(d)
-    moved = d @ candidates.transpose(0, 2, 1)
-    reach = min(ROUGH * tolerance * 10, 0.5)
-    if 0 < g * n * n < DENSE:
-        # Squared distances by a matrix product.
-        squares = (d**2).sum(axis=1)
-        never = np.where(shell[:, None] == shell, squares[:, None] + squares, np.inf)
-        apart_squared = never - 2 * (moved @ d.T)
-        image = apart_squared.argmin(axis=2)
-        near = apart_squared.min(axis=2) <= reach**2
-    else:
-        # A fourth coordinate separates the shells.
-        tree = scipy.spatial.KDTree(np.column_stack([d, 10.0 * shell]))
-        where = np.concatenate([moved, np.broadcast_to(10.0 * shell[:, None], (g, n, 1))], axis=2)
-        missed, image = tree.query(where.reshape(-1, 4), distance_upper_bound=reach)
-        image, near = image.reshape(g, n), np.isfinite(missed).reshape(g, n)
-    complete = near.all(axis=1)
-    complete &= (np.diff(np.sort(image, axis=1), axis=1) > 0).all(axis=1)
-    image, rough = image[complete], candidates[complete]
+    image = np.empty((len(candidates), len(d)), dtype=np.intp)
+    reach = _reach(tolerance)
+    complete = [is_mapped(d, shell, *one, reach) for one in zip(candidates, image, strict=True)]
+    return _fitted(d, candidates[complete], image[complete], tolerance)
+
+
+def _fitted(d: Floats, rough: Floats, image: Ints, tolerance: float) -> tuple[Floats, Ints]:
+    """The operations that map all points to within the tolerance."""
     # The orthogonal matrix of the same determinant that fits all pairs of points best (Kabsch).
     u, _, vt = np.linalg.svd(d[image].transpose(0, 2, 1) @ d)
     last = np.linalg.det(rough) * np.linalg.det(u @ vt)

@@ -176,9 +176,9 @@ class SensitivityObserver:
     -----
     See :doc:`/approach`. A small ratio alone means little: every symmetric configuration has zeros
     that are right and harmless. Below a ratio of 0.1 the observer estimates the distance to the
-    nearest singular configuration; if that is near and no symmetry explains it, it walks there and
-    looks at the cause. The result is kept as long as the softest mode and the neighbors stay the
-    same.
+    nearest singular configuration; if that is near, no symmetry explains it and it may be harmful,
+    it walks there and looks at the cause. The result is kept as long as the softest mode and the
+    neighbors stay the same.
 
     Examples
     --------

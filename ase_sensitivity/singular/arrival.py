@@ -43,14 +43,19 @@ HIDDEN = 0.5
 HIDDEN_ON_THE_WAY = 0.7
 """The same where a walk has come near."""
 
-TOLERANCES = (0.02, 0.5)
-"""In Å: least and largest tolerance of the operations that are made exact."""
+TOLERANCES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
+"""In Å: tolerances of the operations that are made exact. They are few, so that modes share them.
+"""
 
 FARTHER = 2.2
 """An exact geometry that explains a value is at most this many times as far as the estimate."""
 
 SLACK = 0.003
 """In Å, added to that."""
+
+AS_NEAR = 1.1
+"""A symmetric geometry that is at most this many times as far as the estimate is not followed by
+the search for a nearer one."""
 
 FALL = (0.5, 1.7)
 """The slope predicts that the value falls to zero at the exact geometry: the fall along the way,
@@ -163,6 +168,9 @@ class Arrivals:
         A walk ends when two atoms come closer than this, in Å.
     may_walk, go_on
         Whether there is time for a walk, and for another step of one.
+    only_harmful
+        Leave out walks that could only end at something harmless: there the cause is "unresolved".
+        Leave out such modes where something harmless is nearer than they are estimated to be.
     """
 
     system: System
@@ -173,6 +181,7 @@ class Arrivals:
     closest: float = 0.7
     may_walk: Callable[[], bool] = lambda: True
     go_on: Callable[[], bool] = lambda: True
+    only_harmful: bool = False
 
     def __post_init__(self) -> None:
         self._spaces: dict[float, Floats] = {}
@@ -226,6 +235,9 @@ class Arrivals:
                 for one in found
             ):
                 continue
+            nearest = min((one.distance for one in found if one.cause in EXPECTED), default=np.inf)
+            if self.only_harmful and nearest <= estimate and self._cannot_be_harmful(number):
+                continue
             new = self._known_motion(number) or self.explain(number, steps, within)
             found += [replace(one, number=number) for one in new]
             steps = -(-2 * steps // 3)
@@ -272,13 +284,25 @@ class Arrivals:
             farther = self._symmetric(number, WIDER * 5 * estimate, WIDER * limit)
             if farther:
                 return found + farther
+        if self.only_harmful and self._cannot_be_harmful(number):
+            message = "a larger basis sees the mode no better"
+            return [
+                *found,
+                Arrival("unresolved", estimate, self.here.atoms, mode[:, None], message),
+            ]
         return [*found, self._by_walk(number, estimate, max_steps)]
+
+    def _cannot_be_harmful(self, number: int) -> bool:
+        """Whether a mode that no exact geometry explains is neither truncated nor incomplete."""
+        known = self._larger is not None and not self._exact.may_be_incomplete
+        return known and not self._seen_by_larger(number)
 
     def _symmetric(self, number: int, tolerance: float, limit: float) -> list[Arrival]:
         """The symmetric geometry that explains a mode, if there is one."""
         lowest = self.here.found.modes[:, : LOWEST + 1]
-        tolerance = float(np.clip(tolerance, *TOLERANCES))
-        exact = self._exact.symmetric(lowest, number, tolerance, 1.5 * limit)
+        tolerance = next((one for one in TOLERANCES if one >= tolerance), TOLERANCES[-1])
+        near = AS_NEAR * float(self.nearby.distances[number])
+        exact = self._exact.symmetric(lowest, number, tolerance, 1.5 * limit, near)
         if exact is None or exact.hidden < HIDDEN:
             return []
         one = self._arrival(exact, self.here.atoms, lowest[:, number])

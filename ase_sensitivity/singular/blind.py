@@ -163,7 +163,7 @@ class BlindGeometries:
         """Those within a distance (Å) of the origin, the nearest first."""
         groupings, cost = self._groupings(limit)
         here = np.zeros((1, self._moves.shape[2]))
-        at = self._conditions(groupings, here[:, None])[0][:, 0]
+        at = self._sums(groupings, self._gradients(here[:, None]))[:, 0]
         values, modes = np.linalg.eigh(_gram(at))
         # Differences in Å, and sums that change by some 1 for each Å.
         chosen = (cost + values[:, 0]).argsort(kind="stable")[:MOST_TRIED]
@@ -281,13 +281,10 @@ class BlindGeometries:
         distances = by_distance.reshape(g, kinds, n, 3 * n) @ moves
         return r, cosine, distances, by_cosine.reshape(g, kinds, len(i), 3 * n) @ moves
 
-    def _conditions(self, groupings: _Groupings, u: Floats) -> tuple[Floats, Floats, Floats]:
-        """Sums over classes, of shape (g, any, m, d), differences within and their derivatives.
-
-        At displacements ``u`` of shape (g, any, d); the differences at the first of each.
-        """
+    def _sums(self, groupings: _Groupings, gradients: tuple[Floats, ...]) -> Floats:
+        """Sums over classes of the derivatives of `_gradients`, of shape (g, any, m, d)."""
         i, j = self._i, self._j
-        r, cosine, distances, along = self._gradients(u)
+        _, _, distances, along = gradients
         shells, pairs = groupings.shells[:, None], groupings.pairs[:, None]
         alike, swapped = groupings.alike[:, None], groupings.swapped[:, None]
         first, second = distances[:, :, i], distances[:, :, j]
@@ -301,6 +298,15 @@ class BlindGeometries:
                 pairs @ (first + alike * second),
                 pairs @ ((1 - alike) * second),
             ]
+        return np.concatenate(sums, axis=2)
+
+    def _conditions(self, groupings: _Groupings, u: Floats) -> tuple[Floats, Floats, Floats]:
+        """Sums over classes, of shape (g, any, m, d), differences within and their derivatives.
+
+        At displacements ``u`` of shape (g, any, d); the differences at the first of each.
+        """
+        gradients = self._gradients(u)
+        r, cosine, distances, along = gradients
         changes, off = [], []
         for members, derivative, value in (
             (groupings.shells, distances[:, 0], r[:, 0]),
@@ -310,7 +316,8 @@ class BlindGeometries:
             mean = members.transpose(0, 2, 1) @ (members / size)
             changes.append(derivative - mean @ derivative)
             off.append(value - (mean @ value[:, :, None])[:, :, 0])
-        return np.concatenate(sums, axis=2), np.concatenate(changes, axis=1), np.concatenate(off, 1)
+        sums = self._sums(groupings, gradients)
+        return sums, np.concatenate(changes, axis=1), np.concatenate(off, 1)
 
     def _steps(
         self, groupings: _Groupings, u: Floats, v: Floats, *, any_mode: bool
@@ -320,15 +327,16 @@ class BlindGeometries:
         The error is what the conditions are off by before the step.
         """
         every = np.arange(len(u))
-        at = self._conditions(groupings, u[:, None])[0][:, 0]
+        at, changes, off = self._conditions(groupings, u[:, None])
+        at = at[:, 0]
         values, modes = np.linalg.eigh(_gram(at))
         overlap = np.einsum("gd,gdk->gk", v, modes)
         soft = overlap.shape[1] if any_mode else 4
         k = np.abs(overlap[:, :soft]).argmax(axis=1)
         v = modes[every, :, k] * np.sign(overlap[every, k])[:, None]
-        three = u[:, None] + STEP * np.array([0.0, 1.0, -1.0])[:, None] * v[:, None]
-        sums, changes, off = self._conditions(groupings, three)
-        slope = (sums[:, 1] - sums[:, 2]) / (2 * STEP)
+        aside = u[:, None] + STEP * np.array([1.0, -1.0])[:, None] * v[:, None]
+        sums = self._sums(groupings, self._gradients(aside))
+        slope = (sums[:, 0] - sums[:, 1]) / (2 * STEP)
         inverse = np.where(values > 1e-14 * values[:, -1:], 1 / np.maximum(values, 1e-300), 0.0)
         inverse[every, k] = 0.0
         steep = at @ modes  # of other modes: what they change can be made up for

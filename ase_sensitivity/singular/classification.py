@@ -9,6 +9,7 @@ import numpy as np
 from ase_sensitivity.causes.environments import Environment, receptive_fields, unseen_species
 from ase_sensitivity.geometry.symmetry import point_group
 from ase_sensitivity.linalg.threads import threads_for
+from ase_sensitivity.singular.neighborhood import Surroundings, rotations, without
 from ase_sensitivity.singular.point import Point
 from ase_sensitivity.singular.system import System
 from ase_sensitivity.types import Floats
@@ -31,6 +32,9 @@ BLIND = 0.1
 
 BLIND_NEARBY = 0.5
 """The same at a geometry that is only near to a symmetric one."""
+
+AT_ONCE = 2**24
+"""Bytes of the matrices of environments that are held at a time."""
 
 AT_CUTOFF = 0.5
 """In Å: neighbors this close to the cutoff have hardly any weight, and do not hold a fragment."""
@@ -81,7 +85,7 @@ def harmless(system: System, at: Point, tolerance: float, blind: float = BLIND) 
 
 def near_fragment_modes(system: System, at: Point) -> Floats:
     """Displacements that only turn environments, but for neighbors at the cutoff."""
-    return _unchanged(system, at, AT_CUTOFF, lambda environment, change: change)
+    return _unchanged(system, at, AT_CUTOFF)
 
 
 def unlisted(system: System, at: Point) -> Floats:
@@ -89,29 +93,37 @@ def unlisted(system: System, at: Point) -> Floats:
     unseen = unseen_species(at.atoms, system.descriptor, at.view.jacobian.ranges)
     if not unseen:
         return np.empty((3 * at.view.n_columns, 0))
-    return _unchanged(
-        system, at, ROUGHLY, lambda environment, change: change, only=lambda e: e.without(unseen)
-    )
+    return _unchanged(system, at, ROUGHLY, only=lambda environment: environment.without(unseen))
 
 
 def _unchanged(
     system: System,
     at: Point,
     margin: float,
-    seen_of: Callable[[Environment, Floats], Floats],
+    seen_of: Callable[[Environment, Floats], Floats] = lambda environment, change: change,
     blind: float = BLIND,
     only: Callable[[Environment], Environment] = lambda environment: environment,
 ) -> Floats:
     n = 3 * at.view.n_columns
-    everything = np.eye(n).reshape(-1, 3, n)
-    total, n_rows = np.zeros((n, n)), 0
-    seen = receptive_fields(at.view, at.atoms, system.descriptor, margin)
-    with threads_for(3 * max((len(e.numbers) for s in seen for e in s.environments), default=0)):
-        for environment in (only(e) for field in seen for e in field.environments):
-            change = environment.internal(everything, ROUGHLY)
-            n_rows += len(change)
-            change = seen_of(environment, change)
-            total += change.T @ change
+    total, n_rows, everything = np.zeros((n, n)), 0, np.eye(n)
+    fields = receptive_fields(at.view, at.atoms, system.descriptor, margin)
+    environments = [only(e) for field in fields for e in field.environments]
+    environments = [e for e in environments if len(e.numbers)]
+    most = max((3 * len(e.numbers) for e in environments), default=1)
+    with threads_for(most):
+        at_once = max(1, AT_ONCE // (8 * most * n))
+        for first in range(0, len(environments), at_once):
+            some = environments[first : first + at_once]
+            around = Surroundings.of(some, at.view.n_columns)
+            off_line = ROUGHLY * np.sqrt(around.sizes)[:, None]
+            changes = without(rotations(around.points, off_line), around.changes(everything))
+            n_rows += 3 * int(around.sizes.sum())
+            parts = [
+                seen_of(environment, change[: 3 * len(environment.numbers)])
+                for environment, change in zip(some, changes, strict=True)
+            ]
+            seen = np.concatenate(parts)
+            total += seen.T @ seen
     values, vectors = np.linalg.eigh(total)
     space: Floats = vectors[:, values <= blind**2 * n_rows / n]
     return space

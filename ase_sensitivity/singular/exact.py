@@ -8,17 +8,25 @@ positions, which Newton steps of least displacement find to rounding.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import tee
 
 import numpy as np
 import scipy
 
 from ase_sensitivity.causes.environments import Environment, receptive_fields
-from ase_sensitivity.geometry.symmetry import point_group
+from ase_sensitivity.geometry.symmetry import PointGroup, point_group
 from ase_sensitivity.singular.blind import BlindGeometries
-from ase_sensitivity.singular.neighborhood import Neighborhood, rotations, without
-from ase_sensitivity.singular.operations import Operation, average, refitted, reversing
+from ase_sensitivity.singular.neighborhood import Neighborhood, Surroundings, rotations, without
+from ase_sensitivity.singular.operations import (
+    LEAST_CHANGE,
+    Operation,
+    Operations,
+    Reversals,
+    averaged,
+    shared,
+)
 from ase_sensitivity.singular.point import Point
 from ase_sensitivity.singular.system import System
 from ase_sensitivity.types import Floats
@@ -33,6 +41,9 @@ HIDDEN_PART = 0.7
 """Of the change of the environments along a mode, the part that a symmetric geometry hides. As the
 mode is that of another geometry, it is not hidden as a whole."""
 
+
+HALF = 0.5
+"""The same of what is worth a closer look."""
 
 HIDDEN_BY_SYMMETRY = 0.5
 """Of the change of the environments along a hidden displacement, the part that has to vanish by
@@ -98,46 +109,49 @@ class ExactGeometries:
         self._start = (origin - at.atoms.positions)[system.moving].ravel()
         self.n_coordinates = n
         fields = receptive_fields(at.view, at.atoms, system.descriptor, EDGE)
-        unit = np.eye(n).reshape(-1, 3, n)
-
-        def of(environments: Sequence[Environment]) -> list[Neighborhood]:
-            return [
-                Neighborhood(e.numbers, e.displacements, e.relative(unit))
-                for e in environments
-                if len(e.numbers)
-            ]
-
-        self._whole: list[Neighborhood] = []
+        seen: list[Environment] = []
         if n <= MOST_COORDINATES:  # the matrices of all environments of a large system are large
-            self._whole = of([e for field in fields for e in field.environments])
+            seen = [e for field in fields for e in field.environments]
+        self._whole = Surroundings.of(seen, at.view.n_columns)
+        self._rotations = rotations(self._whole.points)
+        self._groups: dict[tuple[int, float], PointGroup] = {}
+        self._known_operations: dict[tuple[int, float], Iterator[Operations]] = {}
         self._known = all(field.symmetry_known for field in fields)
         self._resolved: list[Neighborhood] = []
         self._nu = 0
         environments = [e for field in fields for e in field.resolved]
         order = fields[0].body_order if len({field.body_order for field in fields}) == 1 else None
         few = len(environments) <= MOST_CENTERS
+        self.may_be_incomplete = few or order is None or order < 3
         if few and all(len(e.numbers) <= MOST_NEIGHBORS for e in environments) and order in (2, 3):
             self._nu = order - 1
-            self._resolved = of(environments)
+            unit = np.eye(n).reshape(-1, 3, n)
+            self._resolved = [
+                Neighborhood(e.numbers, e.displacements, e.relative(unit))
+                for e in environments
+                if len(e.numbers)
+            ]
 
     def symmetric(
-        self, modes: Floats, number: int, tolerance: float, limit: float
+        self, modes: Floats, number: int, tolerance: float, limit: float, near: float = 0.0
     ) -> ExactGeometry | None:
         """A geometry near the origin whose symmetry hides a mode; None if there is none.
 
         Parameters
         ----------
         modes
-            The lowest modes, of shape (n_coordinates, m).
+            The lowest modes, of shape (n_coordinates, m), the same in all calls.
         number
             Which of them is to be hidden.
         tolerance
             Operations are looked for that map points to within this, in Å.
         limit
             How far from the origin it may be, in Å.
+        near
+            Within this distance (Å) the first one is taken, and no nearer one is looked for.
         """
         self._limit = min(limit, self._reach)
-        return self._symmetric(modes, number, tolerance) if self.searches_symmetry else None
+        return self._symmetric(modes, number, tolerance, near) if self.searches_symmetry else None
 
     def blind(self, limit: float) -> Iterator[ExactGeometry]:
         """Geometries in which neighbors cannot be told apart, the nearest to the origin first.
@@ -155,15 +169,18 @@ class ExactGeometries:
 
     def _symmetric_part(self, u: Floats, v: Floats) -> float:
         """Squared part of a displacement v that the symmetry at u hides."""
-        seen = whole = 0.0
-        for around in self._whole:
-            points = around.points + (around.moves @ u).reshape(-1, 3)
-            change = without(rotations(points), around.moves @ v)
-            whole += float(change @ change)
-            group = point_group(points, around.numbers, STRICT)
+        around = self._whole
+        points = around.displaced(u)
+        changes = without(rotations(points), around.changes(v[:, None]))[:, :, 0]
+        whole, seen = float((changes**2).sum()), 0.0
+        for n, numbers, at, change in zip(
+            around.sizes, around.numbers, points, changes, strict=True
+        ):
+            group = point_group(at[:n], numbers[:n], STRICT)
+            inner = change[: 3 * n]
             if group.order > 1:
-                change = group.invariants().T @ change
-            seen += float(change @ change)
+                inner = group.invariants().T @ inner
+            seen += float(inner @ inner)
         return 1 - seen / whole if whole else 0.0
 
     @property
@@ -180,58 +197,111 @@ class ExactGeometries:
 
     # Symmetric geometries
 
-    def _symmetric(self, modes: Floats, number: int, tolerance: float) -> ExactGeometry | None:
-        mode = modes[:, number]
-        chosen: list[list[Operation]] = []
-        lost = total = 0.0
-        for around in self._whole:
-            change = without(around.rotations, around.moves @ mode)
-            operations, left = reversing(around, change, tolerance)
-            chosen.append(operations)
-            total += float(change @ change)
-            lost += left
-        if total < 1e-8 or lost > 0.5 * total:
-            return None
-        u = self._symmetrised(chosen)
+    def _symmetric(
+        self, modes: Floats, number: int, tolerance: float, near: float
+    ) -> ExactGeometry | None:
+        changes = without(self._rotations, self._whole.changes(modes))
+        found = []
+        known = self._known_operations.get((number, tolerance))
+        every = known or self._reversing(changes[:, :, number], tolerance)
+        self._known_operations[number, tolerance], every = tee(every)
+        for operations in every:
+            one = self._with(operations, modes, number)
+            if one is not None and one.hidden > HALF:
+                found.append(one)
+                if self._distance(one.displacement) <= near:
+                    break
+        return min(found, key=lambda one: self._distance(one.displacement), default=None)
+
+    def _with(self, operations: Operations, modes: Floats, number: int) -> ExactGeometry | None:
+        """The geometry where operations of environments are exact, if it is near."""
+        whole = self._whole
+        u = self._symmetrised(operations)
         if u is None:
             return None
-        seen, whole = np.zeros((2, modes.shape[1], modes.shape[1]))
-        for around, operations in zip(self._whole, chosen, strict=True):
-            points = around.points + (around.moves @ u).reshape(-1, 3)
-            change = without(rotations(points), around.moves @ modes)
-            whole += change.T @ change
-            if operations:
-                change = average(points, operations, change)
-            seen += change.T @ change
-        floor = 1e-12 * np.trace(whole) * np.eye(len(whole))
-        shares, vectors = scipy.linalg.eigh(seen, whole + floor)
+        points = whole.displaced(u)
+        changes = without(rotations(points), whole.changes(modes))
+        all_of_it = _square(changes)
+        seen = _square(averaged(operations.refitted(points[operations.where]), changes))
+        floor = 1e-12 * np.trace(all_of_it) * np.eye(len(all_of_it))
+        shares, vectors = scipy.linalg.eigh(seen, all_of_it + floor)
         null = np.linalg.qr(modes @ vectors[:, shares < 1 - HIDDEN_PART])[0]
-        hidden = 1 - float(seen[number, number] / whole[number, number])
+        hidden = 1 - float(seen[number, number] / all_of_it[number, number])
         return ExactGeometry("symmetry", u, null, hidden)
 
-    def _symmetrised(self, chosen: list[list[Operation]]) -> Floats | None:
+    def _reversing(self, changes: Floats, tolerance: float) -> Iterator[Operations]:
+        """Operations of environments that hide half of all changes.
+
+        First a single one that the environments share, as fewer conditions hold nearer; then those
+        that are best for each.
+        """
+        squares = (changes**2).sum(axis=1)
+        total = float(squares.sum())
+        if total < 1e-8:
+            return
+        by_change = (-squares).argsort(kind="stable").tolist()
+        first = self._reversals(by_change[0], changes, tolerance)
+        lost = (1 - HIDDEN_PART) * total
+        common = shared(self._whole, first.matrices, changes, tolerance, lost)
+        if common is not None:
+            yield common
+        fewest: list[list[Operation]] = [[] for _ in squares]
+        lost = 0.0
+        for k in by_change:
+            left = float(squares[k])
+            if left > LEAST_CHANGE:
+                one = first if k == by_change[0] else self._reversals(k, changes, tolerance)
+                fewest[k], left = one.fewest()
+            lost += left
+            if lost > HALF * total:
+                return
+        operations = Operations.of(fewest, changes.shape[1] // 3)
+        if common is None or not operations.are(common):
+            yield operations
+
+    def _reversals(self, k: int, changes: Floats, tolerance: float) -> Reversals:
+        """What the operations of one environment leave of its changes."""
+        n = self._whole.sizes[k]
+        group = self._group(k, tolerance)
+        return Reversals.of(self._whole.points[k, :n], group, changes[k, : 3 * n])
+
+    def _group(self, k: int, tolerance: float) -> PointGroup:
+        """The point group of an environment up to a tolerance (Å)."""
+        if (k, tolerance) not in self._groups:
+            n = self._whole.sizes[k]
+            points, numbers = self._whole.points[k, :n], self._whole.numbers[k, :n]
+            self._groups[k, tolerance] = point_group(points, numbers, tolerance)
+        return self._groups[k, tolerance]
+
+    def _symmetrised(self, operations: Operations) -> Floats | None:
         """The displacement that makes operations exact, by Newton steps; None if there is none."""
-        n = self.n_coordinates
-        u = np.zeros(n)
+        whole, where = self._whole, operations.where
+        k, size = operations.orders.shape
+        u = np.zeros(self.n_coordinates)
+        # What is off changes by (W x 1 - W' x M) du, with Kronecker products and W' = W taken.
+        weights = whole.weights[where]
+        taken = operations.taken(weights)
+        share = 1 / whole.sizes[where][:, None, None]
+        across = weights.transpose(0, 2, 1), taken.transpose(0, 2, 1)
+        squares = np.kron((share * (across[0] @ weights + across[1] @ taken)).sum(0), np.eye(3))
+        mixed = (share * (across[0] @ taken)).reshape(k, -1).T
         for _ in range(8):
-            gram, pull, worst = np.zeros((n, n)), np.zeros(n), 0.0
-            for around, operations in zip(self._whole, chosen, strict=True):
-                if not operations:
-                    continue
-                points = around.points + (around.moves @ u).reshape(-1, 3)
-                q = rotations(points)
-                moves = around.moves.reshape(len(points), 3, n)
-                for matrix, order in operations:
-                    matrix = refitted(matrix, points, order)
-                    off = (points - points[order] @ matrix.T).ravel()
-                    changes = moves - np.einsum("ab,nbm->nam", matrix, moves[order])
-                    changes = without(q, changes.reshape(-1, n))
-                    off = without(q, off)
-                    worst = max(worst, float(np.abs(off).max()))
-                    gram += changes.T @ changes / len(points)
-                    pull += changes.T @ off / len(points)
-            if worst < SYMMETRIC:
+            points = whole.displaced(u)
+            q, points = rotations(points)[where], points[where]
+            operations = operations.refitted(points)
+            matrices = operations.matrices
+            off = points - operations.taken(points) @ matrices.transpose(0, 2, 1)
+            off = without(q, off.reshape(k, -1, 1)).reshape(k, size, 3)
+            if np.abs(off).max() < SYMMETRIC:
                 return u
+            turned = (mixed @ matrices.reshape(k, -1)).reshape(-1, len(u) // 3, 3, 3)
+            turned = turned.transpose(0, 2, 1, 3).reshape(len(u), -1)
+            kept, lost = (one @ q.reshape(k, size, 9) for one in across)
+            lost = matrices.transpose(0, 2, 1)[:, None] @ lost.reshape(k, -1, 3, 3)
+            rotated = kept.reshape(k, -1, 3) - lost.reshape(k, -1, 3)
+            rotated = (np.sqrt(share) * rotated).transpose(0, 2, 1).reshape(3 * k, -1)
+            gram = squares - turned - turned.T - rotated.T @ rotated
+            pull = (share * (across[0] @ off - (across[1] @ off) @ matrices)).sum(axis=0).ravel()
             gram = without(self._trivial, without(self._trivial, gram).T)
             values, vectors = np.linalg.eigh(gram)
             kept = values > FLAT * values[-1]
@@ -240,3 +310,10 @@ class ExactGeometries:
             if self._distance(u) > self._limit:
                 return None
         return None
+
+
+def _square(changes: Floats) -> Floats:
+    """Products of changes (e, 3 n, m) of all environments, of shape (m, m)."""
+    flat = changes.reshape(-1, changes.shape[2])
+    square: Floats = flat.T @ flat
+    return square

@@ -41,6 +41,10 @@ NEAR = 1.25
 Estimates are too low rather than too high (:doc:`/approach`)."""
 
 
+SAME = 1e-10
+"""Modes with squared overlaps that are nearer to one are the same."""
+
+
 @dataclass(frozen=True, eq=False)
 class _Lowest:
     """The lowest modes of a system, with estimates of their distances.
@@ -64,6 +68,13 @@ class _Lowest:
     def distance(self) -> float:
         """The smallest distance in Å."""
         return float(self.nearby.distances.min(initial=np.inf))
+
+    def is_of(self, modes: Floats) -> bool:
+        """Whether these modes (m, 3 n_columns) are the same, but for their signs."""
+        if modes.shape != self.modes.shape:
+            return False
+        overlap = (modes * self.modes).sum(axis=1) ** 2
+        return bool((overlap > 1 - SAME).all())
 
     def relative_slope(self, system: System, number: int) -> Floats | None:
         """Derivative of a singular value by the points, relative to it; None where it is zero."""
@@ -199,10 +210,12 @@ class Monitor:
         if quick is None:
             return self._lowest_by_jacobians(system, found)
         if closely and quick.distance <= NEAR * self._within:
-            return self._lowest_by_jacobians(system, found) or quick
+            return self._lowest_by_jacobians(system, found, quick) or quick
         return quick
 
-    def _lowest_by_jacobians(self, system: System, known: Sensitivity) -> _Lowest | None:
+    def _lowest_by_jacobians(
+        self, system: System, known: Sensitivity, quick: _Lowest | None = None
+    ) -> _Lowest | None:
         n_modes = LOWEST if self._always else self._n_suspicious(known)
         if not self.budget.allows(1 if known.n_null else 1 + n_modes):
             return None
@@ -211,8 +224,10 @@ class Monitor:
         n_modes = LOWEST if self._always else self._n_suspicious(found)
         if not found.n_null and not self.budget.allows(n_modes):
             return None
-        nearby = estimate(system, here, n_modes)
-        return _Lowest(found.modes.T[:n_modes], found.singular_values[:n_modes], nearby, here)
+        modes, sigma = found.modes.T[:n_modes], found.singular_values[:n_modes]
+        if quick is not None and quick.is_of(modes):
+            return _Lowest(modes, sigma, quick.nearby, here)
+        return _Lowest(modes, sigma, estimate(system, here, n_modes), here)
 
     def _lowest_quickly(self, system: System, found: Sensitivity) -> _Lowest | None:
         """Without any Jacobian, where the known modes and the descriptor allow it."""
@@ -248,6 +263,7 @@ class Monitor:
             reach=2 * near,
             may_walk=partial(self.budget.allows, WALK),
             go_on=partial(self.budget.allows, 2),
+            only_harmful=True,
         ).of_all(near)
         walked = any(one.n_steps for one in found)
         diagnosis = replace(diagnosis, how="walk" if walked else "filter")

@@ -284,8 +284,10 @@ def _result(system: System, found: Arrival, estimate: float) -> NearestSingular:
     mode = found.null[:, 0]
     is_null = there.found.singular_values < NULL * there.found.scale
     if is_null.any():  # the mode is that of the start where the geometry was found by positions
-        mode = there.found.modes[:, is_null] @ (mode @ there.found.modes[:, is_null])
-        mode /= np.linalg.norm(mode)
+        null = there.found.modes[:, is_null]
+        weights = mode @ null
+        size = float(np.linalg.norm(weights))
+        mode = null @ weights / size if size > 0 else null[:, 0]
     distance = found.distance
     if np.isnan(distance):  # how far the walk went
         distance = float(np.linalg.norm(found.atoms.positions - system.start.positions))

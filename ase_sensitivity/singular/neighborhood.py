@@ -1,15 +1,18 @@
-"""The points about a center, and how the coordinates of a system move them."""
+"""The points about centers, and how the coordinates of a system move them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
+from ase_sensitivity.causes.environments import Environment
 from ase_sensitivity.geometry.rotations import rotation_generators
-from ase_sensitivity.geometry.symmetry import PointGroup, point_group
 from ase_sensitivity.types import Floats, Ints
+
+LINE = 1e-12
+"""Rotations whose squared length is below this fraction of the largest turn points on a line."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,30 +26,76 @@ class Neighborhood:
     points: Floats
     moves: Floats
 
-    @cached_property
-    def rotations(self) -> Floats:
-        """Orthonormal rotations of the points."""
-        return rotations(self.points)
 
-    @cached_property
-    def groups(self) -> dict[float, PointGroup]:
-        """Point groups by tolerance."""
-        return {}
+@dataclass(frozen=True, eq=False)
+class Surroundings:
+    """The points about e centers as stacked arrays, where zeros follow if a center has fewer.
 
-    def group(self, tolerance: float) -> PointGroup:
-        """The point group up to a tolerance (Å)."""
-        if tolerance not in self.groups:
-            self.groups[tolerance] = point_group(self.points, self.numbers, tolerance)
-        return self.groups[tolerance]
+    Attributes
+    ----------
+    sizes
+        Number of points of each center, of shape (e,).
+    numbers
+        Their atomic numbers, of shape (e, n).
+    points
+        From the center to each point in Å, of shape (e, n, 3).
+    weights
+        By how much they move with each point of a system, of shape (e, n, n_columns).
+    """
+
+    sizes: Ints
+    numbers: Ints
+    points: Floats
+    weights: Floats
+
+    @classmethod
+    def of(cls, environments: Sequence[Environment], n_columns: int) -> Surroundings:
+        """Those of environments that are not empty."""
+        around = [one for one in environments if len(one.numbers)]
+        sizes = np.array([len(one.numbers) for one in around], dtype=np.intp)
+        shape = len(around), int(sizes.max(initial=0))
+        numbers = np.zeros(shape, dtype=np.intp)
+        points, weights = np.zeros((*shape, 3)), np.zeros((*shape, n_columns))
+        unit = np.eye(n_columns)[:, None]
+        for k, one in enumerate(around):
+            n = len(one.numbers)
+            numbers[k, :n], points[k, :n] = one.numbers, one.displacements
+            weights[k, :n] = one.relative(unit)
+        return cls(sizes, numbers, points, weights)
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def displaced(self, u: Floats) -> Floats:
+        """The points after a displacement of the coordinates."""
+        return self.points + self.changes(u).reshape(self.points.shape)
+
+    def changes(self, modes: Floats) -> Floats:
+        """How modes (3 n_columns, ...) move the points, of shape (e, 3 n, ...)."""
+        e, n, n_columns = self.weights.shape
+        moved = self.weights.reshape(-1, n_columns) @ modes.reshape(n_columns, -1)
+        return moved.reshape(e, 3 * n, *modes.shape[1:])
 
 
 def without(basis: Floats, x: Floats) -> Floats:
-    """The part of vectors that is orthogonal to an orthonormal basis, both in columns."""
-    rest: Floats = x - basis @ (basis.T @ x)
+    """The part of vectors that is orthogonal to an orthonormal basis, both in columns.
+
+    Both may be stacks, of bases and of as many sets of vectors.
+    """
+    rest: Floats = x - basis @ (np.swapaxes(basis, -1, -2) @ x)
     return rest
 
 
-def rotations(points: Floats) -> Floats:
-    """Orthonormal rotations about the origin, of shape (3 n, 3); (3 n, 2) on a line."""
-    u, s, _ = np.linalg.svd(rotation_generators(points).reshape(3, -1).T, full_matrices=False)
-    return u[:, s > 1e-6 * s[0]]
+def rotations(points: Floats, off_line: Floats | float = 0.0) -> Floats:
+    """Orthonormal rotations of points (..., n, 3) about the origin, of shape (..., 3 n, 3).
+
+    One is zero if the points are on a line: if the root of the sum of their squared distances from
+    it is at most ``off_line`` (Å).
+    """
+    generators = np.moveaxis(rotation_generators(points), 0, -1)
+    generators = generators.reshape(*points.shape[:-2], 3 * points.shape[-2], 3)
+    squares, axes = np.linalg.eigh(np.swapaxes(generators, -1, -2) @ generators)
+    turns = (squares > LINE * squares[..., -1:]) & (squares > np.square(off_line))
+    lengths = np.sqrt(np.where(turns, squares, np.inf))
+    orthonormal: Floats = generators @ (axes / lengths[..., None, :])
+    return orthonormal
