@@ -270,8 +270,7 @@ class EnvironmentSet:
         number, center = int(self.structure[environment]), int(self.center[environment])
         if center >= 0:
             return self.points_about(number, center, radius)
-        atoms = self.structures[number].atoms
-        return atoms.numbers, atoms.positions - atoms.positions.mean(axis=0)
+        return whole_points(self.structures[number].atoms)
 
     def points_about(self, structure: int, atom: int, radius: float) -> Points:
         """The points within ``radius`` (Å) of an atom of a structure, nearest first."""
@@ -342,11 +341,26 @@ class EnvironmentSet:
 
 def points_of(atoms: Atoms, radius: float) -> list[Points]:
     """The points about every atom."""
+    near = neighborhoods(atoms, radius).by_distance()
+    numbers = atoms.numbers[near.atom]
+    return [(numbers[own], near.vectors[own]) for own in map(near.by_center, range(len(atoms)))]
+
+
+def whole_points(atoms: Atoms) -> Points:
+    """The points of a structure as a whole, about its centroid."""
+    return atoms.numbers, atoms.positions - atoms.positions.mean(axis=0)
+
+
+def near_centers(atoms: Atoms, centers: Ints, radius: float) -> Neighborhoods | None:
+    """The neighbors of all atoms within a radius (Å); None if the center is the whole structure."""
+    return neighborhoods(atoms, radius) if len(centers) == 0 or centers[0] >= 0 else None
+
+
+def neighborhoods(atoms: Atoms, radius: float) -> Neighborhoods:
+    """The neighbors of all atoms within a radius (Å)."""
     if atoms.pbc.any() and not np.isfinite(radius):
         raise ValueError(
             "environments of periodic structures need a descriptor with a finite cutoff"
         )
     pairs = neighbor_pairs(atoms, radius) if np.isfinite(radius) else None
-    near = Neighborhoods.of(atoms, pairs).by_distance()
-    numbers = atoms.numbers[near.atom]
-    return [(numbers[own], near.vectors[own]) for own in map(near.by_center, range(len(atoms)))]
+    return Neighborhoods.of(atoms, pairs)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy
-from ase import Atoms
-from ase.geometry import find_mic
 
 from ase_sensitivity.environments.comparison import ReferenceTwin
+from ase_sensitivity.environments.nearest import Near
+from ase_sensitivity.environments.neighbor_centers import centers_about, have_partners
 from ase_sensitivity.environments.overlay import matched_distances, overlay
-from ase_sensitivity.environments.query import NearByGroup, Query
+from ase_sensitivity.environments.query import Query
 from ase_sensitivity.environments.shape import shapes
-from ase_sensitivity.types import Floats, Ints
+from ase_sensitivity.types import Floats
 
 if TYPE_CHECKING:
     from ase_sensitivity.environments.reference_set import ReferenceSet
@@ -35,8 +35,7 @@ LOOKS_FAR = FAR / 8
 beyond pairs of points."""
 
 LOOKED_AT = 6
-"""So many references of each group are looked at in one call, those with the smallest fractions,
-and of all groups again so many."""
+"""So many references are looked at in one call, those with the smallest fractions."""
 
 MATCHED = 1
 """So many of these are matched: those whose neighbors have near features as well."""
@@ -69,23 +68,24 @@ class Candidate:
     far: float
 
 
-def candidates(reference: ReferenceSet, query: Query, near: NearByGroup) -> list[Candidate]:
-    """References whose structures look farther away than their features."""
+def candidates(reference: ReferenceSet, query: Query, near: Near) -> list[Candidate]:
+    """References whose structures look farther away than their features, those first."""
+    slope, shape_slope = reference.slopes[query.group], reference.shape_slopes[query.group]
+    own = np.flatnonzero((query.group >= 0) & (slope > 0) & (shape_slope > 0))
+    if len(own) == 0:
+        return []
+    index, lower = near.index[own], near.lower[own]
+    shape = shapes(query.atoms, query.centers[own], query.near, reference.radius)
+    apart = reference.environments.columns["shape"][index] - shape[:, None]
+    far = np.sqrt(np.einsum("mns,mns->mn", apart, apart)) / shape_slope[own, None]
+    ratio = lower / slope[own, None] / np.maximum(far, 1e-300)
+    ratio[(far <= LOOKS_FAR) | (index < 0)] = np.inf
     found: list[Candidate] = []
-    shape = shapes(query.points, reference.radius)
-    for group, (own, listed) in near.items():
-        scale = reference.scales.by_group[group]
-        if not (scale.slope > 0 and scale.shape_slope > 0):
-            continue
-        apart = reference.environments.columns["shape"][listed.index] - shape[own][:, None]
-        far = np.linalg.norm(apart, axis=2) / scale.shape_slope
-        ratio = listed.lower / scale.slope / np.maximum(far, 1e-300)
-        ratio[far <= LOOKS_FAR] = np.inf
-        for flat in np.argsort(ratio, axis=None)[:LOOKED_AT].tolist():
-            m, n = divmod(flat, ratio.shape[1])
-            if ratio[m, n] < SCREENED:
-                one = int(own[m]), int(listed.index[m, n])
-                found.append(Candidate(*one, float(ratio[m, n]), float(far[m, n])))
+    for flat in np.argsort(ratio, axis=None)[:LOOKED_AT].tolist():
+        m, n = divmod(flat, ratio.shape[1])
+        if ratio[m, n] < SCREENED:
+            one = int(own[m]), int(index[m, n])
+            found.append(Candidate(*one, float(ratio[m, n]), float(far[m, n])))
     return found
 
 
@@ -95,7 +95,7 @@ def best_twin(
     """The twin with the smallest ratio among the most promising candidates."""
     best: tuple[float, Candidate, float, float, Floats] | None = None
     n_matched = 0
-    for one in sorted(promising, key=lambda candidate: candidate.ratio)[:LOOKED_AT]:
+    for one in promising:
         if n_matched == MATCHED:
             break
         if not _plausible(reference, query, one):
@@ -133,22 +133,19 @@ def _plausible(reference: ReferenceSet, query: Query, one: Candidate) -> bool:
     if query.centers[k] >= 0 and environments.complete:
         number = int(environments.structure[j])
         atoms, rows = environments.structures[number].atoms, environments.rows_of(number)
-        mine = _centers_about(query.atoms, query.centers, int(query.centers[k]), reference.radius)
+        mine = query.centers_about(k)
         centers, center = environments.center[rows], int(environments.center[j])
-        theirs = rows[_centers_about(atoms, centers, center, reference.radius)]
-        for element in np.unique(query.numbers[mine]).tolist():
-            some = mine[query.numbers[mine] == element]
-            others = theirs[environments.number[theirs] == element]
-            if not len(others):
-                continue
-            slope = reference.scales.slope_of(element)
-            apart = query.projected[some][:, None] - environments.projected[others]
-            least = np.sqrt((apart**2).sum(axis=2).min(axis=1))
-            # All have a partner but those that are too many.
-            if np.sort(least)[: len(others)][-1] > near * slope:
-                return False
-    scale = reference.scales.by_group[int(query.numbers[k]), int(query.kinds[k])]
-    return query.features[k].distance(environments.features(j)) <= near * scale.slope
+        theirs = rows[centers_about(atoms, centers, center, reference.radius)]
+        if not have_partners(
+            query.projected[mine],
+            query.numbers[mine],
+            near * reference.slope_of(query.numbers[mine]),
+            environments.projected[theirs],
+            environments.number[theirs],
+        ):
+            return False
+    slope = reference.slopes[query.group[k]]
+    return query.features[k].distance(environments.features(j)) <= near * slope
 
 
 def _measured(
@@ -157,15 +154,15 @@ def _measured(
     """Ratio, distance, rmsd and rotation of a twin; None for what is none."""
     k, j = one.center, one.reference
     environments = reference.environments
-    scale = reference.scales.by_group[int(query.numbers[k]), int(query.kinds[k])]
+    slope = float(reference.slopes[query.group[k]])
     apart = query.features[k].distance(environments.features(j))
     matched = _matched(reference, query, k, j)
     if matched is None:
         return None
     distance, rmsd, rotation = matched
-    if distance <= FAR or apart > RATIO * scale.slope * rmsd:
+    if distance <= FAR or apart > RATIO * slope * rmsd:
         return None
-    ratio = apart / max(scale.slope * rmsd, 1e-300)
+    ratio = apart / max(slope * rmsd, 1e-300)
     for ratio_of_neighbor in _of_neighbors(reference, query, k, j):
         ratio = max(ratio, ratio_of_neighbor / rmsd)
         if ratio > RATIO:
@@ -181,7 +178,7 @@ def _matched(
     if not np.isfinite(radius) and query.atoms.pbc.any():
         return None
     nearest = max(radius - SHELL, radius / 2) if np.isfinite(radius) else np.inf
-    a, b = reference.environments.points(j, radius), query.points[k]
+    a, b = reference.environments.points(j, radius), query.points(k)
     largest, rotation = overlay(a, b, nearest, radius)
     if rotation is None:
         return None
@@ -196,9 +193,9 @@ def _of_neighbors(reference: ReferenceSet, query: Query, k: int, j: int) -> Iter
         return
     number = int(environments.structure[j])
     atoms = environments.structures[number].atoms
-    own = _centers_about(query.atoms, query.centers, int(query.centers[k]), reference.radius)
+    own = query.centers_about(k)
     centers, features, kinds = reference.centers_of(number)
-    others = _centers_about(atoms, centers, int(environments.center[j]), reference.radius)
+    others = centers_about(atoms, centers, int(environments.center[j]), reference.radius)
     for element in np.unique(query.numbers[own]).tolist():
         mine = own[query.numbers[own] == element]
         theirs = others[atoms.numbers[centers[others]] == element]
@@ -216,25 +213,13 @@ def _of_neighbors(reference: ReferenceSet, query: Query, k: int, j: int) -> Iter
         yield float(cost[scipy.optimize.linear_sum_assignment(cost)].max())
 
 
-def _centers_about(atoms: Atoms, centers: Ints, center: int, radius: float) -> Ints:
-    """Positions in ``centers`` of those within ``radius`` of an atom, without the atom itself."""
-    near = centers != center
-    if np.isfinite(radius):
-        apart = atoms.positions[centers] - atoms.positions[center]
-        # Fractional coordinates rounded are not the nearest image where a cell is skewed.
-        distance = find_mic(apart, atoms.cell, atoms.pbc)[1] if atoms.pbc.any() else None
-        near &= (np.linalg.norm(apart, axis=1) if distance is None else distance) < radius
-    return np.flatnonzero(near)
-
-
 def _labels(
     reference: ReferenceSet, query: Query, twin: Candidate, rmsd: float, rotation: Floats
 ) -> tuple[float | None, float | None]:
     """Spread of the forces and of the energies of references with the same features."""
     environments = reference.environments
     k = twin.center
-    group = int(query.numbers[k]), int(query.kinds[k])
-    near = RATIO * reference.scales.by_group[group].slope * rmsd
+    near = RATIO * reference.slopes[query.group[k]] * rmsd
     forces: list[Floats] = []
     energies: list[float] = []
     if query.forces is not None and query.centers[k] >= 0:
@@ -242,7 +227,7 @@ def _labels(
     if query.energy is not None:
         energies.append(query.energy)
     composition = np.sort(query.atoms.numbers)
-    listed = reference.listed(query.features[k], group, LABELED)
+    listed = reference.listed(query, k, LABELED)
     for j in dict.fromkeys([twin.reference, *listed]):
         if j != twin.reference:
             if query.features[k].distance(environments.features(j)) > near:
