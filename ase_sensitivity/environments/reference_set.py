@@ -346,9 +346,7 @@ class ReferenceSet:
         """The largest slope of centers of each element; 0 for those that the set lacks."""
         return np.array([self._slope_of.get(number, 0.0) for number in numbers.tolist()])
 
-    def centers_of(self, number: int) -> tuple[Ints, list[RowSet], Ints]:
-        """Centers, their features and their kinds, of a frame of the set, by its number."""
-        centers, features = self.environments.features_of(number)
-        atoms = self.environments.structures[number].atoms
-        kinds = [self.environments.kind_of(one, atoms) for one in features]
-        return centers, features, np.array(kinds)
+    def slope_of_kind(self, element: int, kind: int) -> float:
+        """The slope of centers of an element and kind; 0 for those that no structure has."""
+        scale = self.scales.by_group.get((element, kind))
+        return 0.0 if scale is None else scale.slope

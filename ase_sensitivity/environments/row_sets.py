@@ -63,6 +63,19 @@ class RowSet:
         return float(np.sqrt(square))
 
 
+def distances(some: Sequence[RowSet], others: Sequence[RowSet]) -> Floats:
+    """Distances of row sets to others, of shape (n, m); infinite where shapes differ."""
+    shapes = {one.shape for one in (*some, *others)}
+    if len(shapes) == 1 and not some[0].several:
+        found: Floats = scipy.spatial.distance.cdist(
+            [one.vector for one in some], [one.vector for one in others]
+        )
+        return found
+    return np.array(
+        [[a.distance(b) if a.shape == b.shape else np.inf for b in others] for a in some]
+    )
+
+
 def row_sets(descriptor: Descriptor, atoms: Atoms) -> tuple[Ints, list[RowSet]]:
     """Centers, ascending, and the features of each.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,8 +13,9 @@ from ase_sensitivity.environments.nearest import Near
 from ase_sensitivity.environments.neighbor_centers import centers_about, have_partners
 from ase_sensitivity.environments.overlay import matched_distances, overlay
 from ase_sensitivity.environments.query import Query
+from ase_sensitivity.environments.row_sets import distances
 from ase_sensitivity.environments.shape import shapes
-from ase_sensitivity.types import Floats
+from ase_sensitivity.types import Floats, Ints
 
 if TYPE_CHECKING:
     from ase_sensitivity.environments.reference_set import ReferenceSet
@@ -46,6 +46,10 @@ finite: a point may have crossed it."""
 
 LABELED = 8
 """From so many references the spread of labels is taken."""
+
+
+NO_PARTNER = 1e30
+"""In place of an infinite distance."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,12 +102,17 @@ def best_twin(
     for one in promising:
         if n_matched == MATCHED:
             break
-        if not _plausible(reference, query, one):
+        expected = _expected(reference, query, one)
+        if expected > SCREENED * one.far:
             continue
         n_matched += 1
-        found = _measured(reference, query, one)
-        if found is not None and (best is None or found[0] < best[0]):
-            best = (found[0], one, *found[1:])
+        matched = _matched(reference, query, one.center, one.reference)
+        if matched is None:
+            continue
+        distance, rmsd, rotation = matched
+        ratio = expected / max(rmsd, 1e-300)
+        if distance > FAR and ratio <= RATIO and (best is None or ratio < best[0]):
+            best = ratio, one, distance, rmsd, rotation
     if best is None:
         return None
     ratio, one, distance, rmsd, rotation = best
@@ -125,49 +134,35 @@ def best_twin(
     )
 
 
-def _plausible(reference: ReferenceSet, query: Query, one: Candidate) -> bool:
-    """Whether projections of the neighbors' features, and then the features, are near enough."""
+def _expected(reference: ReferenceSet, query: Query, one: Candidate) -> float:
+    """How far apart the features let one expect the structures, in Å.
+
+    It is the largest distance of the features of the two centers, and of the centers about them in
+    their best matching, over slopes. Infinite if projections show that it is too large for a twin.
+    """
     k, j = one.center, one.reference
     environments = reference.environments
-    near = SCREENED * one.far
-    if query.centers[k] >= 0 and environments.complete:
-        number = int(environments.structure[j])
-        atoms, rows = environments.structures[number].atoms, environments.rows_of(number)
-        mine = query.centers_about(k)
+    slope = max(float(reference.slopes[query.group[k]]), 1e-300)
+    if query.centers[k] < 0:
+        return query.features[k].distance(environments.features(j)) / slope
+    number = int(environments.structure[j])
+    atoms, mine = environments.structures[number].atoms, query.centers_about(k)
+    if environments.complete:
+        rows = environments.rows_of(number)
         centers, center = environments.center[rows], int(environments.center[j])
         theirs = rows[centers_about(atoms, centers, center, reference.radius)]
         if not have_partners(
             query.projected[mine],
             query.numbers[mine],
-            near * reference.slope_of(query.numbers[mine]),
+            SCREENED * one.far * reference.slope_of(query.numbers[mine]),
             environments.projected[theirs],
             environments.number[theirs],
         ):
-            return False
-    slope = reference.slopes[query.group[k]]
-    return query.features[k].distance(environments.features(j)) <= near * slope
-
-
-def _measured(
-    reference: ReferenceSet, query: Query, one: Candidate
-) -> tuple[float, float, float, Floats] | None:
-    """Ratio, distance, rmsd and rotation of a twin; None for what is none."""
-    k, j = one.center, one.reference
-    environments = reference.environments
-    slope = float(reference.slopes[query.group[k]])
-    apart = query.features[k].distance(environments.features(j))
-    matched = _matched(reference, query, k, j)
-    if matched is None:
-        return None
-    distance, rmsd, rotation = matched
-    if distance <= FAR or apart > RATIO * slope * rmsd:
-        return None
-    ratio = apart / max(slope * rmsd, 1e-300)
-    for ratio_of_neighbor in _of_neighbors(reference, query, k, j):
-        ratio = max(ratio, ratio_of_neighbor / rmsd)
-        if ratio > RATIO:
-            return None
-    return ratio, distance, rmsd, rotation
+            return np.inf
+    expected = query.features[k].distance(environments.features(j)) / slope
+    if expected > SCREENED * one.far:
+        return np.inf
+    return max(expected, _of_neighbors(reference, query, mine, j))
 
 
 def _matched(
@@ -186,31 +181,29 @@ def _matched(
     return largest, float(np.sqrt((distances**2).mean())), rotation
 
 
-def _of_neighbors(reference: ReferenceSet, query: Query, k: int, j: int) -> Iterator[float]:
-    """Feature distances over slopes, in Å, of the centers about k and j in their best matching."""
-    environments = reference.environments
-    if query.centers[k] < 0:
-        return
-    number = int(environments.structure[j])
-    atoms = environments.structures[number].atoms
-    own = query.centers_about(k)
-    centers, features, kinds = reference.centers_of(number)
-    others = centers_about(atoms, centers, int(environments.center[j]), reference.radius)
-    for element in np.unique(query.numbers[own]).tolist():
-        mine = own[query.numbers[own] == element]
-        theirs = others[atoms.numbers[centers[others]] == element]
-        if not len(theirs):
+def _of_neighbors(reference: ReferenceSet, query: Query, mine: Ints, j: int) -> float:
+    """The largest feature distance over slope, in Å, of centers and those about j, best matched."""
+    number = int(reference.environments.structure[j])
+    centers, features = reference.environments.features_of(number)
+    atoms = reference.environments.structures[number].atoms
+    center = int(reference.environments.center[j])
+    theirs = centers_about(atoms, centers, center, reference.radius)
+    numbers = atoms.numbers[centers[theirs]]
+    largest = 0.0
+    for element in np.unique(query.numbers[mine]).tolist():
+        own, others = mine[query.numbers[mine] == element], theirs[numbers == element]
+        if not len(others):
             continue
-        cost = np.full((len(mine), len(theirs)), 1e30)
-        for m, a in enumerate(mine.tolist()):
-            scale = reference.scales.by_group.get((element, int(query.kinds[a])))
-            if scale is None:  # the set has no such center, and none here is its partner
-                continue
-            slope = max(scale.slope, 1e-300)
-            for n, b in enumerate(theirs.tolist()):
-                if kinds[b] == query.kinds[a]:
-                    cost[m, n] = query.features[a].distance(features[b]) / slope
-        yield float(cost[scipy.optimize.linear_sum_assignment(cost)].max())
+        slope = [reference.slope_of_kind(element, kind) for kind in query.kinds[own].tolist()]
+        cost = (
+            distances(
+                [query.features[a] for a in own.tolist()], [features[b] for b in others.tolist()]
+            )
+            / np.maximum(slope, 1e-300)[:, None]
+        )
+        chosen = scipy.optimize.linear_sum_assignment(np.minimum(cost, NO_PARTNER))
+        largest = max(largest, float(cost[chosen].max()))
+    return largest
 
 
 def _labels(
