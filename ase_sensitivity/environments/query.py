@@ -38,7 +38,7 @@ class Query:
     centers, features
         As of :func:`~ase_sensitivity.environments.row_sets.row_sets`.
     projected, beyond
-        As of :meth:`EnvironmentSet.project`; nan for a kind that the set does not have.
+        As of :meth:`EnvironmentSet.project`; nan for a group that the set does not have.
     numbers, kinds, group
         Atomic number and kind of each center, and the number of its group, -1 if the set has none;
         of shape (n_centers,).
@@ -73,19 +73,20 @@ class Query:
         environments = reference.environments
         centers, features = rows or row_sets(reference.descriptor, atoms)
         kinds = np.array([environments.kind_of(one, atoms) for one in features])
-        projected, beyond = np.full((len(kinds), AXES), np.nan), np.full(len(kinds), np.nan)
-        known = np.flatnonzero(kinds >= 0)
-        if len(known):
-            some = [features[k] for k in known.tolist()]
-            projected[known], beyond[known] = environments.project(some)
         numbers = np.where(centers >= 0, atoms.numbers[centers], 0)
         groups = zip(numbers.tolist(), kinds.tolist(), strict=True)
+        group = np.array([reference.index.groups.get(one, -1) for one in groups])
+        projected, beyond = np.full((len(kinds), AXES), np.nan), np.full(len(kinds), np.nan)
+        known = np.flatnonzero(group >= 0)
+        if len(known):
+            some = [features[k] for k in known.tolist()]
+            projected[known], beyond[known] = environments.project(some, numbers[known])
         return cls(
             atoms=atoms,
             centers=centers,
             features=features,
             numbers=numbers,
-            group=np.array([reference.index.groups.get(group, -1) for group in groups]),
+            group=group,
             projected=projected,
             beyond=beyond,
             kinds=kinds,

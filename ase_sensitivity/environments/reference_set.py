@@ -242,6 +242,7 @@ class ReferenceSet:
             drawn=THINNING[thinning],
             measured=self.scales.measure,
             rows=rows,
+            by_element=True,
         )
         self._index()
 

@@ -106,13 +106,9 @@ def best_twin(
         if expected > SCREENED * one.far:
             continue
         n_matched += 1
-        matched = _matched(reference, query, one.center, one.reference)
-        if matched is None:
-            continue
-        distance, rmsd, rotation = matched
-        ratio = expected / max(rmsd, 1e-300)
-        if distance > FAR and ratio <= RATIO and (best is None or ratio < best[0]):
-            best = ratio, one, distance, rmsd, rotation
+        found = measured(reference, query, one, expected)
+        if found is not None and (best is None or found[0] < best[0]):
+            best = (found[0], one, *found[1:])
     if best is None:
         return None
     ratio, one, distance, rmsd, rotation = best
@@ -132,6 +128,20 @@ def best_twin(
         energies=energies,
         atoms=environments.structures[number].atoms,
     )
+
+
+def measured(
+    reference: ReferenceSet, query: Query, one: Candidate, expected: float | None = None
+) -> tuple[float, float, float, Floats] | None:
+    """Ratio, distance, rmsd and rotation of a twin; None for what is none by definition."""
+    if expected is None:
+        expected = _expected(reference, query, one)
+    matched = _matched(reference, query, one.center, one.reference)
+    if matched is None:
+        return None
+    distance, rmsd, rotation = matched
+    ratio = expected / max(rmsd, 1e-300)
+    return (ratio, distance, rmsd, rotation) if distance > FAR and ratio <= RATIO else None
 
 
 def _expected(reference: ReferenceSet, query: Query, one: Candidate) -> float:
