@@ -23,6 +23,7 @@ from ase_sensitivity.environments.row_sets import RowSet
 from ase_sensitivity.environments.scales import Scales
 from ase_sensitivity.environments.thinning import THINNING
 from ase_sensitivity.environments.twins import best_twin, candidates
+from ase_sensitivity.environments.usual import saturation
 from ase_sensitivity.io.reading import Frames, check_frames, read_frames
 from ase_sensitivity.io.references import Task, tasks_of, unit_factors
 from ase_sensitivity.plain_text import many
@@ -251,6 +252,7 @@ class ReferenceSet:
         scales = [self.scales.by_group[group] for group in self.index.groups]
         self.units = np.array([unit_of(scale) for scale in scales])
         self.slopes = np.array([scale.slope for scale in scales])
+        self._saturations: dict[int, float] = {}
         self._slope_of = {number: self.scales.slope_of(number) for number, _ in self.index.groups}
         self.shape_slopes = np.array([scale.shape_slope for scale in scales])
 
@@ -346,6 +348,16 @@ class ReferenceSet:
     def slope_of(self, numbers: Ints) -> Floats:
         """The largest slope of centers of each element; 0 for those that the set lacks."""
         return np.array([self._slope_of.get(number, 0.0) for number in numbers.tolist()])
+
+    def saturation(self, group: int, far: float) -> float:
+        """Of a group by its number: see :func:`~ase_sensitivity.environments.usual.saturation`."""
+        if group not in self._saturations:
+            known = self.environments
+            number, kind = list(self.index.groups)[group]
+            rows = np.flatnonzero((known.number == number) & (known.kind == kind))
+            slope = float(self.slopes[group])
+            self._saturations[group] = saturation(known, rows, slope, self.radius, far)
+        return self._saturations[group]
 
     def slope_of_kind(self, element: int, kind: int) -> float:
         """The slope of centers of an element and kind; 0 for those that no structure has."""

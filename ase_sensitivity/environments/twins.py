@@ -11,10 +11,10 @@ import scipy
 from ase_sensitivity.environments.comparison import ReferenceTwin
 from ase_sensitivity.environments.nearest import Near
 from ase_sensitivity.environments.neighbor_centers import centers_about, have_partners
-from ase_sensitivity.environments.overlay import matched_distances, overlay
 from ase_sensitivity.environments.query import Query
 from ase_sensitivity.environments.row_sets import distances
 from ase_sensitivity.environments.shape import shapes
+from ase_sensitivity.environments.usual import matched
 from ase_sensitivity.types import Floats, Ints
 
 if TYPE_CHECKING:
@@ -39,10 +39,6 @@ LOOKED_AT = 6
 
 MATCHED = 1
 """So many of these are matched: those whose neighbors have near features as well."""
-
-SHELL = 1.0
-"""Points within this distance (Å) of the radius may be left out of a match, if the radius is
-finite: a point may have crossed it."""
 
 LABELED = 8
 """From so many references the spread of labels is taken."""
@@ -136,12 +132,16 @@ def measured(
     """Ratio, distance, rmsd and rotation of a twin; None for what is none by definition."""
     if expected is None:
         expected = _expected(reference, query, one)
-    matched = _matched(reference, query, one.center, one.reference)
-    if matched is None:
+    found = _matched(reference, query, one.center, one.reference)
+    if found is None:
         return None
-    distance, rmsd, rotation = matched
+    distance, rmsd, rotation = found
     ratio = expected / max(rmsd, 1e-300)
-    return (ratio, distance, rmsd, rotation) if distance > FAR and ratio <= RATIO else None
+    if distance <= FAR or ratio > RATIO:
+        return None
+    # Where far points hardly count, features of any two structures are nearer than displaced ones.
+    ratio /= max(reference.saturation(int(query.group[one.center]), FAR), 1e-300)
+    return (ratio, distance, rmsd, rotation) if ratio <= RATIO else None
 
 
 def _expected(reference: ReferenceSet, query: Query, one: Candidate) -> float:
@@ -182,13 +182,7 @@ def _matched(
     radius = reference.radius if query.centers[k] >= 0 else np.inf
     if not np.isfinite(radius) and query.atoms.pbc.any():
         return None
-    nearest = max(radius - SHELL, radius / 2) if np.isfinite(radius) else np.inf
-    a, b = reference.environments.points(j, radius), query.points(k)
-    largest, rotation = overlay(a, b, nearest, radius)
-    if rotation is None:
-        return None
-    distances = matched_distances(a, b, nearest, radius, rotation)
-    return largest, float(np.sqrt((distances**2).mean())), rotation
+    return matched(reference.environments.points(j, radius), query.points(k), radius)
 
 
 def _of_neighbors(reference: ReferenceSet, query: Query, mine: Ints, j: int) -> float:
@@ -235,10 +229,10 @@ def _labels(
         if j != twin.reference:
             if query.features[k].distance(environments.features(j)) > near:
                 continue
-            matched = _matched(reference, query, k, j)
-            if matched is None:
+            found = _matched(reference, query, k, j)
+            if found is None:
                 continue
-            rotation = matched[2]
+            rotation = found[2]
         force = environments.force(j)
         if force is not None:
             forces.append(rotation @ force)
