@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 from scipy.special import eval_legendre
 
 from ase_sensitivity import SOAP, FiniteDifferenceDescriptor, ReferenceSet
-from ase_sensitivity.environments import environment_set
+from ase_sensitivity.environments import environment_set, reference_set
 from ase_sensitivity.environments.boxes import Boxes
 from ase_sensitivity.environments.neighbor_centers import centers_about, have_partners
 from ase_sensitivity.environments.row_sets import RowSet, row_sets
@@ -48,7 +48,9 @@ def turned(atoms: Atoms, seed: int) -> Atoms:
     return atoms
 
 
-def test_novelty_is_that_of_brute_force():
+@pytest.mark.parametrize("listed", [16, 1])
+def test_novelty_is_that_of_brute_force(listed, monkeypatch):
+    monkeypatch.setattr(reference_set, "LISTED", listed)
     frames = rattled(molecule("CH4"), 0.15, 90)
     reference = ReferenceSet(frames, ALL)
     features = [ALL.features(frame) for frame in frames]
@@ -380,6 +382,18 @@ def test_fingerprints_of_shape():
         for a in (PLUS, MINUS)
     ]
     assert np.linalg.norm(pair[0] - pair[1]) > 0.1
+
+
+def test_saturation_where_far_points_hardly_count():
+    wide = SOAP(["H"], cutoff=4.0, n_max=6, l_max=2, atom_sigma=0.3, centers=["C"])
+    near = rattled(molecule("CH4"), 0.1, 12)
+    far, rng = [], np.random.default_rng(0)
+    for frame in near:
+        directions = rng.normal(size=(2, 3))
+        outer = 2.7 * directions / np.linalg.norm(directions, axis=1)[:, None]
+        far.append(frame + Atoms("H2", frame.positions[0] + outer))
+    alone, both = (ReferenceSet(frames, wide).saturation(0, 0.15) for frames in (near, far))
+    assert 0 < both < alone / 2
 
 
 def test_centers_with_partners():
