@@ -138,7 +138,7 @@ def most_novel(reference: ReferenceSet, query: Query, near: Near) -> tuple[float
         value = 0.0
         if distance > SAME * features.norm:
             # Features that no displacement changes are compared with their norm.
-            value = distance / (unit[k] or max(features.norm, distance))
+            value = distance / (float(unit[k]) or max(features.norm, distance))
         if value > best:
             best, center, nearest = value, k, j
     return best, center, nearest
