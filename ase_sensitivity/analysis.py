@@ -180,8 +180,10 @@ class _Question:
         """The result for the view of a Jacobian with the smallest ratio."""
         worst: tuple[View, Spectrum] | None = None
         tolerance = self.null_tolerance
-        for view in _views(jacobian, self.atoms, self.scope, self.center, self.fixed):
-            named, start = replace(view, of=(descriptor, self.atoms)), _start(view, previous)
+        of = descriptor, self.atoms
+        for view in _views(jacobian, *of, self.scope, self.center, self.fixed):
+            named = view if view.of is not None else replace(view, of=of)
+            start = _start(view, previous)
             found = spectrum(named, self.k, start=start, null_tolerance=tolerance)
             # A nan ratio means that there are only rigid motions: any other ratio is worse.
             if worst is None or found.ratio < worst[1].ratio or np.isnan(worst[1].ratio):
@@ -254,11 +256,16 @@ def fixed_atoms(atoms: Atoms) -> Ints:
 
 
 def _views(
-    jacobian: Jacobian, atoms: Atoms, scope: str, center: int | None, fixed: Ints
+    jacobian: Jacobian,
+    descriptor: Descriptor,
+    atoms: Atoms,
+    scope: str,
+    center: int | None,
+    fixed: Ints,
 ) -> Iterator[View]:
     if scope == "structure":
         if len(fixed) < len(atoms):
-            yield structure_view(jacobian, atoms, fixed)
+            yield structure_view(jacobian, atoms, fixed, descriptor)
     elif scope == "environment":
         centers = np.unique(np.concatenate([known.centers for known in jacobian.ranges]))
         if center is not None and center not in centers:
@@ -324,7 +331,7 @@ def _result(
     values = found.singular_values
     modes = found.modes.T.reshape(len(values), view.n_columns, 3)
     points = view.atoms
-    if scope != "environment":
+    if scope != "environment" and view.n_columns < n_atoms:
         wide = np.zeros((len(values), n_atoms, 3))
         wide[:, points] = modes
         modes, points = wide, np.arange(n_atoms)

@@ -143,9 +143,9 @@ class Sensitivity:
             return self.center
         if len(self.modes) == 0:
             return -1
-        lengths = np.linalg.norm(self.modes[0], axis=1)
+        squares = np.einsum("ij,ij->i", self.modes[0], self.modes[0])
         # Equivalent atoms move by the same length up to rounding; the first one is taken.
-        return int(self.atoms[(lengths > (1 - 1e-6) * lengths.max()).argmax()])
+        return int(self.atoms[(squares > (1 - 2e-6) * squares.max()).argmax()])
 
     def mode_of_atoms(self, n_atoms: int, index: int = 0) -> Floats:
         """One mode as displacements of the atoms of the structure, of shape (n_atoms, 3).
@@ -188,7 +188,12 @@ class Sensitivity:
         return cls(**values)
 
     def summary(self) -> str:
-        """What was found, in words."""
+        """What was found, in words, and what to do next."""
+        steps = next_steps(self.null_causes, Origin(structures="[atoms]"))
+        return "\n".join([*self.findings(), *steps])
+
+    def findings(self) -> list[str]:
+        """What was found, in sentences."""
         where = {
             "structure": "The structure",
             "environment": f"The environment of atom {self.center}",
@@ -206,8 +211,7 @@ class Sensitivity:
                 "each other that no center sees together: no force between them can be learned."
             )
         if len(self.singular_values) == 0:
-            lines.append("Nothing else can move: there is nothing to resolve.")
-            return "\n".join(lines)
+            return [*lines, "Nothing else can move: there is nothing to resolve."]
         shown = self.singular_values.copy()
         shown[: self.n_null] = 0.0  # not the rounding error
         values = "  ".join(f"{value:.3g}" for value in shown)
@@ -254,9 +258,13 @@ class Sensitivity:
         lines.append(f"Atom {self.worst_atom} moves most in the softest mode.")
         if self.masking:
             lines.append(pair_terms_text(self.masking))
-        lines += [f"{name} alone: {found.in_short()}" for name, found in (self.alone or {}).items()]
-        causes = [cause for cause, count in (self.counts or {}).items() if count]
-        return "\n".join([*lines, *next_steps(causes, Origin(structures="[atoms]"))])
+        alone = (self.alone or {}).items()
+        return [*lines, *[f"{name} alone: {found.in_short()}" for name, found in alone]]
+
+    @property
+    def null_causes(self) -> list[str]:
+        """The causes of the null vectors; empty where they were not looked for."""
+        return [cause for cause, count in (self.counts or {}).items() if count]
 
     def in_short(self) -> str:
         """The ratio and the number of invisible directions, in one sentence."""

@@ -13,5 +13,13 @@ Ints = NDArray[np.intp]
 Scope = Literal["structure", "environment", "atom"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
-SelectionMethod = Literal["balanced", "i-optimal", "d-optimal", "farthest-points", "cur", "random"]
+SelectionMethod = Literal[
+    "balanced",
+    "balanced-averages",
+    "i-optimal",
+    "d-optimal",
+    "farthest-points",
+    "cur",
+    "random",
+]
 SELECTION_METHODS: tuple[SelectionMethod, ...] = get_args(SelectionMethod)

@@ -15,6 +15,7 @@ for name in THREADS:
     os.environ[name] = "1"  # before anybody loads a library that reads it
 
 from benchmarks import gram, jacobian, large, overhead, pipeline, roofline, scaling, scan  # noqa: E402
+from benchmarks.small_molecules import analyses  # noqa: E402
 from benchmarks.tables import markdown  # noqa: E402
 
 PACKAGES = ("ase-sensitivity", "ase", "numpy", "scipy", "numba")
@@ -45,6 +46,7 @@ def main() -> None:
         "overhead": lambda: overhead.measure(arguments.seconds),
         "trained": overhead.trained,
         "scan": lambda: scan.measure(arguments.seconds),
+        "small": analyses,
         "molecules": lambda: scan.molecules(arguments.frames),
         "workers": scan.workers,
     }

@@ -1,9 +1,11 @@
-"""Frames like those of QM9: organic molecules of up to nine heavy atoms, with random forces."""
+"""Analyses of molecules, and frames like those of QM9: up to nine heavy atoms, random forces."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 from ase import Atoms
@@ -12,6 +14,12 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.collections import g2
 from ase.geometry import get_distances
 from ase.io import write
+
+from ase_sensitivity import SOAP, analyze
+from benchmarks.cases import BASIS, aspirin, small
+from benchmarks.gram import CLOSE
+from benchmarks.jacobian import Row
+from benchmarks.timing import seconds
 
 ELEMENTS = ("H", "C", "N", "O", "F")
 HEAVY = 9
@@ -70,3 +78,23 @@ def file_of(number: int, folder: Path, seed: int = 0) -> Path:
         write(part, molecules(number, seed), format="extxyz")
         part.rename(file)
     return file
+
+
+def analyses(number: int = 1000) -> list[Row]:
+    """`analyze` of two structures of a molecule in turn: nothing is known from the last call."""
+    rows: list[Row] = []
+    for name in ("CH4", "CH3CH2OH", "C6H6", "aspirin"):
+        atoms = aspirin() if name == "aspirin" else small(name)
+        other = atoms.copy()
+        other.rattle(0.01, seed=2)
+        turns = cycle((atoms, other))
+        soap = SOAP(sorted(set(atoms.symbols)), CLOSE, *BASIS, threads=1)
+        spent = [seconds(lambda t=turns, s=soap: analyze(next(t), s, k=3)) for _ in range(number)]
+        rows.append(
+            {
+                "case": name,
+                "least / ms": round(1e3 * min(spent), 2),
+                "median / ms": round(1e3 * median(spent), 2),
+            }
+        )
+    return rows

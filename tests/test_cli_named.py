@@ -74,7 +74,7 @@ class TestCodeOfTheUser:
         assert chosen("my_features:near").cutoff == 5.0
         assert chosen("my_features:inverse").cutoff == np.inf
 
-    @pytest.mark.parametrize("workers", ["1", "2"])
+    @pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
     def test_scan(self, workers: str):
         arguments = ["-o", "results.db", "--workers", workers]
         assert main(["scan", "data.xyz", "-d", "my_features:inverse", *arguments]) == 0

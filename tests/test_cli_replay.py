@@ -16,6 +16,7 @@ from ase.md import VelocityVerlet
 
 from ase_sensitivity import QUIPDescriptor, read_log, replay
 from ase_sensitivity.cli.app import main
+from ase_sensitivity.errors import EvaluationWarning
 from tests.conftest import warm
 
 TEXT = "soap cutoff=4 n_max=6 l_max=4 atom_sigma=0.5"
@@ -143,3 +144,29 @@ def test_bad_input(given, words, capsys):
     for word in words:
         assert word in captured.err
     assert Path("run.traj").read_bytes() == before
+
+
+def test_a_run_of_failures_ends_with_the_reason(soap, capsys):
+    frames = ase.io.read("run.traj", ":3")
+    for frame in frames[1:]:
+        frame.positions[1] = frame.positions[0]
+    ase.io.write("some.traj", frames)
+    with pytest.warns(EvaluationWarning):
+        assert main(["replay", "some.traj", *GIVEN]) == 0
+    said = capsys.readouterr().out
+    assert "2 failed." in said
+    assert "First failure: step 1: ValueError: " in said
+    ase.io.write("none.traj", frames[1:])
+    with pytest.warns(EvaluationWarning):
+        assert main(["replay", "none.traj", *GIVEN, "-o", "log"]) == 2
+    assert "no frame could be analyzed; step 0: ValueError: " in capsys.readouterr().err
+    assert read_log("log").state.tolist() == ["failed", "failed"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_a_log_that_is_not_complete_is_no_success(soap, capsys):
+    with pytest.warns(EvaluationWarning):
+        assert main(["replay", "run.traj", *GIVEN, "-o", "/dev/full"]) == 2
+    captured = capsys.readouterr()
+    assert "8 frames" in captured.out
+    assert "/dev/full: not all could be written: " in captured.err

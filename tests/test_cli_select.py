@@ -75,3 +75,20 @@ def test_wrong_options(arguments, words, capsys: pytest.CaptureFixture) -> None:
     error = capsys.readouterr().err
     assert all(word in error for word in words), error
     assert Path("pool.xyz").read_bytes() == before
+
+
+def test_an_interrupt_says_what_is_kept(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Before the first frame there is no store, and nothing is said to be in it."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ase_sensitivity.dataset.select.select.select", interrupted)
+    command = ["select", "pool.xyz", *DESCRIPTOR, "-n", "4", "--store", "rows"]
+    assert main(command) == 130
+    assert "nothing was computed yet" in capsys.readouterr().err
+    Path("rows").touch()
+    assert main(command) == 130
+    assert "what was computed is in rows; the same command goes on" in capsys.readouterr().err

@@ -103,6 +103,7 @@ def test_what_cannot_be_fitted():
         FourierPotential.fit(SOAP(["H"], 4.0, 4, 3, centers=["N"]), frames)
 
 
+@pytest.mark.slow
 def test_what_models_miss_and_the_picture(tmp_path):
     true = EMT()
     found = measure(true, n_passages=1, n_twists=3, progress=lambda done: None)

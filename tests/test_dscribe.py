@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -228,18 +226,6 @@ class TestMistakes:
             matrix.features(STRUCTURES["small cell"])
         with pytest.raises(ValueError, match="CoulombMatrix gave no features for"):
             matrix.features(molecule("H2O"))
-
-
-def test_what_is_missing():
-    code = (
-        "import sys; sys.modules['dscribe'] = None; from ase_sensitivity import *; "
-        "DScribeDescriptor(None)"
-    )
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    last = ended.stderr.strip().splitlines()[-1]
-    assert last == (
-        'ImportError: DScribeDescriptor needs dscribe: pip install "ase-sensitivity[dscribe]"'
-    )
 
 
 def test_its_text_tells_it_from_others():

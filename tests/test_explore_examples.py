@@ -12,6 +12,17 @@ from ase.io import read
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
+CHECKED = {
+    "ammonia_causes",
+    "blind_methane",
+    "carbon_only",
+    "causes_pictures",
+    "manifolds",
+    "singular_methane",
+    "twins",
+}
+"""Of these, tests here and in test_causes_examples.py look at what they print."""
+
 
 def run(name: str, *arguments: str) -> str:
     command = [sys.executable, "-W", "error::UserWarning", str(EXAMPLES / name), *arguments]
@@ -19,6 +30,13 @@ def run(name: str, *arguments: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted({path.stem for path in EXAMPLES.glob("*.py")} - CHECKED))
+def test_an_example_runs(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run(f"{name}.py")
 
 
 @pytest.mark.slow

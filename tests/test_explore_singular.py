@@ -74,8 +74,8 @@ def test_other_causes_are_left_out_unless_wanted():
     for cause, count in every.causes.items():
         wanted = find_singular(molecule("CH4"), CARBON, cause=cause, **settings)
         assert {point.cause for point in wanted.points} == {cause}
-        assert wanted.n_successful == count
-        assert wanted.causes == every.causes
+        # A harmful configuration that is wanted is preferred to a nearer harmless one.
+        assert wanted.n_successful == wanted.causes[cause] >= count
     none = find_singular(molecule("CH4"), CARBON, cause="fragment", **settings)
     assert not none.found
     assert none.message.startswith("0 different configurations singular by fragment from 0 of 8")

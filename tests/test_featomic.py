@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -178,18 +176,6 @@ def test_mistakes(calculator, symbols, error, match):
 def test_atoms_on_top_of_each_other():
     with pytest.raises(ValueError, match="on top of each other"):
         descriptor("power", "isolated").features(Atoms("H2"))
-
-
-def test_what_is_missing():
-    code = (
-        "import sys; sys.modules['featomic'] = None; from ase_sensitivity import *; "
-        "FeatomicDescriptor(None, ['H'])"
-    )
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    last = ended.stderr.strip().splitlines()[-1]
-    assert last == (
-        'ImportError: FeatomicDescriptor needs featomic: pip install "ase-sensitivity[featomic]"'
-    )
 
 
 def test_its_text_tells_it_from_others():

@@ -79,7 +79,7 @@ def test_a_larger_cutoff_for_fragments() -> None:
     many = Origin(tuple("abcdefgh"), descriptor="SOAP(['C'], cutoff=4)")
     (step,) = next_steps(["fragment"], many)
     assert len(many.files) > MOST
-    assert step.endswith("ase-sensitivity converge FILES -d descriptor.toml --cutoff 4,4.8,6")
+    assert step.endswith("ase-sensitivity converge FILES -d DESCRIPTOR --cutoff 4,4.8,6")
 
 
 def test_a_sweep_says_what_to_take_or_to_try() -> None:
@@ -90,4 +90,22 @@ def test_a_sweep_says_what_to_take_or_to_try() -> None:
     assert step == "Next: take this one: descriptor.with_options(l_max=5)"
     assert eval(step.split(": ")[-1], {"descriptor": soap}).basis_size == taken.basis_size
     step = converge(frames, soap, l_max=[1, 2]).findings()[-1]
-    assert step == "Next: try larger values: converge(frames, descriptor, l_max=[4, 6])"
+    assert step == "Next: try larger values: converge(frames, descriptor, l_max=[4,6])"
+
+
+def test_a_command_ends_with_commands(capsys, tmp_path) -> None:
+    table = tmp_path / "soap.toml"
+    table.write_text(
+        '[soap]\nspecies = ["H"]\ncutoff = 3\nn_max = 8\nl_max = 2\natom_sigma = 0.3\n'
+        'centers = ["C"]\n'
+    )
+    data = tmp_path / "data.xyz"
+    around_carbon(GENERIC).write(data)
+    given = f"{data} --descriptor {table}"
+    for command, step in (
+        (f"analyze {data}", f"converge {given}"),
+        (f"converge {data} --l-max 1,2", f"converge {given} --l-max 4,6"),
+        (f"scan {data} -o {tmp_path / 'scan.db'}", f"converge {given}"),
+    ):
+        assert main([*command.split(), "-d", str(table)]) == 0
+        assert f": ase-sensitivity {step}\n" in capsys.readouterr().out

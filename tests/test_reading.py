@@ -12,14 +12,15 @@ from ase import Atoms
 from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.db import connect
-from ase.io import write
+from ase.io import read, write
 
 from ase_sensitivity import SOAP, ReadingWarning, replay
 from ase_sensitivity.dataset.pairs.find import find_pairs
 from ase_sensitivity.dataset.result import ScanResult
+from ase_sensitivity.dataset.rows import digest
 from ase_sensitivity.dataset.scan import scan
 from ase_sensitivity.io.reading import count_frames, read_frames
-from ase_sensitivity.io.references import cached_results
+from ase_sensitivity.io.references import cached_results, tasks_of
 from ase_sensitivity.io.usable import last_frame, usable_frames
 from tests.structures import rattled
 
@@ -198,6 +199,31 @@ def test_results_of_a_calculator_belong_to_its_structure(change: str) -> None:
         atoms.set_initial_charges([1.0, 0.0, 0.0])
     assert sorted(cached_results(atoms)) == ([] if change else ["energy", "forces"])
     assert bool(atoms.calc.check_state(atoms)) == bool(change)
+
+
+@pytest.mark.parametrize("known", [{}, {"energy": 1.0}, {"energy": 2.0, "forces": np.eye(3)}])
+@pytest.mark.parametrize("key", [None, "f"])
+def test_a_structure_of_a_file_keeps_as_much_as_a_copy(known: dict, key: str | None) -> None:
+    atoms = molecule("H2O", vacuum=3.0, info={"note": "x"}, tags=[1, 2, 3])
+    atoms.set_initial_magnetic_moments([1.0, 2.0, 3.0])
+    atoms.arrays["f"] = np.arange(9.0).reshape(3, 3)
+    if known:
+        atoms.calc = SinglePointCalculator(atoms, stress=np.zeros(6), **known)
+    write("one.extxyz", atoms)
+    options = (key, None, (1.0, 2.0))
+    of_file, of_list = (
+        next(tasks_of(read_frames(given), *options, strict=False)).atoms
+        for given in ("one.extxyz", [read("one.extxyz")])
+    )
+    assert digest(of_file) == digest(of_list)
+    for task in (of_file, of_list):
+        assert task.arrays.keys() == {"numbers", "positions"}
+        assert not task.info
+        assert (task.calc is None) == (not known and key is None)
+        if task.calc is not None:
+            assert task.calc.results.keys() == known.keys() | ({"forces"} if key else set())
+            assert task.calc.check_state(task) == []
+            assert task.calc.atoms.arrays.keys() == task.arrays.keys()
 
 
 class Odd(SOAP):

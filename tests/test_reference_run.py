@@ -236,7 +236,7 @@ def test_elements_that_the_reference_lacks_are_counted(tmp_path):
     totals = result.totals.todict()
     assert (totals["n_compared"], totals["n_not_in_reference"]) == (3, 2)
     assert totals["first_not_in_reference"] == "first in frames@1"
-    found = statistics(replay(given, soap, reference=methane, on_singular="log"))
+    found = statistics(replay(given, soap, reference=methane, on_singular="log"), 1.0)
     assert (found["n_compared"], found["n_not_in_reference"]) == (3, 2)
     assert f"{said} frame 1." in summary(found)
     one = scan(given[:2], soap, reference=methane)
@@ -251,6 +251,23 @@ def test_replay_against_itself(frames, tmp_path):
     write(path, [*rattled(MINUS, 0.01, 12), PLUS])
     words = ["replay", str(path), "-d", TEXT, "--reference", "run"]
     assert "1 frame with a twin" in CliRunner().invoke(app, words).output
+    said = CliRunner().invoke(app, [*words, "--novelty-threshold", "1e-3"]).output
+    assert "frames with a novelty above 0.001; first frame " in said
+    with pytest.raises(ValueError, match="--novelty-threshold needs --reference"):
+        CliRunner().invoke(app, [*words[:4], "--novelty-threshold", "2"], catch_exceptions=False)
+
+
+def test_nothing_that_can_be_compared_is_no_success(tmp_path):
+    soap = SOAP(["C", "H", "O"], 3.0, 4, 3)
+    ReferenceSet([molecule("CH4")], soap).save(tmp_path / "methane.npz")
+    write(tmp_path / "water.xyz", molecule("H2O"))
+    table = tmp_path / "soap.toml"
+    table.write_text('[soap]\nspecies = ["C", "H", "O"]\ncutoff = 3.0\nn_max = 4\nl_max = 3\n')
+    words = ["check", str(tmp_path / "water.xyz"), "-d", str(table), "--max-twins", "0"]
+    with pytest.raises(ValueError, match="no environment could be compared with --reference"):
+        CliRunner().invoke(
+            app, [*words, "--reference", str(tmp_path / "methane.npz")], catch_exceptions=False
+        )
 
 
 def test_bad_references(frames, reference, tmp_path):

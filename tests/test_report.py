@@ -315,6 +315,8 @@ class TestFile:
         environments = scan([molecule("H2O")], SOAP(["H", "O"], 3.0, 2, 1), scope="environment")
         with pytest.raises(ValueError, match='scope="structure"'):
             render(environments, partners=soap)
+        with pytest.raises(ValueError, match=r"`partners` is SOAP.*must be the descriptor of the"):
+            render(result, partners=soap)
 
     def test_a_symbolic_link_stays_one(self, result, tmp_path):
         (tmp_path / "real.html").write_text("old")

@@ -232,6 +232,7 @@ def test_an_interruption_at_any_step_loses_nothing(at: str, folder: Path, monkey
     same(run(str(folder), 30), expected)
 
 
+@pytest.mark.slow
 def test_killed_at_random_times(folder: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "tests.scanning", str(folder), "60"]
@@ -250,6 +251,7 @@ def test_killed_at_random_times(folder: Path) -> None:
     same(run(str(folder), 60), run(None, 60))
 
 
+@pytest.mark.slow
 def test_a_full_disk_loses_nothing(folder: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "tests.scanning", str(folder), "20", "8000"]

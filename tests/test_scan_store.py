@@ -104,7 +104,9 @@ def test_an_interrupted_scan_is_resumed(interruption, soap: SOAP, tmp_path: Path
     assert computed == []
 
 
-@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "sign", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_signals(sign: signal.Signals, tmp_path: Path) -> None:
     results = tmp_path / "results.db"
     with start(results, 4000) as process:

@@ -12,6 +12,7 @@ from ase.build import bulk, molecule
 from ase.io import write
 
 from ase_sensitivity import SOAP, QUIPDescriptor, Selection, StreamedJacobian, select
+from ase_sensitivity.dataset.select.average_kernel import AverageKernel
 from ase_sensitivity.dataset.select.choice import by_design, cur, farthest_points
 from ase_sensitivity.dataset.select.design import DESIGNS, Design
 from ase_sensitivity.dataset.select.idle import first_copies
@@ -139,15 +140,22 @@ def test_d_optimal_gain_is_the_determinant(rows: np.ndarray) -> None:
     assert gain == pytest.approx(before - np.linalg.slogdet(design.covariance)[1], rel=1e-6)
 
 
-@pytest.mark.parametrize("method", DESIGNS)
-def test_the_lazy_choice_is_the_exact_one(rows: np.ndarray, soap: SOAP, method) -> None:
+@pytest.fixture(scope="module")
+def rows_of_molecules(soap: SOAP) -> np.ndarray:
     frames = a_pool(60)
     model = LinearModel(soap, frames, 3)
     real = np.zeros((60, 19, 64))
     for number, atoms in enumerate(frames):
         found = model.rows(atoms)
         real[number, :18], real[number, 18] = found.forces, found.energy
-    for some in (rows, real[:, :, :12]):
+    return real[:, :, :12]
+
+
+@pytest.mark.parametrize("method", DESIGNS)
+def test_the_lazy_choice_is_the_exact_one(
+    rows: np.ndarray, rows_of_molecules: np.ndarray, method
+) -> None:
+    for some in (rows, rows_of_molecules):
         orders = [
             by_design(
                 design_of(some, method),
@@ -163,6 +171,16 @@ def test_the_lazy_choice_is_the_exact_one(rows: np.ndarray, soap: SOAP, method) 
         np.testing.assert_allclose(orders[0].gains, orders[1].gains, rtol=1e-6)
 
 
+def test_columns_of_averages_are_their_gaussian_kernel() -> None:
+    points = np.random.default_rng(0).normal(size=(40, 3))
+    kernel = AverageKernel.fit(np.vstack([points, points[:5]]))  # copies do not matter
+    columns = kernel.features(points)
+    square = ((points[:, None] - points) ** 2).sum(axis=-1)
+    expected = np.exp(-square / 2 / kernel.length**2)
+    np.testing.assert_allclose(columns @ columns.T, expected, atol=1e-6)
+    assert kernel.length == pytest.approx(np.median(np.sqrt(square[square > 0])), rel=0.05)
+
+
 def test_energies_of_single_atoms_do_not_matter() -> None:
     """A constant for each species in every column of the energy rows changes no other row."""
     rng = np.random.default_rng(0)
@@ -172,7 +190,9 @@ def test_energies_of_single_atoms_do_not_matter() -> None:
     records["forces"], records["energy"] = rng.normal(size=(30, 24, 6)), rng.normal(size=(30, 6))
     shifted = records.copy()
     shifted["energy"] += records["fractions"] @ rng.normal(size=(2, 6)).astype("f4")
-    one, two = (Pool(some, np.arange(30), True).rows(np.arange(30)) for some in (records, shifted))
+    one, two = (
+        Pool(some, np.arange(30), "balanced").rows(np.arange(30)) for some in (records, shifted)
+    )
     np.testing.assert_allclose(two, one, atol=1e-4)
 
 
@@ -223,6 +243,27 @@ def test_copies_are_named_and_never_chosen(soap: SOAP) -> None:
     assert sorted(found.indices.tolist()) == list(range(20))
     assert "There are no more different frames: 22 were asked for" in found.summary()
     assert "Copies, which are never chosen: 2. frames@20: a copy of frames@3." in found.summary()
+
+
+def test_copies_of_given_frames_say_so(soap: SOAP) -> None:
+    """In memory, frame 0 of the pool and frame 0 of those that are given have one name."""
+    frames = a_pool(5)
+    found = select(frames, soap, 2, given=frames[:1])
+    assert found.idle[0].reason == "a copy of frames@0, which is given"
+
+
+@pytest.mark.parametrize("method", ["balanced", "farthest-points"])
+def test_frames_without_a_center_are_left_out(method) -> None:
+    """Nothing is known of them: they are neither copies of each other nor worth a calculation."""
+    of_carbon = SOAP(SPECIES, cutoff=4.0, n_max=3, l_max=2, centers=["C"], threads=1)
+    frames = [molecule("H2O"), *a_pool(4, "CH4"), molecule("OH")]
+    found = select(frames, of_carbon, 6, given=[molecule("H2")], method=method)
+    assert sorted(found.indices.tolist()) == [1, 2, 3, 4]
+    assert [place.frame for place, _ in found.errors] == [0, 0, 5]
+    assert found.errors[1][1] == "no atom of H2O is a center of the descriptor; check its species"
+    assert found.idle == []
+    with pytest.raises(ValueError, match=r"can be evaluated: no atom is a center of SOAP"):
+        select([molecule("H2O")], of_carbon, 1, method=method)
 
 
 @pytest.mark.parametrize("method", SELECTION_METHODS)

@@ -31,6 +31,8 @@ class Origin:
         The name of the reference forces.
     units
         Their units.
+    option
+        The options that give the descriptor on the command line, where they are known.
     """
 
     files: tuple[str, ...] = ()
@@ -38,6 +40,7 @@ class Origin:
     descriptor: str = ""
     forces_key: str | None = None
     units: str = "eV"
+    option: str = ""
 
     def sweep(self, **options: str) -> str:
         """A sweep over n_max and l_max, or over an option."""
@@ -72,9 +75,15 @@ class Origin:
 
     @property
     def _descriptor(self) -> str:
-        """The option that gives the descriptor: a QUIP string, or a file that has to be named."""
+        """The options that give the descriptor: a QUIP string, or what the user has to put in."""
+        if self.option:
+            return self.option
         found = re.fullmatch(r"QUIPDescriptor\((['\"])(.*)\1\)", self.descriptor)
-        return f"-d {shlex.quote(found[2]) if found else 'descriptor.toml'}"
+        return f"-d {shlex.quote(found[2]) if found else 'DESCRIPTOR'}"
+
+
+IN_MEMORY = Origin()
+"""Structures in memory."""
 
 
 def next_steps(

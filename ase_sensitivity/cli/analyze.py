@@ -39,6 +39,7 @@ def analyze(
 ) -> None:
     """Tell what the descriptor sees least in a structure, and why."""
     from ase_sensitivity.analysis import analyze as analyze_structure
+    from ase_sensitivity.causes.next_steps import Origin, next_steps
     from ase_sensitivity.cli.descriptor import descriptor_of
     from ase_sensitivity.io.references import forces_like
     from ase_sensitivity.io.usable import last_frame, selects, usable_frames
@@ -58,6 +59,7 @@ def analyze(
     chosen = descriptor_of(
         descriptor, gap, species, frames=lambda: [atoms for _, atoms in read], tell=remark
     )
+    origin = Origin(files=(file,), option=options.as_given(descriptor, gap, species))
     for number, atoms in read:
         where = f"{file}, {atoms.get_chemical_formula()}"
         if len(frames) > 1:
@@ -76,4 +78,5 @@ def analyze(
         if json:
             say(to_json({"source": file, "index": number} | found.todict()))
         else:
-            say(f"{where}\n{found}" + ("\n" if len(frames) > 1 else ""))
+            lines = [where, *found.findings(), *next_steps(found.null_causes, origin)]
+            say("\n".join(lines) + ("\n" if len(frames) > 1 else ""))

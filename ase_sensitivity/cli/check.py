@@ -185,6 +185,11 @@ def check(
             f"the frames have no forces, which {', '.join(of_forces)} is about; "
             f"name them with --forces-key{f' {keys[0]}' if keys else ''}"
         )
+    if max_twins is not None and values["n_compared"] == values["n_not_in_reference"]:
+        raise ValueError(
+            "no environment could be compared with --reference, which --max-twins is about; "
+            "the reference has none of these centers"
+        )
     checks = _of_scan(values, given | {"failed": max_failed, "unseen": max_unseen})
     if given.keys() & {*PAIRS}:
         checks += _of_pairs(_found_pairs(files, seen, "joint" in given, labels), given)

@@ -156,6 +156,8 @@ def converge(
     may be left out of the descriptor. Interrupt it at any time: with --store the same command goes
     on where it was.
     """
+    from ase_sensitivity.causes.next_steps import Origin
+
     tried: dict[str, Any] = {
         name: None if text is None else read(f"--{name.replace('_', '-')}", text)
         for name, text, read in (
@@ -189,7 +191,9 @@ def converge(
         store=store,
         **tried,
     )
-    say(to_json(found.todict()) if json else found.summary())
+    given = options.as_given(descriptor, gap, species)
+    origin = Origin(tuple(files), option=given, forces_key=forces_key, units=units)
+    say(to_json(found.todict()) if json else found.summary(origin))
     if save is not None:
         found.save(save)
     if plot is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,6 +40,13 @@ def type_symbols(text: str | None) -> tuple[str, ...] | None:
         raise ValueError(
             f"--type-map is {text!r} but must be chemical symbols of the types 1, 2, ...: Si,O"
         ) from None
+
+
+def as_given(descriptor: list[str] | None, gap: Path | None, species: str | None) -> str:
+    """The options that gave a descriptor, for another command with the same one."""
+    words = [word for text in descriptor or [] for word in ("--descriptor", text)]
+    words += [] if gap is None else ["--gap", str(gap)]
+    return shlex.join(words if species is None else [*words, "--species", species])
 
 
 def _known_unit(text: str) -> str:

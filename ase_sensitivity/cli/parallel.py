@@ -49,6 +49,8 @@ def kept_in(store: str | Path | None, what: str = "what was computed") -> str:
     """What is left of a command with the option ``--store`` after an interrupt."""
     if not store:
         return "nothing is kept without --store"
+    if not Path(store).exists():
+        return "nothing was computed yet"
     return f"{what} is in {store}; the same command goes on from there"
 
 

@@ -86,8 +86,13 @@ def replay(
     ] = BUDGET,
     reference: options.Reference = None,
     novelty_threshold: Annotated[
-        float, typer.Option(metavar="X", help="How far from the reference is novel.")
-    ] = 1.0,
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="How far from the --reference is novel; 1 by default.",
+            show_default=False,
+        ),
+    ] = None,
     price: Annotated[
         str | None,
         typer.Option(
@@ -109,8 +114,14 @@ def replay(
     """
     from ase_sensitivity.cli.named import calculator_of
     from ase_sensitivity.cli.scan import chosen
+    from ase_sensitivity.md.reference import NOVEL
     from ase_sensitivity.md.replay import replay as replay_frames
+    from ase_sensitivity.validation import as_number
 
+    if novelty_threshold is not None:
+        as_number("--novelty-threshold", novelty_threshold, "positive")
+        if reference is None:
+            raise ValueError("--novelty-threshold needs --reference, what the frames are far from")
     if json and logfile == "-":
         raise ValueError("--json and --logfile - both want the standard output")
     ratio = _ratio_or_auto(threshold)
@@ -134,21 +145,26 @@ def replay(
             on_singular=on_singular,
             budget=budget or None,
             reference="run" if reference == ["run"] else options.reference_of(reference),
-            novelty_threshold=novelty_threshold,
+            novelty_threshold=novelty_threshold or NOVEL,
             price=None if price is None else calculator_of(price),
         )
     except KeyboardInterrupt:
         kept = logfile not in (None, "-")
         what = f"the frames so far are in {logfile}" if kept else "nothing is kept without a log"
         raise Interrupted(what) from None
-    found = statistics(log)
+    found = statistics(log, novelty_threshold or NOVEL)
+    if found["n_failed"] == len(log):
+        raise ValueError(f"no frame could be analyzed; {log.first_error}")
     if json:
         say(to_json({"logfile": logfile} | found))
     else:
         (remark if logfile == "-" else say)(summary(found))
+    if log.lost is not None:
+        written = " and ".join(name for name in (logfile, trajectory) if name is not None)
+        raise OSError(f"{written}: not all could be written: {log.lost}")
 
 
-def statistics(log: SensitivityLog) -> dict[str, Any]:
+def statistics(log: SensitivityLog, novel_above: float) -> dict[str, Any]:
     """Counts and extremes of a log; frames by their number, distances in Å."""
     known = np.flatnonzero(np.isfinite(log.ratio))
     lowest = known[log.ratio[known].argmin()] if len(known) else None
@@ -166,14 +182,18 @@ def statistics(log: SensitivityLog) -> dict[str, Any]:
             "frame": log.step[first],
         }
     compared = np.flatnonzero(~np.isnan(log.novelty))
-    novel = compared[np.isfinite(log.novelty[compared])]
+    measured = compared[np.isfinite(log.novelty[compared])]
+    novel = compared[log.novelty[compared] > novel_above]
     new = compared[np.isinf(log.novelty[compared])]
-    most = novel[log.novelty[novel].argmax()] if len(novel) else None
+    most = measured[log.novelty[measured].argmax()] if len(measured) else None
     twins = np.flatnonzero(log.twin_frame >= 0)
     return {
         "n_compared": len(compared),
         "n_not_in_reference": len(new),
         "first_not_in_reference": log.step[new[0]] if len(new) else None,
+        "n_novel": len(novel),
+        "novel_above": novel_above,
+        "first_novel": log.step[novel[0]] if len(novel) else None,
         "n_twins": len(twins),
         "first_twin": log.step[twins[0]] if len(twins) else None,
         "novelest": None
@@ -182,6 +202,7 @@ def statistics(log: SensitivityLog) -> dict[str, Any]:
         "n_frames": len(log),
         "n_singular": int((log.state == "singular").sum()),
         "n_failed": int((log.state == "failed").sum()),
+        "first_error": log.first_error,
         "smallest": None
         if lowest is None
         else {"ratio": log.ratio[lowest], "frame": log.step[lowest]},
@@ -217,6 +238,11 @@ def summary(found: dict[str, Any]) -> str:
     if found["novelest"] is not None:
         most = found["novelest"]
         lines.append(f"Largest novelty: {most['novelty']:.3g}, frame {most['frame']}.")
+    if found["n_novel"]:
+        lines.append(
+            f"{many(found['n_novel'], 'frame')} with a novelty above {found['novel_above']:g}; "
+            f"first frame {found['first_novel']}."
+        )
     if found["n_twins"]:
         lines.append(
             f"{many(found['n_twins'], 'frame')} with a twin in the reference, nearly the same "
@@ -231,4 +257,6 @@ def summary(found: dict[str, Any]) -> str:
             f"apart{'' if partner['agrees'] else ', no fold'}; price {partner['energy']:.4f} eV, "
             f"{partner['forces']:.3f} eV/Å."
         )
+    if found["first_error"] is not None:
+        lines.append(f"First failure: {found['first_error']}")
     return "\n".join(lines)

@@ -102,7 +102,7 @@ def scan(
         more["doubtful"] = result.doubts.doubtful
         say(to_json(about | found | more))
         return
-    say(result.summary())
+    say(result.summary(options.as_given(descriptor, gap, species)))
     if units == "eV" and (found["rms_force"] or 0.0) > UNUSUAL_FORCE:
         remark(
             f"Forces of {found['rms_force']:.3g} eV/Å are unusual; if the files have other units, "

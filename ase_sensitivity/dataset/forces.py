@@ -10,6 +10,7 @@ from ase import Atoms
 
 from ase_sensitivity.geometry.fragments import Fragment
 from ase_sensitivity.geometry.rotations import cross
+from ase_sensitivity.geometry.structure import is_periodic
 from ase_sensitivity.sensitivity import Sensitivity
 from ase_sensitivity.spectrum.rigid import trivial_modes
 from ase_sensitivity.types import Floats
@@ -22,6 +23,9 @@ NOISE = 1e-8
 
 ROUNDING = 1e-9
 """Parts of the forces below this fraction of their root mean square are rounding errors."""
+
+
+AXES = np.eye(3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +66,7 @@ class ForceLoss:
     @property
     def irreducible(self) -> float:
         """Root mean square of the lost components in eV/Å."""
-        return float(np.sqrt((self.lost**2).mean()))
+        return _rms(self.lost)
 
 
 def force_loss(atoms: Atoms, forces: Floats, found: Sensitivity) -> ForceLoss:
@@ -92,7 +96,7 @@ def force_loss(atoms: Atoms, forces: Floats, found: Sensitivity) -> ForceLoss:
     values = found.singular_values
     along = modes @ internal.ravel()
     seen = slice(found.n_null, None)
-    rms_force = math.sqrt((forces**2).sum() / forces.size)
+    rms_force = _rms(forces)
     known = max(NOISE, ROUNDING * rms_force)
     if found.method == "gram" and not found.n_null and rigid.shape[1] + len(modes) == 3 * n_atoms:
         lost = rest = np.zeros(3 * n_atoms)  # the modes span all but rigid motions
@@ -100,26 +104,38 @@ def force_loss(atoms: Atoms, forces: Floats, found: Sensitivity) -> ForceLoss:
         lost = outside(modes[seen], internal.ravel(), known)
         rest = outside(modes[: found.n_null], lost, known)
     # In ascending order: fragments and null vectors first, then one mode after the other.
-    squares = (lost**2).sum() + np.concatenate([[0.0], np.cumsum(along[seen] ** 2)])
-    curve = squares[np.searchsorted(values[seen], THRESHOLDS * found.sigma_max)]
-    slope = np.linalg.norm(along[seen] / values[seen]) * found.sigma_max
+    resolved, along = values[seen], along[seen]
+    squares = np.full(len(along) + 1, float(np.vdot(lost, lost)))
+    squares[1:] += np.cumsum(along**2)
+    curve = squares[resolved.searchsorted(THRESHOLDS * found.sigma_max)]
+    slopes = along / resolved
     center = atoms.positions - atoms.positions.sum(axis=0) / n_atoms
     torque = axes @ cross(center, forces).sum(axis=0)
+    net = forces.sum(axis=0)
     return ForceLoss(
         lost=lost.reshape(n_atoms, 3),
-        between_fragments=float(np.sqrt((rest**2).mean())),
+        between_fragments=_rms(rest),
         curve=curve,
-        required_slope=float(slope),
+        required_slope=_length(slopes) * found.sigma_max,
         rms_force=rms_force,
-        net_force=float(np.linalg.norm(forces.sum(axis=0))),
-        net_torque=float(np.linalg.norm(torque)) if len(axes) else None,
+        net_force=_length(net),
+        net_torque=_length(torque) if len(axes) else None,
     )
+
+
+def _length(numbers: Floats) -> float:
+    """Square root of the sum of squares; faster than ``numpy.linalg.norm``."""
+    return math.sqrt(np.vdot(numbers, numbers))
+
+
+def _rms(numbers: Floats) -> float:
+    return _length(numbers) / math.sqrt(numbers.size)
 
 
 def _rotation_axes(atoms: Atoms) -> Floats:
     """Axes about which the whole structure can rotate, of shape (3, 1 or 0, 3)."""
-    if not atoms.pbc.any():
-        return np.eye(3)
+    if not is_periodic(atoms):
+        return AXES
     vectors = atoms.cell.array[atoms.pbc]
     return vectors / np.linalg.norm(vectors) if len(vectors) == 1 else np.empty((0, 3))
 

@@ -196,9 +196,16 @@ class ScanResult:
                 found.setdefault(name, []).append(own)
         return found
 
-    def summary(self) -> str:
-        """What was found, in words."""
-        notes = [*self.doubts.notes(), *self.besides, *self.next_steps]
+    def summary(self, option: str = "") -> str:
+        """What was found, in words.
+
+        Parameters
+        ----------
+        option
+            How the command line gives the descriptor, as in ``"-d soap.toml"``, for the commands at
+            the end. A QUIP string is known without.
+        """
+        notes = [*self.doubts.notes(), *self.besides, *self._next_steps(option)]
         return "\n".join([self.totals.summary(), *notes])
 
     @cached_property
@@ -212,6 +219,9 @@ class ScanResult:
     @property
     def next_steps(self) -> list[str]:
         """What to do next, each a line that ends with a command to paste."""
+        return self._next_steps("")
+
+    def _next_steps(self, option: str) -> list[str]:
         found, known = self.totals, self.parameters
         error = found.rms("irreducible_force_error")
         frames = {
@@ -229,6 +239,7 @@ class ScanResult:
             descriptor=str(known.get("descriptor", "")),
             forces_key=known.get("forces_key"),
             units=str(known.get("units", "eV")),
+            option=option,
         )
         return next_steps(found.causes, origin, frames)
 

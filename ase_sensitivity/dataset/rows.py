@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,12 @@ def digest(atoms: Atoms) -> str:
     parts += [np.asarray(known[name]) for name in ("energy", "forces") if name in known]
     text = hashlib.sha256()
     for part in parts:
-        text.update(f"{part.dtype}{part.shape}".encode() + np.ascontiguousarray(part).tobytes())
+        text.update(f"{_name(part.dtype)}{part.shape}".encode())
+        text.update(part.tobytes())
     return f"x{text.hexdigest()[:16]}"  # a database would read digits alone as a number
+
+
+_name = cache(str)  # the name of a type takes as long as the hash of a molecule
 
 
 def as_row(record: FrameRecord) -> Any:

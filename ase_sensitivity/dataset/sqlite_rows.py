@@ -7,6 +7,7 @@ of its calculator several times. For small molecules that takes a third of the t
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,9 @@ from ase_sensitivity.dataset.rows import data_of, pairs_of, unique_id
 
 FORMAT = 9
 """The version of ASE's tables that is written here."""
+
+PERIODIC = np.array([1, 2, 4])
+"""The weight of each direction in ASE's number for those that are periodic."""
 
 
 def takes_records(database: Any) -> bool:
@@ -53,8 +57,8 @@ def insert(database: Any, records: Sequence[FrameRecord]) -> None:
             f"INSERT INTO systems ({', '.join(values)}) VALUES ({places})", (*values.values(),)
         )
         row = cursor.lastrowid
-        counts = np.unique(record.atoms.numbers, return_counts=True)
-        species += [(*pair, row) for pair in zip(*(c.tolist() for c in counts), strict=True)]
+        counts = Counter(record.atoms.numbers.tolist())
+        species += [(number, counts[number], row) for number in sorted(counts)]
         keys += [(name, row) for name in pairs]
         texts += [(name, text, row) for name, text in pairs.items() if isinstance(text, str)]
         numbers += [(name, float(x), row) for name, x in pairs.items() if not isinstance(x, str)]
@@ -75,7 +79,7 @@ def _columns(database: Any, atoms: Atoms) -> dict[str, Any]:
         "numbers": database.blob(atoms.numbers),
         "positions": database.blob(atoms.positions),
         "cell": database.blob(cell),
-        "pbc": int(atoms.pbc @ [1, 2, 4]),
+        "pbc": int(atoms.pbc @ PERIODIC),
         "natoms": len(atoms),
         "volume": volume or None,
         "mass": float(atomic_masses[atoms.numbers].sum()),

@@ -88,6 +88,8 @@ def read(path: str | Path) -> Saved:
         If it is something else, or damaged.
     """
     check_exists(path)
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is no reference set; make one with ReferenceSet(...).save")
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}

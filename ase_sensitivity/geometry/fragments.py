@@ -13,7 +13,10 @@ from ase_sensitivity.geometry.neighbors import NeighborPairs, neighbor_pairs
 from ase_sensitivity.geometry.paths import connect
 from ase_sensitivity.geometry.ranges import Range
 from ase_sensitivity.geometry.rotations import rotation_generators
+from ase_sensitivity.geometry.structure import is_periodic
 from ase_sensitivity.types import Floats, Ints
+
+TRANSLATIONS = np.eye(3)[:, None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,14 +45,14 @@ class Fragment:
         """Rigid motions as displacements of the fragment's atoms, of shape (m, n, 3)."""
         n = len(self.atoms)
         if not self.rotates or len(self.axes) > 1 or n == 1:
-            return np.repeat(np.eye(3)[:, None], n, axis=1)
+            return np.repeat(TRANSLATIONS, n, axis=1)
         relative = self.positions - self.positions.sum(axis=0) / n
-        size = math.sqrt((relative**2).sum() / n) or 1.0
-        rotations = rotation_generators(relative / size)
+        relative /= math.sqrt(np.vdot(relative, relative) / n) or 1.0
+        rotations = rotation_generators(relative)
         if len(self.axes) == 1:
             rotations = np.tensordot(self.axes / np.linalg.norm(self.axes), rotations, axes=1)
         motions = np.empty((3 + len(rotations), n, 3))
-        motions[:3], motions[3:] = np.eye(3)[:, None], rotations
+        motions[:3], motions[3:] = TRANSLATIONS, rotations
         return motions
 
 
@@ -74,18 +77,18 @@ def fragments(atoms: Atoms, ranges: Iterable[Range]) -> list[Fragment]:
     root, offset = connect(first, second, shift, len(atoms))
     unfolded, cell, found = atoms.positions, np.zeros((3, 3)), []
     cycles, root_of_cycle = shift[:0], root[:0]
-    if atoms.pbc.any():
+    if is_periodic(atoms):
         cycles = offset[first] + shift - offset[second]
         around = cycles.any(axis=1)
         cycles, root_of_cycle = cycles[around], root[first[around]]
         cell = np.where(atoms.pbc[:, None], atoms.cell.array, 0.0)  # others have no meaning
         unfolded = atoms.positions + offset @ cell
     if (root == root[0]).all():
-        return [Fragment(np.arange(len(root)), unfolded, _independent(cycles @ cell), rotates)]
+        return [Fragment(np.arange(len(root)), unfolded, _independent(cycles, cell), rotates)]
     for label in np.unique(root):
         members = np.flatnonzero(root == label)
         own = cycles[root_of_cycle == label]
-        found.append(Fragment(members, unfolded[members], _independent(own @ cell), rotates))
+        found.append(Fragment(members, unfolded[members], _independent(own, cell), rotates))
     return found
 
 
@@ -112,11 +115,11 @@ def _pairs_within_reach(atoms: Atoms, part: Range) -> NeighborPairs:
 
 def _message_pairs(atoms: Atoms, part: Range) -> NeighborPairs:
     """Pairs within the cutoff with a first atom that is a center or passes messages on to one."""
-    if not np.isfinite(part.cutoff):
+    if not math.isfinite(part.cutoff):
         return _all_connected(atoms)
     pairs = part.pairs or neighbor_pairs(atoms, part.cutoff)
     receivers = part.centers
-    hops = part.n_hops if np.isfinite(part.reach) else len(atoms)
+    hops = part.n_hops if math.isfinite(part.reach) else len(atoms)
     for _ in range(hops - 1):
         found = np.union1d(receivers, _of_centers(pairs, receivers, len(atoms)).second)
         if len(found) == len(receivers):
@@ -144,9 +147,10 @@ def _all_connected(atoms: Atoms) -> NeighborPairs:
     )
 
 
-def _independent(vectors: Floats) -> Floats:
-    """Orthonormal basis of the span of the lattice vectors given, of shape (rank, 3)."""
-    if len(vectors) == 0:
-        return vectors
+def _independent(cycles: Ints, cell: Floats) -> Floats:
+    """Orthonormal basis of the span of the lattice vectors ``cycles @ cell``, (rank, 3)."""
+    if len(cycles) == 0:
+        return np.empty((0, 3))
+    vectors = cycles @ cell
     squares, axes = np.linalg.eigh(vectors.T @ vectors)
     return axes.T[squares > 1e-12 * max(squares[-1], 1e-300)]

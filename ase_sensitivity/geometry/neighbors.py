@@ -12,7 +12,7 @@ from ase.geometry import complete_cell
 from matscipy.neighbours import neighbour_list
 from numpy.typing import NDArray
 
-from ase_sensitivity.geometry.structure import CLOSEST, check_atoms, check_fits
+from ase_sensitivity.geometry.structure import CLOSEST, check_atoms, check_fits, is_periodic
 from ase_sensitivity.types import Floats, Ints
 
 SMALL = 60
@@ -61,8 +61,10 @@ class NeighborPairs:
 
     def vectors(self, atoms: Atoms) -> Floats:
         """From each first atom to its neighbor in Å, of shape (n_pairs, 3)."""
-        vectors: Floats = atoms.positions[self.second] - atoms.positions[self.first]
-        if atoms.pbc.any():
+        positions = atoms.positions
+        vectors: Floats = positions.take(self.second, axis=0)
+        vectors -= positions.take(self.first, axis=0)
+        if is_periodic(atoms):
             vectors += self.shift @ atoms.cell.array
         return vectors
 
@@ -130,12 +132,15 @@ def neighbor_pairs(atoms: Atoms, cutoff: float) -> NeighborPairs:
     ValueError
         If two atoms are closer than :data:`CLOSEST`, or the list would not fit into memory.
     """
-    if len(atoms) <= SMALL and not atoms.pbc.any():
+    if len(atoms) <= SMALL and not is_periodic(atoms):
         # For a small molecule, searching in bins takes longer than everything else.
-        squares = ((atoms.positions - atoms.positions[:, None]) ** 2).sum(axis=2)
-        squares.flat[:: len(atoms) + 1] = np.inf
+        apart = atoms.positions.T[:, :, None] - atoms.positions.T[:, None]
+        apart *= apart
+        squares = apart[0] + apart[1]
+        squares += apart[2]
+        squares.reshape(-1)[:: len(atoms) + 1] = np.inf
         if squares.min() > CLOSEST**2:
-            first, second = np.nonzero(squares < cutoff**2)
+            first, second = np.array((squares < cutoff**2).nonzero())
             return NeighborPairs(first, second, np.zeros((len(first), 3), dtype=np.intp))
     global _last
     known = _last
@@ -172,7 +177,7 @@ def shortest_distance(atoms: Atoms, cutoff: float = 3.0) -> float:
     ValueError
         If the cell is too large or too small to search.
     """
-    if not atoms.pbc.any():
+    if not is_periodic(atoms):
         return float(scipy.spatial.distance.pdist(atoms.positions).min(initial=np.inf))
     return float(_listed("d", atoms, cutoff)[0].min(initial=np.inf))
 

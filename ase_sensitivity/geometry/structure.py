@@ -39,24 +39,45 @@ def check_atoms(atoms: Atoms) -> None:
         raise TypeError(f"`atoms` must be an ase.Atoms, not {type(atoms).__name__}")
     if len(atoms) == 0:
         raise ValueError("`atoms` has no atoms")
-    if not np.abs(atoms.positions).max() <= FARTHEST:  # true for nan
-        near = (np.abs(atoms.positions) <= FARTHEST).all(axis=1)
-        bad = int(np.flatnonzero(~near)[0])
-        position = atoms.positions[bad]
-        what = f"more than {FARTHEST:g} Å away" if np.isfinite(position).all() else "not finite"
-        raise ValueError(f"the position of atom {bad} is {position}, {what}; correct or remove it")
-    numbers = atoms.numbers
-    if numbers.min() < 0 or numbers.max() > 118:
-        bad = int(np.flatnonzero((numbers < 0) | (numbers > 118))[0])
-        raise ValueError(f"atom {bad} has atomic number {numbers[bad]}, not one of 0 to 118")
-    cell = atoms.cell.array
-    if not np.isfinite(cell).all():
+    positions, cell = atoms.positions, atoms.cell.array
+    # A sum of squares is the fastest look at all coordinates; the comparison is false for nan.
+    if not np.vdot(positions, positions) <= FARTHEST**2:
+        _check_positions(positions)
+    # All bits of the numbers: one look at them, and at each only where these are not all possible.
+    if not 0 <= np.bitwise_or.reduce(atoms.numbers) <= 118:
+        _check_numbers(atoms.numbers)
+    if not np.vdot(cell, cell) < np.inf and not np.isfinite(cell).all():
         raise ValueError(
             f"the cell {cell.tolist()} is not finite; set `atoms.cell`, to zeros along directions "
             "without period"
         )
-    if atoms.pbc.any():
+    if is_periodic(atoms):
         _check_periodic(cell[atoms.pbc])
+
+
+def is_periodic(atoms: Atoms) -> bool:
+    """Whether a structure is periodic along any direction; faster than ``atoms.pbc.any()``."""
+    return True in atoms.pbc.tolist()
+
+
+def _check_numbers(numbers: Ints) -> None:
+    """Raise ValueError for atomic numbers of shape (n_atoms,) that no element has."""
+    wrong = np.flatnonzero((numbers < 0) | (numbers > 118))
+    if len(wrong):
+        raise ValueError(
+            f"atom {wrong[0]} has atomic number {numbers[wrong[0]]}, not one of 0 to 118"
+        )
+
+
+def _check_positions(positions: Floats) -> None:
+    """Raise ValueError for positions of shape (n_atoms, 3) that are not finite, or too far away."""
+    wrong = np.flatnonzero(~(np.abs(positions) <= FARTHEST).all(axis=1))
+    if len(wrong):
+        position = positions[wrong[0]]
+        what = f"more than {FARTHEST:g} Å away" if np.isfinite(position).all() else "not finite"
+        raise ValueError(
+            f"the position of atom {wrong[0]} is {position}, {what}; correct or remove it"
+        )
 
 
 def _check_periodic(vectors: Floats) -> None:

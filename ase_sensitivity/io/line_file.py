@@ -43,6 +43,8 @@ class LineFile:
         Whether nothing has been written yet, and the file to append to was empty.
     copy
         A stream that every text is written to as well, on all ranks, or None.
+    lost
+        Why a part of the text was not written when the file was closed; None if all was.
 
     Raises
     ------
@@ -65,6 +67,7 @@ class LineFile:
         self._closed = False
         self.empty = True
         self.copy: IO[str] | None = None
+        self.lost: OSError | None = None
         check_file(file)
         if file is None or comm.rank != 0:
             return
@@ -117,6 +120,7 @@ class LineFile:
             try:
                 self._write_pending(descriptor)
             except OSError as error:
+                self.lost = error
                 logger.error("%d bytes could not be written: %s", len(self._pending), error)
             finally:
                 os.close(descriptor)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import scipy
 
@@ -47,17 +49,26 @@ def canonical(modes: Floats, groups: Ints) -> Floats:
     groups
         The group of each mode, from 0 on and ascending, of shape (k,).
     """
-    n = len(modes)
-    # The order of the coordinates decides between equal weights; otherwise rounding would.
-    weights = 1.0 - TIE * np.arange(n) / max(n, 1)
+    weights = _weights(len(modes))
     found = modes.copy()
-    sizes = np.bincount(groups)
-    for last, size in zip(sizes.cumsum().tolist(), sizes.tolist(), strict=True):
-        if size > 1:
-            first = last - size
-            space = modes[:, first:last]
-            q = scipy.linalg.qr((space * weights[:, None]).T, pivoting=True, check_finite=False)[0]
-            found[:, first:last] = space @ q
-    largest = (np.abs(found) * weights[:, None]).argmax(axis=0)
-    found *= np.where(found[largest, np.arange(found.shape[1])] < 0, -1.0, 1.0)
+    if len(groups) and groups[-1] < len(groups) - 1:
+        sizes = np.bincount(groups)
+        for last, size in zip(sizes.cumsum().tolist(), sizes.tolist(), strict=True):
+            if size > 1:
+                first = last - size
+                space = modes[:, first:last]
+                weighted: Floats = (space * weights).T
+                q = scipy.linalg.qr(weighted, pivoting=True, check_finite=False)[0]
+                found[:, first:last] = space @ q
+    largest = (np.abs(found) * weights).argmax(axis=0)
+    found *= np.copysign(1.0, found[largest, np.arange(found.shape[1])])
     return found
+
+
+@lru_cache(maxsize=64)
+def _weights(n: int) -> Floats:
+    """Weights of n coordinates, of shape (n, 1).
+
+    The order of the coordinates decides between equal ones; otherwise rounding would.
+    """
+    return (1.0 - TIE * np.arange(n) / max(n, 1))[:, None]

@@ -39,6 +39,11 @@ class FrameFile:
     comm
         Only its rank 0 writes.
 
+    Attributes
+    ----------
+    lost
+        Why frames were not written when the file was closed; None if all were.
+
     Raises
     ------
     TypeError, ValueError
@@ -55,6 +60,7 @@ class FrameFile:
     def __init__(self, path: str | Path, append: bool, comm: Any) -> None:
         check_path(path)
         suffix = Path(path).suffix
+        self.lost: Exception | None = None
         self._lines: LineFile | None = None
         self._trajectory: Any = None
         self._lock: int | None = None
@@ -95,11 +101,13 @@ class FrameFile:
         """Close the file."""
         if self._lines is not None:
             self._lines.close()
+            self.lost = self._lines.lost
             return
         try:
             self._write_waiting()
             self._trajectory.close()
         except Exception as error:  # as for a line of the log: no reason to stop
+            self.lost = error
             logger.error("%d frames could not be written: %s", len(self._waiting), error)
         finally:
             self._unlock()

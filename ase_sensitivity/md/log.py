@@ -86,6 +86,11 @@ class SensitivityLog:
         that length, of shape (n,); nan unless the run's past is the reference.
     partners
         With ``price``: the partners where singular states began, and their prices.
+    first_error
+        Step and reason of the first evaluation that failed; None without one.
+    lost
+        Why the log or the trajectory that :func:`replay` wrote are not complete, as on a full disk;
+        None if they are.
     """
 
     step: NDArray[np.int64]
@@ -108,6 +113,8 @@ class SensitivityLog:
     twin_forces: NDArray[np.float64]
     secant: NDArray[np.float64]
     partners: tuple[LoggedPartner, ...] = ()
+    first_error: str | None = None
+    lost: str | None = None
 
     def __repr__(self) -> str:
         return f"SensitivityLog({len(self)} calls, smallest ratio {self._smallest():.3g})"
@@ -204,14 +211,18 @@ def read_log(file: str | Path | Iterable[str]) -> SensitivityLog:
         raise TypeError(f"`file` is {file!r} but must be a path or the lines of a log")
     rows: list[tuple[Any, ...]] = []
     skipped = 0
+    remark = first_error = None
     for text in lines:
         words = text.split()
         if not words or words[0].startswith("#") or words[0] == "Step":
+            remark = text
             continue
         row = _parse(words) if text.endswith("\n") else None
         if row is None:
             skipped += 1
             continue
+        if words[-1] == "failed" and first_error is None and remark is not None:
+            first_error = remark.removeprefix("#").strip()
         rows.append(row)
     if skipped:
         logger.info("%d incomplete or foreign lines were skipped", skipped)
@@ -245,6 +256,7 @@ def read_log(file: str | Path | Iterable[str]) -> SensitivityLog:
         twin_forces=np.array(twin_forces, dtype=float),
         secant=np.array(secant, dtype=float),
         partners=logged_partners(lines),
+        first_error=first_error,
     )
 
 

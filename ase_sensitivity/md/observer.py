@@ -300,6 +300,11 @@ class SensitivityObserver:
         if self._output is not None:
             self._output.close()
 
+    @property
+    def lost(self) -> str | None:
+        """Why log or trajectory are not complete after they were closed; None if they are."""
+        return self._out.lost
+
     def copy_log_to(self, stream: IO[str]) -> None:
         """Write every further line of the log to ``stream`` as well, on all ranks."""
         self._out.copy_log_to(stream)

@@ -14,6 +14,7 @@ from ase_sensitivity.errors import EvaluationWarning, warn
 from ase_sensitivity.io.line_file import LineFile, check_file, locked
 from ase_sensitivity.md.frames import FrameFile, check_is_flagged, check_path
 from ase_sensitivity.md.log import check_is_log, columns
+from ase_sensitivity.plain_text import reason
 
 logger = logging.getLogger(__name__)
 
@@ -108,9 +109,18 @@ class Output:
 
     def close(self) -> None:
         """Close log and trajectory, as far as they were opened here."""
-        for file in (self._log, self._frames):
-            if file is not None:
-                file.close()
+        for file in self._files:
+            file.close()
+
+    @property
+    def lost(self) -> str | None:
+        """Why log or trajectory are not complete after they were closed; None if they are."""
+        reasons = [reason(file.lost) for file in self._files if file.lost is not None]
+        return "; ".join(reasons) or None
+
+    @property
+    def _files(self) -> list[LineFile | FrameFile]:
+        return [file for file in (self._log, self._frames) if file is not None]
 
 
 def _check_files(logfile: object, trajectory: Any, comm: object) -> None:

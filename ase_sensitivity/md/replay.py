@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -131,7 +132,8 @@ def replay(
             observer.close()
     if observer is None:
         raise ValueError(f"`frames` is {frames!r}, which has no frames")
-    return read_log(memory.getvalue().splitlines(keepends=True))
+    log = read_log(memory.getvalue().splitlines(keepends=True))
+    return replace(log, lost=observer.lost)
 
 
 def _items(frames: Frames) -> Iterator[str | Path | Atoms]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ase_sensitivity.dataset.result import ScanResult, check_result
+from ase_sensitivity.descriptors.base import Descriptor, descriptor_text
 from ase_sensitivity.descriptors.given import Given
 from ase_sensitivity.report.contents import contents
 from ase_sensitivity.report.page import (
@@ -93,6 +94,7 @@ def render(
     partner_of = None
     if partners is not None:
         partner_of = partner_drawing(partners, price, result.parameters.get("scope"))
+        _check_same(partners, result)
     elif price is not None:
         raise ValueError("`price` needs `partners`, the descriptor of the scan")
     found = contents(result, timestep=timestep, partner_of=partner_of)
@@ -114,3 +116,12 @@ def render(
         plotly=safe(get_plotlyjs()),
         data=safe(packed),
     )
+
+
+def _check_same(partners: Given, result: ScanResult) -> None:
+    """Raise ValueError if a descriptor is not that of the scan; strings lack its species."""
+    known = result.parameters.get("descriptor")
+    if isinstance(partners, Descriptor) and descriptor_text(partners) != known:
+        raise ValueError(
+            f"`partners` is {partners!r} but must be the descriptor of the scan, {known}"
+        )

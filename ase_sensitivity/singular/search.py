@@ -136,7 +136,8 @@ def find_singular(
         The descriptor, as of :func:`~ase_sensitivity.analyze`.
     cause
         ``"symmetry"``, ``"fragment"``, ``"incompleteness"``, ``"truncation"`` or ``"unknown"``
-        (:doc:`/causes`); by default any.
+        (:doc:`/causes`); by default any. A harmful one of this cause is taken even if a harmless
+        one is nearer.
     scope, center
         As in :func:`~ase_sensitivity.analyze`; not ``"atom"``.
     n_starts

@@ -17,6 +17,9 @@ DEPENDENT = 1e-6
 """Generators with an independent part smaller than this, relative to the largest, are dropped. An
 example is the rotation of a linear molecule about its axis."""
 
+CLEAR = 0.01
+"""Generators of which each has an independent part larger than this need no singular values."""
+
 
 def trivial_modes(
     pieces: Sequence[Fragment], n_atoms: int, fixed: Ints | None = None, *, jointly: bool = False
@@ -73,11 +76,27 @@ def _orthonormal(generators: Floats, atoms: Ints, n_atoms: int, fixed: Ints | No
         if rows.any():
             generators = generators @ scipy.linalg.null_space(generators[rows], rcond=DEPENDENT)
             generators[rows] = 0.0
-    u, s, _ = np.linalg.svd(generators, full_matrices=False)
-    independent = u[:, s > DEPENDENT * math.sqrt(len(atoms))]
+    independent = _basis_of(generators, DEPENDENT * math.sqrt(len(atoms)))
+    if len(atoms) == n_atoms:
+        return independent
     wide = np.zeros((n_atoms, 3, independent.shape[1]))
     wide[atoms] = independent.reshape(len(atoms), 3, -1)
     return wide.reshape(3 * n_atoms, -1)
+
+
+def _basis_of(generators: Floats, least: float) -> Floats:
+    """An orthonormal basis of columns (n, m), without what is smaller than ``least``; (n, any)."""
+    n, m = generators.shape
+    if 0 < m <= n:
+        # What numpy.linalg.qr calls, but that takes three times as long for a molecule.
+        lapack = scipy.linalg.lapack
+        factor, scales, _, _ = lapack.dgeqrf(generators, lwork=32 * m)
+        sizes = np.abs(factor.diagonal())
+        if sizes.min() > CLEAR * sizes.max():
+            basis: Floats = lapack.dorgqr(factor, scales, lwork=32 * m, overwrite_a=1)[0]
+            return basis
+    u, s, _ = np.linalg.svd(generators, full_matrices=False)
+    return u[:, s > least]
 
 
 def _joint_generators(pieces: Sequence[Fragment], n_atoms: int) -> Floats:

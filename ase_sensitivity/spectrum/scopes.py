@@ -171,8 +171,16 @@ class View:
         return np.concatenate([part.dense(self.column(part), self.n_columns) for part in parts])
 
 
-def structure_view(jacobian: Jacobian, atoms: Atoms, fixed: Ints | None = None) -> View:
-    """All rows against the coordinates of all atoms that are not ``fixed``."""
+def structure_view(
+    jacobian: Jacobian,
+    atoms: Atoms,
+    fixed: Ints | None = None,
+    descriptor: object | None = None,
+) -> View:
+    """All rows against the coordinates of all atoms that are not ``fixed``.
+
+    Errors name the descriptor if it is given.
+    """
     jointly = any(known.whole for known in jacobian.ranges)
     pieces = fragments(atoms, jacobian.ranges)
     trivial = trivial_modes(pieces, len(atoms), fixed, jointly=jointly)
@@ -205,6 +213,7 @@ def structure_view(jacobian: Jacobian, atoms: Atoms, fixed: Ints | None = None) 
             None if jointly else lambda: pairs_within_reach(atoms, jacobian.ranges)
         ),
         whole=whole,
+        of=None if descriptor is None else (descriptor, atoms),
         column_of=column_of,
     )
 

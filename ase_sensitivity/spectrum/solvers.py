@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import scipy
@@ -38,8 +38,11 @@ CLEANED = 1e-9
 Their overlap with other modes, about 1e-8, changes values by no more than rounding does, and cannot
 be determined."""
 
-FEW = 60
-"""Number of coordinates above which computing a few values costs less than computing all."""
+FEW = 18
+"""Number of coordinates above which computing a few modes costs less than computing all."""
+
+TRIDIAGONAL = 200
+"""Number of coordinates up to which all eigenvalues of a tridiagonal form cost less than a few."""
 
 MOLECULE = 150
 """Number of coordinates up to which a change of the number of threads costs more than it saves."""
@@ -227,11 +230,15 @@ def _chosen(
     relative = rounding / found.scale if found.scale > 0 else 0.0
     groups = multiplets(found.singular_values, zero)
     # If the last value wanted is degenerate, its mode depends on the rest of the multiplet.
-    used = int(np.searchsorted(groups, groups[wanted - 1], side="right")) if wanted else 0
-    return replace(
-        found,
+    used = int(groups.searchsorted(groups[wanted - 1], side="right")) if wanted else 0
+    return Spectrum(
         singular_values=found.singular_values[:wanted],
         modes=canonical(found.modes[:, :used], groups[:used])[:, :wanted],
+        sigma_max=found.sigma_max,
+        scale=found.scale,
+        n_trivial=found.n_trivial,
+        n_null=found.n_null,
+        method=found.method,
         resolution=max(MARGIN * precision, relative),
     )
 
@@ -240,9 +247,12 @@ def _check_sum_rule(
     view: View, gram: Gram | BandedGram | SparseGram, t: Floats, image: Floats
 ) -> None:
     """Raise SumRuleError unless G times the trivial modes t is zero."""
-    squares = np.einsum("ij,ij->j", t, image)
-    seen, typical = math.sqrt(squares.max(initial=0.0)), gram.scale / CANCELLED
-    if seen <= max(RIGID * typical, MARGIN * gram.rounding):
+    typical = gram.scale / CANCELLED
+    most = max(RIGID * typical, MARGIN * gram.rounding)
+    if np.vdot(t, image) <= most**2:  # the sum of the squares
+        return
+    seen = math.sqrt(np.einsum("ij,ij->j", t, image).max(initial=0.0))
+    if seen <= most:
         return
     where = ""
     if view.of is not None:
@@ -258,24 +268,25 @@ def _check_sum_rule(
 def _deflate(gram: Floats, t: Floats) -> Floats:
     """Replace G by P G P with P = 1 - t t^T and t the trivial modes; returns G t."""
     image = gram @ t
-    half = image - 0.5 * t @ (t.T @ image)
-    gram -= half @ t.T
-    gram -= t @ half.T
+    half = image - t @ (0.5 * (t.T @ image))
+    change = half @ t.T
+    gram -= change
+    gram -= change.T
     return image
 
 
 def _by_eigh(gram: Gram, t: Floats) -> Spectrum:
     """All singular values; trivial modes are shifted below zero, where there is no other value."""
     n_trivial, matrix = t.shape[1], gram.matrix
-    matrix -= max(matrix.diagonal().max(initial=0.0), 1e-300) * (t @ t.T)
-    # What scipy.linalg.eigh calls, but that takes twice the time for a small molecule.
-    values, vectors, _, _, failed = scipy.linalg.lapack.dsyevr(
-        matrix.T, lower=1, lwork=40 * max(len(matrix), 1), overwrite_a=1
-    )
+    shift = max(matrix.diagonal().max(initial=0.0), 1e-300)
+    matrix -= (shift * t) @ t.T
+    # What numpy.linalg.eigh calls, which copies; scipy.linalg.eigh takes twice the time for a small
+    # molecule.
+    values, vectors, failed = scipy.linalg.lapack.dsyevd(matrix.T, lower=1, overwrite_a=1)
     if failed:
         raise scipy.linalg.LinAlgError("the eigenvalues of the Gram matrix did not converge")
-    values = np.sqrt(values[n_trivial:].clip(0.0))
-    top = float(values.max(initial=0.0))
+    values = np.sqrt(np.maximum(values[n_trivial:], 0.0))  # ascending
+    top = float(values[-1]) if len(values) else 0.0
     scale = max(top, gram.scale)
     return Spectrum(values, vectors[:, n_trivial:], top, scale, n_trivial, 0, "gram")
 
@@ -347,7 +358,7 @@ def _of_vectors(
     method: str,
 ) -> Spectrum:
     """Singular values from Rayleigh quotients of vectors and G times them, without any shift."""
-    squares = np.einsum("ij,ij->j", vectors, image).clip(0.0)
+    squares = np.maximum(np.einsum("ij,ij->j", vectors, image), 0.0)
     order = np.argsort(squares)
     largest = math.sqrt(top)
     scale = max(scale, largest)
@@ -373,20 +384,36 @@ def _both_ends(gram: Floats, t: Floats, k: int) -> tuple[Floats, float]:
     """The k lowest eigenvectors and the largest eigenvalue, from one tridiagonal form."""
     lapack = scipy.linalg.lapack
     n, lift = len(gram), _lift(gram)
-    matrix = gram + lift * (t @ t.T)
+    matrix = gram + (lift * t) @ t.T
     reflectors, diagonal, off_diagonal, scales, _ = lapack.dsytrd(
         matrix.T, lower=1, lwork=32 * n, overwrite_a=1
     )
+    vectors, last = _ends_of_tridiagonal(diagonal, off_diagonal, k, t.shape[1])
+    vectors[1:] = lapack.dormqr("L", "N", reflectors[1:, :-1], scales, vectors[1:], 64 * n)[0]
+    # The largest eigenvalue is either above the trivial modes, or next below them.
+    return vectors, float(last[-1] if last[-1] > (1 + 1e-12) * lift else last[0])
+
+
+def _ends_of_tridiagonal(
+    diagonal: Floats, off_diagonal: Floats, k: int, n_trivial: int
+) -> tuple[Floats, Floats]:
+    """The k lowest eigenvectors, and the n_trivial + 1 largest eigenvalues."""
+    n, first = len(diagonal), len(diagonal) - 1 - n_trivial
+    if n <= TRIDIAGONAL:
+        lapack = scipy.linalg.lapack
+        values, failed = lapack.dsterf(diagonal, off_diagonal)
+        if not failed:
+            one, end = np.ones(n, dtype=np.intc), np.full(n, n, dtype=np.intc)  # a single block
+            vectors, failed = lapack.dstein(diagonal, off_diagonal, values[:k], one, end)
+        if failed:
+            raise scipy.linalg.LinAlgError("the eigenvalues of the Gram matrix did not converge")
+        return vectors, values[first:]
     _, vectors = scipy.linalg.eigh_tridiagonal(
         diagonal, off_diagonal, select="i", select_range=(0, k - 1), check_finite=False
     )
-    vectors[1:] = lapack.dormqr("L", "N", reflectors[1:, :-1], scales, vectors[1:], 64 * n)[0]
-    high = (n - 1 - t.shape[1], n - 1)
-    last = scipy.linalg.eigvalsh_tridiagonal(
-        diagonal, off_diagonal, select="i", select_range=high, check_finite=False
+    return vectors, scipy.linalg.eigvalsh_tridiagonal(
+        diagonal, off_diagonal, select="i", select_range=(first, n - 1), check_finite=False
     )
-    # The largest eigenvalue is either above the trivial modes, or next below them.
-    return vectors, float(last[-1] if last[-1] > (1 + 1e-12) * lift else last[0])
 
 
 def _worth_inverting(top: float, shift: float) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ase_sensitivity.causes.next_steps import IN_MEMORY, Origin
 from ase_sensitivity.dataset.basis.candidates import DESCRIPTOR, Key, label
 from ase_sensitivity.dataset.basis.evidence import CONFIDENCE, FALLS, N_LEAST
 from ase_sensitivity.io.json_file import read_json, write_json
@@ -93,9 +94,15 @@ class Convergence:
     cheapest: Key | None = None
     n_compared: int = 0
 
-    def summary(self) -> str:
-        """A table, and sentences about the candidates that are sufficient."""
-        return "\n".join([*self.table(), *self.findings()])
+    def summary(self, origin: Origin = IN_MEMORY) -> str:
+        """A table, and sentences about the candidates that are sufficient.
+
+        Parameters
+        ----------
+        origin
+            What the sweep was made of, for what to do next; by default structures in memory.
+        """
+        return "\n".join([*self.table(), *self.findings(origin)])
 
     def table(self) -> list[str]:
         """Lines of a table of all candidates; of a list, with the numbers of its descriptors."""
@@ -127,8 +134,8 @@ class Convergence:
             lines.append([*own, *[FRONTS[tuple(row["front"])]] * several])
         return lines
 
-    def findings(self) -> list[str]:
-        """Sentences about failures and the candidates that are sufficient."""
+    def findings(self, origin: Origin = IN_MEMORY) -> list[str]:
+        """Sentences about failures and the candidates that are sufficient, as in the summary."""
         lines = []
         failed = max(row["n_failed"] for row in self.rows)
         if failed:
@@ -144,20 +151,21 @@ class Convergence:
         lines += self._choice()
         if self.masking:
             lines.append(pair_terms_text(self.masking))
-        return lines + self._next_steps()
+        return lines + self._next_steps(origin)
 
-    def _next_steps(self) -> list[str]:
+    def _next_steps(self, origin: Origin) -> list[str]:
         """What to do: larger values where the sweep was too small, or what to take."""
         basis = [name for name in self.varied if name in BASIS]
         alone = len(basis) == len(self.varied)
         if basis and (self.resolving is None or (alone and self.recommended is None)):
             largest = {name: max(row[name] for row in self.rows) for name in basis}
-            options = label({name: [most + 2, most + 4] for name, most in largest.items()})
-            return [f"Next: try larger values: converge(frames, descriptor, {options})"]
+            larger = {name: f"{most + 2},{most + 4}" for name, most in largest.items()}
+            return [f"Next: try larger values: {origin.sweep(**larger)}"]
         if not alone or self.recommended is None:
             return []
         taken = dict(zip(self.varied, self.recommended, strict=True))
-        return [f"Next: take this one: descriptor.with_options({label(taken)})"]
+        call = label(taken) if origin.files else f"descriptor.with_options({label(taken)})"
+        return [f"Next: take this one: {call}"]
 
     def _choice(self) -> list[str]:
         """What the slopes say for a choice."""

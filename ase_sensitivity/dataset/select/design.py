@@ -6,7 +6,10 @@ import numpy as np
 
 from ase_sensitivity.types import Floats, SelectionMethod
 
-DESIGNS: tuple[SelectionMethod, ...] = ("balanced", "i-optimal", "d-optimal")
+ENERGY_WEIGHTS: dict[SelectionMethod, float] = {"balanced": 1.0, "balanced-averages": 10.0}
+"""Factors of the relative fall of the energies' variance, chosen on carbon and Mo (docs/select)."""
+
+DESIGNS: tuple[SelectionMethod, ...] = (*ENERGY_WEIGHTS, "i-optimal", "d-optimal")
 
 PRIOR = 1e-4
 """Prior precision of the model's parameters, relative to the mean information of a frame. Values
@@ -23,10 +26,12 @@ class Design:
         variance of the pool's forces is tr(P F), that of its energies tr(P E).
     method
         ``"balanced"``: the gain of a frame is the sum of the relative falls of the two variances.
-        ``"i-optimal"``: that of the forces alone. ``"d-optimal"``: the fall of the logarithm of the
-        determinant of P.
+        ``"balanced-averages"``: that of the energies counts ten times. ``"i-optimal"``: that of
+        the forces alone. ``"d-optimal"``: the fall of the logarithm of the determinant of P.
     force_weight, energy_weight
-        Factors of the two falls (balanced only).
+        Further factors of the two falls (balanced designs only).
+    n_parameters
+        Number of parameters that the mean information of a frame belongs to; all by default.
     """
 
     def __init__(
@@ -36,15 +41,16 @@ class Design:
         method: SelectionMethod,
         force_weight: float,
         energy_weight: float,
+        n_parameters: int | None = None,
     ) -> None:
         self.forces, self.energies = forces, energies
         self._determinant = method == "d-optimal"
-        self._weights = np.array([force_weight, energy_weight])
-        if method != "balanced":
-            self._weights = np.array([1.0, 0.0])
-        n = len(forces)
+        self._weights = np.array([1.0, 0.0])
+        if method in ENERGY_WEIGHTS:
+            self._weights = np.array([force_weight, ENERGY_WEIGHTS[method] * energy_weight])
+        n = n_parameters or len(forces)
         scale = np.trace(forces) or np.trace(energies)
-        self.covariance = np.eye(n) * (n / (PRIOR * scale))
+        self.covariance = np.eye(len(forces)) * (n / (PRIOR * scale))
 
     @property
     def variances(self) -> Floats:

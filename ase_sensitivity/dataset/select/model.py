@@ -96,6 +96,9 @@ class LinearModel:
             except Exception as failure:  # the others may do
                 error = failure
                 continue
+            if not any(len(features) for _, features in vectors):
+                error = ValueError(f"no atom is a center of {descriptor!r}; check its species")
+                continue
             usable.append(atoms)
             for part, features in vectors:
                 collected.setdefault(part, []).append(features)
@@ -107,8 +110,6 @@ class LinearModel:
             features = np.concatenate(arrays)
             if len(features):
                 self._fourier[part] = Fourier.fit(features, rng, n_fourier, most_axes)
-        if not self._fourier:
-            raise ValueError(f"no atom is a center of {descriptor!r}; check its species")
         self.n_axes = sum(one.axes.shape[1] for one in self._fourier.values())
         self.columns = np.eye(n_fourier * len(self._fourier))
         if not derivatives:
@@ -133,9 +134,9 @@ class LinearModel:
         Raises
         ------
         ValueError
-            If the descriptor fails.
+            If the descriptor fails, or no atom is a center.
         """
-        return self._average(_feature_vectors(self.descriptor, atoms))
+        return self._average(atoms, _feature_vectors(self.descriptor, atoms))
 
     def rows(self, atoms: Atoms, directions: Floats | None = None) -> FrameRows:
         """The rows of a frame.
@@ -151,7 +152,7 @@ class LinearModel:
         Raises
         ------
         ValueError
-            If the descriptor fails.
+            If the descriptor fails, or no atom is a center.
         """
         if directions is None:
             directions = directions_of(atoms)
@@ -174,7 +175,7 @@ class LinearModel:
         return FrameRows(
             forces=forces.reshape(len(directions), -1) @ self.columns,
             energy=energy.ravel() @ self.columns,
-            average=self._average(vectors),
+            average=self._average(atoms, vectors),
         )
 
     def forces(self, atoms: Atoms, weights: Floats) -> tuple[Floats, Floats]:
@@ -190,7 +191,7 @@ class LinearModel:
         Raises
         ------
         ValueError
-            If the descriptor fails.
+            If the descriptor fails, or no atom is a center.
         """
         jacobian = jacobian_of(self.descriptor, atoms)
         of_parts = (self.columns @ weights).reshape(len(self._fourier), self._n_fourier)
@@ -207,14 +208,22 @@ class LinearModel:
             angles += fourier.phases[numbers[centers]]
             steep = np.sin(angles) * of_parts[places[part]]
             slopes.append((steep @ fourier.frequencies.T @ fourier.axes.T).ravel())
-        return jacobian.adjoint(np.concatenate(slopes)[None])[0], self._average(vectors)
+        return jacobian.adjoint(np.concatenate(slopes)[None])[0], self._average(atoms, vectors)
 
-    def _average(self, vectors: Iterable[tuple[int, Floats]]) -> Floats:
-        """The mean of feature vectors of each part, one part after the other."""
+    def _average(self, atoms: Atoms, vectors: Iterable[tuple[int, Floats]]) -> Floats:
+        """The mean of feature vectors of each part, one part after the other.
+
+        Without any the frame has no place among the others, and ValueError is raised.
+        """
         collected: dict[int, list[Floats]] = {part: [] for part in self._fourier}
         for part, features in vectors:
             if part in collected:
                 collected[part].append(features)
+        if not any(len(features) for arrays in collected.values() for features in arrays):
+            raise ValueError(
+                f"no atom of {atoms.get_chemical_formula()} is a center of the descriptor; check "
+                "its species"
+            )
         return np.concatenate(
             [
                 fourier.coordinates(np.concatenate(collected[part])).mean(axis=0)

@@ -42,11 +42,11 @@ class Selection:
         The chosen structures as they were read; with species, positions and cell alone if the
         selection was read from a file.
     gain
-        What each frame gained, of shape (n,). For balanced designs, the sum of the relative falls
-        of two predicted variances, those of the forces and of the energies of the pool. For
-        i-optimal designs the fall of the first, for d-optimal designs the information in nats. For
-        farthest points the distance to the nearest chosen frame, for CUR the share of the squared
-        weights.
+        What each frame gained, of shape (n,). For balanced designs, the weighted sum of the
+        relative falls of two predicted variances, those of the forces and of the energies of the
+        pool. For i-optimal designs the fall of the first, for d-optimal designs the information in
+        nats. For farthest points the distance to the nearest chosen frame, for CUR the share of the
+        squared weights.
     usual_gain
         What random frames would have gained at each step on average, of shape (n,); nan without a
         design.

@@ -68,13 +68,15 @@ def select(
         How many frames to choose.
     method
         ``"balanced"``: the frame that most lowers the predicted errors of forces and energies over
-        the pool (I-optimal design). ``"i-optimal"``: of forces alone. ``"d-optimal"``: the frame
-        with the most information on the parameters of a model of forces. ``"farthest-points"`` and
-        ``"cur"`` compare the average features of frames, ``"random"`` nothing.
+        the pool (I-optimal design). ``"balanced-averages"``: the same with energies that are smooth
+        functions of average features, and with more weight. ``"i-optimal"``: of forces alone.
+        ``"d-optimal"``: the frame with the most information on the parameters of a model of forces.
+        ``"farthest-points"`` and ``"cur"`` compare the average features of frames, ``"random"``
+        nothing.
     given
         Frames that are in the training set already.
     force_weight, energy_weight
-        Weights of forces and energies (balanced only).
+        Weights of forces and energies (balanced designs only).
     type_map, executor
         As in :func:`~ase_sensitivity.scan`.
     store
@@ -206,8 +208,8 @@ def _choice(
         return farthest_points(records["average"], candidates, n, given, rng), first
     if method == "cur":
         return cur(records["average"], candidates, n, given), first
-    pool = Pool(records, usable, learn_energies=method == "balanced")
-    design = Design(pool.forces, pool.energies, method, *weights)
+    pool = Pool(records, usable, method)
+    design = Design(pool.forces, pool.energies, method, *weights, pool.n_parameters)
     prior = design.variances
     for number in known:
         design.add(pool.rows(np.array([number]), others)[0])
@@ -218,9 +220,13 @@ def _choice(
 
 
 def _copies(places: Sequence[Place], first: Ints, n_given: int) -> list[IdleFrame]:
-    """The frames of the pool that are copies of earlier ones."""
+    """The frames of the pool that are copies of earlier or given ones."""
     return [
-        IdleFrame(places[number], f"a copy of {places[first[number]]}")
+        IdleFrame(
+            places[number],
+            f"a copy of {places[first[number]]}"
+            + (", which is given" if first[number] < n_given else ""),
+        )
         for number in range(n_given, len(places))
         if 0 <= first[number] < number
     ]

@@ -84,6 +84,7 @@ class DensityJacobian(StreamedJacobian):
         self._basis, self._environments = basis, environments
         self._normalise, self._threads = normalise, threads
         self._n_features, self._features = n_features, features
+        self._most = environments.most(0, len(environments.centers))
 
     @property
     def features(self) -> Floats:
@@ -159,14 +160,17 @@ class DensityJacobian(StreamedJacobian):
     def _blocks_are_faster(self) -> bool:
         """Whether blocks and their products take less time, or less memory, than all neighbors."""
         basis, around = self._basis, self._environments
-        n = np.diff(around.starts)
-        most = int(n.max(initial=0))
+        most, n_pairs = self._most, len(around.atom)
         if max(72 * most, 64 * (basis.l_max + 1) ** 2) * most > LARGEST:
             return True
-        n_pairs, squares = len(around.atom), float(n @ n)
         product = 30 * (basis.l_max + 1) ** 2 + 4 * basis.n_max * (basis.l_max + 1)
+        n_numbers = 3.0 * BLOCK * around.n_blocks
+        if self._n_features * n_numbers >= n_pairs * (NEIGHBOR + 0.5 * most * product):
+            return False  # also if every center had most neighbors: so for most molecules
+        n = np.diff(around.starts)
         points = np.minimum(n + 1, self.n_atoms)  # images of an atom are summed
-        n_numbers = 3 * BLOCK * around.n_blocks + 4.5 * float(points @ points)
+        squares = float(n @ n)
+        n_numbers += 4.5 * float(points @ points)
         return self._n_features * n_numbers < NEIGHBOR * n_pairs + 0.5 * squares * product
 
     def _of_environments(
@@ -179,10 +183,11 @@ class DensityJacobian(StreamedJacobian):
         """
         around, species = self._environments, self._basis.n_species
         rows, starts = self._rows_with(column_of)
-        most = int((starts[1:] - starts[:-1]).max(initial=0))
+        most = self._most
         width = 4 * ((most + 3 * min(species, most)) // 4)
         size = 9 * (width + 1) * (width + 4)
-        chunk = CACHED if n_threads(starts, self._threads) == 1 else CHUNK
+        alone = n_threads(starts, self._threads) == 1
+        chunk = CACHED if alone else CHUNK
         at_once = max(1, min(chunk // (8 * size), len(rows)))
         found = (
             np.empty((at_once, size)),
@@ -191,7 +196,7 @@ class DensityJacobian(StreamedJacobian):
             np.empty(at_once),
         )
         columns, counts = np.empty((2, max(width + 1, at_once)), dtype=np.intp)
-        run = self._local_grams(width)
+        run = self._local_grams(width, alone)
         sums, features = np.zeros(2), 0.0
         for begin in range(0, len(rows), at_once):
             some = rows[begin : begin + at_once]
@@ -209,14 +214,15 @@ class DensityJacobian(StreamedJacobian):
                 counts,
                 sums,
             )
-            squares = found[3][: len(some)]
-            norms = np.sign(squares) if self._normalise else squares
-            features += float(counts[: len(some)] @ norms)
+            squares, own = found[3][: len(some)], counts[: len(some)]
+            features += float(own @ (squares > 0.0 if self._normalise else squares))
         scale = ScaleSums()
         scale.include(float(sums[0]), features)
         return scale, float(sums[1])
 
-    def _local_grams(self, width: int) -> Callable[[Ints, Ints, tuple[Any, ...]], None]:
+    def _local_grams(
+        self, width: int, alone: bool
+    ) -> Callable[[Ints, Ints, tuple[Any, ...]], None]:
         """Runs `local_grams` for some rows with these first pairs, and its output arrays."""
         around, basis = self._environments, self._basis
         known = (
@@ -232,6 +238,10 @@ class DensityJacobian(StreamedJacobian):
         scratch = tiles.scratch(basis, width)
 
         def fill(rows: Ints, starts: Ints, found: tuple[Any, ...]) -> None:
+            if alone and local_grams.overloads:  # compiled already
+                local_grams(rows, *known, scratch, *found)
+                return
+
             def run(begin: int, end: int) -> None:
                 own = scratch if end - begin == len(rows) else tiles.scratch(basis, width)
                 local_grams(rows[begin:end], *known, own, *(part[begin:end] for part in found))

@@ -73,20 +73,19 @@ class Environments:
             see :func:`ase_sensitivity.geometry.structure.check_atoms`.
         """
         check_atoms(atoms)
-        index = _places(tuple(species))
-        of_atom = index[atoms.numbers]
-        is_center = _places(tuple(centers))[atoms.numbers] >= 0
-        chosen = np.flatnonzero(is_center)
+        numbers, n_atoms = atoms.numbers, len(atoms)
+        of_atom, of_center = _places(tuple(species))[numbers], _places(tuple(centers))[numbers]
+        is_center = of_center >= 0
+        chosen = is_center.nonzero()[0]
         pairs = neighbor_pairs(atoms, cutoff)
         first, second, vectors = pairs.first, pairs.second, pairs.vectors(atoms)
-        if len(chosen) < len(atoms) or (of_atom < 0).any():
+        if len(chosen) < n_atoms or of_atom.min() < 0:
             seen = is_center[first] & (of_atom[second] >= 0)
             first, second, vectors = first[seen], second[seen], vectors[seen]
-        count = np.bincount(first, minlength=len(atoms))[chosen]
-        starts = np.concatenate(([0], np.cumsum(count))).astype(np.intp)
-        return cls(
-            len(atoms), pairs, chosen, of_atom[chosen], starts, second, of_atom[second], vectors
-        )
+        starts = np.zeros(len(chosen) + 1, dtype=np.intp)
+        np.bincount(first, minlength=n_atoms).take(chosen).cumsum(out=starts[1:])
+        own, others = of_atom.take(chosen), of_atom.take(second)
+        return cls(n_atoms, pairs, chosen, own, starts, second, others, vectors)
 
     def rows(self, start: int, stop: int) -> Environments:
         """The environments of a range of centers."""
@@ -105,7 +104,7 @@ class Environments:
         """Row numbers that divide the rows into ranges with about ``most`` blocks each."""
         before = self.starts + np.arange(len(self.starts))
         n_ranges = -(-self.n_blocks // most)
-        ends = np.searchsorted(before, np.linspace(0, self.n_blocks, n_ranges + 1)[1:-1])
+        ends = before.searchsorted(np.arange(1, n_ranges) * (self.n_blocks / n_ranges))
         return sorted({0, *ends.tolist(), len(self.centers)})
 
     @property
@@ -115,7 +114,8 @@ class Environments:
 
     def most(self, start: int, stop: int) -> int:
         """The largest number of neighbors in a range of centers."""
-        return int(np.diff(self.starts[start : stop + 1]).max(initial=0))
+        starts = self.starts[start : stop + 1]
+        return int((starts[1:] - starts[:-1]).max(initial=0))
 
     @property
     def own(self) -> Ints:

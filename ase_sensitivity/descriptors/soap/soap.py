@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any, Literal
 
 import numba
@@ -389,9 +389,16 @@ class SOAP(Shortcuts):
         if small and self._body_order != 3:
             return self._jacobian(environments)
 
+        kept: dict[int, FeatureJacobian] = {}
+
         def compute(start: int, stop: int) -> FeatureJacobian:
+            if start in kept:
+                return kept[start]
             features, blocks = self._calculate(environments.rows(start, stop), gradients=True)
-            return environments.jacobian(features, blocks, self._cutoff, start)
+            found = environments.jacobian(features, blocks, self._cutoff, start)
+            if small:
+                kept[start] = found
+            return found
 
         n_rows = len(environments.centers)
         bounds = [0, n_rows] if small else environments.bounds(max(1, chunk // per_block))
@@ -404,7 +411,7 @@ class SOAP(Shortcuts):
                 cutoff=self._cutoff,
                 n_features=self.n_features,
                 features=lambda: self._calculate(environments, gradients=False)[0],
-                compute=cache(compute) if small else compute,
+                compute=compute,
                 bounds=bounds,
             )
         return StreamedJacobian(

@@ -74,7 +74,7 @@ def fill_tile(first, t, order, vectors, basis, position, scratch, tiles, rays, f
             x, y, z = vectors[first + k, 0], vectors[first + k, 1], vectors[first + k, 2]
             r = math.sqrt(x * x + y * y + z * z)
             x, y, z = x / r, y / r, z / r
-        radial(r, cutoff, width, smooth, per_length, table, n_radial, degree, values, zero)
+            radial(r, cutoff, width, smooth, per_length, table, n_radial, degree, values, zero)
         for n in range(n_max):
             for l in range(l_max + 1):  # noqa: E741
                 to = ray + 8 * (l * n_max + n) + lane
@@ -210,8 +210,7 @@ def project_tile(t, s, n_channels, n_max, l_max, compact, gamma, tiles, rays, fa
 def scratch(basis: Basis, width: int) -> tuple[Any, ...]:
     """Scratch arrays of `local_grams`, for environments of up to `width` neighbors in tiles."""
     n_max, n_lm, n_tiles = basis.n_max, (basis.l_max + 1) ** 2, width // 4
-    n_m = 2 * np.arange(basis.l_max + 1) + 1
-    padded = 4 * -(-n_m // 4)
+    n_padded, n_gamma = _sizes(basis.l_max)
     return (
         (
             np.zeros(2 * n_max * basis.harmonics.l_padded),
@@ -219,8 +218,8 @@ def scratch(basis: Basis, width: int) -> tuple[Any, ...]:
             np.zeros(16),
         ),
         np.zeros(4 * n_max * n_lm),
-        np.zeros(basis.n_channels * int(padded.sum())),
-        np.zeros(int(n_m @ padded)),
+        np.zeros(basis.n_channels * n_padded),
+        np.zeros(n_gamma),
         np.zeros(n_tiles, dtype=np.intp),
         np.zeros(n_tiles * (RECORD * n_lm + SPARE)),
         np.zeros(n_tiles * 8 * (basis.l_max + 1) * n_max),
@@ -228,6 +227,14 @@ def scratch(basis: Basis, width: int) -> tuple[Any, ...]:
         np.zeros(n_tiles * 12),
         np.zeros(72),
     )
+
+
+@cache
+def _sizes(l_max: int) -> tuple[int, int]:
+    """Numbers of the coefficients of one channel and of Gamma, rows of each l padded."""
+    n_m = 2 * np.arange(l_max + 1) + 1
+    padded = 4 * -(-n_m // 4)
+    return int(padded.sum()), int(n_m @ padded)
 
 
 @cache
