@@ -89,7 +89,9 @@ def read(path: str | Path) -> Saved:
     """
     check_exists(path)
     if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is no reference set; make one with ReferenceSet(...).save")
+        raise ValueError(
+            f"{path} is no reference set, or is damaged; make one with ReferenceSet(...).save"
+        )
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
