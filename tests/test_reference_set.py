@@ -8,12 +8,14 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from scipy.spatial.transform import Rotation
+from scipy.special import eval_legendre
 
 from ase_sensitivity import SOAP, FiniteDifferenceDescriptor, ReferenceSet
-from ase_sensitivity.environments import environment_set
+from ase_sensitivity.environments import environment_set, reference_set
+from ase_sensitivity.environments.boxes import Boxes
+from ase_sensitivity.environments.neighbor_centers import centers_about, have_partners
 from ase_sensitivity.environments.row_sets import RowSet, row_sets
-from ase_sensitivity.environments.shape import shapes
-from ase_sensitivity.environments.twins import _centers_about
+from ase_sensitivity.environments.shape import _FREQUENCIES, _PHASES, fingerprints
 from ase_sensitivity.geometry.neighbors import neighbor_pairs
 from ase_sensitivity.io.references import Task
 
@@ -46,7 +48,9 @@ def turned(atoms: Atoms, seed: int) -> Atoms:
     return atoms
 
 
-def test_novelty_is_that_of_brute_force():
+@pytest.mark.parametrize("listed", [16, 1])
+def test_novelty_is_that_of_brute_force(listed, monkeypatch):
+    monkeypatch.setattr(reference_set, "LISTED", listed)
     frames = rattled(molecule("CH4"), 0.15, 90)
     reference = ReferenceSet(frames, ALL)
     features = [ALL.features(frame) for frame in frames]
@@ -62,6 +66,32 @@ def test_novelty_is_that_of_brute_force():
         compared = reference.compare(query)
         assert compared.novelty == pytest.approx(max(found), rel=1e-9)
         assert compared.center == int(np.argmax(found))
+
+
+def test_bounds_are_bounds_and_the_least_ones():
+    rng = np.random.default_rng(0)
+    size = 100.0 / np.arange(1, 41) ** 2
+    counts = [1, 40, 64, 65, 1000]
+    group = rng.permutation(np.repeat(np.arange(5), counts))
+    points, queries = rng.normal(size=(2, len(group), 40)) * size
+    asked = rng.permutation(np.repeat(np.arange(-1, 5), 8))
+    queries = np.concatenate([queries[: len(asked) - 3], points[:3]])
+    asked[-3:] = group[:3]
+    beyond, there = (np.linalg.norm(some[:, 32:], axis=1) for some in (queries, points))
+    boxes = Boxes(points[:, :32].astype(np.float32), there.astype(np.float32), group, 12)
+    index, lower, upper = boxes.nearest(asked, queries[:, :32], beyond, 16)
+    for m, number in enumerate(asked.tolist()):
+        n = min(16, counts[number]) if number >= 0 else 0
+        assert (index[m, n:] == -1).all()
+        assert np.isinf([lower[m, n:], upper[m, n:]]).all()
+        found, own = index[m, :n], np.flatnonzero(group == number)
+        assert len(np.unique(found)) == n
+        apart = np.linalg.norm(queries[m] - points[found], axis=1)
+        assert (lower[m, :n] <= apart).all()
+        assert (apart <= upper[m, :n]).all()
+        square = ((queries[m, :32] - points[own, :32]) ** 2).sum(axis=1)
+        least = np.sort(np.sqrt(square + (beyond[m] - there[own]) ** 2))[:n]
+        np.testing.assert_allclose(lower[m, :n], least, rtol=1e-4, atol=2e-4)
 
 
 def test_copies_are_no_news_and_no_twins():
@@ -326,7 +356,7 @@ def test_centers_about_an_atom_in_skewed_cells(pbc):
         pairs = neighbor_pairs(atoms, 2.5)
         for center in (0, 4):
             about = set(pairs.second[pairs.first == center].tolist()) - {center, 2}
-            found = _centers_about(atoms, centers, center, 2.5)
+            found = centers_about(atoms, centers, center, 2.5)
             assert set(centers[found].tolist()) == about
 
 
@@ -335,8 +365,42 @@ def test_fingerprints_of_shape():
     points, numbers = rng.normal(size=(7, 3)), np.array([1, 1, 6, 6, 8, 1, 1])
     turn = -Rotation.random(random_state=1).as_matrix()
     order = rng.permutation(7)
-    same = [(numbers, points), (numbers[order], points[order] @ turn.T)]
-    one, other = shapes(same, 4.0)
+    same = np.concatenate([points, points[order] @ turn.T])
+    both = np.concatenate([numbers, numbers[order]])
+    one, other = fingerprints(both, same, np.array([0, 7]), np.array([7, 14]), 4.0)
     np.testing.assert_allclose(one, other, atol=1e-10)
-    pair = shapes([(a.numbers[1:], a.positions[1:]) for a in (PLUS, MINUS)], 3.0)
+    # Every point, in plain sums.
+    radii = np.linalg.norm(points, axis=1)
+    weight = (1 + 0.37 * np.sqrt(numbers)) * np.cos(np.pi * np.minimum(radii / 4, 1) / 2) ** 2
+    cosines = (points / radii[:, None]) @ (points / radii[:, None]).T
+    scale = np.sqrt((weight**2).sum())
+    columns = [radii, *(eval_legendre(n, cosines) @ weight / scale for n in (1, 2, 3))]
+    waves = np.cos(np.column_stack(columns) @ _FREQUENCIES.T + _PHASES)
+    np.testing.assert_allclose(one, weight @ waves, atol=1e-10)
+    pair = [
+        fingerprints(a.numbers[1:], a.positions[1:], *np.array([[0], [4]]), 3.0)
+        for a in (PLUS, MINUS)
+    ]
     assert np.linalg.norm(pair[0] - pair[1]) > 0.1
+
+
+def test_saturation_where_far_points_hardly_count():
+    wide = SOAP(["H"], cutoff=4.0, n_max=6, l_max=2, atom_sigma=0.3, centers=["C"])
+    near = rattled(molecule("CH4"), 0.1, 12)
+    far, rng = [], np.random.default_rng(0)
+    for frame in near:
+        directions = rng.normal(size=(2, 3))
+        outer = 2.7 * directions / np.linalg.norm(directions, axis=1)[:, None]
+        far.append(frame + Atoms("H2", frame.positions[0] + outer))
+    alone, both = (ReferenceSet(frames, wide).saturation(0, 0.15) for frames in (near, far))
+    assert 0 < both < alone / 2
+
+
+def test_centers_with_partners():
+    mine, theirs = np.array([[0.0], [1.0], [5.0]]), np.array([[0.05], [1.05], [3.0]])
+    numbers, allowed = np.array([1, 1, 6]), np.full(3, 0.1)
+    assert have_partners(mine, numbers, allowed, theirs[:2], np.array([1, 1]))  # no carbon there
+    assert not have_partners(mine, numbers, allowed, theirs, np.array([1, 1, 6]))
+    assert have_partners(mine, numbers, allowed, theirs[:1], np.array([1]))  # one is too many
+    assert not have_partners(mine, numbers, allowed, theirs[2:], np.array([1]))
+    assert not have_partners(mine, numbers, allowed, theirs, np.array([1, 6, 6]))

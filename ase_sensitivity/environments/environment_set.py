@@ -28,6 +28,9 @@ these have more than KEPT bytes."""
 KEPT = 2**28
 """Bytes of full features that are kept in memory; others are computed again when needed."""
 
+AT_ONCE = 256
+"""Number of structures whose columns are joined."""
+
 LISTED = 256
 """Number of structures with neighbor lists that are kept in memory."""
 
@@ -36,6 +39,9 @@ Points = tuple[Ints, Floats]
 
 Columns = dict[str, Any]
 """Arrays by name, with an entry for each of some environments."""
+
+Axes = tuple[int, int]
+"""Number of features, and atomic number of the centers, 0 for axes that all have."""
 
 Rows = Callable[[Task], "tuple[Ints, list[RowSet]]"]
 Drawn = Callable[[Columns, int], Ints]
@@ -63,6 +69,9 @@ class EnvironmentSet:
         features, kind)``: a dictionary of arrays of shape (n_centers, ...).
     rows
         Gives centers and features of a structure; by default the descriptor does.
+    by_element
+        Environments of different elements are not compared: each element has its own axes, and
+        projections are in single precision.
 
     Attributes
     ----------
@@ -103,12 +112,13 @@ class EnvironmentSet:
         drawn: Drawn | None = None,
         measured: Measured | None = None,
         rows: Rows | None = None,
+        by_element: bool = False,
     ) -> None:
         self._begin(descriptor, rows)
-        self._measured = measured
+        self._measured, self._by_element = measured, by_element
         parts: list[Columns] = []
         waiting: list[tuple[Columns, list[RowSet]]] = []
-        n_kept = n_bytes = 0
+        n_kept = n_bytes = n_joined = 0
         for task in tasks:
             evaluated = self._evaluated(task)
             if evaluated is None:
@@ -118,8 +128,11 @@ class EnvironmentSet:
             n_bytes += sum(one.nbytes for one in evaluated[1])
             if self._projections or len(waiting) == FIRST or n_bytes > KEPT:
                 parts += self._projected(waiting)
+            if len(parts) - n_joined > AT_ONCE:  # many small arrays take more memory
+                parts[n_joined:] = [_joined(parts[n_joined:])]
+                n_joined += 1
             if limit is not None and n_kept > 2 * limit and not waiting:
-                parts, n_kept = [self._drawn(parts, limit, drawn)], limit
+                parts, n_kept, n_joined = [self._drawn(parts, limit, drawn)], limit, 1
             if progress is not None:
                 progress(self.n_frames)
         parts += self._projected(waiting)
@@ -136,7 +149,8 @@ class EnvironmentSet:
         self.structures: dict[int, Task] = {}
         self.errors: list[tuple[Place, str]] = []
         self.n_frames = self.n_seen = 0
-        self._projections: dict[int, Projection] = {}
+        self._projections: dict[Axes, Projection] = {}
+        self._by_element = False
         self._kinds: dict[Any, int] = {}
         self._features: OrderedDict[int, tuple[Ints, list[RowSet]]] = OrderedDict()
         self._bytes = 0
@@ -149,7 +163,7 @@ class EnvironmentSet:
         descriptor: Descriptor,
         structures: dict[int, Task],
         columns: Columns,
-        projections: dict[int, Projection],
+        projections: dict[Axes, Projection],
         kinds: Sequence[Any],
         n_frames: int,
         n_seen: int,
@@ -169,8 +183,8 @@ class EnvironmentSet:
         return list(self._kinds)
 
     @property
-    def projections(self) -> dict[int, Projection]:
-        """The projection of features, by their number."""
+    def projections(self) -> dict[Axes, Projection]:
+        """The projection of features, by their number and the atomic number of the center."""
         return dict(self._projections)
 
     def _finish(self, columns: Columns) -> None:
@@ -212,28 +226,41 @@ class EnvironmentSet:
 
     def _projected(self, waiting: list[tuple[Columns, list[RowSet]]]) -> list[Columns]:
         """All columns of some structures, which are removed from the list."""
-        by_length: dict[int, list[Floats]] = {}
-        for _, features in waiting:
-            for one in features:
-                by_length.setdefault(len(one.vector), []).append(one.vector)
-        for length, vectors in by_length.items():
-            if length not in self._projections:
-                self._projections[length] = Projection(vectors)
+        samples: dict[Axes, list[Floats]] = {}
+        for columns, features in waiting:
+            for one, number in zip(features, columns["number"].tolist(), strict=True):
+                axes = len(one.vector), number if self._by_element else 0
+                samples.setdefault(axes, []).append(one.vector)
+        for axes, vectors in samples.items():
+            if axes not in self._projections:
+                self._projections[axes] = Projection(vectors)
         done = []
         for columns, features in waiting:
-            projected, beyond = self.project(features)
+            projected, beyond = self.project(features, columns["number"])
+            if self._by_element:
+                projected, beyond = projected.astype(np.float32), beyond.astype(np.float32)
             done.append(columns | {"projected": projected, "beyond": beyond})
         waiting.clear()
         return done
 
-    def project(self, features: Sequence[RowSet]) -> tuple[Floats, Floats]:
-        """Coordinates on the axes, of shape (n, 32), and the distances from these, (n,)."""
-        lengths = np.array([len(one.vector) for one in features])
+    def project(self, features: Sequence[RowSet], numbers: Ints) -> tuple[Floats, Floats]:
+        """Coordinates on the axes, of shape (n, 32), and the distances from these, (n,).
+
+        Parameters
+        ----------
+        features
+            Those of environments of the same kinds as in the set.
+        numbers
+            Atomic numbers of their centers, of shape (n,).
+        """
+        members: dict[Axes, list[int]] = {}
+        for k, (one, number) in enumerate(zip(features, numbers.tolist(), strict=True)):
+            axes = len(one.vector), number
+            members.setdefault(axes if axes in self._projections else (axes[0], 0), []).append(k)
         projected, beyond = np.zeros((len(features), AXES)), np.zeros(len(features))
-        for length in np.unique(lengths):
-            own = np.flatnonzero(lengths == length)
-            vectors = np.array([features[k].vector for k in own.tolist()])
-            projected[own], beyond[own] = self._projections[int(length)](vectors)
+        for axes, own in members.items():
+            vectors = np.array([features[k].vector for k in own])
+            projected[own], beyond[own] = self._projections[axes](vectors)
         return projected, beyond
 
     def __len__(self) -> int:
@@ -270,8 +297,7 @@ class EnvironmentSet:
         number, center = int(self.structure[environment]), int(self.center[environment])
         if center >= 0:
             return self.points_about(number, center, radius)
-        atoms = self.structures[number].atoms
-        return atoms.numbers, atoms.positions - atoms.positions.mean(axis=0)
+        return whole_points(self.structures[number].atoms)
 
     def points_about(self, structure: int, atom: int, radius: float) -> Points:
         """The points within ``radius`` (Å) of an atom of a structure, nearest first."""
@@ -315,7 +341,8 @@ class EnvironmentSet:
         if new:
             return self._kinds.setdefault(key, len(self._kinds))
         # A kind may be known from a structure alone that failed afterwards.
-        return self._kinds.get(key, -1) if len(features.vector) in self._projections else -1
+        known = any(len(features.vector) == length for length, _ in self._projections)
+        return self._kinds.get(key, -1) if known else -1
 
     def _keep(self, number: int, centers: Ints, features: list[RowSet]) -> None:
         self._features[number] = centers, features
@@ -326,7 +353,7 @@ class EnvironmentSet:
 
     def _drawn(self, parts: list[Columns], limit: int, drawn: Drawn | None) -> Columns:
         """The environments that are kept: by default a uniform sample at any time."""
-        columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        columns = _joined(parts)
         if len(columns["random"]) <= limit:
             return columns
         if drawn is None:
@@ -340,13 +367,33 @@ class EnvironmentSet:
         return columns
 
 
+def _joined(parts: list[Columns]) -> Columns:
+    """The columns of several parts, which are emptied: there is one column twice at a time."""
+    return {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
+
+
 def points_of(atoms: Atoms, radius: float) -> list[Points]:
     """The points about every atom."""
+    near = neighborhoods(atoms, radius).by_distance()
+    numbers = atoms.numbers[near.atom]
+    return [(numbers[own], near.vectors[own]) for own in map(near.by_center, range(len(atoms)))]
+
+
+def whole_points(atoms: Atoms) -> Points:
+    """The points of a structure as a whole, about its centroid."""
+    return atoms.numbers, atoms.positions - atoms.positions.mean(axis=0)
+
+
+def near_centers(atoms: Atoms, centers: Ints, radius: float) -> Neighborhoods | None:
+    """The neighbors of all atoms within a radius (Å); None if the center is the whole structure."""
+    return neighborhoods(atoms, radius) if len(centers) == 0 or centers[0] >= 0 else None
+
+
+def neighborhoods(atoms: Atoms, radius: float) -> Neighborhoods:
+    """The neighbors of all atoms within a radius (Å)."""
     if atoms.pbc.any() and not np.isfinite(radius):
         raise ValueError(
             "environments of periodic structures need a descriptor with a finite cutoff"
         )
     pairs = neighbor_pairs(atoms, radius) if np.isfinite(radius) else None
-    near = Neighborhoods.of(atoms, pairs).by_distance()
-    numbers = atoms.numbers[near.atom]
-    return [(numbers[own], near.vectors[own]) for own in map(near.by_center, range(len(atoms)))]
+    return Neighborhoods.of(atoms, pairs)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy
 
+from ase_sensitivity.environments.boxes import Boxes
 from ase_sensitivity.environments.environment_set import EnvironmentSet
 from ase_sensitivity.environments.projection import SEARCHED
 from ase_sensitivity.environments.row_sets import RowSet
@@ -16,85 +16,81 @@ from ase_sensitivity.types import Floats, Ints
 
 @dataclass(frozen=True, eq=False)
 class Near:
-    """Some environments that are near others on the most important axes.
+    """The environments that are nearest to others, as far as projections tell.
 
     Attributes
     ----------
     index
-        Numbers of environments of the set, of shape (n, k).
+        Numbers of environments of the set, the nearest ones first, of shape (n, k); -1 where a
+        group has fewer.
     lower, upper
-        Bounds of their distances in feature space, of shape (n, k).
-    rest
-        All environments that are not listed are at least so far, of shape (n,).
+        Bounds of their distances in feature space, of shape (n, k). Environments that are not
+        listed are at least as far as the last lower bound.
     """
 
     index: Ints
     lower: Floats
     upper: Floats
-    rest: Floats
 
 
 class FeatureIndex:
-    """Searches an :class:`EnvironmentSet` for neighbors in feature space."""
+    """Searches an :class:`EnvironmentSet` for neighbors in feature space.
+
+    Attributes
+    ----------
+    groups
+        The number of each group of environments, by atomic number of the centers and kind.
+    """
 
     def __init__(self, environments: EnvironmentSet) -> None:
         self._environments = environments
         both = np.column_stack([environments.number, environments.kind])
         groups, which = np.unique(both, axis=0, return_inverse=True)
-        self._trees: dict[Group, tuple[Ints, scipy.spatial.KDTree]] = {}
-        for k, (number, kind) in enumerate(groups.tolist()):
-            own = np.flatnonzero(which.ravel() == k)
-            tree = scipy.spatial.KDTree(environments.projected[own, :SEARCHED])
-            self._trees[number, kind] = own, tree
+        self.groups: dict[Group, int] = {
+            (number, kind): k for k, (number, kind) in enumerate(groups.tolist())
+        }
+        projected = np.asarray(environments.projected, dtype=np.float32)
+        beyond = np.asarray(environments.beyond, dtype=np.float32)
+        self._boxes = Boxes(projected, beyond, which.ravel(), SEARCHED)
 
-    def __contains__(self, group: object) -> bool:
-        return group in self._trees
-
-    def near(self, group: Group, projected: Floats, beyond: Floats, k: int) -> Near:
-        """The ``k`` environments of a group that are nearest on the searched axes.
+    def near(self, group: Ints, projected: Floats, beyond: Floats, k: int) -> Near:
+        """The ``k`` environments of a group with the least bounds of their distances.
 
         Parameters
         ----------
         group
-            Atomic number of the centers, and kind.
+            Numbers of the groups in which to search, of shape (n,); -1 for none.
         projected, beyond
             As of :meth:`EnvironmentSet.project`, of shape (n, 32) and (n,).
         k
-            How many; all, if there are fewer.
+            How many.
         """
-        own, tree = self._trees[group]
-        k = min(k, len(own))
-        searched, found = tree.query(projected[:, :SEARCHED], np.arange(1, k + 1))
-        index = own[found]
-        environments = self._environments
-        square = ((environments.projected[index] - projected[:, None]) ** 2).sum(axis=2)
-        there = environments.beyond[index]
-        lower = np.sqrt(square + (there - beyond[:, None]) ** 2)
-        upper = np.sqrt(square + (there + beyond[:, None]) ** 2)
-        rest = searched[:, -1] if k < len(own) else np.full(len(projected), np.inf)
-        return Near(index, lower, upper, rest)
+        return Near(*self._boxes.nearest(group, projected, beyond, k))
 
     def nearest(
-        self, group: Group, features: RowSet, projected: Floats, beyond: float, k: int = 8
+        self, group: Ints, features: RowSet, projected: Floats, beyond: Floats, near: Near
     ) -> tuple[int, float]:
         """The nearest environment of a group, and its distance, from full features in float64.
 
-        More and more candidates are taken until the bounds exclude all others.
+        Parameters
+        ----------
+        group, projected, beyond
+            As in :meth:`near`, of one environment.
+        features
+            Its features.
+        near
+            Candidates. More and more are taken until the bounds exclude all others.
         """
-        n = len(self._trees[group][0])
         known: dict[int, float] = {}
         while True:
-            near = self.near(group, projected[None], np.array([beyond]), k)
-            lower, index = near.lower[0], near.index[0]
             best, least = -1, np.inf
-            for m in np.argsort(lower, kind="stable").tolist():
-                if lower[m] > least:
+            for j, lower in zip(near.index[0].tolist(), near.lower[0].tolist(), strict=True):
+                if lower > least or j < 0:
                     break
-                j = int(index[m])
                 if j not in known:
                     known[j] = features.distance(self._environments.features(j))
                 if known[j] < least:
                     best, least = j, known[j]
-            if k >= n or least <= near.rest[0]:
+            if least <= near.lower[0, -1]:
                 return best, least
-            k *= 4
+            near = self.near(group, projected, beyond, 4 * near.index.shape[1])

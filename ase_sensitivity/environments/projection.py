@@ -56,9 +56,11 @@ class Projection:
         """Coordinates on the axes, of shape (n, 32), and the distance from them, (n,).
 
         With coordinates p, q and distances r, s of two vectors, their own distance is between
-        ``hypot(|p - q|, r - s)`` and ``hypot(|p - q|, r + s)``.
+        ``hypot(|p - q|, r - s)`` and ``hypot(|p - q|, r + s)``. Of r and s, about 1e-8 times the
+        norm is rounding error.
         """
         centered = vectors - self.origin
-        coordinates = centered @ self.axes
-        beyond = centered - coordinates @ self.axes.T
-        return coordinates, np.linalg.norm(beyond, axis=1)
+        coordinates: Floats = centered @ self.axes
+        squares = np.einsum("ij,ij->i", centered, centered)
+        squares -= np.einsum("ij,ij->i", coordinates, coordinates)
+        return coordinates, np.sqrt(np.maximum(squares, 0.0))

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ase import Atoms
 
-from ase_sensitivity.environments.environment_set import Points
+from ase_sensitivity.environments.environment_set import Points, near_centers, whole_points
 from ase_sensitivity.environments.nearest import Near
 from ase_sensitivity.environments.projection import AXES
 from ase_sensitivity.environments.row_sets import RowSet, row_sets
-from ase_sensitivity.environments.scales import STEP, Group, centered_points
+from ase_sensitivity.environments.scales import STEP, Scale
+from ase_sensitivity.geometry.neighbors import Neighborhoods
 from ase_sensitivity.types import Floats, Ints
 
 if TYPE_CHECKING:
@@ -37,11 +38,12 @@ class Query:
     centers, features
         As of :func:`~ase_sensitivity.environments.row_sets.row_sets`.
     projected, beyond
-        As of :meth:`EnvironmentSet.project`; nan for a kind that the set does not have.
-    numbers, kinds
-        Atomic number and kind of each center, of shape (n_centers,).
-    points
-        The points about each center, nearest first.
+        As of :meth:`EnvironmentSet.project`; nan for a group that the set does not have.
+    numbers, kinds, group
+        Atomic number and kind of each center, and the number of its group, -1 if the set has none;
+        of shape (n_centers,).
+    near
+        The neighbors of all atoms within the radius of the set; None for the structure as a whole.
     forces, energy
         Reference values, if there are any, in eV/Å and eV.
     """
@@ -53,7 +55,8 @@ class Query:
     beyond: Floats
     numbers: Ints
     kinds: Ints
-    points: list[Points]
+    group: Ints
+    near: Neighborhoods | None
     forces: Floats | None
     energy: float | None
 
@@ -70,82 +73,80 @@ class Query:
         environments = reference.environments
         centers, features = rows or row_sets(reference.descriptor, atoms)
         kinds = np.array([environments.kind_of(one, atoms) for one in features])
+        numbers = np.where(centers >= 0, atoms.numbers[centers], 0)
+        groups = zip(numbers.tolist(), kinds.tolist(), strict=True)
+        group = np.array([reference.index.groups.get(one, -1) for one in groups])
         projected, beyond = np.full((len(kinds), AXES), np.nan), np.full(len(kinds), np.nan)
-        known = np.flatnonzero(kinds >= 0)
+        known = np.flatnonzero(group >= 0)
         if len(known):
             some = [features[k] for k in known.tolist()]
-            projected[known], beyond[known] = environments.project(some)
+            projected[known], beyond[known] = environments.project(some, numbers[known])
         return cls(
             atoms=atoms,
             centers=centers,
             features=features,
-            numbers=np.where(centers >= 0, atoms.numbers[centers], 0),
+            numbers=numbers,
+            group=group,
             projected=projected,
             beyond=beyond,
             kinds=kinds,
-            points=centered_points(atoms, centers, reference.radius),
+            near=near_centers(atoms, centers, reference.radius),
             forces=forces,
             energy=energy,
         )
 
-    @property
-    def groups(self) -> list[Group]:
-        """Atomic number and kind of each center."""
-        return list(zip(self.numbers.tolist(), self.kinds.tolist(), strict=True))
+    def points(self, k: int) -> Points:
+        """The points about a center, nearest first; of the structure as a whole, all."""
+        if self.near is None:
+            return whole_points(self.atoms)
+        own = self.near.by_center(int(self.centers[k]))
+        vectors = self.near.vectors[own]
+        order = np.argsort(np.linalg.norm(vectors, axis=1), kind="stable")
+        return self.atoms.numbers[self.near.atom[own]][order], vectors[order]
+
+    def centers_about(self, k: int) -> Ints:
+        """The other centers within the radius of the set of one, by their numbers."""
+        if self.near is None:
+            return np.empty(0, dtype=np.intp)
+        center = int(self.centers[k])
+        about = np.zeros(len(self.atoms), dtype=bool)
+        about[self.near.atom[self.near.by_center(center)]] = True
+        about[center] = False
+        return np.flatnonzero(about[self.centers])
 
 
-NearByGroup = dict[Group, tuple[Ints, Near]]
-"""For each group, the numbers of its centers in the query, and near references."""
-
-
-def near_references(reference: ReferenceSet, query: Query, k: int) -> NearByGroup:
-    """About ``k`` near references of each center; groups that the set lacks are left out."""
-    members: dict[Group, list[int]] = {}
-    for number, group in enumerate(query.groups):
-        members.setdefault(group, []).append(number)
-    found = {}
-    for group, those in members.items():
-        if group in reference.index:
-            own = np.array(those)
-            near = reference.index.near(group, query.projected[own], query.beyond[own], k)
-            found[group] = own, near
-    return found
-
-
-def most_novel(reference: ReferenceSet, query: Query, near: NearByGroup) -> tuple[float, int, int]:
+def most_novel(reference: ReferenceSet, query: Query, near: Near) -> tuple[float, int, int]:
     """The largest novelty, the number of its center in the query, and the nearest reference.
 
     Only centers are evaluated whose upper bound exceeds the largest value found.
     """
-    groups = query.groups
-    for k, group in enumerate(groups):
-        if group not in near:
-            return np.inf, k, -1
-    norm = np.array([one.norm for one in query.features])
-    bound = np.zeros(len(query.centers))
-    for group, (own, found) in near.items():
-        bound[own] = _relative(reference, group, found.upper.min(axis=1), norm[own])
+    if query.group.min() < 0:
+        return np.inf, int(query.group.argmin()), -1
+    unit = reference.units[query.group]
+    bound = np.where(unit > 0, near.upper[:, 0], np.inf) / np.where(unit > 0, unit, 1.0)
     # The bounds are those of the vectors of row sets, and of several rows these are not all.
     bound[[bool(one.several) for one in query.features]] = np.inf
     best, center, nearest = -1.0, 0, -1
     for k in np.argsort(-bound, kind="stable").tolist():
         if bound[k] <= best:
             break
+        features, own = query.features[k], slice(k, k + 1)
+        near_one = Near(near.index[own], near.lower[own], near.upper[own])
         j, distance = reference.index.nearest(
-            groups[k], query.features[k], query.projected[k], float(query.beyond[k])
+            query.group[own], features, query.projected[own], query.beyond[own], near_one
         )
-        value = float(_relative(reference, groups[k], np.array(distance), norm[k]))
+        value = 0.0
+        if distance > SAME * features.norm:
+            # Features that no displacement changes are compared with their norm.
+            value = distance / (float(unit[k]) or max(features.norm, distance))
         if value > best:
             best, center, nearest = value, k, j
     return best, center, nearest
 
 
-def _relative(reference: ReferenceSet, group: Group, distance: Floats, norm: Floats) -> Floats:
-    """Distances over the spread of the group; ``norm`` is that of the compared features."""
-    scale = reference.scales.by_group[group]
+def unit_of(scale: Scale) -> float:
+    """The distance of features that novelty counts in; 0 if no displacement changes them."""
     # What a group without spread is compared with: one environment, or copies of one.
     usual = scale.slope * STEP
-    unit = scale.spread if scale.spread > NO_SPREAD * usual else usual
-    # Features that no displacement changes are compared with their norm.
-    over = unit if unit > 0 else np.maximum(np.maximum(norm, distance), 1e-300)
-    return np.where(distance > SAME * norm, distance / over, 0.0)
+    spread = scale.spread
+    return spread if spread > NO_SPREAD * usual else usual

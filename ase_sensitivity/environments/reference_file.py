@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from ase_sensitivity.environments.environment_set import Columns
+from ase_sensitivity.environments.environment_set import Axes, Columns
 from ase_sensitivity.environments.projection import Projection
 from ase_sensitivity.environments.scales import Group, Scale
 from ase_sensitivity.io.references import Task
@@ -22,7 +22,7 @@ from ase_sensitivity.plain_text import reason
 from ase_sensitivity.types import Floats
 from ase_sensitivity.validation import check_exists
 
-FORMAT = "ase_sensitivity reference set 1"
+FORMAT = "ase_sensitivity reference set 2"
 SUFFIX = ".npz"
 
 COLUMN = "column_"
@@ -37,7 +37,7 @@ class Saved:
     radius: float
     structures: dict[int, Task]
     columns: Columns
-    projections: dict[int, Projection]
+    projections: dict[Axes, Projection]
     kinds: Sequence[Any]
     n_frames: int
     n_seen: int
@@ -64,15 +64,15 @@ def write(path: str | Path, saved: Saved) -> None:
             [*group, *(getattr(scale, name) for name in SUMS)]
             for group, scale in saved.scales.items()
         ],
-        "lengths": list(saved.projections),
+        "axes": list(saved.projections),
     }
     arrays = {COLUMN + name: column for name, column in saved.columns.items()}
     arrays |= _structures(saved.structures)
     for k, scale in enumerate(saved.scales.values()):
         origin = np.zeros(0) if scale.origin is None else scale.origin
         arrays |= {f"scale_origin_{k}": origin, f"scale_total_{k}": scale.total}
-    for length, projection in saved.projections.items():
-        arrays |= {f"origin_{length}": projection.origin, f"axes_{length}": projection.axes}
+    for k, projection in enumerate(saved.projections.values()):
+        arrays |= {f"origin_{k}": projection.origin, f"axes_{k}": projection.axes}
     with whole_file(path) as whole, open(whole, "wb") as file:
         np.savez(file, head=np.array(json.dumps(head)), **arrays)
 
@@ -89,7 +89,9 @@ def read(path: str | Path) -> Saved:
     """
     check_exists(path)
     if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is no reference set; make one with ReferenceSet(...).save")
+        raise ValueError(
+            f"{path} is no reference set, or is damaged; make one with ReferenceSet(...).save"
+        )
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
@@ -119,8 +121,10 @@ def _saved(head: dict[str, Any], arrays: dict[str, Any]) -> Saved:
             if name.startswith(COLUMN)
         },
         projections={
-            length: Projection.restored(arrays[f"origin_{length}"], arrays[f"axes_{length}"])
-            for length in head["lengths"]
+            (int(length), int(number)): Projection.restored(
+                arrays[f"origin_{k}"], arrays[f"axes_{k}"]
+            )
+            for k, (length, number) in enumerate(head["axes"])
         },
         kinds=[(tuple(map(tuple, shape)), tuple(made_of)) for shape, made_of in head["kinds"]],
         n_frames=int(head["n_frames"]),

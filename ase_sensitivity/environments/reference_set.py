@@ -17,12 +17,13 @@ from ase_sensitivity.environments import reference_file
 from ase_sensitivity.environments.comparison import Comparison
 from ase_sensitivity.environments.environment_set import EnvironmentSet, Rows
 from ase_sensitivity.environments.nearest import FeatureIndex
-from ase_sensitivity.environments.query import Query, most_novel, near_references
+from ase_sensitivity.environments.query import Query, most_novel, unit_of
 from ase_sensitivity.environments.reference_file import Saved
 from ase_sensitivity.environments.row_sets import RowSet
-from ase_sensitivity.environments.scales import Group, Scales
+from ase_sensitivity.environments.scales import Scales
 from ase_sensitivity.environments.thinning import THINNING
 from ase_sensitivity.environments.twins import best_twin, candidates
+from ase_sensitivity.environments.usual import saturation
 from ase_sensitivity.io.reading import Frames, check_frames, read_frames
 from ase_sensitivity.io.references import Task, tasks_of, unit_factors
 from ase_sensitivity.plain_text import many
@@ -98,6 +99,10 @@ class ReferenceSet:
     scales: Scales
     environments: EnvironmentSet
     index: FeatureIndex
+    units: Floats
+    slopes: Floats
+    shape_slopes: Floats
+    """Of each group, by its number in the index: see :func:`unit_of` and :class:`Scale`."""
     _saved: Saved | None = None
     """What was read, as long as the descriptor is not known."""
 
@@ -188,7 +193,7 @@ class ReferenceSet:
             saved.n_frames,
             saved.n_seen,
         )
-        self.index = FeatureIndex(self.environments)
+        self._index()
 
     def save(self, path: str | Path) -> None:
         """Write everything to a file that ends in .npz.
@@ -238,8 +243,18 @@ class ReferenceSet:
             drawn=THINNING[thinning],
             measured=self.scales.measure,
             rows=rows,
+            by_element=True,
         )
+        self._index()
+
+    def _index(self) -> None:
         self.index = FeatureIndex(self.environments)
+        scales = [self.scales.by_group[group] for group in self.index.groups]
+        self.units = np.array([unit_of(scale) for scale in scales])
+        self.slopes = np.array([scale.slope for scale in scales])
+        self._saturations: dict[int, float] = {}
+        self._slope_of = {number: self.scales.slope_of(number) for number, _ in self.index.groups}
+        self.shape_slopes = np.array([scale.shape_slope for scale in scales])
 
     def __len__(self) -> int:
         return len((self._saved or self.environments).columns["structure"])
@@ -314,7 +329,7 @@ class ReferenceSet:
         if self._saved is not None:
             raise ValueError(UNBOUND)
         query = Query.of(self, atoms, forces, energy, rows)
-        near = near_references(self, query, LISTED)
+        near = self.index.near(query.group, query.projected, query.beyond, LISTED)
         novelty, center, nearest = most_novel(self, query, near)
         atom = int(query.centers[center])
         return Comparison(
@@ -324,16 +339,27 @@ class ReferenceSet:
             twin=best_twin(self, query, candidates(self, query, near)),
         )
 
-    def listed(self, features: RowSet, group: Group, k: int) -> list[int]:
-        """About the ``k`` nearest references of a group, in order of a bound of the distance."""
-        projected, beyond = self.environments.project([features])
-        near = self.index.near(group, projected, beyond, k)
-        order = np.argsort(near.lower[0], kind="stable")
-        return [int(j) for j in near.index[0][order]]
+    def listed(self, query: Query, center: int, k: int) -> list[int]:
+        """The ``k`` references with the least bounds of the distance to a center of a query."""
+        own = slice(center, center + 1)
+        near = self.index.near(query.group[own], query.projected[own], query.beyond[own], k)
+        return [int(j) for j in near.index[0] if j >= 0]
 
-    def centers_of(self, number: int) -> tuple[Ints, list[RowSet], Ints]:
-        """Centers, their features and their kinds, of a frame of the set, by its number."""
-        centers, features = self.environments.features_of(number)
-        atoms = self.environments.structures[number].atoms
-        kinds = [self.environments.kind_of(one, atoms) for one in features]
-        return centers, features, np.array(kinds)
+    def slope_of(self, numbers: Ints) -> Floats:
+        """The largest slope of centers of each element; 0 for those that the set lacks."""
+        return np.array([self._slope_of.get(number, 0.0) for number in numbers.tolist()])
+
+    def saturation(self, group: int, far: float) -> float:
+        """Of a group by its number: see :func:`~ase_sensitivity.environments.usual.saturation`."""
+        if group not in self._saturations:
+            known = self.environments
+            number, kind = list(self.index.groups)[group]
+            rows = np.flatnonzero((known.number == number) & (known.kind == kind))
+            slope = float(self.slopes[group])
+            self._saturations[group] = saturation(known, rows, slope, self.radius, far)
+        return self._saturations[group]
+
+    def slope_of_kind(self, element: int, kind: int) -> float:
+        """The slope of centers of an element and kind; 0 for those that no structure has."""
+        scale = self.scales.by_group.get((element, kind))
+        return 0.0 if scale is None else scale.slope

@@ -63,6 +63,19 @@ class RowSet:
         return float(np.sqrt(square))
 
 
+def distances(some: Sequence[RowSet], others: Sequence[RowSet]) -> Floats:
+    """Distances of row sets to others, of shape (n, m); infinite where shapes differ."""
+    shapes = {one.shape for one in (*some, *others)}
+    if len(shapes) == 1 and not some[0].several:
+        found: Floats = scipy.spatial.distance.cdist(
+            [one.vector for one in some], [one.vector for one in others]
+        )
+        return found
+    return np.array(
+        [[a.distance(b) if a.shape == b.shape else np.inf for b in others] for a in some]
+    )
+
+
 def row_sets(descriptor: Descriptor, atoms: Atoms) -> tuple[Ints, list[RowSet]]:
     """Centers, ascending, and the features of each.
 
@@ -78,8 +91,12 @@ def row_sets(descriptor: Descriptor, atoms: Atoms) -> tuple[Ints, list[RowSet]]:
     if not all(np.isfinite(features).all() for features, _ in rows):
         raise ValueError("the descriptor gave features that are not finite")
     owners = [own for _, own in rows]
-    centers = np.unique(np.concatenate(owners))
     endless = bool(atoms.pbc.any()) and not np.isfinite(reach_of(descriptor))
+    if len(rows) == 1 and not endless and _one_row_each(owners[0]):
+        features = rows[0][0].copy()  # a descriptor may write to its own array again
+        shape = ((1, features.shape[1]),)
+        return owners[0], [RowSet(shape, row, len(row), ()) for row in features]
+    centers = np.unique(np.concatenate(owners))
     if len(centers) == 0 or centers[0] < 0 or endless:
         centers = np.array([-1])
         owners = [np.full(len(own), -1) for own in owners]
@@ -93,6 +110,11 @@ def row_sets(descriptor: Descriptor, atoms: Atoms) -> tuple[Ints, list[RowSet]]:
         _row_set([block[b[k] : b[k + 1]] for block, b in zip(blocks, bounds, strict=True)])
         for k in range(len(centers))
     ]
+
+
+def _one_row_each(owners: Ints) -> bool:
+    """Whether rows belong to ascending centers, one to each."""
+    return len(owners) > 0 and owners[0] >= 0 and bool((owners[1:] > owners[:-1]).all())
 
 
 def _row_set(parts: Sequence[Floats]) -> RowSet:

@@ -8,7 +8,7 @@ import numpy as np
 from ase import Atoms
 
 from ase_sensitivity.descriptors.base import Descriptor
-from ase_sensitivity.environments.environment_set import Columns, points_of
+from ase_sensitivity.environments.environment_set import Columns, near_centers
 from ase_sensitivity.environments.row_sets import RowSet, row_sets
 from ase_sensitivity.environments.shape import shapes
 from ase_sensitivity.types import Floats, Ints
@@ -70,9 +70,12 @@ class Scales:
         numbers = np.where(centers >= 0, atoms.numbers[centers], 0)
         groups = list(zip(numbers.tolist(), kind.tolist(), strict=True))
         new = any(group not in self.by_group for group in groups)
-        for group, one in zip(groups, features, strict=True):
-            self._add(self.by_group.setdefault(group, Scale()), one.vector)
-        shape = shapes(centered_points(atoms, centers, self._radius), self._radius)
+        for group in dict.fromkeys(groups):
+            vectors = [
+                one.vector for one, own in zip(features, groups, strict=True) if own == group
+            ]
+            self._add(self.by_group.setdefault(group, Scale()), np.array(vectors))
+        shape = self._shapes(atoms, centers)
         if new or number < FIRST or number & (number - 1) == 0:
             self._move(atoms, centers, features, groups, shape)
         return {"shape": shape.astype(np.float32)}
@@ -81,13 +84,17 @@ class Scales:
         """The largest slope of centers of an element."""
         return max(scale.slope for group, scale in self.by_group.items() if group[0] == element)
 
-    def _add(self, scale: Scale, vector: Floats) -> None:
+    def _shapes(self, atoms: Atoms, centers: Ints) -> Floats:
+        near = near_centers(atoms, centers, self._radius)
+        return shapes(atoms, centers, near, self._radius)
+
+    def _add(self, scale: Scale, vectors: Floats) -> None:
         if scale.origin is None:
-            scale.origin, scale.total = vector, np.zeros(len(vector))
-        apart = vector - scale.origin
-        scale.n += 1
-        scale.total += apart
-        scale.square += float(apart @ apart)
+            scale.origin, scale.total = vectors[0].copy(), np.zeros(vectors.shape[1])
+        apart = vectors - scale.origin
+        scale.n += len(vectors)
+        scale.total += apart.sum(axis=0)
+        scale.square += float(np.vdot(apart, apart))
 
     def _move(
         self,
@@ -102,18 +109,10 @@ class Scales:
         same, others = row_sets(self._descriptor, moved)
         if not np.array_equal(same, centers):
             return
-        shape_of_moved = shapes(centered_points(moved, centers, self._radius), self._radius)
+        shape_of_moved = self._shapes(moved, centers)
         for k, group in enumerate(groups):
             if others[k].shape == features[k].shape:
                 scale = self.by_group[group]
                 scale.n_moved += 1
                 scale.features += features[k].distance(others[k]) ** 2
                 scale.shape += float(((shape_of_moved[k] - shape[k]) ** 2).sum())
-
-
-def centered_points(atoms: Atoms, centers: Ints, radius: float) -> list[tuple[Ints, Floats]]:
-    """The points within ``radius`` about each center; about the centroid for the center -1."""
-    if len(centers) and centers[0] < 0:
-        return [(atoms.numbers, atoms.positions - atoms.positions.mean(axis=0))]
-    points = points_of(atoms, radius)
-    return [points[center] for center in centers.tolist()]

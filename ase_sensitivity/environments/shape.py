@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
+import math
 
+import numpy as np
+from ase import Atoms
+
+from ase_sensitivity.compiled.njit import njit
+from ase_sensitivity.compiled.sparse import OPTIONS
+from ase_sensitivity.environments.environment_set import whole_points
+from ase_sensitivity.geometry.neighbors import Neighborhoods
 from ase_sensitivity.types import Floats, Ints
 
 LENGTH = 16
@@ -14,15 +21,17 @@ _FREQUENCIES = _RNG.normal(size=(LENGTH, 4)) * [0.8, 3.0, 3.0, 3.0]
 _PHASES = _RNG.uniform(0.0, 2 * np.pi, LENGTH)
 
 
-def shapes(groups: list[tuple[Ints, Floats]], radius: float) -> Floats:
-    """Fingerprints of sets of points about an origin, of shape (n_sets, 16).
+def shapes(atoms: Atoms, centers: Ints, near: Neighborhoods | None, radius: float) -> Floats:
+    """Fingerprints of environments, of shape (n_centers, 16).
 
     Parameters
     ----------
-    groups
-        Atomic numbers of shape (n,) and displacements in Å of shape (n, 3), for each set.
+    atoms, centers
+        The structure, and the atoms at the centers.
+    near
+        The neighbors of all atoms; None if the center is the structure as a whole.
     radius
-        Points have no weight beyond this (Å); infinite for sets as a whole.
+        Points have no weight beyond this (Å).
 
     Notes
     -----
@@ -33,24 +42,45 @@ def shapes(groups: list[tuple[Ints, Floats]], radius: float) -> Floats:
     orientation, handedness and order. That two sets have the same fingerprint proves nothing; that
     they have different ones proves that they are different.
     """
-    found = np.zeros((len(groups), LENGTH))
-    most = max((len(numbers) for numbers, _ in groups), default=0)
-    if most == 0:
-        return found
-    points = np.zeros((len(groups), most, 3))
-    weight = np.zeros((len(groups), most))
-    for k, (numbers, displacements) in enumerate(groups):
-        points[k, : len(numbers)] = displacements
-        weight[k, : len(numbers)] = 1.0 + 0.37 * np.sqrt(numbers)
-    distance = np.linalg.norm(points, axis=2)
+    if near is None:
+        numbers, points = whole_points(atoms)
+        return fingerprints(numbers, points, np.array([0]), np.array([len(points)]), radius)
+    first, last = near.starts[centers], near.starts[centers + 1]
+    return fingerprints(atoms.numbers[near.atom], near.vectors, first, last, radius)
+
+
+def fingerprints(numbers: Ints, points: Floats, first: Ints, last: Ints, radius: float) -> Floats:
+    """Those of points about an origin, from ``first`` to ``last`` for each environment."""
+    distance = np.linalg.norm(points, axis=1)
+    weight = 1.0 + 0.37 * np.sqrt(numbers)
     if np.isfinite(radius):
         weight *= np.cos(0.5 * np.pi * np.minimum(distance / radius, 1.0)) ** 2
-    unit = points / np.maximum(distance, 1e-9)[..., None]
-    cosine = unit @ unit.transpose(0, 2, 1)
-    about = [distance]
-    scale = np.sqrt((weight**2).sum(axis=1))[:, None]
-    for order in (cosine, 1.5 * cosine**2 - 0.5, 2.5 * cosine**3 - 1.5 * cosine):
-        about.append((order @ weight[..., None])[..., 0] / np.maximum(scale, 1e-9))
-    argument = np.stack(about, axis=2) @ _FREQUENCIES.T + _PHASES
-    result: Floats = (weight[:, None] @ np.cos(argument))[:, 0]
-    return result
+    unit = points / np.maximum(distance, 1e-9)[:, None]
+    about = np.zeros((len(points), 4))
+    _arranged(weight, unit, first, last, about)
+    about[:, 0] = distance
+    waves = weight[:, None] * np.cos(about @ _FREQUENCIES.T + _PHASES)
+    # The sums of all points so far, the last of each environment minus that before its first.
+    sums = np.concatenate([np.zeros((1, LENGTH)), np.cumsum(waves, axis=0)])
+    found: Floats = sums[last] - sums[first]
+    return found
+
+
+@njit(**OPTIONS)
+def _arranged(weight, unit, first, last, about):
+    """How the points of each environment are arranged about each of them, in columns 1 to 3."""
+    for k in range(len(first)):
+        scale = 0.0
+        for i in range(first[k], last[k]):
+            scale += weight[i] * weight[i]
+        scale = 1.0 / max(math.sqrt(scale), 1e-9)
+        for i in range(first[k], last[k]):
+            x, y, z = unit[i, 0], unit[i, 1], unit[i, 2]
+            one, two, three = 0.0, 0.0, 0.0
+            for j in range(first[k], last[k]):
+                cosine = x * unit[j, 0] + y * unit[j, 1] + z * unit[j, 2]
+                square = cosine * cosine
+                one += weight[j] * cosine
+                two += weight[j] * (1.5 * square - 0.5)
+                three += weight[j] * cosine * (2.5 * square - 1.5)
+            about[i, 1], about[i, 2], about[i, 3] = scale * one, scale * two, scale * three

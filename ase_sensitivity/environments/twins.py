@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy
-from ase import Atoms
-from ase.geometry import find_mic
 
 from ase_sensitivity.environments.comparison import ReferenceTwin
-from ase_sensitivity.environments.overlay import matched_distances, overlay
-from ase_sensitivity.environments.query import NearByGroup, Query
+from ase_sensitivity.environments.nearest import Near
+from ase_sensitivity.environments.neighbor_centers import centers_about, have_partners
+from ase_sensitivity.environments.query import Query
+from ase_sensitivity.environments.row_sets import distances
 from ase_sensitivity.environments.shape import shapes
+from ase_sensitivity.environments.usual import matched
 from ase_sensitivity.types import Floats, Ints
 
 if TYPE_CHECKING:
@@ -35,18 +35,17 @@ LOOKS_FAR = FAR / 8
 beyond pairs of points."""
 
 LOOKED_AT = 6
-"""So many references of each group are looked at in one call, those with the smallest fractions,
-and of all groups again so many."""
+"""So many references are looked at in one call, those with the smallest fractions."""
 
 MATCHED = 1
 """So many of these are matched: those whose neighbors have near features as well."""
 
-SHELL = 1.0
-"""Points within this distance (Å) of the radius may be left out of a match, if the radius is
-finite: a point may have crossed it."""
-
 LABELED = 8
 """From so many references the spread of labels is taken."""
+
+
+NO_PARTNER = 1e30
+"""In place of an infinite distance."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,23 +68,24 @@ class Candidate:
     far: float
 
 
-def candidates(reference: ReferenceSet, query: Query, near: NearByGroup) -> list[Candidate]:
-    """References whose structures look farther away than their features."""
+def candidates(reference: ReferenceSet, query: Query, near: Near) -> list[Candidate]:
+    """References whose structures look farther away than their features, those first."""
+    slope, shape_slope = reference.slopes[query.group], reference.shape_slopes[query.group]
+    own = np.flatnonzero((query.group >= 0) & (slope > 0) & (shape_slope > 0))
+    if len(own) == 0:
+        return []
+    index, lower = near.index[own], near.lower[own]
+    shape = shapes(query.atoms, query.centers[own], query.near, reference.radius)
+    apart = reference.environments.columns["shape"][index] - shape[:, None]
+    far = np.sqrt(np.einsum("mns,mns->mn", apart, apart)) / shape_slope[own, None]
+    ratio = lower / slope[own, None] / np.maximum(far, 1e-300)
+    ratio[(far <= LOOKS_FAR) | (index < 0)] = np.inf
     found: list[Candidate] = []
-    shape = shapes(query.points, reference.radius)
-    for group, (own, listed) in near.items():
-        scale = reference.scales.by_group[group]
-        if not (scale.slope > 0 and scale.shape_slope > 0):
-            continue
-        apart = reference.environments.columns["shape"][listed.index] - shape[own][:, None]
-        far = np.linalg.norm(apart, axis=2) / scale.shape_slope
-        ratio = listed.lower / scale.slope / np.maximum(far, 1e-300)
-        ratio[far <= LOOKS_FAR] = np.inf
-        for flat in np.argsort(ratio, axis=None)[:LOOKED_AT].tolist():
-            m, n = divmod(flat, ratio.shape[1])
-            if ratio[m, n] < SCREENED:
-                one = int(own[m]), int(listed.index[m, n])
-                found.append(Candidate(*one, float(ratio[m, n]), float(far[m, n])))
+    for flat in np.argsort(ratio, axis=None)[:LOOKED_AT].tolist():
+        m, n = divmod(flat, ratio.shape[1])
+        if ratio[m, n] < SCREENED:
+            one = int(own[m]), int(index[m, n])
+            found.append(Candidate(*one, float(ratio[m, n]), float(far[m, n])))
     return found
 
 
@@ -95,13 +95,14 @@ def best_twin(
     """The twin with the smallest ratio among the most promising candidates."""
     best: tuple[float, Candidate, float, float, Floats] | None = None
     n_matched = 0
-    for one in sorted(promising, key=lambda candidate: candidate.ratio)[:LOOKED_AT]:
+    for one in promising:
         if n_matched == MATCHED:
             break
-        if not _plausible(reference, query, one):
+        expected = _expected(reference, query, one)
+        if expected > SCREENED * one.far:
             continue
         n_matched += 1
-        found = _measured(reference, query, one)
+        found = measured(reference, query, one, expected)
         if found is not None and (best is None or found[0] < best[0]):
             best = (found[0], one, *found[1:])
     if best is None:
@@ -125,52 +126,53 @@ def best_twin(
     )
 
 
-def _plausible(reference: ReferenceSet, query: Query, one: Candidate) -> bool:
-    """Whether projections of the neighbors' features, and then the features, are near enough."""
-    k, j = one.center, one.reference
-    environments = reference.environments
-    near = SCREENED * one.far
-    if query.centers[k] >= 0 and environments.complete:
-        number = int(environments.structure[j])
-        atoms, rows = environments.structures[number].atoms, environments.rows_of(number)
-        mine = _centers_about(query.atoms, query.centers, int(query.centers[k]), reference.radius)
-        centers, center = environments.center[rows], int(environments.center[j])
-        theirs = rows[_centers_about(atoms, centers, center, reference.radius)]
-        for element in np.unique(query.numbers[mine]).tolist():
-            some = mine[query.numbers[mine] == element]
-            others = theirs[environments.number[theirs] == element]
-            if not len(others):
-                continue
-            slope = reference.scales.slope_of(element)
-            apart = query.projected[some][:, None] - environments.projected[others]
-            least = np.sqrt((apart**2).sum(axis=2).min(axis=1))
-            # All have a partner but those that are too many.
-            if np.sort(least)[: len(others)][-1] > near * slope:
-                return False
-    scale = reference.scales.by_group[int(query.numbers[k]), int(query.kinds[k])]
-    return query.features[k].distance(environments.features(j)) <= near * scale.slope
-
-
-def _measured(
-    reference: ReferenceSet, query: Query, one: Candidate
+def measured(
+    reference: ReferenceSet, query: Query, one: Candidate, expected: float | None = None
 ) -> tuple[float, float, float, Floats] | None:
-    """Ratio, distance, rmsd and rotation of a twin; None for what is none."""
+    """Ratio, distance, rmsd and rotation of a twin; None for what is none by definition."""
+    if expected is None:
+        expected = _expected(reference, query, one)
+    found = _matched(reference, query, one.center, one.reference)
+    if found is None:
+        return None
+    distance, rmsd, rotation = found
+    ratio = expected / max(rmsd, 1e-300)
+    if distance <= FAR or ratio > RATIO:
+        return None
+    # Where far points hardly count, features of any two structures are nearer than displaced ones.
+    ratio /= max(reference.saturation(int(query.group[one.center]), FAR), 1e-300)
+    return (ratio, distance, rmsd, rotation) if ratio <= RATIO else None
+
+
+def _expected(reference: ReferenceSet, query: Query, one: Candidate) -> float:
+    """How far apart the features let one expect the structures, in Å.
+
+    It is the largest distance of the features of the two centers, and of the centers about them in
+    their best matching, over slopes. Infinite if projections show that it is too large for a twin.
+    """
     k, j = one.center, one.reference
     environments = reference.environments
-    scale = reference.scales.by_group[int(query.numbers[k]), int(query.kinds[k])]
-    apart = query.features[k].distance(environments.features(j))
-    matched = _matched(reference, query, k, j)
-    if matched is None:
-        return None
-    distance, rmsd, rotation = matched
-    if distance <= FAR or apart > RATIO * scale.slope * rmsd:
-        return None
-    ratio = apart / max(scale.slope * rmsd, 1e-300)
-    for ratio_of_neighbor in _of_neighbors(reference, query, k, j):
-        ratio = max(ratio, ratio_of_neighbor / rmsd)
-        if ratio > RATIO:
-            return None
-    return ratio, distance, rmsd, rotation
+    slope = max(float(reference.slopes[query.group[k]]), 1e-300)
+    if query.centers[k] < 0:
+        return query.features[k].distance(environments.features(j)) / slope
+    number = int(environments.structure[j])
+    atoms, mine = environments.structures[number].atoms, query.centers_about(k)
+    if environments.complete:
+        rows = environments.rows_of(number)
+        centers, center = environments.center[rows], int(environments.center[j])
+        theirs = rows[centers_about(atoms, centers, center, reference.radius)]
+        if not have_partners(
+            query.projected[mine],
+            query.numbers[mine],
+            SCREENED * one.far * reference.slope_of(query.numbers[mine]),
+            environments.projected[theirs],
+            environments.number[theirs],
+        ):
+            return np.inf
+    expected = query.features[k].distance(environments.features(j)) / slope
+    if expected > SCREENED * one.far:
+        return np.inf
+    return max(expected, _of_neighbors(reference, query, mine, j))
 
 
 def _matched(
@@ -180,51 +182,32 @@ def _matched(
     radius = reference.radius if query.centers[k] >= 0 else np.inf
     if not np.isfinite(radius) and query.atoms.pbc.any():
         return None
-    nearest = max(radius - SHELL, radius / 2) if np.isfinite(radius) else np.inf
-    a, b = reference.environments.points(j, radius), query.points[k]
-    largest, rotation = overlay(a, b, nearest, radius)
-    if rotation is None:
-        return None
-    distances = matched_distances(a, b, nearest, radius, rotation)
-    return largest, float(np.sqrt((distances**2).mean())), rotation
+    return matched(reference.environments.points(j, radius), query.points(k), radius)
 
 
-def _of_neighbors(reference: ReferenceSet, query: Query, k: int, j: int) -> Iterator[float]:
-    """Feature distances over slopes, in Å, of the centers about k and j in their best matching."""
-    environments = reference.environments
-    if query.centers[k] < 0:
-        return
-    number = int(environments.structure[j])
-    atoms = environments.structures[number].atoms
-    own = _centers_about(query.atoms, query.centers, int(query.centers[k]), reference.radius)
-    centers, features, kinds = reference.centers_of(number)
-    others = _centers_about(atoms, centers, int(environments.center[j]), reference.radius)
-    for element in np.unique(query.numbers[own]).tolist():
-        mine = own[query.numbers[own] == element]
-        theirs = others[atoms.numbers[centers[others]] == element]
-        if not len(theirs):
+def _of_neighbors(reference: ReferenceSet, query: Query, mine: Ints, j: int) -> float:
+    """The largest feature distance over slope, in Å, of centers and those about j, best matched."""
+    number = int(reference.environments.structure[j])
+    centers, features = reference.environments.features_of(number)
+    atoms = reference.environments.structures[number].atoms
+    center = int(reference.environments.center[j])
+    theirs = centers_about(atoms, centers, center, reference.radius)
+    numbers = atoms.numbers[centers[theirs]]
+    largest = 0.0
+    for element in np.unique(query.numbers[mine]).tolist():
+        own, others = mine[query.numbers[mine] == element], theirs[numbers == element]
+        if not len(others):
             continue
-        cost = np.full((len(mine), len(theirs)), 1e30)
-        for m, a in enumerate(mine.tolist()):
-            scale = reference.scales.by_group.get((element, int(query.kinds[a])))
-            if scale is None:  # the set has no such center, and none here is its partner
-                continue
-            slope = max(scale.slope, 1e-300)
-            for n, b in enumerate(theirs.tolist()):
-                if kinds[b] == query.kinds[a]:
-                    cost[m, n] = query.features[a].distance(features[b]) / slope
-        yield float(cost[scipy.optimize.linear_sum_assignment(cost)].max())
-
-
-def _centers_about(atoms: Atoms, centers: Ints, center: int, radius: float) -> Ints:
-    """Positions in ``centers`` of those within ``radius`` of an atom, without the atom itself."""
-    near = centers != center
-    if np.isfinite(radius):
-        apart = atoms.positions[centers] - atoms.positions[center]
-        # Fractional coordinates rounded are not the nearest image where a cell is skewed.
-        distance = find_mic(apart, atoms.cell, atoms.pbc)[1] if atoms.pbc.any() else None
-        near &= (np.linalg.norm(apart, axis=1) if distance is None else distance) < radius
-    return np.flatnonzero(near)
+        slope = [reference.slope_of_kind(element, kind) for kind in query.kinds[own].tolist()]
+        cost = (
+            distances(
+                [query.features[a] for a in own.tolist()], [features[b] for b in others.tolist()]
+            )
+            / np.maximum(slope, 1e-300)[:, None]
+        )
+        chosen = scipy.optimize.linear_sum_assignment(np.minimum(cost, NO_PARTNER))
+        largest = max(largest, float(cost[chosen].max()))
+    return largest
 
 
 def _labels(
@@ -233,8 +216,7 @@ def _labels(
     """Spread of the forces and of the energies of references with the same features."""
     environments = reference.environments
     k = twin.center
-    group = int(query.numbers[k]), int(query.kinds[k])
-    near = RATIO * reference.scales.by_group[group].slope * rmsd
+    near = RATIO * reference.slopes[query.group[k]] * rmsd
     forces: list[Floats] = []
     energies: list[float] = []
     if query.forces is not None and query.centers[k] >= 0:
@@ -242,15 +224,15 @@ def _labels(
     if query.energy is not None:
         energies.append(query.energy)
     composition = np.sort(query.atoms.numbers)
-    listed = reference.listed(query.features[k], group, LABELED)
+    listed = reference.listed(query, k, LABELED)
     for j in dict.fromkeys([twin.reference, *listed]):
         if j != twin.reference:
             if query.features[k].distance(environments.features(j)) > near:
                 continue
-            matched = _matched(reference, query, k, j)
-            if matched is None:
+            found = _matched(reference, query, k, j)
+            if found is None:
                 continue
-            rotation = matched[2]
+            rotation = found[2]
         force = environments.force(j)
         if force is not None:
             forces.append(rotation @ force)
