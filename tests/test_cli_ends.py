@@ -18,8 +18,8 @@ from tests.scanning import but_progress
 
 CODE = "import sys; from ase_sensitivity.cli.start import main; sys.exit(main())"
 COMMAND = [sys.executable, "-c", CODE]
-CHECK = ["check", "water.xyz", "-d", "soap cutoff=3 n_max=2 l_max=1 atom_sigma=0.5"]
-CHECK += ["--max-truncation", "9", "--species", "H,O"]
+CHECK = ["check", "water.xyz", "-d", "soap.toml", "--max-truncation", "9"]
+SOAP = '[soap]\nspecies = ["H", "O"]\ncutoff = 3.0\nn_max = 2\nl_max = 1\n'
 ERROR = "ase-sensitivity: error: "
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
@@ -29,6 +29,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
 def water(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     write("water.xyz", molecule("H2O"))
+    Path("soap.toml").write_text(SOAP)
     return tmp_path
 
 
@@ -106,7 +107,8 @@ def test_closed_standard_output(command):
 @posix
 def test_closed_standard_error():
     """Remarks must not end up among the results."""
-    done = shell("2>&-", *CHECK[:-2])  # looks for the species, and says so
+    Path("soap.toml").write_text(SOAP.replace('species = ["H", "O"]\n', ""))
+    done = shell("2>&-", *CHECK)  # looks for the species, and says so
     assert done.returncode == 0
     assert done.stdout.startswith("ok ")
     assert "Species" not in done.stdout
@@ -121,7 +123,7 @@ def test_full_standard_error():
 
 @posix
 @pytest.mark.parametrize("command", [CHECK, ["--help"], ["--version"]])
-@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("unbuffered", ["", pytest.param("1", marks=pytest.mark.slow)])
 def test_a_reader_that_is_gone(command, unbuffered):
     """As other programs: nothing is said, and the status is that of SIGPIPE."""
     with subprocess.Popen(

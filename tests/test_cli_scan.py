@@ -19,6 +19,7 @@ from ase.build import molecule
 
 from ase_sensitivity import QUIPDescriptor
 from ase_sensitivity.cli.app import main
+from ase_sensitivity.cli.options import as_given
 from ase_sensitivity.dataset.result import ScanResult
 from ase_sensitivity.dataset.scan import scan
 from tests.conftest import hears_interrupts
@@ -58,7 +59,8 @@ def test_the_command_gives_what_the_function_gives(data, capsys):
     expected = scan(data, soap, forces_key="reference", k=2, distance=True)
     found = ScanResult.read("results.db")
     assert found.rows == expected.rows
-    assert captured.out == expected.summary() + "\n"
+    given = as_given([SOAP], None, None)
+    assert captured.out == expected.summary(given) + "\n"
     assert "Species H, O" in captured.err
     assert "report results.db" in captured.err
     assert "\r" not in captured.err  # no progress bar in a pipe
@@ -235,7 +237,7 @@ def test_a_dask_cluster_finds_the_same(data):
     ],
 )
 def test_an_interrupted_scan_goes_on(number, more):
-    count = 150  # that take two seconds or more, and are stored twice a second
+    count = 500  # that take four seconds or more, and are stored every two
     frames = [molecule("CH3CH2OH") for _ in range(count)]
     for seed, frame in enumerate(frames):
         frame.rattle(0.1, seed=seed)

@@ -246,6 +246,7 @@ class TestBesideAnXML:
             pickle.loads(sent)
 
 
+@pytest.mark.slow
 def test_check_says_what_is_wrong(tmp_path):
     atoms = bulk("SiC", "zincblende", 4.36, cubic=True)
     write(tmp_path / "sic.xyz", atoms)

@@ -42,7 +42,11 @@ def select(
         ),
     ] = None,
     method: Annotated[
-        str, typer.Option("--method", help="How to choose.", **options.one_of(*SELECTION_METHODS))
+        str,
+        typer.Option(
+            help=f"How to choose: {', '.join(SELECTION_METHODS)}.",
+            **options.one_of(*SELECTION_METHODS) | {"metavar": "METHOD"},
+        ),
     ] = "balanced",
     force_weight: Annotated[
         float, typer.Option(metavar="W", help="Weight of the predicted force error.", min=0)
