@@ -44,7 +44,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"(ase|collections|concurrent|matplotlib|numpy|pathlib|scipy|torch)\..*"),
     ("py:class", r"Atoms|Axes|Tensor|TorchFunction|EdgeFunction|AutogradJacobian"),
     # Not in the reference.
-    ("py:class", r"ase_sensitivity\..*\.(Fourier|RowSet|Sparsity|System|Task)"),
+    ("py:class", r"ase_sensitivity\..*\.(Fourier|Origin|Query|RowSet|Sparsity|System|Task)"),
 ]
 
 

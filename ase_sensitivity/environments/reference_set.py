@@ -102,7 +102,7 @@ class ReferenceSet:
     units: Floats
     slopes: Floats
     shape_slopes: Floats
-    """Of each group, by its number in the index: see :func:`unit_of` and :class:`Scale`."""
+    """Of each group, by its number in the index: see ``query.unit_of`` and ``scales.Scale``."""
     _saved: Saved | None = None
     """What was read, as long as the descriptor is not known."""
 
@@ -350,7 +350,7 @@ class ReferenceSet:
         return np.array([self._slope_of.get(number, 0.0) for number in numbers.tolist()])
 
     def saturation(self, group: int, far: float) -> float:
-        """Of a group by its number: see :func:`~ase_sensitivity.environments.usual.saturation`."""
+        """Of a group by its number: see ``usual.saturation``."""
         if group not in self._saturations:
             known = self.environments
             number, kind = list(self.index.groups)[group]
