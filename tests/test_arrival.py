@@ -13,7 +13,7 @@ from matscipy.calculators.manybody.explicit_forms.tersoff_brenner import (
     TersoffBrenner,
 )
 
-from ase_sensitivity import SOAP, analyze, nearest_singular, replay
+from ase_sensitivity import SOAP, QUIPDescriptor, analyze, nearest_singular, replay
 from ase_sensitivity.auditing.reference import GENERIC, S1, S2, S3, around_carbon
 from ase_sensitivity.causes.cause import SPURIOUS
 from ase_sensitivity.singular.monitor import Monitor
@@ -187,6 +187,25 @@ def test_an_observer_does_not_walk_to_what_is_harmless():
         diagnosis = diagnosed(atoms, soap)
         assert diagnosis.how != "walk"
         assert harmful(diagnosis) is None
+
+
+def test_several_descriptors_of_one_center_hide_as_one_does():
+    at = kicked(around_carbon(S1), 0.05, 0)
+    text = "soap n_max=8 l_max=6 atom_sigma=0.3 n_Z=1 Z=6 n_species=1 species_Z=1"
+    three = QUIPDescriptor([f"{text} cutoff={cutoff}" for cutoff in (4, 3.5, 3)])
+    cause, distance = diagnosed(at, three).worst(0.1, SPURIOUS)
+    assert cause == "incompleteness"
+    assert distance == pytest.approx(distance_to_s1(at.positions), rel=1e-3)
+
+
+def test_molecules_that_do_not_see_each_other_are_blind_each_by_itself():
+    single = [kicked(around_carbon(S1), 0.05, seed) for seed in range(3)]
+    together = single[0].copy()
+    for number, other in enumerate(single[1:], start=1):
+        moved = other.copy()
+        moved.positions += [12.0 * number, 0, 0]
+        together += moved
+    assert harmful(diagnosed(together, CARBON)) == "incompleteness"
 
 
 @pytest.mark.parametrize("name", HYPERVALENT)

@@ -170,3 +170,10 @@ def test_a_log_that_is_not_complete_is_no_success(soap, capsys):
     captured = capsys.readouterr()
     assert "8 frames" in captured.out
     assert "/dev/full: not all could be written: " in captured.err
+    full = open("/dev/full", "w")  # noqa: SIM115 (closing fails as well)
+    with pytest.warns(EvaluationWarning):
+        log = replay("run.traj", soap, logfile=full)
+    with pytest.raises(OSError, match="No space left"):
+        full.close()  # what a stream has buffered is tried again
+    assert len(log) == 8
+    assert "No space left" in log.lost

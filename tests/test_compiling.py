@@ -59,9 +59,10 @@ def kept(folder: Path) -> list[Path]:
 
 
 def test_kept_and_found_again(tmp_path):
-    assert not compiling.is_kept(load(tmp_path).double)
+    assert compiling.is_missing(load(tmp_path).double)
     assert load(tmp_path).double(2) == 4
-    assert compiling.is_kept(load(tmp_path).double)
+    assert not compiling.is_missing(load(tmp_path).double)
+    assert not compiling.is_missing(load(tmp_path).double.py_func)
     assert [path.suffix for path in kept(tmp_path)] == [".nbc", ".nbi"]
     module = load(tmp_path)
     assert module.double(2) == 4

@@ -20,7 +20,7 @@ from ase_sensitivity import (
     replay,
     scan,
 )
-from ase_sensitivity.cli.app import app
+from ase_sensitivity.cli.app import app, main
 from ase_sensitivity.cli.replay import statistics, summary
 from ase_sensitivity.environments.past import Past
 from ase_sensitivity.md.replay import Replay
@@ -257,17 +257,27 @@ def test_replay_against_itself(frames, tmp_path):
         CliRunner().invoke(app, [*words[:4], "--novelty-threshold", "2"], catch_exceptions=False)
 
 
-def test_nothing_that_can_be_compared_is_no_success(tmp_path):
+def test_what_could_not_be_compared_is_told(tmp_path, capsys, monkeypatch):
     soap = SOAP(["C", "H", "O"], 3.0, 4, 3)
     ReferenceSet([molecule("CH4")], soap).save(tmp_path / "methane.npz")
     write(tmp_path / "water.xyz", molecule("H2O"))
     table = tmp_path / "soap.toml"
     table.write_text('[soap]\nspecies = ["C", "H", "O"]\ncutoff = 3.0\nn_max = 4\nl_max = 3\n')
     words = ["check", str(tmp_path / "water.xyz"), "-d", str(table), "--max-twins", "0"]
-    with pytest.raises(ValueError, match="no environment could be compared with --reference"):
-        CliRunner().invoke(
-            app, [*words, "--reference", str(tmp_path / "methane.npz")], catch_exceptions=False
-        )
+    words += ["--reference", str(tmp_path / "methane.npz")]
+    assert main(words) == 0
+    told = "1 frame has elements that the reference does not have; first in "
+    assert told in capsys.readouterr().err
+
+    def fails(*_, **__):
+        raise ValueError("no features")
+
+    monkeypatch.setattr(ReferenceSet, "compare", fails)
+    assert main(words) == 2
+    told = "no frame could be compared with --reference, which --max-twins is about; "
+    said = capsys.readouterr().err
+    assert told in said
+    assert "no features" in said
 
 
 def test_bad_references(frames, reference, tmp_path):

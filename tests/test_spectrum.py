@@ -417,6 +417,21 @@ def _one_row(J: np.ndarray, n_atoms: int) -> FeatureJacobian:
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "number", "k"), [("NH3", 2, 3), ("H2O", 3, 1), ("CH4", 2, 3), ("H2O", 4, 3)]
+)
+def test_a_few_values_of_like_fragments(name, number, k):
+    """Rigid motions of many fragments leave few values, all of them degenerate."""
+    atoms = Atoms()
+    for n in range(number):
+        other = rattled(molecule(name), 0.05, 0)
+        other.positions += [20.0 * n, 0, 0]
+        atoms += other
+    every, few = (analyze(atoms, soap(atoms), k=each) for each in (None, k))
+    assert few.n_null == every.n_null == 0
+    np.testing.assert_allclose(few.singular_values, every.singular_values[:k], rtol=1e-9)
+
+
 class TestTrivialModes:
     @staticmethod
     def count(atoms: Atoms, cutoff: float = 3.0, fixed: list[int] | None = None) -> int:
@@ -428,6 +443,17 @@ class TestTrivialModes:
         assert self.count(molecule("H2O")) == 6
         assert self.count(molecule("CO2")) == 5
         assert self.count(Atoms("H")) == 3
+
+    @pytest.mark.parametrize("name", ["CO2", "C2H2", "HCN"])
+    def test_linear_with_two_fixed_atoms(self, name):
+        """The rotation about the axis moves nothing, whatever rounding makes of it."""
+        for seed in range(3):
+            atoms = molecule(name)
+            rng = np.random.default_rng(seed)
+            atoms.rotate(rng.uniform(0, 180), rng.normal(size=3))
+            assert self.count(atoms, fixed=[0, 1]) == 0
+            atoms.set_constraint(FixAtoms([0, 1]))
+            assert analyze(atoms, soap(atoms), apply_constraints=True).n_trivial == 0
 
     def test_almost_linear(self):
         atoms = molecule("CO2")

@@ -134,6 +134,7 @@ def check(
     """
     from ase_sensitivity.cli.scan import chosen, forces_keys, run
     from ase_sensitivity.dataset.stores import store_of
+    from ase_sensitivity.environments.comparison import not_in_reference_text
 
     limits = {
         "irreducible": max_irreducible,
@@ -185,10 +186,10 @@ def check(
             f"the frames have no forces, which {', '.join(of_forces)} is about; "
             f"name them with --forces-key{f' {keys[0]}' if keys else ''}"
         )
-    if max_twins is not None and values["n_compared"] == values["n_not_in_reference"]:
+    if max_twins is not None and values["n_analyzed"] and not values["n_compared"]:
         raise ValueError(
-            "no environment could be compared with --reference, which --max-twins is about; "
-            "the reference has none of these centers"
+            "no frame could be compared with --reference, which --max-twins is about; "
+            f"{values['first_error']}"
         )
     checks = _of_scan(values, given | {"failed": max_failed, "unseen": max_unseen})
     if given.keys() & {*PAIRS}:
@@ -206,6 +207,8 @@ def check(
             say(str(one))
         for note in [*result.notes, *result.besides]:
             remark(note)
+        if max_twins is not None and (number := values["n_not_in_reference"]):
+            remark(not_in_reference_text(number, values["first_not_in_reference"]))
     return 0 if passed else FAILED
 
 

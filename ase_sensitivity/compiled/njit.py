@@ -58,11 +58,12 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     return compiled
 
 
-def is_kept(dispatcher: Any) -> bool:
-    """Whether there is a file of a compiled function, of this version of Python."""
+def is_missing(dispatcher: Any) -> bool:
+    """Whether a compiled function can be kept on disk and is not, for this version of Python."""
     name, version = dispatcher.__name__, "{}{}".format(*sys.version_info)
-    folder = dispatcher.stats.cache_path
-    return folder is not None and any(Path(folder).glob(f"*.{name}-*.py{version}*.nbc"))
+    # Without compilation (NUMBA_DISABLE_JIT) there are plain functions.
+    folder = dispatcher.stats.cache_path if hasattr(dispatcher, "stats") else None
+    return folder is not None and not any(Path(folder).glob(f"*.{name}-*.py{version}*.nbc"))
 
 
 def warn_if_not_cached() -> None:

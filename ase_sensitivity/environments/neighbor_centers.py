@@ -28,7 +28,8 @@ def centers_about(atoms: Atoms, centers: Ints, center: int, radius: float) -> In
 def _nearest_images(apart: Floats, atoms: Atoms, radius: float) -> Floats:
     """Squares of the distances of the nearest images (Å²), exact for those within a radius."""
     pbc = atoms.pbc
-    cell: Floats = atoms.cell.array if pbc.all() else complete_cell(atoms.cell)
+    # Vectors along directions without period have no meaning.
+    cell: Floats = complete_cell(np.where(pbc[:, None], atoms.cell.array, 0.0))
     inverse = np.linalg.inv(cell)
     apart = apart - (np.rint(apart @ inverse) * pbc) @ cell
     # Fractional coordinates of a vector within the radius are at most the radius over the height.

@@ -216,7 +216,8 @@ def _labels(
     """Spread of the forces and of the energies of references with the same features."""
     environments = reference.environments
     k = twin.center
-    near = RATIO * reference.slopes[query.group[k]] * rmsd
+    group = int(query.group[k])
+    near = RATIO * reference.saturation(group, FAR) * reference.slopes[group] * rmsd
     forces: list[Floats] = []
     energies: list[float] = []
     if query.forces is not None and query.centers[k] >= 0:

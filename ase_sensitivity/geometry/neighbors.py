@@ -35,10 +35,6 @@ SAFE_PAIRS = 1e7
 """Number of pairs that any machine can list (1.6 GB): below it, memory is not checked."""
 
 
-REMEMBERED = 100_000
-"""Number of pairs up to which the last list is kept: 4 MB."""
-
-
 SAMPLE = 32
 """Number of atoms with neighbors that are counted to estimate the number of all pairs."""
 
@@ -119,13 +115,8 @@ class Neighborhoods:
         return slice(int(self.starts[center]), int(self.starts[center + 1]))
 
 
-_last: tuple[tuple[Any, ...], NeighborPairs] | None = None
-
-
 def neighbor_pairs(atoms: Atoms, cutoff: float) -> NeighborPairs:
     """All ordered pairs within ``cutoff`` (Å), sorted by the first atom.
-
-    The last list is kept, as several questions about one structure need it: do not write to it.
 
     Raises
     ------
@@ -142,19 +133,6 @@ def neighbor_pairs(atoms: Atoms, cutoff: float) -> NeighborPairs:
         if squares.min() > CLOSEST**2:
             first, second = np.array((squares < cutoff**2).nonzero())
             return NeighborPairs(first, second, np.zeros((len(first), 3), dtype=np.intp))
-    global _last
-    known = _last
-    asked = cutoff, atoms.positions, atoms.cell.array, atoms.pbc
-    if known is not None and all(map(np.array_equal, known[0], asked)):
-        return known[1]
-    pairs = _searched(atoms, cutoff)
-    if len(pairs.first) <= REMEMBERED:
-        _last = (cutoff, atoms.positions.copy(), atoms.cell.array.copy(), atoms.pbc.copy()), pairs
-    return pairs
-
-
-def _searched(atoms: Atoms, cutoff: float) -> NeighborPairs:
-    """All pairs, by a search in bins."""
     (first, second, distance, shift), moved = _listed("ijdS", atoms, cutoff)
     if len(distance) and distance.min() < CLOSEST:
         pair = int(distance.argmin())

@@ -44,7 +44,8 @@ class LineFile:
     copy
         A stream that every text is written to as well, on all ranks, or None.
     lost
-        Why a part of the text was not written when the file was closed; None if all was.
+        Why a part of the text is lost: not written when the file was closed, or refused by an open
+        file, which is not tried again; None if nothing is.
 
     Raises
     ------
@@ -101,8 +102,12 @@ class LineFile:
         if self.copy is not None:
             self.copy.write(text)
         if self._stream is not None:
-            self._stream.write(text)
-            self._stream.flush()
+            try:
+                self._stream.write(text)
+                self._stream.flush()
+            except OSError as error:
+                self.lost = error
+                raise
         elif self._descriptor is not None:
             self._pending += text.encode()
             self._write_pending(self._descriptor)

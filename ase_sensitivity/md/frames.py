@@ -42,7 +42,7 @@ class FrameFile:
     Attributes
     ----------
     lost
-        Why frames were not written when the file was closed; None if all were.
+        Why frames are lost: not written when the file was closed, or not fit to be; None without.
 
     Raises
     ------
@@ -96,12 +96,15 @@ class FrameFile:
             except OSError:  # a full disk: the frame is all right and waits for the next call
                 self._waiting.insert(0, frame)
                 raise
+            except Exception as error:
+                self.lost = error
+                raise
 
     def close(self) -> None:
         """Close the file."""
         if self._lines is not None:
             self._lines.close()
-            self.lost = self._lines.lost
+            self.lost = self.lost or self._lines.lost
             return
         try:
             self._write_waiting()

@@ -294,8 +294,10 @@ class Arrivals:
 
     def _cannot_be_harmful(self, number: int) -> bool:
         """Whether a mode that no exact geometry explains is neither truncated nor incomplete."""
-        known = self._larger is not None and not self._exact.may_be_incomplete
-        return known and not self._seen_by_larger(number)
+        mode = self.here.found.modes[:, number]
+        if self._larger is None or self._exact.may_be_incomplete(mode):
+            return False
+        return not self._seen_by_larger(number)
 
     def _symmetric(self, number: int, tolerance: float, limit: float) -> list[Arrival]:
         """The symmetric geometry that explains a mode, if there is one."""

@@ -62,7 +62,12 @@ MOST_NEIGHBORS = 10
 """Neighbors of a center whose classes are searched."""
 
 MOST_CENTERS = 2
-"""With more centers, a displacement that is hidden from all of them is symmetric or truncated."""
+"""With more centers whose points it moves, a displacement that is hidden from all of them is
+symmetric or truncated."""
+
+MOVED = 1e-2
+"""A displacement moves the points of a center if their squared motion without rotations is at least
+this fraction of the largest one about any center."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,10 +124,10 @@ class ExactGeometries:
         self._known = all(field.symmetry_known for field in fields)
         self._resolved: list[Neighborhood] = []
         self._nu = 0
-        environments = [e for field in fields for e in field.resolved]
+        self._all_resolved = environments = [e for field in fields for e in field.resolved]
         order = fields[0].body_order if len({field.body_order for field in fields}) == 1 else None
         few = len(environments) <= MOST_CENTERS
-        self.may_be_incomplete = few or order is None or order < 3
+        self._always_incomplete = order is None or order < 3
         if few and all(len(e.numbers) <= MOST_NEIGHBORS for e in environments) and order in (2, 3):
             self._nu = order - 1
             unit = np.eye(n).reshape(-1, 3, n)
@@ -166,6 +171,24 @@ class ExactGeometries:
             symmetric = self._symmetric_part(one.displacement, one.null) > HIDDEN_BY_SYMMETRY
             cause = "symmetry" if symmetric else "incompleteness"
             yield ExactGeometry(cause, one.displacement, one.null[:, None], 1.0)
+
+    def may_be_incomplete(self, mode: Floats) -> bool:
+        """Whether a mode (3 n_columns,) may be hidden though no symmetry hides it."""
+        if self._always_incomplete:
+            return True
+        displacement = mode.reshape(-1, 3, 1)
+        around = [one for one in self._all_resolved if len(one.numbers)]
+        squares = [float((one.relative(displacement) ** 2).sum()) for one in around]
+        least = MOVED * max(squares, default=0.0)
+        moved = set()  # centers, as several descriptors may have the same ones
+        for one, square in zip(around, squares, strict=True):
+            if square >= least:
+                motion = one.internal(displacement, SYMMETRIC)
+                if (motion**2).sum() >= least:
+                    moved.add(int(one.center_columns[0]))
+            if len(moved) > MOST_CENTERS:
+                return False
+        return True
 
     def _symmetric_part(self, u: Floats, v: Floats) -> float:
         """Squared part of a displacement v that the symmetry at u hides."""

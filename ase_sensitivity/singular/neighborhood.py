@@ -63,9 +63,6 @@ class Surroundings:
             weights[k, :n] = one.relative(unit)
         return cls(sizes, numbers, points, weights)
 
-    def __len__(self) -> int:
-        return len(self.sizes)
-
     def displaced(self, u: Floats) -> Floats:
         """The points after a displacement of the coordinates."""
         return self.points + self.changes(u).reshape(self.points.shape)

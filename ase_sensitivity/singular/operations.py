@@ -111,8 +111,6 @@ class Reversals:
     matrices, orders
         Orthogonal matrices (g, 3, 3) and the point that each takes to each point, (g, n), by
         ascending mismatch.
-    off
-        By how much they miss the points: sums of squares in Å², of shape (g,).
     change
         The change, of shape (1, n, 3).
     size
@@ -123,7 +121,6 @@ class Reversals:
 
     matrices: Floats
     orders: Ints
-    off: Floats
     change: Floats
     size: float
     squares: Floats
@@ -144,8 +141,7 @@ class Reversals:
         averages = Averages(matrices, orders)
         change = change.reshape(1, -1, 3)
         squares = (averages(change) ** 2).sum(axis=(1, 2, 3))
-        off = off.sum(axis=1)[by_mismatch]
-        return cls(matrices, orders, off, change, float((change**2).sum()), squares, averages)
+        return cls(matrices, orders, change, float((change**2).sum()), squares, averages)
 
     def fewest(self) -> tuple[list[Operation], float]:
         """Operations whose averages remove the change, and what remains of its square.

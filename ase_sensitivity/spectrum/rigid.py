@@ -92,7 +92,7 @@ def _basis_of(generators: Floats, least: float) -> Floats:
         lapack = scipy.linalg.lapack
         factor, scales, _, _ = lapack.dgeqrf(generators, lwork=32 * m)
         sizes = np.abs(factor.diagonal())
-        if sizes.min() > CLEAR * sizes.max():
+        if sizes.min() > max(CLEAR * sizes.max(), least):
             basis: Floats = lapack.dorgqr(factor, scales, lwork=32 * m, overwrite_a=1)[0]
             return basis
     u, s, _ = np.linalg.svd(generators, full_matrices=False)

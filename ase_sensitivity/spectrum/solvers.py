@@ -299,6 +299,10 @@ def _by_few(gram: Gram, t: Floats, wanted: int, start: Floats | None) -> Spectru
         return _whole_multiplets(_by_subspaces(gram, t, start), wanted)
 
     def by(k: int) -> Spectrum | None:
+        # The k-th eigenvalue is below twice the largest diagonal entry, to which trivial modes are
+        # lifted: k of the trace's n_values parts are smaller, the others not.
+        if 2 * (n_values - k) < len(matrix):
+            return None
         try:
             vectors, top = _both_ends(matrix, t, k)
         except scipy.linalg.LinAlgError:

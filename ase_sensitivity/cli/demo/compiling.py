@@ -10,7 +10,7 @@ from multiprocessing import active_children
 
 import numpy as np
 
-from ase_sensitivity.compiled.njit import is_kept
+from ase_sensitivity.compiled.njit import is_missing
 from ase_sensitivity.dataset.workers import processes
 from ase_sensitivity.demonstration.methane import singular_methane, soap_of
 from ase_sensitivity.descriptors.soap.squared_jvp import derivatives
@@ -18,18 +18,19 @@ from ase_sensitivity.descriptors.soap.squared_jvp import derivatives
 
 @contextmanager
 def compile_aside() -> Iterator[Future[None]]:
-    """Compile what the demo needs beside the Gram matrix, unless it is on disk already.
+    """Compile what the demo needs beside the Gram matrix, unless it is on disk or cannot be.
 
     Yields
     ------
     Future
         Is done when the kernels of observers are; those of fits follow.
     """
-    if is_kept(derivatives):
+    if not is_missing(derivatives):
         kernels: Future[None] = Future()
         kernels.set_result(None)
         yield kernels
         return
+    others = set(active_children())
     with processes(1) as pool:
         # The process starts here, and ignores Ctrl-C from its beginning.
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -42,7 +43,7 @@ def compile_aside() -> Iterator[Future[None]]:
             yield kernels
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in active_children():  # it may be busy for a while
+            for process in set(active_children()) - others:  # it may be busy for a while
                 process.terminate()
 
 
