@@ -73,18 +73,18 @@ def started(name: str) -> Atoms:
     return atoms
 
 
-def run_of(name: str, n: int, folder: Path) -> list[Atoms]:
+def run_of(name: str, n: int, folder: Path, seed: int) -> list[Atoms]:
     """N frames of a run, from a file in a folder or made anew and put there."""
-    file = folder / f"degenerate_{name}_{n}.traj"
+    file = folder / f"degenerate_{name}_{n}_{seed}.traj"
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        write(file, list(of_water(n)) if name == "water" else list(_dynamics(name, n)))
+        write(file, list(of_water(n, seed) if name == "water" else _dynamics(name, n, seed)))
     return read(file, ":")
 
 
-def _dynamics(name: str, n: int) -> Iterator[Atoms]:
+def _dynamics(name: str, n: int, seed: int) -> Iterator[Atoms]:
     temperature, timestep = RUNS[name]
-    atoms, rng = started(name), np.random.default_rng(5)
+    atoms, rng = started(name), np.random.default_rng(5 + seed)
     MaxwellBoltzmannDistribution(atoms, temperature_K=temperature, rng=rng)
     dyn = Langevin(
         atoms,
@@ -106,9 +106,9 @@ def soap(atoms: Atoms) -> SOAP:
     return SOAP(sorted(set(atoms.get_chemical_symbols())), 4.0, 6, 4, atom_sigma=0.4)
 
 
-def alarms(name: str, n: int, folder: Path) -> dict[str, Any]:
+def alarms(name: str, n: int, folder: Path, seed: int) -> dict[str, Any]:
     """Twins found in the second half of a run by comparison with its first half."""
-    frames = run_of(name, n, folder)
+    frames = run_of(name, n, folder, seed)
     half = len(frames) // 2
     reference = ReferenceSet(frames[:half], soap(frames[0]))
     found = [reference.compare(frame) for frame in frames[half:]]
@@ -269,7 +269,7 @@ def detected(name: str, n: int) -> Iterator[dict[str, Any]]:
 
 def cost(name: str, n: int, folder: Path, environments: int, kind: str) -> dict[str, Any]:
     """Processor time of a comparison over that of an analysis, for a reference of some size."""
-    frames = run_of(name, n, folder)
+    frames = run_of(name, n, folder, 0)
     descriptor = soap(frames[0]) if kind == "SOAP" else torch_function(frames[0])
     rng = np.random.default_rng(0)
     half = frames[: len(frames) // 2]
@@ -331,6 +331,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", default=["alarms", "planted", "cost"])
     parser.add_argument("--frames", type=int, default=1600, help="of each run")
+    parser.add_argument("--seed", type=int, default=0, help="of the runs")
     parser.add_argument("--pairs", type=int, default=40, help="of each kind")
     parser.add_argument("--runs", nargs="*", default=list(RUNS))
     parser.add_argument("--structures", nargs="*", default=["ethanol", "Si64"])
@@ -339,7 +340,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "runs")
     given = parser.parse_args()
     if "alarms" in given.parts:
-        rows = [alarms(name, given.frames, given.folder) for name in given.runs]
+        rows = [alarms(name, given.frames, given.folder, given.seed) for name in given.runs]
         print(f"## False alarms\n\n{markdown(rows)}", flush=True)
     if "planted" in given.parts:
         rows = [row for name in PLANTED for row in detected(name, given.pairs)]

@@ -144,12 +144,12 @@ class FlexibleWater(TIP3P):
             self.results["forces"][j::3] -= force
 
 
-def of_water(n: int) -> Iterator[Atoms]:
+def of_water(n: int, seed: int = 0) -> Iterator[Atoms]:
     """MD of 32 flexible molecules at 300 and 400 K."""
     edge = (32 / 0.0334) ** (1 / 3)
     half = np.radians(angleHOH / 2)
     one = [(0, 0, 0), *((rOH * s * np.sin(half), 0, rOH * np.cos(half)) for s in (1, -1))]
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     atoms = Atoms(cell=[edge] * 3, pbc=True)
     for i, j, k in np.ndindex(4, 4, 2):
         water = Atoms("OH2", one)
@@ -158,7 +158,7 @@ def of_water(n: int) -> Iterator[Atoms]:
         atoms += water
     atoms.calc = FlexibleWater(rc=4.5)
     FIRE(atoms, logfile=None).run(fmax=0.5, steps=200)
-    yield from dynamics(atoms, (300.0, 400.0), n, 1.0)
+    yield from dynamics(atoms, (300.0, 400.0), n, 1.0, seed=10 * seed)
 
 
 def _rutile() -> Atoms:
