@@ -32,11 +32,18 @@ def run(name: str, *arguments: str) -> str:
     return done.stdout
 
 
+SHORT = {
+    "copper_crystal": ("--steps", "40"),
+    "energy_drift": ("--time", "25"),
+    "kept_pyramidal": ("--steps", "200"),
+}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted({path.stem for path in EXAMPLES.glob("*.py")} - CHECKED))
 def test_an_example_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    run(f"{name}.py")
+    run(f"{name}.py", *SHORT.get(name, ()))
 
 
 @pytest.mark.slow

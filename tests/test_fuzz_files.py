@@ -25,7 +25,7 @@ from ase_sensitivity.cli import app as cli
 from ase_sensitivity.dataset.result import ScanResult
 from tests import fuzzing
 
-N_INPUTS = 4000
+N_INPUTS = 2000
 BATCH = 1000
 N_FRAMES = 4
 

@@ -127,7 +127,7 @@ def stored(results: Path) -> int:
 @pytest.mark.slow
 def test_killed_at_random_times(tmp_path: Path) -> None:
     """SIGKILL at any time, from before the database is there to the middle of a transaction."""
-    kills = 20
+    kills = 10
     results, n_frames = tmp_path / "results.db", 80 * kills
     random.seed(kills)
     sizes = [0]
