@@ -237,7 +237,7 @@ def test_a_dask_cluster_finds_the_same(data):
     ],
 )
 def test_an_interrupted_scan_goes_on(number, more):
-    count = 500  # that take four seconds or more, and are stored every two
+    count = 200  # that take two seconds or more, and are stored twice a second
     frames = [molecule("CH3CH2OH") for _ in range(count)]
     for seed, frame in enumerate(frames):
         frame.rattle(0.1, seed=seed)
@@ -304,19 +304,19 @@ def test_on_a_terminal_there_is_a_bar(data):
 
 @pytest.mark.slow
 def test_workers_and_their_parent_killed_at_random_times():
-    """Twenty SIGKILLs, to the parent or to one of its two workers: nothing is lost or twice."""
+    """Four SIGKILLs, to the parent or to one of its two workers: nothing is lost or twice."""
     random.seed(0)
-    count = 2000
+    count = 500
     ase.io.write("data.xyz", waters(count))
     arguments = ["scan", "data.xyz", "-d", LARGE_SOAP, "--species", "H,O", "--workers", "2"]
     sizes = [0]
-    for number in range(20):
+    for number in range(4):
         with subprocess.Popen(
             [sys.executable, "-c", CODE, *arguments], stderr=subprocess.PIPE, text=True
         ) as process:
             end = time.monotonic() + 300
             while n_rows() == sizes[-1] and process.poll() is None and time.monotonic() < end:
-                time.sleep(0.01)
+                time.sleep(0.1)
             time.sleep(random.uniform(0, 0.2))
             workers = workers_of(process.pid)
             os.kill(random.choice(workers) if number % 2 and workers else process.pid, 9)
@@ -325,7 +325,7 @@ def test_workers_and_their_parent_killed_at_random_times():
         assert ("the workers did not compute" in error) == (process.returncode == 2)
         sizes.append(n_rows())
     assert sizes == sorted(sizes)
-    assert len(set(sizes)) > 10
+    assert len(set(sizes)) > 2
     assert main(arguments) == 0
     assert main([*arguments[:-2], "-o", "once.db"]) == 0
     assert ScanResult.read("results.db").rows == ScanResult.read("once.db").rows

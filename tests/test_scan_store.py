@@ -127,7 +127,7 @@ def stored(results: Path) -> int:
 @pytest.mark.slow
 def test_killed_at_random_times(tmp_path: Path) -> None:
     """SIGKILL at any time, from before the database is there to the middle of a transaction."""
-    kills = 10
+    kills = 6
     results, n_frames = tmp_path / "results.db", 80 * kills
     random.seed(kills)
     sizes = [0]
@@ -137,7 +137,7 @@ def test_killed_at_random_times(tmp_path: Path) -> None:
                 time.sleep(random.uniform(0, 2))
             else:
                 while stored(results) == sizes[-1] and process.poll() is None:
-                    time.sleep(0.01)
+                    time.sleep(0.05)
                 time.sleep(random.uniform(0, 0.1))
             process.kill()
         sizes.append(stored(results))

@@ -37,7 +37,7 @@ from ase_sensitivity.version import __version__
 logger = logging.getLogger(__name__)
 
 
-WRITTEN_AFTER = 2.0
+WRITTEN_AFTER = 0.5
 """Time in s between two writes to the store, and so of the work that a killed process loses."""
 
 
