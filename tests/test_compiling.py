@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +21,7 @@ from numba.core.caching import IndexDataCacheFile
 
 import ase_sensitivity
 from ase_sensitivity.compiled import njit as compiling
+from ase_sensitivity.compiled.clock import without_compiling
 from ase_sensitivity.errors import CostWarning
 
 DOUBLE = """
@@ -150,3 +152,15 @@ def test_commands_of_an_installation_that_cannot_be_written(tmp_path):
         assert done.returncode == 0, done.stderr
         assert done.stderr.count("cannot be kept") == 1
         assert f"{told} {compiling.NOT_CACHED}" in done.stderr
+
+
+def test_a_clock_that_stands_still_while_kernels_are_compiled(tmp_path):
+    double = load(tmp_path).double
+    with without_compiling() as clock:
+        began, really = clock(), time.perf_counter()
+        double(2)
+        passed, really = clock() - began, time.perf_counter() - really
+        assert 0 <= passed < 0.5 * really
+        began = clock()
+        time.sleep(0.01)
+        assert clock() - began >= 0.01

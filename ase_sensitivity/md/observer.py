@@ -8,13 +8,13 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from time import perf_counter
 from typing import IO, Any, Literal
 
 from ase import Atoms, units
 from ase.parallel import world
 
 from ase_sensitivity.analysis import analyze, check_arguments
+from ase_sensitivity.compiled.clock import without_compiling
 from ase_sensitivity.descriptors.base import Descriptor, remembering
 from ase_sensitivity.descriptors.given import Given, of_atoms
 from ase_sensitivity.environments.comparison import Comparison
@@ -362,8 +362,8 @@ class SensitivityObserver:
         skipped = self._pace.remark()
         if skipped is not None:
             self._out.write_line(f"# step {step}: {skipped}\n")
-        with remembering(self._descriptor):
-            began = perf_counter()
+        with remembering(self._descriptor), without_compiling() as clock:
+            began = clock()
             try:
                 # A copy: a descriptor that moves atoms, or calls their calculator, changes no run.
                 found = self._analyze(atoms.copy(), previous=self.sensitivity)
@@ -378,7 +378,7 @@ class SensitivityObserver:
                 )
                 return
             self._remark(step, found)
-            found = self._diagnosed(step, atoms, found, perf_counter() - began)
+            found = self._diagnosed(step, atoms, found, clock() - began)
         self.sensitivity = found
         kinds = self._compared(step, atoms)
         state = self._trigger.state(found, self.diagnosis)

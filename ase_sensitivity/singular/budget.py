@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from time import perf_counter
 from typing import TypeVar
 
+from ase_sensitivity.compiled.clock import without_compiling
 from ase_sensitivity.validation import as_number
 
 T = TypeVar("T")
@@ -25,14 +27,14 @@ EXCEEDED = (
 
 
 class Budget:
-    """The time that each call may take; it begins anew with every call.
+    """The time that each call may take, without that of compiling kernels.
 
     Parameters
     ----------
     seconds
         How long a call may go on; None for ever.
     clock
-        Gives seconds.
+        Gives seconds; by default one that stands still while kernels are compiled.
 
     Attributes
     ----------
@@ -48,34 +50,42 @@ class Budget:
     """
 
     def __init__(
-        self, seconds: float | None = BUDGET, clock: Callable[[], float] = perf_counter
+        self, seconds: float | None = BUDGET, clock: Callable[[], float] | None = None
     ) -> None:
         self.seconds = None if seconds is None else as_number("budget", seconds, "positive")
         self.clock = clock
+        self._clock: Callable[[], float] = perf_counter
         self.cost: float | None = None
         self.exceeded = False
         self._began = 0.0
 
-    def begin(self) -> None:
-        """Begin a call."""
-        self._began = self.clock()
-        self.exceeded = False
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """A call, with the whole time to spend."""
+        with without_compiling() as clock:
+            self._clock = self.clock or clock
+            self._began = self._clock()
+            self.exceeded = False
+            try:
+                yield
+            finally:
+                self._clock = perf_counter  # the other one ends here, and cannot be pickled
 
     def measured(self, evaluate: Callable[[], T], least: float = 0.0) -> T:
         """The result of a function that evaluates one Jacobian and its spectrum.
 
         Where the Jacobian is known already, ``least`` is what it took, in seconds.
         """
-        before = self.clock()
+        before = self._clock()
         result = evaluate()
-        self.cost = max(self.clock() - before, least)
+        self.cost = max(self._clock() - before, least)
         return result
 
     def allows(self, n_jacobians: int) -> bool:
         """Whether there is time for so many Jacobians; the first one is always allowed."""
         if self.seconds is None or self.cost is None:
             return True
-        passed = self.clock() - self._began
+        passed = self._clock() - self._began
         allowed = passed + n_jacobians * self.cost <= self.seconds
         self.exceeded |= not allowed
         return allowed

@@ -142,8 +142,7 @@ class Monitor:
         self._seconds = seconds if isinstance(self._descriptor, HasMemory) else 0.0
         if not np.array_equal(atoms.numbers, self._numbers):  # another system
             self._steepest, self._known, self._numbers = np.inf, None, atoms.numbers.copy()
-        self.budget.begin()
-        with threads_for(3 * len(atoms)):
+        with self.budget.call(), threads_for(3 * len(atoms)):
             diagnosis = self._diagnose(atoms, found)
         if self.budget.exceeded:
             diagnosis = replace(diagnosis, how="skipped")
