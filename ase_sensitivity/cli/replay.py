@@ -118,8 +118,9 @@ def replay(
     from ase_sensitivity.md.replay import replay as replay_frames
     from ase_sensitivity.validation import as_number
 
+    novel_above = NOVEL
     if novelty_threshold is not None:
-        as_number("--novelty-threshold", novelty_threshold, "positive")
+        novel_above = as_number("--novelty-threshold", novelty_threshold, "positive")
         if reference is None:
             raise ValueError("--novelty-threshold needs --reference, what the frames are far from")
     if json and logfile == "-":
@@ -145,14 +146,14 @@ def replay(
             on_singular=on_singular,
             budget=budget or None,
             reference="run" if reference == ["run"] else options.reference_of(reference),
-            novelty_threshold=novelty_threshold or NOVEL,
+            novelty_threshold=novel_above,
             price=None if price is None else calculator_of(price),
         )
     except KeyboardInterrupt:
         kept = logfile not in (None, "-")
         what = f"the frames so far are in {logfile}" if kept else "nothing is kept without a log"
         raise Interrupted(what) from None
-    found = statistics(log, novelty_threshold or NOVEL)
+    found = statistics(log, novel_above)
     if found["n_failed"] == len(log):
         raise ValueError(f"no frame could be analyzed; {log.first_error}")
     if json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from ase_sensitivity.dataset.record import COLUMNS, TEXT, WHOLE, FrameRecord, ro
 from ase_sensitivity.dataset.records import Store
 from ase_sensitivity.dataset.stores import store_of
 from ase_sensitivity.dataset.summary import LARGE_LOSS, Summary
+from ase_sensitivity.io.csv_file import write_csv
 from ase_sensitivity.io.reading import MEMORY
 from ase_sensitivity.io.whole_file import whole_file
 from ase_sensitivity.plain_text import as_html, many
@@ -288,10 +288,7 @@ class ScanResult:
 
     def to_csv(self, path: str | Path) -> None:
         """Write the table as comma-separated values; nothing where a value is missing."""
-        with whole_file(path) as whole, open(whole, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(self._store.rows())
+        write_csv(path, COLUMNS, self._store.rows())
 
     def to_parquet(self, path: str | Path) -> None:
         """Write the table in Parquet format; nulls where a value is missing.

@@ -223,10 +223,9 @@ class ExactGeometries:
     def _symmetric(
         self, modes: Floats, number: int, tolerance: float, near: float
     ) -> ExactGeometry | None:
-        changes = without(self._rotations, self._whole.changes(modes))
         found = []
         known = self._known_operations.get((number, tolerance))
-        every = known or self._reversing(changes[:, :, number], tolerance)
+        every = known or self._reversing(modes[:, number], tolerance)
         self._known_operations[number, tolerance], every = tee(every)
         for operations in every:
             one = self._with(operations, modes, number)
@@ -252,12 +251,13 @@ class ExactGeometries:
         hidden = 1 - float(seen[number, number] / all_of_it[number, number])
         return ExactGeometry("symmetry", u, null, hidden)
 
-    def _reversing(self, changes: Floats, tolerance: float) -> Iterator[Operations]:
-        """Operations of environments that hide half of all changes.
+    def _reversing(self, mode: Floats, tolerance: float) -> Iterator[Operations]:
+        """Operations of environments that hide half of all changes along a mode.
 
         First a single one that the environments share, as fewer conditions hold nearer; then those
         that are best for each.
         """
+        changes = without(self._rotations, self._whole.changes(mode[:, None]))[:, :, 0]
         squares = (changes**2).sum(axis=1)
         total = float(squares.sum())
         if total < 1e-8:

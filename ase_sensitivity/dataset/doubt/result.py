@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +11,8 @@ import numpy as np
 
 from ase_sensitivity.dataset.doubt.judgement import GROUNDS, THRESHOLD, judged, undecided
 from ase_sensitivity.environments.place import Place
+from ase_sensitivity.io.csv_file import write_csv
 from ase_sensitivity.io.json_file import read_json, write_json
-from ase_sensitivity.io.whole_file import whole_file
 from ase_sensitivity.plain_text import many
 from ase_sensitivity.types import Floats, Ints
 
@@ -156,11 +155,8 @@ class Doubts:
 
     def to_csv(self, path: str | Path) -> None:
         """Write ``rows`` as comma-separated values; nothing where a value is missing."""
-        with whole_file(path) as whole, open(whole, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            for row in self.rows:
-                writer.writerow(row | {"reasons": "; ".join(row["reasons"])})
+        rows = (row | {"reasons": "; ".join(row["reasons"])} for row in self.rows)
+        write_csv(path, COLUMNS, rows)
 
     def summary(self) -> str:
         """Some lines of text."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ase_sensitivity.dataset.pairs.joint_bound import JointBound
 from ase_sensitivity.environments.place import Place
-from ase_sensitivity.io.whole_file import whole_file
+from ase_sensitivity.io.csv_file import write_csv
 from ase_sensitivity.plain_text import many
 
 ENDS = ("kind", "source_a", "frame_a", "center_a", "source_b", "frame_b", "center_b")
@@ -141,10 +140,7 @@ class PairResult:
 
     def to_csv(self, path: str | Path) -> None:
         """Write ``rows`` as comma-separated values; nothing where a value is missing."""
-        with whole_file(path) as whole, open(whole, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, PAIR_COLUMNS)
-            writer.writeheader()
-            writer.writerows(self.rows)
+        write_csv(path, PAIR_COLUMNS, self.rows)
 
     def summary(self) -> str:
         """Some lines of text."""
