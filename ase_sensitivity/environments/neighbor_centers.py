@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 from ase import Atoms
 from ase.geometry import complete_cell
@@ -15,32 +13,59 @@ from ase_sensitivity.types import Floats, Ints
 
 def centers_about(atoms: Atoms, centers: Ints, center: int, radius: float) -> Ints:
     """Positions in ``centers`` of those within ``radius`` of an atom, without the atom itself."""
-    apart = atoms.positions[centers] - atoms.positions[center]
-    near = centers != center
-    if np.isfinite(radius):
-        square = np.einsum("ij,ij->i", apart, apart)
-        if atoms.pbc.any():
-            square = _nearest_images(apart, atoms, radius)
-        near &= square < radius**2
-    return np.flatnonzero(near)
+    if not np.isfinite(radius):
+        return np.flatnonzero(centers != center)
+    return np.flatnonzero(
+        _within(atoms.positions, centers, center, radius**2, *_lattice(atoms, radius))
+    )
 
 
-def _nearest_images(apart: Floats, atoms: Atoms, radius: float) -> Floats:
-    """Squares of the distances of the nearest images (Å²), exact for those within a radius."""
+def _lattice(atoms: Atoms, radius: float) -> tuple[Floats, Floats, Ints]:
+    """The cell, its inverse, and in how many cells along each vector images are searched.
+
+    The nearest image in fractional coordinates is the first; -1 without a period.
+    """
     pbc = atoms.pbc
+    if not pbc.any():
+        return np.eye(3), np.eye(3), np.full(3, -1)
     # Vectors along directions without period have no meaning.
-    cell: Floats = complete_cell(np.where(pbc[:, None], atoms.cell.array, 0.0))
-    inverse = np.linalg.inv(cell)
-    apart = apart - (np.rint(apart @ inverse) * pbc) @ cell
+    cell: Floats = atoms.cell.array
+    if not pbc.all():
+        cell = complete_cell(np.where(pbc[:, None], cell, 0.0))
+    inverse = np.asarray(np.linalg.inv(cell), dtype=np.float64)
     # Fractional coordinates of a vector within the radius are at most the radius over the height.
-    heights = 1 / np.linalg.norm(inverse, axis=0)
-    most = (np.floor(radius / heights + 0.5) * pbc).astype(int).tolist()
-    square: Floats = np.einsum("ij,ij->i", apart, apart)
-    if any(most):
-        for shift in itertools.product(*(range(-n, n + 1) for n in most)):
-            moved = apart + np.array(shift) @ cell
-            square = np.minimum(square, np.einsum("ij,ij->i", moved, moved))
-    return square
+    heights = 1 / np.sqrt(np.einsum("ij,ij->j", inverse, inverse))
+    most = np.floor(radius / heights + 0.5)
+    return cell, inverse, np.where(pbc, most, -1).astype(np.intp)
+
+
+@njit(**OPTIONS)
+def _within(positions, centers, center, square, cell, inverse, most):
+    """Whether each of some atoms, but not the center itself, has an image near the center."""
+    found = np.zeros(len(centers), dtype=np.bool_)
+    apart, shift = np.empty(3), np.empty(3)
+    for n in range(len(centers)):
+        if centers[n] == center:
+            continue
+        for a in range(3):
+            apart[a] = positions[centers[n], a] - positions[center, a]
+        for v in range(3):
+            shift[v] = 0.0
+            if most[v] >= 0:
+                fraction = 0.0
+                for a in range(3):
+                    fraction += apart[a] * inverse[a, v]
+                shift[v] = -np.rint(fraction)
+        for i in range(-max(most[0], 0), max(most[0], 0) + 1):
+            for j in range(-max(most[1], 0), max(most[1], 0) + 1):
+                for k in range(-max(most[2], 0), max(most[2], 0) + 1):
+                    total = 0.0
+                    for a in range(3):
+                        step = apart[a] + (shift[0] + i) * cell[0, a]
+                        step += (shift[1] + j) * cell[1, a] + (shift[2] + k) * cell[2, a]
+                        total += step * step
+                    found[n] |= total < square
+    return found
 
 
 @njit(**OPTIONS)

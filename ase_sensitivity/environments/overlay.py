@@ -8,7 +8,7 @@ import numpy as np
 import scipy
 
 from ase_sensitivity.environments.environment_set import Points
-from ase_sensitivity.geometry.matching import best_match
+from ase_sensitivity.geometry.matching import best_match, kabsch
 from ase_sensitivity.geometry.symmetry import point_group
 from ase_sensitivity.types import Floats, Ints
 
@@ -19,6 +19,12 @@ the nearest points are superposed first, and the others follow."""
 SAME = 1e-3
 """Points within this distance (Å) are at the same place: no better match is searched, and labels
 have to agree. Force constants of bonds are some 10 eV/Å²."""
+
+FEW = 64
+"""Up to so many points, all distances are computed without a search."""
+
+APART = 100.0
+"""Distance in Å that points of different species have beside that in space."""
 
 BEYOND = 0.3
 """Distance in Å beyond twice the cutoff within which a gap between atoms is searched; the points
@@ -31,7 +37,7 @@ matrix that puts the first environment on the second."""
 NO_MATCH: Overlay = (np.inf, None)
 
 
-def overlay(a: Points, b: Points, nearest: float, farthest: float) -> Overlay:
+def overlay(a: Points, b: Points, nearest: float, farthest: float, enough: float = SAME) -> Overlay:
     """The best superposition of environment a on b, over O(3) and permutations.
 
     Parameters
@@ -42,6 +48,8 @@ def overlay(a: Points, b: Points, nearest: float, farthest: float) -> Overlay:
         Points between ``nearest`` and ``farthest`` (Å) may be left out, as they have no weight. The
         points are cut at the widest gap for which the two environments have equal numbers of points
         of each species.
+    enough
+        No better superposition is searched if no distance is larger than this (Å).
     """
     common = _common(a, b, nearest, farthest)
     if common is None:
@@ -50,11 +58,16 @@ def overlay(a: Points, b: Points, nearest: float, farthest: float) -> Overlay:
     if len(points_a) == 0:
         return 0.0, np.eye(3)
     best = NO_MATCH
-    for rotation in (np.eye(3), -np.eye(3)):  # atoms of a crystal often have the same orientation
+    # Atoms of a crystal often have the same orientation. Turned molecules are often matched well
+    # enough in the order of distances.
+    trials = [np.eye(3), -np.eye(3)]
+    if enough > SAME:
+        trials.append(_by_distances(*common))
+    for rotation in trials:
         best = min(
             best, _for_rotation(numbers_a, points_a, numbers_b, points_b, rotation), key=_size
         )
-        if best[0] <= SAME:
+        if best[0] <= enough:
             return best
     if len(points_a) <= CORE:
         found = best_match(numbers_a, points_a, numbers_b, points_b)
@@ -69,7 +82,7 @@ def overlay(a: Points, b: Points, nearest: float, farthest: float) -> Overlay:
     for operation in point_group(core_a, core_numbers, tolerance).matrices:
         trial = _for_rotation(numbers_a, points_a, numbers_b, points_b, found.rotation @ operation)
         best = min(best, trial, key=_size)
-        if best[0] <= SAME:
+        if best[0] <= enough:
             break
     return best
 
@@ -82,7 +95,7 @@ def matched_distances(
     assert common is not None
     (numbers_a, points_a), (numbers_b, points_b) = common
     square = ((points_a @ rotation.T)[:, None] - points_b) ** 2
-    cost: Floats = square.sum(axis=2) + 1e4 * (numbers_a[:, None] != numbers_b)
+    cost: Floats = square.sum(axis=2) + APART**2 * (numbers_a[:, None] != numbers_b)
     return np.sqrt(cost[scipy.optimize.linear_sum_assignment(cost)])
 
 
@@ -137,13 +150,28 @@ def _common(
     return None
 
 
+def _by_distances(a: Points, b: Points) -> Floats:
+    """The best rotation if the points of each species are matched in the order of distances."""
+    (numbers_a, points_a), (numbers_b, points_b) = a, b
+    order_a, order_b = np.argsort(numbers_a, kind="stable"), np.argsort(numbers_b, kind="stable")
+    return kabsch(points_a[order_a], points_b[order_b])
+
+
 def _for_rotation(
     numbers_a: Ints, points_a: Floats, numbers_b: Ints, points_b: Floats, rotation: Floats
 ) -> Overlay:
     """The match for one orientation: each point is matched with the nearest one."""
+    turned = points_a @ rotation.T
+    if len(turned) <= FEW:
+        cost = ((turned[:, None] - points_b) ** 2).sum(axis=2)
+        cost += APART**2 * (numbers_a[:, None] != numbers_b)
+        image = cost.argmin(axis=1)
+        if len(set(image.tolist())) < len(image):
+            image = scipy.optimize.linear_sum_assignment(cost)[1]
+        return float(np.sqrt(cost[np.arange(len(image)), image].max())), rotation
     # A fourth coordinate separates the species.
-    moved = np.column_stack([points_a @ rotation.T, 100.0 * numbers_a])
-    target = np.column_stack([points_b, 100.0 * numbers_b])
+    moved = np.column_stack([turned, APART * numbers_a])
+    target = np.column_stack([points_b, APART * numbers_b])
     missed, image = scipy.spatial.KDTree(target).query(moved)
     if len(np.unique(image)) < len(image):
         cost = ((moved[:, None] - target) ** 2).sum(axis=2)

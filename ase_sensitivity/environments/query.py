@@ -72,7 +72,9 @@ class Query:
         """The structure as its descriptor sees it; ``rows`` if its features are known."""
         environments = reference.environments
         centers, features = rows or row_sets(reference.descriptor, atoms)
-        kinds = np.array([environments.kind_of(one, atoms) for one in features])
+        unlike = {one.shape: one for one in features}
+        kind = {shape: environments.kind_of(one, atoms) for shape, one in unlike.items()}
+        kinds = np.array([kind[one.shape] for one in features])
         numbers = np.where(centers >= 0, atoms.numbers[centers], 0)
         groups = zip(numbers.tolist(), kinds.tolist(), strict=True)
         group = np.array([reference.index.groups.get(one, -1) for one in groups])

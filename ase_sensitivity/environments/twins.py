@@ -11,6 +11,7 @@ import scipy
 from ase_sensitivity.environments.comparison import ReferenceTwin
 from ase_sensitivity.environments.nearest import Near
 from ase_sensitivity.environments.neighbor_centers import centers_about, have_partners
+from ase_sensitivity.environments.overlay import SAME
 from ase_sensitivity.environments.query import Query
 from ase_sensitivity.environments.row_sets import distances
 from ase_sensitivity.environments.shape import shapes
@@ -132,12 +133,14 @@ def measured(
     """Ratio, distance, rmsd and rotation of a twin; None for what is none by definition."""
     if expected is None:
         expected = _expected(reference, query, one)
-    found = _matched(reference, query, one.center, one.reference)
-    if found is None:
+    # No twin if all points are nearer than this: the root mean square distance is so, too.
+    enough = max(FAR, expected / RATIO)
+    found = _matched(reference, query, one.center, one.reference, enough)
+    if found is None or found[0] <= enough:
         return None
     distance, rmsd, rotation = found
     ratio = expected / max(rmsd, 1e-300)
-    if distance <= FAR or ratio > RATIO:
+    if ratio > RATIO:
         return None
     # Where far points hardly count, features of any two structures are nearer than displaced ones.
     ratio /= max(reference.saturation(int(query.group[one.center]), FAR), 1e-300)
@@ -176,13 +179,13 @@ def _expected(reference: ReferenceSet, query: Query, one: Candidate) -> float:
 
 
 def _matched(
-    reference: ReferenceSet, query: Query, k: int, j: int
+    reference: ReferenceSet, query: Query, k: int, j: int, enough: float = SAME
 ) -> tuple[float, float, Floats] | None:
     """Largest and root mean square distance of matched points, and the rotation of j onto k."""
     radius = reference.radius if query.centers[k] >= 0 else np.inf
     if not np.isfinite(radius) and query.atoms.pbc.any():
         return None
-    return matched(reference.environments.points(j, radius), query.points(k), radius)
+    return matched(reference.environments.points(j, radius), query.points(k), radius, enough)
 
 
 def _of_neighbors(reference: ReferenceSet, query: Query, mine: Ints, j: int) -> float:

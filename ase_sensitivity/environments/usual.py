@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ase_sensitivity.environments.environment_set import EnvironmentSet, Points
-from ase_sensitivity.environments.overlay import matched_distances, overlay
+from ase_sensitivity.environments.overlay import SAME, matched_distances, overlay
 from ase_sensitivity.types import Floats, Ints
 
 SHELL = 1.0
@@ -23,7 +23,9 @@ RATTLED = 0.5
 apart, displacements are no measure of how unlike two structures are."""
 
 
-def matched(a: Points, b: Points, radius: float) -> tuple[float, float, Floats] | None:
+def matched(
+    a: Points, b: Points, radius: float, enough: float = SAME
+) -> tuple[float, float, Floats] | None:
     """Largest and root mean square distance of matched points, and the rotation of a onto b.
 
     Parameters
@@ -32,9 +34,11 @@ def matched(a: Points, b: Points, radius: float) -> tuple[float, float, Floats] 
         The points of two environments within a radius, nearest first.
     radius
         In Å; infinite for structures as a whole.
+    enough
+        As of :func:`~ase_sensitivity.environments.overlay.overlay`.
     """
     nearest = max(radius - SHELL, radius / 2) if np.isfinite(radius) else np.inf
-    largest, rotation = overlay(a, b, nearest, radius)
+    largest, rotation = overlay(a, b, nearest, radius, enough)
     if rotation is None:
         return None
     distances = matched_distances(a, b, nearest, radius, rotation)

@@ -112,7 +112,7 @@ def best_match(
         image = _over_all(sorted_a, sorted_b, counts)
     else:
         image = _over_orientations(sorted_a, sorted_b, species)
-    rotation = _kabsch(sorted_a, sorted_b[image])
+    rotation = kabsch(sorted_a, sorted_b[image])
     distance = np.linalg.norm(sorted_a @ rotation.T - sorted_b[image], axis=1)
     permutation = np.empty(len(a), dtype=np.intp)
     permutation[order_a] = order_b[image]
@@ -121,7 +121,7 @@ def best_match(
     return Match(rmsd, float(distance.max()), rotation, permutation, exact)
 
 
-def _kabsch(a: Floats, b: Floats) -> Floats:
+def kabsch(a: Floats, b: Floats) -> Floats:
     """The orthogonal matrix that puts a closest to b."""
     u, _, vt = np.linalg.svd(b.T @ a)
     rotation: Floats = u @ vt
@@ -171,7 +171,7 @@ def _over_orientations(a: Floats, b: Floats, species: Ints) -> Ints:
             if image.tobytes() in tried:
                 break
             tried.add(image.tobytes())
-            rotation = _kabsch(a, b[image])
+            rotation = kabsch(a, b[image])
             total = float(((a @ rotation.T - b[image]) ** 2).sum())
             if total < least:
                 best, least = image, total
