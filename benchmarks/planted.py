@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 from ase import Atoms
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import pdist, squareform
 
 from ase_sensitivity import SOAP, Descriptor, FeatureJacobian, analyze, nearest_singular
+
+SINGULAR = 1e-6
+"""Ratio below which a walk has arrived at a singular configuration."""
 
 Floats = NDArray[np.float64]
 Rng = np.random.Generator
@@ -84,9 +87,9 @@ def incomplete(rng: Rng) -> tuple[str, Atoms, Descriptor] | None:
     return (family, atoms, soap) if _is_exactly(atoms, soap, "incompleteness") else None
 
 
-def truncated(rng: Rng) -> tuple[str, Atoms, Descriptor] | None:
+def truncated(rng: Rng, which: int | None = None) -> tuple[str, Atoms, Descriptor] | None:
     """Bases too small or too compressed for a few random atoms, at singular points of theirs."""
-    which = int(rng.integers(3))
+    which = int(rng.integers(3)) if which is None else which
     points = _spread(rng, int(rng.integers(3, 6)))
     if points is None:
         return None
@@ -101,10 +104,12 @@ def truncated(rng: Rng) -> tuple[str, Atoms, Descriptor] | None:
         family, atoms = "compressed, on carbon", on_carbon
         small = Compressed(large, 3 * n - 3 + int(rng.integers(0, 3)), seed)
     else:
-        family = "small, on all atoms"
+        family = str(rng.choice(["small, on all atoms", "compressed, on all atoms"]))
         atoms = Atoms(rng.permutation(["C", "H", *rng.choice(["C", "H"], n - 2)]), points)
-        small = SOAP(["C", "H"], 4.0, 1, int(rng.integers(1, 3)))
         large = SOAP(["C", "H"], 4.0, 8, 6)
+        small = Compressed(large, 2, seed)
+        if family.startswith("small"):
+            small = SOAP(["C", "H"], 4.0, 2, 0)
     start = analyze(atoms, small, k=1)
     if start.n_null or start.ratio < 1e-6:
         return None
@@ -112,7 +117,7 @@ def truncated(rng: Rng) -> tuple[str, Atoms, Descriptor] | None:
         found = nearest_singular(atoms, small, max_distance=1.0)
     except ValueError:
         return None
-    if not found.found or not analyze(found.atoms, small, k=1).n_null:
+    if not found.found or analyze(found.atoms, small, k=1).ratio > SINGULAR:
         return None  # a small value is none of a singular configuration
     # A larger basis sees everything there: neither symmetry nor the body order is the cause.
     if analyze(found.atoms, large, k=1).ratio < 1e-3:
@@ -166,6 +171,7 @@ def always(rng: Rng) -> tuple[str, Atoms, Descriptor] | None:
 KINDS: dict[str, Callable[[Rng], tuple[str, Atoms, Descriptor] | None]] = {
     "incompleteness": incomplete,
     "truncation": truncated,
+    "truncation, all centers": partial(truncated, which=2),
     "body order 2": of_low_order,
     "always singular": always,
 }

@@ -487,6 +487,7 @@ def no_file_larger_than(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_what_is_stored_and_the_scan_goes_on_later(capsys):
     scanned()
     kept = rows_of("results.db")
@@ -500,6 +501,7 @@ def test_a_full_disk_keeps_what_is_stored_and_the_scan_goes_on_later(capsys):
     assert sorted(row["index"] for row in rows_of("results.db")) == list(range(300))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_the_standard_output_is_full(unbuffered):
     """Nobody would notice a gate whose verdict got lost."""

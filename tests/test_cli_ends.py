@@ -94,6 +94,7 @@ def shell(redirection: str, *command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @posix
 @pytest.mark.parametrize("command", [CHECK, ["--version"], ["analyze", *CHECK[1:4]]])
 def test_closed_standard_output(command):
@@ -104,6 +105,7 @@ def test_closed_standard_output(command):
     assert but_progress(done.stderr) == why
 
 
+@pytest.mark.slow
 @posix
 def test_closed_standard_error():
     """Remarks must not end up among the results."""
@@ -115,15 +117,17 @@ def test_closed_standard_error():
     assert shell("2>&-", "dance").returncode == 2
 
 
+@pytest.mark.slow
 @posix
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_full_standard_error():
     assert shell("2>/dev/full", "dance").returncode == 2
 
 
+@pytest.mark.slow
 @posix
 @pytest.mark.parametrize("command", [CHECK, ["--help"], ["--version"]])
-@pytest.mark.parametrize("unbuffered", ["", pytest.param("1", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_reader_that_is_gone(command, unbuffered):
     """As other programs: nothing is said, and the status is that of SIGPIPE."""
     with subprocess.Popen(
@@ -140,6 +144,7 @@ def test_a_reader_that_is_gone(command, unbuffered):
         assert process.wait() == 141
 
 
+@pytest.mark.slow
 @posix
 def test_a_reader_of_both_that_is_gone():
     process = subprocess.Popen(
@@ -150,6 +155,7 @@ def test_a_reader_of_both_that_is_gone():
     assert process.wait() == 141
 
 
+@pytest.mark.slow
 @posix
 def test_head():
     assert shell("| head -n 1", "--help").stderr == ""

@@ -205,6 +205,7 @@ def count_calls(monkeypatch) -> list[int]:
     return seen
 
 
+@pytest.mark.slow
 def test_two_workers_find_the_same(data):
     assert main(["scan", data, "-d", SOAP, "-o", "one.db"]) == 0
     assert main(["scan", data, "-d", SOAP, "-o", "two.db", "--workers", "2"]) == 0
@@ -228,13 +229,10 @@ def test_a_dask_cluster_finds_the_same(data):
     assert [row["index"] for row in two] == list(range(8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "more"),
-    [
-        (signal.SIGINT, []),
-        pytest.param(signal.SIGTERM, [], marks=pytest.mark.slow),
-        pytest.param(signal.SIGINT, ["--workers", "2"], marks=pytest.mark.slow),
-    ],
+    [(signal.SIGINT, []), (signal.SIGTERM, []), (signal.SIGINT, ["--workers", "2"])],
 )
 def test_an_interrupted_scan_goes_on(number, more):
     count = 200  # that take two seconds or more, and are stored twice a second
@@ -276,6 +274,7 @@ def n_rows() -> int:
         return 0
 
 
+@pytest.mark.slow
 def test_on_a_terminal_there_is_a_bar(data):
     """With the number of frames, the rate and the time that remains."""
     pty = pytest.importorskip("pty")

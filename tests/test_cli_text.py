@@ -101,6 +101,7 @@ def test_nothing_is_obeyed(case, monkeypatch, capsys) -> None:
     is_harmless(written.out + written.err)
 
 
+@pytest.mark.slow
 def test_nothing_is_obeyed_in_a_terminal() -> None:
     done = subprocess.run(
         [sys.executable, "-c", CODE, *verbose()],

@@ -147,6 +147,15 @@ def test_truncation_is_found_and_named(seed):
         assert analyze(found.atoms, on_carbon(l_max=8), k=1).ratio > 10 * found.ratio
 
 
+def test_the_end_of_a_walk_may_be_nearly_singular():
+    """Of a small basis on all atoms: nothing near is blind exactly, and no text says so."""
+    atoms = Atoms("CHCH", np.random.default_rng(5).permutation(GENERIC))
+    found = nearest_singular(atoms, SOAP(["C", "H"], 4.0, 2, 0), max_distance=1.0)
+    assert (found.found, found.cause) == (True, "truncation")
+    assert found.ratio > 1e-5
+    assert f"is nearly singular (ratio {found.ratio:.1e}): truncation" in found.summary()
+
+
 @pytest.mark.parametrize(("points", "seed"), [(S1, 0), (S2, 0), (S2, 1)])
 def test_what_no_basis_sees_is_incompleteness(points, seed):
     """Where the walk ends the geometry is exact to a few digits only."""

@@ -64,6 +64,7 @@ def test_ase_lists_the_plugin(installed):
     assert re.search(r"CalculatorPlugin\n-+\nsensitivity$", listed, re.M)
 
 
+@pytest.mark.slow
 def test_broken_dependencies_do_not_break_ase(installed, tmp_path):
     stubs = broken(tmp_path / "stubs", "numba", "quippy", "matscipy", "sklearn", "tblite")
     assert "sensitivity" in plugins_listed(stubs, installed)

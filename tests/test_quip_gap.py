@@ -25,6 +25,8 @@ TURBO = (
     "amplitude_scaling={{1.0 1.0}} central_weight={{1.0 1.0}} central_index=1 n_species=2 "
     "species_Z={{6 1}}"
 )
+SLOW = pytest.mark.slow
+
 FITTED = {
     "pairs": f"distance_2b cutoff=3.0 Z1=6 Z2=1 {KERNEL} add_species=F",
     "triplets": f"angle_3b cutoff=1.9 Z_center=6 Z1=8 Z2=1 {KERNEL} add_species=F",
@@ -87,7 +89,9 @@ def aged(path: Path, version: str | None) -> Path:
     return older
 
 
-@pytest.mark.parametrize("name", FITTED)
+@pytest.mark.parametrize(
+    "name", [name if name == "soap" else pytest.param(name, marks=SLOW) for name in FITTED]
+)
 def test_forces_of_a_gap_are_within_reach_of_its_features(name, gap):
     path, atoms = gap(name), in_a_box(rattled(isolated(), 0.1, seed=7))
     assert beyond(forces_of(path, atoms), QUIPDescriptor.from_gap(path), atoms) < 1e-12

@@ -115,6 +115,7 @@ def test_each_string_is_tried_once(monkeypatch):
     assert calls == [text, "coordination cutoff=3.21 Z=6"]
 
 
+@pytest.mark.slow
 def test_one_process_tries_all_strings_while_there_are_some(monkeypatch):
     QUIPDescriptor("coordination cutoff=3.31 Z=6")
     first = quip_probe._Process.latest
@@ -132,6 +133,7 @@ def test_one_process_tries_all_strings_while_there_are_some(monkeypatch):
     assert quip_probe._Process.latest is not second
 
 
+@pytest.mark.slow
 def test_a_process_that_is_not_needed_any_more_ends(monkeypatch):
     monkeypatch.setattr(quip_probe._Process, "latest", None)
     monkeypatch.setattr(quip_probe, "CHILD", quip_probe.CHILD.replace("child()", SHORT))
@@ -264,6 +266,7 @@ def test_check_says_what_is_wrong(tmp_path):
         assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="needs glibc")
 @pytest.mark.parametrize(("stop", "status"), [(True, 2), (False, 0)])
 def test_a_stop_within_a_call_has_a_status_and_a_line(stop, status):

@@ -159,6 +159,7 @@ def threads() -> list[int]:
     return [numba.config.NUMBA_NUM_THREADS, *(pool["num_threads"] for pool in threadpool_info())]
 
 
+@pytest.mark.slow
 def test_each_process_has_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
     with processes(1) as executor:
@@ -167,6 +168,7 @@ def test_each_process_has_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(found) == {1}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").exists(), reason="processes are looked up in /proc")
 def test_workers_end_with_their_parent(tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
@@ -211,6 +213,7 @@ def dies_while_it_sends(_: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_worker_killed_while_it_sends_a_result(monkeypatch) -> None:
     """The pool waits forever for the rest, and so did a scan."""
     monkeypatch.setattr(executors, "INTERVAL", 0.2)

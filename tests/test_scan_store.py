@@ -104,9 +104,8 @@ def test_an_interrupted_scan_is_resumed(interruption, soap: SOAP, tmp_path: Path
     assert computed == []
 
 
-@pytest.mark.parametrize(
-    "sign", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
 def test_signals(sign: signal.Signals, tmp_path: Path) -> None:
     results = tmp_path / "results.db"
     with start(results, 4000) as process:
@@ -166,6 +165,7 @@ def test_killed_while_the_database_is_made(soap: SOAP, tmp_path: Path, monkeypat
     assert os.listdir(tmp_path) == ["results.db"]
 
 
+@pytest.mark.slow
 def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     results = tmp_path / "results.db"
     with start(results, 600, "150000") as process:

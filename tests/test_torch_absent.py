@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 MISSING = {
     "TorchDescriptor(print)": "torch",
     "EdgeDescriptor(print, 3.0)": "torch",
@@ -34,6 +36,7 @@ print(json.dumps(said))
 """
 
 
+@pytest.mark.slow
 def test_what_is_missing():
     given = [sys.executable, "-c", CODE, json.dumps([*MISSING])]
     ended = subprocess.run(given, capture_output=True, text=True, check=True)

@@ -83,6 +83,10 @@ no better: values often fall steeply at first, and then slowly."""
 MOST_WALKED = 15
 """With so few coordinates a walk is cheap, and ends nearer than such a geometry."""
 
+NEARLY = 1e-5
+"""A truncated basis is hardly ever blind exactly: a walk may end where the ratio is small, but above
+this."""
+
 RESOLVED = 1e-6
 """Smaller ratios are not taken from J^T J."""
 
@@ -435,6 +439,8 @@ class Arrivals:
             return None
         null = at.found.modes[:, at.found.singular_values <= 2 * at.found.singular_values[number]]
         message = "a singular configuration"
+        if at.ratio(number) > NEARLY:
+            message = "the value is smallest on the way here, and a larger basis sees the mode"
         distance = max(far, estimate)
         return Arrival(cause, distance, at.atoms, _led_by(null, mode), message, point=at)
 

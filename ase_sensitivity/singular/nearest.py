@@ -13,7 +13,7 @@ from ase_sensitivity.causes.cause import CAUSES, SPURIOUS
 from ase_sensitivity.descriptors.given import Given
 from ase_sensitivity.errors import EvaluationWarning, warn
 from ase_sensitivity.plain_text import as_html
-from ase_sensitivity.singular.arrival import NULL, Arrival, Arrivals, cause_here
+from ase_sensitivity.singular.arrival import NEARLY, NULL, Arrival, Arrivals, cause_here
 from ase_sensitivity.singular.partner import OWN, Beyond, Partner
 from ase_sensitivity.singular.point import Point, point_at
 from ase_sensitivity.singular.price import Price, Pricing, check_price
@@ -45,7 +45,7 @@ class NearestSingular:
         descriptor), "unknown" if the body order of the descriptor is not known, "unresolved" where
         no cause was confirmed; None if nothing was found.
     found
-        Whether the configuration is singular.
+        Whether the configuration is singular. A truncated basis may be nearly so: see ``ratio``.
     message
         Why the walk ended.
     mode
@@ -106,9 +106,12 @@ class NearestSingular:
         """What was found, in words."""
         if not self.found:
             return f"No singular configuration was confirmed: {self.message}."
+        singular = "singular"
+        if self.cause == "truncation" and self.ratio > NEARLY:
+            singular = f"nearly singular (ratio {self.ratio:.1e})"
         lines = [
             f"{self.distance:.3g} Å away (first estimate: {self.estimate:.3g} Å) the descriptor is "
-            f"singular: {self.cause}, {CAUSES[self.cause].text}."
+            f"{singular}: {self.cause}, {CAUSES[self.cause].text}."
             if self.cause in CAUSES
             else f"{self.distance:.3g} Å away the descriptor is singular."
         ]
