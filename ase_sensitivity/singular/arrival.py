@@ -84,8 +84,8 @@ MOST_WALKED = 15
 """With so few coordinates a walk is cheap, and ends nearer than such a geometry."""
 
 NEARLY = 1e-5
-"""A truncated basis is hardly ever blind exactly: a walk may end where the ratio is small, but above
-this."""
+"""A truncated basis is hardly ever blind exactly: a walk may end where the ratio is small, and
+above this."""
 
 RESOLVED = 1e-6
 """Smaller ratios are not taken from J^T J."""
