@@ -32,6 +32,13 @@ HYPERVALENT = {
     "PF5": Atoms("PF5", [(0, 0, 0), *FLUORINE, (0, 0, 1.58), (0, 0, -1.58)]),
 }
 
+CRYSTALS = {
+    "W": bulk("W", "bcc", a=3.16, cubic=True),
+    "CsI": bulk("CsI", "cesiumchloride", a=4.57),
+    "NaCl": bulk("NaCl", "rocksalt", a=5.64, cubic=True),
+    "PbTe": bulk("PbTe", "rocksalt", a=6.46, cubic=True),
+}
+
 
 def kicked(atoms: Atoms, size: float, seed: int) -> Atoms:
     """Moved by a distance in Å, without any rigid motion."""
@@ -206,6 +213,20 @@ def test_molecules_that_do_not_see_each_other_are_blind_each_by_itself():
         moved.positions += [12.0 * number, 0, 0]
         together += moved
     assert harmful(diagnosed(together, CARBON)) == "incompleteness"
+
+
+@pytest.mark.parametrize("size", [1e-5, 1e-4, 3e-4, 1e-3, 0.008])
+@pytest.mark.parametrize("name", CRYSTALS)
+def test_next_to_a_perfect_crystal_there_is_nothing_but_symmetry(name, size):
+    """Values vanish there as high powers of what breaks the symmetry, or all together."""
+    base = CRYSTALS[name]
+    soap = SOAP(sorted(set(base.get_chemical_symbols())), 5.0, 8, 6)
+    for seed in (0, 3, 8, 20):
+        atoms = base.copy()
+        atoms.rattle(size, seed=seed)
+        counts = analyze(atoms, soap, causes=True).counts
+        assert (counts["truncation"], counts["incompleteness"]) == (0, 0)
+        assert harmful(diagnosed(atoms, soap)) is None
 
 
 @pytest.mark.parametrize("name", HYPERVALENT)

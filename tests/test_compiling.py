@@ -134,7 +134,6 @@ def test_commands_of_an_installation_that_cannot_be_written(tmp_path):
     }
     for command, told in (
         ([*run, "analyze", "si.xyz", *soap], "ase-sensitivity: warning:"),
-        ([*run, "scan", "si.xyz", "-o", "a.db", *soap], "ase-sensitivity: warning:"),
         (
             [*run, "scan", "si.xyz", "-o", "b.db", "--workers", "2", *soap],
             "ase-sensitivity: warning:",

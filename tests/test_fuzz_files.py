@@ -25,8 +25,8 @@ from ase_sensitivity.cli import app as cli
 from ase_sensitivity.dataset.result import ScanResult
 from tests import fuzzing
 
-N_INPUTS = 2000
-BATCH = 1000
+N_INPUTS = 1200
+BATCH = 600
 N_FRAMES = 4
 
 SOAP = ["-d", "soap cutoff=3 n_max=2 l_max=1 atom_sigma=0.5", "--species", "H,O"]

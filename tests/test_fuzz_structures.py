@@ -27,8 +27,8 @@ from ase_sensitivity import (
 from ase_sensitivity.io.reading import read_frames
 from tests import fuzzing
 
-N_INPUTS = 3000
-BATCH = 1500
+N_INPUTS = 2000
+BATCH = 1000
 
 EXTREMES = (0.0, 1e-300, 1e-9, 0.01, 1e4, 1e9, 1e200, 1e300, np.nan, np.inf, -np.inf)
 ODD_NUMBERS = (0, 1, 118, 119, 200, -1)

@@ -31,9 +31,13 @@ over classes are small even if the geometry deviates by far more than the tolera
 are searched with tolerances up to this one before a null or near-null vector is called
 incompleteness."""
 
-ROOM = 10.0
+ROOM = 20.0
 """In Å: a singular value grows as a low power of what breaks a symmetry, so that a geometry with a
 ratio r is within ``ROOM * r**0.25`` of the symmetric one."""
+
+MOST_ROOM = 0.05
+"""In Å: the largest such tolerance. In cubic crystals some values grow as the fourth power, so that
+a null vector, to the digits that there are, may be this far from the symmetric geometry."""
 
 MOST_CHANGE = 0.1
 """The largest change, relative to a typical one, of a vector in a predicted null space. The squared
@@ -119,6 +123,8 @@ def attribute(
         # A value that is zero to so many digits has no room for a geometry that is off by more.
         room = ROOM * (found.singular_values[:n_null].max(initial=0.0) / (found.scale or 1)) ** 0.25
         strict = [t for t in looser if t <= room]
+        if room > tolerance:
+            strict.append(min(room, MOST_ROOM))
         null, labels = _split(modes[:, :n_null], _predictions(seen, tolerance, strict, unseen)[0])
         named = [label or rest for label in reversed(labels)]
         # Vectors without a prediction are the worst and come first.

@@ -99,6 +99,11 @@ SMALL = 1e-5
 STRICT = 1e-4
 """In Å: tolerance of the symmetry of an exact geometry."""
 
+TINY = 1e-3
+"""In Å: so near to a crystal in which symmetry cancels all derivatives, these grow with the
+displacement, and truncated directions are as near as the crystal. They cost no more than the forces
+of such displacements."""
+
 AS_FAR = 3.0
 """A harmless configuration explains another mode if it is at most this many times as far as the
 mode's estimate."""
@@ -212,11 +217,7 @@ class Arrivals:
     @cached_property
     def _larger(self) -> System | None:
         """The system with a larger basis, if the descriptor has one."""
-        descriptor = self.system.descriptor
-        larger = descriptor.enlarged() if isinstance(descriptor, HasEnlarged) else None
-        if larger is None:
-            return None
-        return replace(self.system, descriptor=restricted(larger, self.here.atoms), weights=None)
+        return _enlarged(self.system, self.here.atoms)
 
     def of_all(self, within: float) -> list[Arrival]:
         """The arrivals of all modes that are estimated to be within a distance (Å), nearest first.
@@ -294,7 +295,13 @@ class Arrivals:
                 *found,
                 Arrival("unresolved", estimate, self.here.atoms, mode[:, None], message),
             ]
-        return [*found, self._by_walk(number, estimate, max_steps)]
+        end = self._by_walk(number, estimate, max_steps)
+        if end.cause == "truncation" and end.distance < TINY:
+            weight = projected_weight(mode[:, None], self._symmetric_nearby(as_far(estimate)))
+            if weight > EXPLAINED:
+                message = "symmetric but for tiny displacements"
+                end = Arrival("symmetry", estimate, self.here.atoms, mode[:, None], message)
+        return [*found, end]
 
     def _cannot_be_harmful(self, number: int) -> bool:
         """Whether a mode that no exact geometry explains is neither truncated nor incomplete."""
@@ -452,7 +459,8 @@ class Arrivals:
             if seen < RESOLVED:  # digits of J^T J do not suffice
                 dense = self._larger.view(self._larger.jacobian(at.atoms), at.atoms).dense()
                 seen = float(np.linalg.norm(dense @ mode)) / np.linalg.norm(dense, 2)
-            if seen > SEEN * ratio and seen > min(SEEN_OF_START * first, SEEN_WELL * ratio):
+            better = max(SEEN * ratio, min(SEEN_OF_START * first, SEEN_WELL * ratio))
+            if seen > max(better, RESOLVED):
                 return "truncation"
         if at.view.jacobian.precision > 1e-12 or self.system.descriptor.body_order is None:
             # No test tells more, and a value of few digits does not fall to zero.
@@ -495,10 +503,30 @@ def _led_by(null: Floats, mode: Floats) -> Floats:
 
 
 def cause_here(system: System, here: Point) -> str:
-    """The worst cause of the null vectors of a configuration; "unknown" if that cannot be told."""
+    """The worst cause of the null vectors of a configuration; "unknown" if that cannot be told.
+
+    Truncation is a cause only if a larger basis sees one of its null vectors, where there is one.
+    """
     found = here.found
     try:
         why = attribute(here.view, found, here.atoms, system.descriptor)
     except ValueError:  # an environment is too large
         return "unknown"
-    return next(name for name in CAUSES if name in why.causes[: found.n_null])
+    causes = np.array(why.causes[: found.n_null])
+    truncated = why.modes[:, : found.n_null][:, causes == "truncation"]
+    larger = _enlarged(system, here.atoms) if truncated.shape[1] else None
+    if larger is not None:
+        gram = _gram(larger, here.atoms)
+        seen = np.linalg.eigvalsh(truncated.T @ gram @ truncated)[-1]
+        if seen < RESOLVED**2 * np.linalg.eigvalsh(gram)[-1]:
+            causes = causes[causes != "truncation"]
+    return next((name for name in CAUSES if name in causes), "unresolved")
+
+
+def _enlarged(system: System, atoms: Atoms) -> System | None:
+    """The system with a larger basis, if the descriptor has one."""
+    descriptor = system.descriptor
+    larger = descriptor.enlarged() if isinstance(descriptor, HasEnlarged) else None
+    if larger is None:
+        return None
+    return replace(system, descriptor=restricted(larger, atoms), weights=None)

@@ -279,6 +279,8 @@ def _here(system: System, here: Point) -> Arrival:
     cause = cause_here(system, here)
     null = here.found.modes[:, : here.found.n_null]
     message = "the configuration is singular already"
+    if cause == "unresolved":
+        message = "null vectors of the configuration that a larger basis does not see either"
     return Arrival(cause, 0.0, here.atoms, null, message, point=here)
 
 
