@@ -29,6 +29,9 @@ MOST_GAPS = 4
 MOST_SOLVED = 6
 """Groupings that are made exact: those whose first step ends nearest."""
 
+NEAR = 0.125
+"""In Å: what is farther does not displace what is found within this."""
+
 FLAT = 4e-4
 """Combinations of conditions whose eigenvalue is below this fraction of the largest stay free."""
 
@@ -161,6 +164,11 @@ class BlindGeometries:
 
     def within(self, limit: float) -> list[Blind]:
         """Those within a distance (Å) of the origin, the nearest first."""
+        found = [one for some in sorted({min(limit, NEAR), limit}) for one in self._found(some)]
+        return [Blind(self._inner @ one.u, self._inner @ one.v) for one in _distinct(found)]
+
+    def _found(self, limit: float) -> list[_Solved]:
+        """Some within a distance: the wider, the more groupings compete."""
         groupings, cost = self._groupings(limit)
         here = np.zeros((1, self._moves.shape[2]))
         at = self._sums(groupings, self._gradients(here[:, None]))[:, 0]
@@ -179,7 +187,7 @@ class BlindGeometries:
             shell, pair, u, v = (np.array(arrays) for arrays in zip(*needed.values(), strict=True))
             groupings = _Groupings.of(shell, pair, self._i, self._j)
             found += self._solved(groupings, u, v, limit)
-        return [Blind(self._inner @ one.u, self._inner @ one.v) for one in _distinct(found)]
+        return found
 
     def _solved(self, groupings: _Groupings, u: Floats, v: Floats, limit: float) -> list[_Solved]:
         """The geometries where groupings are exact and hide a displacement like ``v``."""
