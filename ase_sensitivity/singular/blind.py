@@ -240,7 +240,7 @@ class BlindGeometries:
         unit, i, j = self._points / r[:, None], self._i, self._j
         cosine = (unit[i] * unit[j]).sum(axis=1)
         arm = 0.5 * (r[i] + r[j])  # changes of a cosine are this much smaller than displacements
-        made: list[tuple[float, Ints, Ints]] = []
+        made: list[tuple[float, Ints, list[Ints], tuple[Ints, ...]]] = []
         known: dict[bytes, list[tuple[float, Ints]]] = {}
         for cost, shells in _chain(r, self._species, np.ones(len(r)), limit, MOST_GAPS):
             kinds = np.unique(np.column_stack([shells[i], shells[j]]), axis=0, return_inverse=True)
@@ -260,15 +260,15 @@ class BlindGeometries:
                     if total + more < limit**2
                 ]
                 combined = sorted(combined, key=lambda one: one[0])[:MOST_GROUPINGS]
-            for total, chosen in combined:
-                pairs, n = np.empty(len(i), dtype=np.intp), 0
-                for part, labels in zip(parts, chosen, strict=True):
-                    pairs[part] = labels + n
-                    n += int(labels.max()) + 1
-                made.append((total, shells, pairs))
-        made.sort(key=lambda one: one[0])
-        made = made[:MOST_GROUPINGS]
-        shell, pair = (np.array([one[k] for one in made]) for k in (1, 2))
+            made += [(total, shells, parts, chosen) for total, chosen in combined]
+            made = sorted(made, key=lambda one: one[0])[:MOST_GROUPINGS]
+        shell = np.array([shells for _, shells, _, _ in made])
+        pair = np.empty((len(made), len(i)), dtype=np.intp)
+        for pairs, (_, _, parts, chosen) in zip(pair, made, strict=True):
+            n = 0
+            for part, labels in zip(parts, chosen, strict=True):
+                pairs[part] = labels + n
+                n += int(labels.max()) + 1
         return _Groupings.of(shell, pair, i, j), np.array([one[0] for one in made])
 
     def _gradients(self, u: Floats) -> tuple[Floats, Floats, Floats, Floats]:
