@@ -132,6 +132,20 @@ def test_falls_are_those_of_the_variances(rows: np.ndarray) -> None:
         np.testing.assert_allclose(design.covariance, expected, rtol=1e-5, atol=1e-9)
 
 
+def test_energies_may_have_parameters_of_their_own(rows: np.ndarray) -> None:
+    """The last row of a frame has none but these, and the others have none of them."""
+    rows[:, :-1, 8:] = 0.0
+    rows[:, -1, :8] = 0.0
+    forces, energies = rows[:, :-1].reshape(-1, 12), rows[:, -1]
+    squares = forces.T @ forces / 60, energies.T @ energies / 60
+    design = Design(*squares, "balanced-averages", 1.0, 1.0, 8)
+    for number in range(5):
+        fall = design.falls(rows[[number]])[0]
+        before = design.variances
+        design.add(rows[number])
+        np.testing.assert_allclose(before - design.variances, fall, rtol=1e-6)
+
+
 def test_d_optimal_gain_is_the_determinant(rows: np.ndarray) -> None:
     design = design_of(rows, "d-optimal")
     gain = design.gains(design.falls(rows[[3]]))[0]

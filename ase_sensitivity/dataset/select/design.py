@@ -31,7 +31,9 @@ class Design:
     force_weight, energy_weight
         Further factors of the two falls (balanced designs only).
     n_parameters
-        Number of parameters that the mean information of a frame belongs to; all by default.
+        Number of parameters that the mean information of a frame belongs to; all by default. If
+        there are more, these are those of ``energies`` alone, and of the last row of each frame,
+        which has none but them.
     """
 
     def __init__(
@@ -48,9 +50,9 @@ class Design:
         self._weights = np.array([1.0, 0.0])
         if method in ENERGY_WEIGHTS:
             self._weights = np.array([force_weight, ENERGY_WEIGHTS[method] * energy_weight])
-        n = n_parameters or len(forces)
+        self._n = n_parameters or len(forces)
         scale = np.trace(forces) or np.trace(energies)
-        self.covariance = np.eye(len(forces)) * (n / (PRIOR * scale))
+        self.covariance = np.eye(len(forces)) * (self._n / (PRIOR * scale))
 
     @property
     def variances(self) -> Floats:
@@ -69,14 +71,14 @@ class Design:
         rows
             Of shape (m, n_rows, n_columns).
         """
-        seen = rows @ self.covariance
-        noisy = seen @ rows.swapaxes(1, 2) + np.eye(rows.shape[1])
+        n, p, f, e = self._n, self.covariance, self.forces, self.energies
         if self._determinant:
+            noisy = rows @ p @ rows.swapaxes(1, 2) + np.eye(rows.shape[1])
             return np.column_stack([np.linalg.slogdet(noisy)[1], np.zeros(len(rows))])
-        solved = np.linalg.inv(noisy) @ seen  # half the time of a solution
-        return np.column_stack(
-            [np.einsum("mrc,mrc->m", solved, seen @ part) for part in (self.forces, self.energies)]
-        )
+        if n == len(p):
+            return _falls(rows, p, f, e)
+        of_forces = _falls(rows[:, :-1, :n], p[:n, :n], f[:n, :n])
+        return np.hstack([of_forces, _falls(rows[:, -1:, n:], p[n:, n:], e[n:, n:])])
 
     def gains(self, falls: Floats) -> Floats:
         """The gains of frames, of shape (m,), with falls of shape (m, 2)."""
@@ -92,3 +94,11 @@ class Design:
         noisy = seen @ rows.T + np.eye(len(rows))
         self.covariance -= seen.T @ np.linalg.solve(noisy, seen)
         self.covariance = (self.covariance + self.covariance.T) / 2
+
+
+def _falls(rows: Floats, covariance: Floats, *squares: Floats) -> Floats:
+    """Falls of mean variances, whose mean squares are given, by rows (m, n_rows, n_columns)."""
+    seen = rows @ covariance
+    noisy = seen @ rows.swapaxes(1, 2) + np.eye(rows.shape[1])
+    solved = np.linalg.inv(noisy) @ seen  # half the time of a solution
+    return np.column_stack([np.einsum("mrc,mrc->m", solved, seen @ square) for square in squares])
