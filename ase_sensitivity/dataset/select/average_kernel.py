@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.distance import cdist
 
+from ase_sensitivity.dataset.select.row_store import BLOCK
 from ase_sensitivity.types import Floats
 
 MOST_POINTS = 300
@@ -52,7 +53,11 @@ class AverageKernel:
 
     def features(self, averages: Floats) -> Floats:
         """The columns of frames, of shape (n, n_columns)."""
-        return _gaussian(cdist(averages, self.points), self.length) @ self.combinations
+        found = np.empty((len(averages), self.combinations.shape[1]))
+        for start in range(0, len(averages), BLOCK):
+            distances = cdist(averages[start : start + BLOCK], self.points)
+            found[start : start + BLOCK] = _gaussian(distances, self.length) @ self.combinations
+        return found
 
 
 def _gaussian(distances: Floats, length: float) -> Floats:
