@@ -26,7 +26,8 @@ CHECKED = {
 
 def run(name: str, *arguments: str) -> str:
     command = [sys.executable, "-W", "error::UserWarning", str(EXAMPLES / name), *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent)}
+    # With as many threads as cores beside other tests, GFN2-xTB takes ten times as long.
+    environment = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     return done.stdout

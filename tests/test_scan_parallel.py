@@ -63,6 +63,7 @@ class Fatal(SOAP):
     stream = jacobian
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_table(two: Executor, soap: SOAP, tmp_path: Path) -> None:
     expected = scan(stream(150), soap, forces_key="f")
     in_memory = scan(stream(150), soap, forces_key="f", executor=two)
