@@ -229,6 +229,32 @@ def test_next_to_a_perfect_crystal_there_is_nothing_but_symmetry(name, size):
         assert harmful(diagnosed(atoms, soap)) is None
 
 
+@pytest.mark.parametrize("digits", [15, 9, 8, 6])
+@pytest.mark.parametrize("height", [0.015, 0.05])
+def test_incompleteness_next_to_symmetry(height, digits):
+    """As S1, but with all neighbors nearly in a plane; what is exact to some digits stays so."""
+    atoms = around_carbon([(1, 0, 0.5), (-1, 0, 0.5), (0.9, 0, -0.7), (0, height, 1.2)])
+    atoms.rotate(40, (1, 2, 3))
+    atoms.positions = np.round(atoms.positions, digits)
+    soap = SOAP(["H"], 4.0, 8, 6, centers=["C"])
+    assert analyze(atoms, soap, causes=True).counts["incompleteness"] == 1
+    assert harmful(diagnosed(atoms, soap)) == "incompleteness"
+
+
+@pytest.mark.parametrize(("n", "l_max", "atom_sigma"), [(6, 8, 0.5), (5, 6, 0.7), (5, 6, 1.0)])
+def test_truncation_that_a_larger_basis_hardly_sees(n, l_max, atom_sigma):
+    """Neighbors at the same distance: 1e-10 to 1e-7 of the largest value is more than nothing."""
+    rng = np.random.default_rng(3)
+    points = np.zeros((n, 3))
+    while np.linalg.norm(points[:, None] - points, axis=2)[np.triu_indices(n, 1)].min() < 0.75:
+        points = rng.normal(size=(n, 3))
+        points /= np.linalg.norm(points, axis=1)[:, None]
+    soap = SOAP(["H"], 4.0, 8, l_max, atom_sigma, centers=["C"])
+    atoms = around_carbon(points, "H" * n)
+    assert harmful(diagnosed(atoms, soap)) == "truncation"
+    assert nearest_singular(atoms, soap).cause == "truncation"
+
+
 @pytest.mark.parametrize("name", HYPERVALENT)
 def test_a_wide_threshold_warns_of_no_symmetry(name):
     base = HYPERVALENT[name]

@@ -14,6 +14,7 @@ from ase_sensitivity import SOAP, FiniteDifferenceDescriptor, ReferenceSet
 from ase_sensitivity.environments import environment_set, reference_set
 from ase_sensitivity.environments.boxes import Boxes
 from ase_sensitivity.environments.neighbor_centers import centers_about, have_partners
+from ase_sensitivity.environments.overlay import overlay
 from ase_sensitivity.environments.row_sets import RowSet, row_sets
 from ase_sensitivity.environments.shape import _FREQUENCIES, _PHASES, fingerprints
 from ase_sensitivity.geometry.neighbors import neighbor_pairs
@@ -404,3 +405,21 @@ def test_centers_with_partners():
     assert have_partners(mine, numbers, allowed, theirs[:1], np.array([1]))  # one is too many
     assert not have_partners(mine, numbers, allowed, theirs[2:], np.array([1]))
     assert not have_partners(mine, numbers, allowed, theirs, np.array([1, 6, 6]))
+
+
+@pytest.mark.parametrize("n", [6, 20])
+def test_an_early_end_of_a_match_is_near_enough(n):
+    """Otherwise no distance is larger than that of the match without an end."""
+    rng = np.random.default_rng(n)
+    numbers = np.array([1, 6] * (n // 2))
+    ended = 0
+    for size in np.linspace(0.05, 2.0, 20):
+        points = rng.normal(size=(n, 3))
+        turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+        a, b = (numbers, points), (numbers, (points + size * rng.normal(size=(n, 3))) @ turn)
+        whole = overlay(a, b, np.inf, np.inf)[0]
+        for enough in (0.3, 1.0, 3.0):
+            found = overlay(a, b, np.inf, np.inf, enough)[0]
+            assert found <= max(enough, whole + 1e-9)
+            ended += found > whole + 1e-9
+    assert ended

@@ -31,13 +31,14 @@ over classes are small even if the geometry deviates by far more than the tolera
 are searched with tolerances up to this one before a null or near-null vector is called
 incompleteness."""
 
-ROOM = 20.0
+ROOM = 10.0
 """In Å: a singular value grows as a low power of what breaks a symmetry, so that a geometry with a
 ratio r is within ``ROOM * r**0.25`` of the symmetric one."""
 
-MOST_ROOM = 0.05
-"""In Å: the largest such tolerance. In cubic crystals some values grow as the fourth power, so that
-a null vector, to the digits that there are, may be this far from the symmetric geometry."""
+WIDE = 0.05
+"""In Å: the largest tolerance up to which symmetry explains null vectors that are not incomplete
+either. In cubic crystals some values grow as the fourth power, so that twice the room above is
+needed."""
 
 MOST_CHANGE = 0.1
 """The largest change, relative to a typical one, of a vector in a predicted null space. The squared
@@ -123,9 +124,10 @@ def attribute(
         # A value that is zero to so many digits has no room for a geometry that is off by more.
         room = ROOM * (found.singular_values[:n_null].max(initial=0.0) / (found.scale or 1)) ** 0.25
         strict = [t for t in looser if t <= room]
-        if room > tolerance:
-            strict.append(min(room, MOST_ROOM))
-        null, labels = _split(modes[:, :n_null], _predictions(seen, tolerance, strict, unseen)[0])
+        of_null = _predictions(seen, tolerance, strict, unseen)[0]
+        if of_null and 2 * room > tolerance:
+            of_null = of_null + _harmless(seen, min(2 * room, WIDE))
+        null, labels = _split(modes[:, :n_null], of_null)
         named = [label or rest for label in reversed(labels)]
         # Vectors without a prediction are the worst and come first.
         null = canonical(null[:, ::-1], _runs(named))

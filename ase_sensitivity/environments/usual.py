@@ -73,7 +73,8 @@ def saturation(
         i, j = rng.choice(rows, 2, replace=False).tolist()
         if environments.center[i] < 0:
             break
-        found = matched(environments.points(i, radius), environments.points(j, radius), radius)
+        a, b = environments.points(i, radius), environments.points(j, radius)
+        found = matched(a, b, radius, far)
         if found is None or found[0] <= far:
             continue
         apart = environments.features(i).distance(environments.features(j))

@@ -84,8 +84,8 @@ MOST_WALKED = 15
 """With so few coordinates a walk is cheap, and ends nearer than such a geometry."""
 
 NEARLY = 1e-5
-"""A truncated basis is hardly ever blind exactly: a walk may end where the ratio is small, and
-above this."""
+"""A configuration with a larger ratio is nearly singular: a walk in a truncated basis may end where
+the value is smallest, but not zero."""
 
 RESOLVED = 1e-6
 """Smaller ratios are not taken from J^T J."""
@@ -99,10 +99,10 @@ SMALL = 1e-5
 STRICT = 1e-4
 """In Å: tolerance of the symmetry of an exact geometry."""
 
-TINY = 1e-3
-"""In Å: so near to a crystal in which symmetry cancels all derivatives, these grow with the
-displacement, and truncated directions are as near as the crystal. They cost no more than the forces
-of such displacements."""
+TINY = 2e-3
+"""In Å: where symmetry nearly explains a mode, truncation at a smaller distance is called symmetry.
+Next to a crystal in which symmetry cancels all derivatives, these grow with the displacement, so
+that truncated directions are as near as the crystal. Forces are as small there."""
 
 AS_FAR = 3.0
 """A harmless configuration explains another mode if it is at most this many times as far as the
@@ -459,8 +459,7 @@ class Arrivals:
             if seen < RESOLVED:  # digits of J^T J do not suffice
                 dense = self._larger.view(self._larger.jacobian(at.atoms), at.atoms).dense()
                 seen = float(np.linalg.norm(dense @ mode)) / np.linalg.norm(dense, 2)
-            better = max(SEEN * ratio, min(SEEN_OF_START * first, SEEN_WELL * ratio))
-            if seen > max(better, RESOLVED):
+            if seen > SEEN * ratio and seen > min(SEEN_OF_START * first, SEEN_WELL * ratio):
                 return "truncation"
         if at.view.jacobian.precision > 1e-12 or self.system.descriptor.body_order is None:
             # No test tells more, and a value of few digits does not fall to zero.
@@ -513,14 +512,25 @@ def cause_here(system: System, here: Point) -> str:
     except ValueError:  # an environment is too large
         return "unknown"
     causes = np.array(why.causes[: found.n_null])
-    truncated = why.modes[:, : found.n_null][:, causes == "truncation"]
-    larger = _enlarged(system, here.atoms) if truncated.shape[1] else None
+    truncated = causes == "truncation"
+    larger = _enlarged(system, here.atoms) if truncated.any() else None
     if larger is not None:
-        gram = _gram(larger, here.atoms)
-        seen = np.linalg.eigvalsh(truncated.T @ gram @ truncated)[-1]
-        if seen < RESOLVED**2 * np.linalg.eigvalsh(gram)[-1]:
-            causes = causes[causes != "truncation"]
+        modes = why.modes[:, : found.n_null][:, truncated]
+        zero = max(here.ratio(found.n_null - 1), MARGIN * here.view.jacobian.precision)
+        if _seen_of(larger, here.atoms, modes) < SEEN * zero:
+            causes = causes[~truncated]
     return next((name for name in CAUSES if name in causes), "unresolved")
+
+
+def _seen_of(system: System, atoms: Atoms, modes: Floats) -> float:
+    """The largest of :func:`_seen` for several modes, also where the digits of J^T J end."""
+    gram = _gram(system, atoms)
+    largest = float(np.sqrt(np.linalg.eigvalsh(gram)[-1]))
+    square = float(np.linalg.eigvalsh(modes.T @ gram @ modes)[-1])
+    if square > (RESOLVED * largest) ** 2:
+        return float(np.sqrt(square)) / largest
+    changes = system.jacobian(atoms).apply(np.array([system.shift(mode) for mode in modes.T]))
+    return float(np.linalg.norm(changes.reshape(len(changes), -1), axis=1).max()) / largest
 
 
 def _enlarged(system: System, atoms: Atoms) -> System | None:
