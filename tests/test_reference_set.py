@@ -17,6 +17,7 @@ from ase_sensitivity.environments.neighbor_centers import centers_about, have_pa
 from ase_sensitivity.environments.overlay import overlay
 from ase_sensitivity.environments.row_sets import RowSet, row_sets
 from ase_sensitivity.environments.shape import _FREQUENCIES, _PHASES, fingerprints
+from ase_sensitivity.environments.usual import matched
 from ase_sensitivity.geometry.neighbors import neighbor_pairs
 from ase_sensitivity.io.references import Task
 
@@ -423,3 +424,22 @@ def test_an_early_end_of_a_match_is_near_enough(n):
             assert found <= max(enough, whole + 1e-9)
             ended += found > whole + 1e-9
     assert ended
+
+
+def test_points_that_crossed_the_radius_make_no_structure_different():
+    """Twelve neighbors as in copper, and six farther ones, of which any two came nearer."""
+    near = 2.55 * np.array(
+        [np.roll([x, y, 0], k) for k in range(3) for x in (1, -1) for y in (1, -1)]
+    ) / np.sqrt(2)  # fmt: skip
+    axes = np.vstack([np.eye(3), -np.eye(3)])
+
+    def around(nearer):
+        lengths = np.where(np.isin(range(6), nearer), 3.3, 3.9)
+        points = np.vstack([near, axes * lengths[:, None]])
+        return np.full(18, 29), points[np.linalg.norm(points, axis=1).argsort(kind="stable")]
+
+    neighbors, opposite = around([0, 1]), around([2, 5])
+    assert overlay(neighbors, opposite, 3.0, 4.0)[0] > 1
+    assert matched(neighbors, opposite, 4.0, 0.15)[0] <= 0.15
+    opposite[1][0] *= 1.4
+    assert matched(neighbors, opposite, 4.0, 0.15)[0] > 0.5

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import scipy
@@ -135,6 +135,24 @@ def _common(
     """The points within a radius between the bounds for which species and numbers are equal."""
     if not np.isfinite(nearest):
         return (a, b) if np.array_equal(np.sort(a[0]), np.sort(b[0])) else None
+    for _, n in _cut(a, b, nearest, farthest):
+        if most is None or n <= most:
+            return (a[0][:n], a[1][:n]), (b[0][:n], b[1][:n])
+    return None
+
+
+def cuts(a: Points, b: Points, nearest: float, farthest: float) -> Iterator[float]:
+    """Radii in Å that have equal numbers of points of each species inside, at the widest gap first.
+
+    Only one for environments without a radius.
+    """
+    if not np.isfinite(nearest):
+        return iter([nearest])
+    return (radius for radius, _ in _cut(a, b, nearest, farthest))
+
+
+def _cut(a: Points, b: Points, nearest: float, farthest: float) -> Iterator[tuple[float, int]]:
+    """Radii at which the points may be cut, the widest gap first, and the points inside."""
     r, s = (np.linalg.norm(points, axis=1) for _, points in (a, b))
     edges = np.concatenate([r, s])
     edges = np.sort(edges[(edges > nearest) & (edges < farthest)])
@@ -143,11 +161,8 @@ def _common(
     for gap in np.argsort(-gaps, kind="stable"):
         radius = edges[gap] + gaps[gap] / 2
         n, m = np.searchsorted(r, radius), np.searchsorted(s, radius)
-        if n != m or (most is not None and n > most):
-            continue
-        if np.array_equal(np.sort(a[0][:n]), np.sort(b[0][:n])):
-            return (a[0][:n], a[1][:n]), (b[0][:n], b[1][:n])
-    return None
+        if n == m and np.array_equal(np.sort(a[0][:n]), np.sort(b[0][:n])):
+            yield float(radius), int(n)
 
 
 def _by_distances(a: Points, b: Points) -> Floats:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import numpy as np
 
 from ase_sensitivity.environments.environment_set import EnvironmentSet, Points
-from ase_sensitivity.environments.overlay import SAME, matched_distances, overlay
+from ase_sensitivity.environments.overlay import SAME, cuts, matched_distances, overlay
 from ase_sensitivity.types import Floats, Ints
 
 SHELL = 1.0
 """Points within this distance (Å) of the radius may be left out of a match, if the radius is
 finite: a point may have crossed it."""
+
+CUTS = 4
+"""So many radii are tried: with as many points inside, different points may have crossed one."""
 
 PAIRS = 16
 """Number of pairs of references that are matched."""
@@ -38,11 +43,16 @@ def matched(
         As of :func:`~ase_sensitivity.environments.overlay.overlay`.
     """
     nearest = max(radius - SHELL, radius / 2) if np.isfinite(radius) else np.inf
-    largest, rotation = overlay(a, b, nearest, radius, enough)
-    if rotation is None:
-        return None
-    distances = matched_distances(a, b, nearest, radius, rotation)
-    return largest, float(np.sqrt((distances**2).sum() / max(len(distances), 1))), rotation
+    best: tuple[float, float, Floats] | None = None
+    for cut in islice(cuts(a, b, nearest, radius), CUTS):
+        largest, rotation = overlay(a, b, cut, cut, enough)
+        if rotation is None or (best is not None and largest >= best[0]):
+            continue
+        distances = matched_distances(a, b, cut, cut, rotation)
+        best = largest, float(np.sqrt((distances**2).sum() / max(len(distances), 1))), rotation
+        if largest <= enough:
+            break
+    return best
 
 
 def saturation(
