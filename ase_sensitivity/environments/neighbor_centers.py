@@ -23,11 +23,11 @@ def centers_about(atoms: Atoms, centers: Ints, center: int, radius: float) -> In
 def _lattice(atoms: Atoms, radius: float) -> tuple[Floats, Floats, Ints]:
     """The cell, its inverse, and in how many cells along each vector images are searched.
 
-    The nearest image in fractional coordinates is the first; -1 without a period.
+    The columns of the inverse, and the numbers, are zero along vectors without a period.
     """
     pbc = atoms.pbc
     if not pbc.any():
-        return np.eye(3), np.eye(3), np.full(3, -1)
+        return np.zeros((3, 3)), np.zeros((3, 3)), np.zeros(3, dtype=np.intp)
     # Vectors along directions without period have no meaning.
     cell: Floats = atoms.cell.array
     if not pbc.all():
@@ -36,7 +36,7 @@ def _lattice(atoms: Atoms, radius: float) -> tuple[Floats, Floats, Ints]:
     # Fractional coordinates of a vector within the radius are at most the radius over the height.
     heights = 1 / np.sqrt(np.einsum("ij,ij->j", inverse, inverse))
     most = np.floor(radius / heights + 0.5)
-    return cell, inverse, np.where(pbc, most, -1).astype(np.intp)
+    return cell, inverse * pbc, (most * pbc).astype(np.intp)
 
 
 @njit(**OPTIONS)
@@ -50,15 +50,13 @@ def _within(positions, centers, center, square, cell, inverse, most):
         for a in range(3):
             apart[a] = positions[centers[n], a] - positions[center, a]
         for v in range(3):
-            shift[v] = 0.0
-            if most[v] >= 0:
-                fraction = 0.0
-                for a in range(3):
-                    fraction += apart[a] * inverse[a, v]
-                shift[v] = -np.rint(fraction)
-        for i in range(-max(most[0], 0), max(most[0], 0) + 1):
-            for j in range(-max(most[1], 0), max(most[1], 0) + 1):
-                for k in range(-max(most[2], 0), max(most[2], 0) + 1):
+            fraction = 0.0
+            for a in range(3):
+                fraction += apart[a] * inverse[a, v]
+            shift[v] = -np.rint(fraction)
+        for i in range(-most[0], most[0] + 1):
+            for j in range(-most[1], most[1] + 1):
+                for k in range(-most[2], most[2] + 1):
                     total = 0.0
                     for a in range(3):
                         step = apart[a] + (shift[0] + i) * cell[0, a]

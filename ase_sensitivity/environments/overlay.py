@@ -94,8 +94,7 @@ def matched_distances(
     common = _common(a, b, nearest, farthest)
     assert common is not None
     (numbers_a, points_a), (numbers_b, points_b) = common
-    square = ((points_a @ rotation.T)[:, None] - points_b) ** 2
-    cost: Floats = square.sum(axis=2) + APART**2 * (numbers_a[:, None] != numbers_b)
+    cost = _costs(numbers_a, points_a @ rotation.T, numbers_b, points_b)
     return np.sqrt(cost[scipy.optimize.linear_sum_assignment(cost)])
 
 
@@ -133,26 +132,19 @@ def _common(
     a: Points, b: Points, nearest: float, farthest: float, most: int | None = None
 ) -> tuple[Points, Points] | None:
     """The points within a radius between the bounds for which species and numbers are equal."""
-    if not np.isfinite(nearest):
-        return (a, b) if np.array_equal(np.sort(a[0]), np.sort(b[0])) else None
-    for _, n in _cut(a, b, nearest, farthest):
-        if most is None or n <= most:
-            return (a[0][:n], a[1][:n]), (b[0][:n], b[1][:n])
-    return None
+    pairs = cuts(a, b, nearest, farthest)
+    return next((pair for pair in pairs if most is None or len(pair[0][0]) <= most), None)
 
 
-def cuts(a: Points, b: Points, nearest: float, farthest: float) -> Iterator[float]:
-    """Radii in Å that have equal numbers of points of each species inside, at the widest gap first.
+def cuts(a: Points, b: Points, nearest: float, farthest: float) -> Iterator[tuple[Points, Points]]:
+    """The points within each radius for which species and numbers are equal, widest gap first.
 
-    Only one for environments without a radius.
+    All of them, once, if ``nearest`` is infinite.
     """
     if not np.isfinite(nearest):
-        return iter([nearest])
-    return (radius for radius, _ in _cut(a, b, nearest, farthest))
-
-
-def _cut(a: Points, b: Points, nearest: float, farthest: float) -> Iterator[tuple[float, int]]:
-    """Radii at which the points may be cut, the widest gap first, and the points inside."""
+        if np.array_equal(np.sort(a[0]), np.sort(b[0])):
+            yield a, b
+        return
     r, s = (np.linalg.norm(points, axis=1) for _, points in (a, b))
     edges = np.concatenate([r, s])
     edges = np.sort(edges[(edges > nearest) & (edges < farthest)])
@@ -162,7 +154,13 @@ def _cut(a: Points, b: Points, nearest: float, farthest: float) -> Iterator[tupl
         radius = edges[gap] + gaps[gap] / 2
         n, m = np.searchsorted(r, radius), np.searchsorted(s, radius)
         if n == m and np.array_equal(np.sort(a[0][:n]), np.sort(b[0][:n])):
-            yield float(radius), int(n)
+            yield (a[0][:n], a[1][:n]), (b[0][:n], b[1][:n])
+
+
+def _costs(numbers_a: Ints, points_a: Floats, numbers_b: Ints, points_b: Floats) -> Floats:
+    """Squares of the distances of points a and b, larger for different species, of shape (n, m)."""
+    squares: Floats = ((points_a[:, None] - points_b) ** 2).sum(axis=2)
+    return squares + APART**2 * (numbers_a[:, None] != numbers_b)
 
 
 def _by_distances(a: Points, b: Points) -> Floats:
@@ -178,8 +176,7 @@ def _for_rotation(
     """The match for one orientation: each point is matched with the nearest one."""
     turned = points_a @ rotation.T
     if len(turned) <= FEW:
-        cost = ((turned[:, None] - points_b) ** 2).sum(axis=2)
-        cost += APART**2 * (numbers_a[:, None] != numbers_b)
+        cost = _costs(numbers_a, turned, numbers_b, points_b)
         image = cost.argmin(axis=1)
         if len(set(image.tolist())) < len(image):
             image = scipy.optimize.linear_sum_assignment(cost)[1]
@@ -189,7 +186,7 @@ def _for_rotation(
     target = np.column_stack([points_b, APART * numbers_b])
     missed, image = scipy.spatial.KDTree(target).query(moved)
     if len(np.unique(image)) < len(image):
-        cost = ((moved[:, None] - target) ** 2).sum(axis=2)
+        cost = _costs(numbers_a, turned, numbers_b, points_b)
         image = scipy.optimize.linear_sum_assignment(cost)[1]
         missed = np.sqrt(cost[np.arange(len(image)), image])
     return float(missed.max()), rotation

@@ -44,11 +44,11 @@ def matched(
     """
     nearest = max(radius - SHELL, radius / 2) if np.isfinite(radius) else np.inf
     best: tuple[float, float, Floats] | None = None
-    for cut in islice(cuts(a, b, nearest, radius), CUTS):
-        largest, rotation = overlay(a, b, cut, cut, enough)
+    for inner_a, inner_b in islice(cuts(a, b, nearest, radius), CUTS):
+        largest, rotation = overlay(inner_a, inner_b, np.inf, np.inf, enough)
         if rotation is None or (best is not None and largest >= best[0]):
             continue
-        distances = matched_distances(a, b, cut, cut, rotation)
+        distances = matched_distances(inner_a, inner_b, np.inf, np.inf, rotation)
         best = largest, float(np.sqrt((distances**2).sum() / max(len(distances), 1))), rotation
         if largest <= enough:
             break
