@@ -455,10 +455,7 @@ class Arrivals:
         """Truncation, if a larger basis sees the mode; otherwise what exact tests say at a zero."""
         ratio, mode = at.ratio(number), at.found.modes[:, number]
         if self._larger is not None:
-            seen = _seen(_gram(self._larger, at.atoms), mode)
-            if seen < RESOLVED:  # digits of J^T J do not suffice
-                dense = self._larger.view(self._larger.jacobian(at.atoms), at.atoms).dense()
-                seen = float(np.linalg.norm(dense @ mode)) / np.linalg.norm(dense, 2)
+            seen = _seen_of(self._larger, at.atoms, mode[:, None])
             if seen > SEEN * ratio and seen > min(SEEN_OF_START * first, SEEN_WELL * ratio):
                 return "truncation"
         if at.view.jacobian.precision > 1e-12 or self.system.descriptor.body_order is None:
