@@ -1,4 +1,4 @@
-"""Kernels that look for orthogonal matrices which map points onto each other."""
+"""Kernels that look for orthogonal matrices which map points onto each other, and fit them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,12 @@ OPTIONS = {"nogil": True}
 
 FEW = 32
 """Operations that there is room for at first."""
+
+UNTOLD = 1e-10
+"""Weight of a matrix itself in its fit to points."""
+
+SWEEPS = 30
+"""Sweeps of Jacobi rotations at most; 4 x 4 matrices take about five."""
 
 
 @njit(**OPTIONS)
@@ -84,6 +90,31 @@ def matches(d, unit, shell, away, first, slack, reach):
 
 
 @njit(**OPTIONS)
+def fitted(d, matrices, images, tolerance):
+    """Fit matrices to all points, and tell which map them to within a tolerance (Å)."""
+    n = len(d)
+    good = np.ones(len(matrices), dtype=np.bool_)
+    for g in range(len(matrices)):
+        pull = np.zeros((3, 3))
+        for j in range(n):
+            add_pull(d[j], d[images[g, j]], pull)
+        fit(pull, matrices[g])
+        for j in range(n):
+            good[g] &= missed(d[j], matrices[g], d[images[g, j]]) < tolerance**2
+    return good
+
+
+@njit(**OPTIONS)
+def missed(point, matrix, image):
+    """The squared distance of a point, after an operation, from its image."""
+    square = 0.0
+    for x in range(3):
+        along = matrix[x, 0] * point[0] + matrix[x, 1] * point[1] + matrix[x, 2] * point[2]
+        square += (along - image[x]) ** 2
+    return square
+
+
+@njit(**OPTIONS)
 def is_mapped(d, shell, matrix, image, reach):
     """Whether a matrix maps all points near other ones, which are written to ``image``."""
     n = len(d)
@@ -105,30 +136,6 @@ def is_mapped(d, shell, matrix, image, reach):
         taken[nearest] = True
         image[j] = nearest
     return True
-
-
-@njit(**OPTIONS)
-def all_mapped(points, numbers, sizes, matrices, reach, images):
-    """Which of g matrices map the points of which of e environments, of shape (e, g).
-
-    Parameters
-    ----------
-    points, numbers, sizes
-        The points in Å, of shape (e, n, 3), their species (e, n), and how many there are, (e,).
-    matrices, reach
-        As in `matches`.
-    images
-        The point that each takes point j to, of shape (e, g, n), is written here.
-    """
-    mapped = np.zeros(images.shape[:2], dtype=np.bool_)
-    for k in range(len(points)):
-        n = sizes[k]
-        for g in range(len(matrices)):
-            image = images[k, g, :n]
-            mapped[k, g] = is_mapped(points[k, :n], numbers[k, :n], matrices[g], image, reach)
-            if not mapped[k, g]:
-                image[:] = np.arange(n)
-    return mapped
 
 
 @njit(**OPTIONS)
@@ -159,3 +166,113 @@ def _set_frame(first, second, frame):
     for x in range(3):
         y, z = (x + 1) % 3, (x + 2) % 3
         frame[2, x] = frame[0, y] * frame[1, z] - frame[0, z] * frame[1, y]
+
+
+@njit(**OPTIONS)
+def add_pull(point, image, pull):
+    """Add what pulls a matrix to take a point to an image, for `fit`."""
+    for x in range(3):
+        for y in range(3):
+            pull[x, y] += image[x] * point[y]
+
+
+@njit(**OPTIONS)
+def fit(pull, matrix):
+    """Change an orthogonal matrix to that of the same determinant which fits points best.
+
+    Of the four matrices of this determinant at which the sum of squares is stationary, the one most
+    like the matrix before is taken: a turn by more than 90° stays one, as points in a plane do not
+    tell half a turn from none. What points do not tell stays as it is.
+
+    Parameters
+    ----------
+    pull
+        Sum of the products of images and points, of shape (3, 3), as `add_pull` adds them; it is
+        changed.
+    matrix
+        Of shape (3, 3); is changed.
+
+    Notes
+    -----
+    B. K. P. Horn, J. Opt. Soc. Am. A 4, 629 (1987): stationary rotations are the eigenvectors of a
+    4 x 4 matrix, as quaternions.
+    """
+    size, determinant = 0.0, 0.0
+    for x in range(3):
+        y, z = (x + 1) % 3, (x + 2) % 3
+        across = matrix[1, y] * matrix[2, z] - matrix[1, z] * matrix[2, y]
+        determinant += matrix[0, x] * across
+        for y in range(3):
+            size += pull[x, y] ** 2
+    size, sign = np.sqrt(size), 1.0 if determinant > 0.0 else -1.0
+    for x in range(3):
+        for y in range(3):
+            pull[x, y] += UNTOLD * size * matrix[x, y]
+    before, horn, vectors = np.empty((4, 4)), np.empty((4, 4)), np.empty((4, 4))
+    _set_horn(matrix, sign, before)
+    _set_horn(pull, sign, horn)
+    diagonalize(horn, vectors)
+    best, most = 0, -np.inf
+    for k in range(4):
+        alike = 0.0
+        for a in range(4):
+            for b in range(4):
+                alike += vectors[a, k] * before[a, b] * vectors[b, k]
+        if alike > most:
+            best, most = k, alike
+    w = vectors[0, best]
+    for x in range(3):
+        y, z = (x + 1) % 3, (x + 2) % 3
+        a, b, c = vectors[x + 1, best], vectors[y + 1, best], vectors[z + 1, best]
+        matrix[x, x] = sign * (w * w + a * a - b * b - c * c)
+        matrix[x, y] = sign * 2.0 * (a * b - w * c)
+        matrix[y, x] = sign * 2.0 * (a * b + w * c)
+
+
+@njit(**OPTIONS)
+def diagonalize(symmetric, vectors):
+    """Turn a 4 x 4 matrix into its eigenvalues, and fill the columns of another with eigenvectors.
+
+    By Jacobi rotations. A last row of zeros stays as it is, so that smaller matrices have room.
+    """
+    for i in range(4):
+        for j in range(4):
+            vectors[i, j] = 1.0 if i == j else 0.0
+    for _ in range(SWEEPS):
+        off, size = 0.0, 0.0
+        for i in range(4):
+            size += symmetric[i, i] ** 2
+            for j in range(i):
+                off += symmetric[i, j] ** 2
+        if off <= 1e-32 * size:
+            return
+        for i in range(3):
+            for j in range(i + 1, 4):
+                mixed = symmetric[i, j]
+                if mixed == 0.0:
+                    continue
+                half = 0.5 * (symmetric[j, j] - symmetric[i, i])
+                tangent = mixed / (abs(half) + np.hypot(half, mixed))
+                if half < 0.0:
+                    tangent = -tangent
+                cosine = 1.0 / np.sqrt(tangent * tangent + 1.0)
+                sine = tangent * cosine
+                for k in range(4):
+                    a, b = symmetric[k, i], symmetric[k, j]
+                    symmetric[k, i], symmetric[k, j] = cosine * a - sine * b, sine * a + cosine * b
+                for k in range(4):
+                    a, b = symmetric[i, k], symmetric[j, k]
+                    symmetric[i, k], symmetric[j, k] = cosine * a - sine * b, sine * a + cosine * b
+                    a, b = vectors[k, i], vectors[k, j]
+                    vectors[k, i], vectors[k, j] = cosine * a - sine * b, sine * a + cosine * b
+
+
+@njit(**OPTIONS)
+def _set_horn(pull, sign, horn):
+    """The matrix whose largest eigenvector, as quaternion, turns points onto others."""
+    horn[0, 0] = sign * (pull[0, 0] + pull[1, 1] + pull[2, 2])
+    for x in range(3):
+        y, z = (x + 1) % 3, (x + 2) % 3
+        horn[0, x + 1] = horn[x + 1, 0] = sign * (pull[z, y] - pull[y, z])
+        horn[x + 1, x + 1] = sign * (pull[x, x] - pull[y, y] - pull[z, z])
+        horn[x + 1, y + 1] = horn[y + 1, x + 1] = sign * (pull[x, y] + pull[y, x])

@@ -9,7 +9,7 @@ import numpy as np
 import scipy
 
 from ase_sensitivity.geometry.clusters import clusters
-from ase_sensitivity.geometry.operations import is_mapped, matches
+from ase_sensitivity.geometry.operations import fitted, is_mapped, matches
 from ase_sensitivity.geometry.structure import coordinates_of
 from ase_sensitivity.types import Floats, Ints
 
@@ -162,14 +162,8 @@ def _confirmed(d: Floats, shell: Ints, candidates: Floats, tolerance: float) -> 
 
 def _fitted(d: Floats, rough: Floats, image: Ints, tolerance: float) -> tuple[Floats, Ints]:
     """The operations that map all points to within the tolerance."""
-    # The orthogonal matrix of the same determinant that fits all pairs of points best (Kabsch).
-    u, _, vt = np.linalg.svd(d[image].transpose(0, 2, 1) @ d)
-    last = np.linalg.det(rough) * np.linalg.det(u @ vt)
-    u[:, :, 2] *= last[:, None]
-    fitted = u @ vt
-    missed = np.linalg.norm(d @ fitted.transpose(0, 2, 1) - d[image], axis=2)
-    good = missed.max(axis=1, initial=0.0) < tolerance
-    return fitted[good], image[good]
+    good = fitted(d, rough, image, tolerance)
+    return rough[good], image[good]
 
 
 def _range(average: Floats) -> Floats:

@@ -115,7 +115,7 @@ def _unchanged(
         for first in range(0, len(environments), at_once):
             some = environments[first : first + at_once]
             around = Surroundings.of(some, at.view.n_columns)
-            off_line = ROUGHLY * np.sqrt(around.sizes)[:, None]
+            off_line = ROUGHLY * np.sqrt(around.sizes)
             changes = without(rotations(around.points, off_line), around.changes(everything))
             n_rows += 3 * int(around.sizes.sum())
             parts = [

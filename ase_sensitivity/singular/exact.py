@@ -23,8 +23,9 @@ from ase_sensitivity.singular.operations import (
     LEAST_CHANGE,
     Operation,
     Operations,
-    Reversals,
     averaged,
+    fewest,
+    matrices_of,
     shared,
 )
 from ase_sensitivity.singular.point import Point
@@ -263,30 +264,25 @@ class ExactGeometries:
         if total < 1e-8:
             return
         by_change = (-squares).argsort(kind="stable").tolist()
-        first = self._reversals(by_change[0], changes, tolerance)
-        lost = (1 - HIDDEN_PART) * total
-        common = shared(self._whole, first.matrices, changes, tolerance, lost)
+        matrices = matrices_of(self._group(by_change[0], tolerance))
+        common = shared(self._whole, matrices, changes, tolerance, (1 - HIDDEN_PART) * total)
         if common is not None:
             yield common
-        fewest: list[list[Operation]] = [[] for _ in squares]
+        best: list[list[Operation]] = [[] for _ in squares]
         lost = 0.0
         for k in by_change:
             left = float(squares[k])
             if left > LEAST_CHANGE:
-                one = first if k == by_change[0] else self._reversals(k, changes, tolerance)
-                fewest[k], left = one.fewest()
+                n = self._whole.sizes[k]
+                change = changes[k, : 3 * n].reshape(-1, 3)
+                group = self._group(k, tolerance)
+                best[k], left = fewest(self._whole.points[k, :n], group, change)
             lost += left
             if lost > HALF * total:
                 return
-        operations = Operations.of(fewest, changes.shape[1] // 3)
+        operations = Operations.of(best, changes.shape[1] // 3)
         if common is None or not operations.are(common):
             yield operations
-
-    def _reversals(self, k: int, changes: Floats, tolerance: float) -> Reversals:
-        """What the operations of one environment leave of its changes."""
-        n = self._whole.sizes[k]
-        group = self._group(k, tolerance)
-        return Reversals.of(self._whole.points[k, :n], group, changes[k, : 3 * n])
 
     def _group(self, k: int, tolerance: float) -> PointGroup:
         """The point group of an environment up to a tolerance (Å)."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ase_sensitivity.causes.environments import Environment
-from ase_sensitivity.geometry.rotations import rotation_generators
+from ase_sensitivity.singular import averages
 from ase_sensitivity.types import Floats, Ints
 
 LINE = 1e-12
@@ -84,15 +84,12 @@ def without(basis: Floats, x: Floats) -> Floats:
 
 
 def rotations(points: Floats, off_line: Floats | float = 0.0) -> Floats:
-    """Orthonormal rotations of points (..., n, 3) about the origin, of shape (..., 3 n, 3).
+    """Orthonormal rotations of points (e, n, 3) about the origin, of shape (e, 3 n, 3).
 
     One is zero if the points are on a line: if the root of the sum of their squared distances from
-    it is at most ``off_line`` (Å).
+    it is at most ``off_line`` (Å), a number or one for each of e.
     """
-    generators = np.moveaxis(rotation_generators(points), 0, -1)
-    generators = generators.reshape(*points.shape[:-2], 3 * points.shape[-2], 3)
-    squares, axes = np.linalg.eigh(np.swapaxes(generators, -1, -2) @ generators)
-    turns = (squares > LINE * squares[..., -1:]) & (squares > np.square(off_line))
-    lengths = np.sqrt(np.where(turns, squares, np.inf))
-    orthonormal: Floats = generators @ (axes / lengths[..., None, :])
-    return orthonormal
+    e, n, _ = points.shape
+    found = np.empty((e, n, 3, 3))
+    averages.turn(points, LINE, np.square(off_line) * np.ones(e), found)
+    return found.reshape(e, 3 * n, 3)
