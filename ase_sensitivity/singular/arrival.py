@@ -16,7 +16,7 @@ from ase import Atoms
 
 from ase_sensitivity.causes.attribution import attribute
 from ase_sensitivity.causes.cause import CAUSES, EXPECTED, SPURIOUS
-from ase_sensitivity.descriptors.base import HasEnlarged, HasStream, restricted
+from ase_sensitivity.descriptors.base import HasEnlarged, jacobian_of, restricted
 from ase_sensitivity.geometry.neighbors import shortest_distance
 from ase_sensitivity.singular.classification import (
     BLIND_NEARBY,
@@ -177,6 +177,9 @@ class Arrivals:
         A walk ends when two atoms come closer than this, in Å.
     may_walk, go_on
         Whether there is time for a walk, and for another step of one.
+    measured
+        Gives the result of a function that computes a Jacobian, after it has learnt how long a step
+        will take.
     only_harmful
         Leave out walks that could only end at something harmless: there the cause is "unresolved".
         Leave out such modes where something harmless is nearer than they are estimated to be.
@@ -190,12 +193,13 @@ class Arrivals:
     closest: float = 0.7
     may_walk: Callable[[], bool] = lambda: True
     go_on: Callable[[], bool] = lambda: True
+    measured: Callable[[Callable[[], object]], object] = lambda evaluate: evaluate()
     only_harmful: bool = False
 
     def __post_init__(self) -> None:
         self._spaces: dict[float, Floats] = {}
+        self._seen: dict[int, float] = {}
         self._blind_ones: list[Arrival] | None = None
-        self._larger_here: Floats | None = None
 
     @cached_property
     def _exact(self) -> ExactGeometries:
@@ -334,10 +338,10 @@ class Arrivals:
         """Whether a larger basis sees a mode so much better that truncation may be the cause."""
         if self._larger is None:
             return False
-        if self._larger_here is None:
-            self._larger_here = _gram(self._larger, self.here.atoms)
-        mode, ratio = self.here.found.modes[:, number], self.here.ratio(number)
-        return _seen(self._larger_here, mode) > SEEN_HERE * ratio
+        if number not in self._seen:
+            mode = self.here.found.modes[:, [number]]
+            self._seen[number] = _seen(self._larger, self.here, mode)
+        return self._seen[number] > SEEN_HERE * self.here.ratio(number)
 
     def _blind(self, within: float) -> list[Arrival]:
         """Blind geometries: symmetric ones, and the nearest incomplete one that is confirmed.
@@ -379,7 +383,7 @@ class Arrivals:
         change = jacobian.apply(self.system.shift(null)[None])
         if np.linalg.norm(change) > NULL * self.here.found.scale:
             return None
-        there = Point(moved, jacobian, self.system.view(jacobian, moved))
+        there = Point(moved, self.system.view(jacobian, moved))
         hidden = projected_weight(null[:, None], harmless(self.system, there, STRICT, STRICT))
         cause = "symmetry" if hidden > HIDDEN else exact.cause
         return Arrival(cause, distance, moved, exact.null, message, point=there)
@@ -389,6 +393,7 @@ class Arrivals:
         if not self.may_walk():
             null = self.here.found.modes[:, [number]]
             return Arrival(None, np.nan, self.here.atoms, null, "there was no time for a walk")
+        self.measured(lambda: self.here.jacobian)  # in blocks, which may take longer than before
         at, n_steps, asked = self.here, 0, False
         walk = steps(self.system, self.here, number, max_distance=self.reach, closest=self.closest)
         if self._larger is None:  # nothing but an exact zero tells
@@ -455,7 +460,7 @@ class Arrivals:
         """Truncation, if a larger basis sees the mode; otherwise what exact tests say at a zero."""
         ratio, mode = at.ratio(number), at.found.modes[:, number]
         if self._larger is not None:
-            seen = _seen_of(self._larger, at.atoms, mode[:, None])
+            seen = _seen(self._larger, at, mode[:, None])
             if seen > SEEN * ratio and seen > min(SEEN_OF_START * first, SEEN_WELL * ratio):
                 return "truncation"
         if at.view.jacobian.precision > 1e-12 or self.system.descriptor.body_order is None:
@@ -471,21 +476,6 @@ class Arrivals:
             return None
         cause = why.causes[int(np.abs(mode @ why.modes).argmax())] or "truncation"
         return None if cause == "truncation" and self._larger is not None else cause
-
-
-def _gram(system: System, atoms: Atoms) -> Floats:
-    """J^T J of what may move."""
-    descriptor = system.descriptor
-    if system.scope == "structure" and isinstance(descriptor, HasStream):
-        return descriptor.stream(atoms).gram(system.moving)
-    dense = system.view(system.jacobian(atoms), atoms).dense()
-    return dense.T @ dense
-
-
-def _seen(gram: Floats, mode: Floats) -> float:
-    """Length of the change of the features along a mode, relative to the largest one."""
-    square = max(float(mode @ gram @ mode), 0.0)
-    return float(np.sqrt(square / np.linalg.eigvalsh(gram)[-1]))
 
 
 def _led_by(null: Floats, mode: Floats) -> Floats:
@@ -514,20 +504,23 @@ def cause_here(system: System, here: Point) -> str:
     if larger is not None:
         modes = why.modes[:, : found.n_null][:, truncated]
         zero = max(here.ratio(found.n_null - 1), MARGIN * here.view.jacobian.precision)
-        if _seen_of(larger, here.atoms, modes) < SEEN * zero:
+        if _seen(larger, here, modes) < SEEN * zero:
             causes = causes[~truncated]
     return next((name for name in CAUSES if name in causes), "unresolved")
 
 
-def _seen_of(system: System, atoms: Atoms, modes: Floats) -> float:
-    """The largest of :func:`_seen` for several modes, also where the digits of J^T J end."""
-    gram = _gram(system, atoms)
-    largest = float(np.sqrt(np.linalg.eigvalsh(gram)[-1]))
-    square = float(np.linalg.eigvalsh(modes.T @ gram @ modes)[-1])
-    if square > (RESOLVED * largest) ** 2:
-        return float(np.sqrt(square)) / largest
-    changes = system.jacobian(atoms).apply(np.array([system.shift(mode) for mode in modes.T]))
-    return float(np.linalg.norm(changes.reshape(len(changes), -1), axis=1).max()) / largest
+def _seen(larger: System, here: Point, modes: Floats) -> float:
+    """The most that a larger basis sees of modes (3 n_columns, m), relative to the stiffest mode.
+
+    To all digits, as it takes products of the Jacobian.
+    """
+    moved = np.array([larger.shift(mode) for mode in (*modes.T, here.found.modes[:, -1])])
+    structure = larger.scope == "structure"
+    jacobian = (
+        jacobian_of(larger.descriptor, here.atoms) if structure else larger.jacobian(here.atoms)
+    )
+    *changes, stiffest = jacobian.apply(moved)
+    return float(np.linalg.norm(changes, 2) / np.linalg.norm(stiffest))
 
 
 def _enlarged(system: System, atoms: Atoms) -> System | None:

@@ -174,6 +174,8 @@ def share(points, numbers, sizes, matrices, changes, tolerance, lost, fitted, or
             removes[k] = near and square < REMOVES * size
             left += square if removes[k] else size
             mismatch += total if removes[k] else 0.0
+            if left >= lost:  # too much already
+                break
         if g < len(matrices) and left < lost and mismatch < least:
             best, least = g, mismatch
     return True

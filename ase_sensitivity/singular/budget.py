@@ -81,6 +81,10 @@ class Budget:
         self.cost = max(self._clock() - before, least)
         return result
 
+    def measured_again(self, evaluate: Callable[[], T]) -> T:
+        """The same for another Jacobian, of which no less is learnt than before."""
+        return self.measured(evaluate, self.cost or 0.0)
+
     def allows(self, n_jacobians: int) -> bool:
         """Whether there is time for so many Jacobians; the first one is always allowed."""
         if self.seconds is None or self.cost is None:

@@ -99,7 +99,7 @@ class FeatureMap:
         moved = self.atoms(positions)
         self.n_evaluations += 1
         jacobian = self._system.jacobian(moved)
-        return Point(moved, jacobian, self._system.view(jacobian, moved))
+        return Point(moved, self._system.view(jacobian, moved))
 
     @property
     def start_atoms(self) -> Atoms:

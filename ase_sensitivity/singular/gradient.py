@@ -192,13 +192,13 @@ def sigma_squared_gradient(
     return positions, strain
 
 
-def slope(system: System, view: View, mode: Floats, ahead: StackedJacobian) -> Floats:
+def slope(system: System, here: StackedJacobian, mode: Floats, ahead: StackedJacobian) -> Floats:
     """Half the derivative of |J v|^2 at fixed v, by the points that may move, (n_columns, 3).
 
     Parameters
     ----------
-    system, view, mode
-        The system, its view, and v.
+    system, here, mode
+        The system, its Jacobian, and v.
     ahead
         The Jacobian a step along v (:meth:`System.ahead`).
 
@@ -208,7 +208,7 @@ def slope(system: System, view: View, mode: Floats, ahead: StackedJacobian) -> F
         If rows appear or vanish with the step.
     """
     total = np.zeros((len(system.start), 3))
-    for after, before in zip(ahead.parts, view.parts, strict=True):
+    for after, before in zip(ahead.parts, here.parts, strict=True):
         check_rows(after, before)
         rows = before.apply(system.shift(mode)[None])
         total += (after.adjoint(rows) - before.adjoint(rows))[0] / STEP

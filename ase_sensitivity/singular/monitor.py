@@ -218,7 +218,8 @@ class Monitor:
         n_modes = LOWEST if self._always else self._n_suspicious(known)
         if not self.budget.allows(1 if known.n_null else 1 + n_modes):
             return None
-        here = self.budget.measured(lambda: point_at(system, system.start), self._seconds)
+        evaluate = partial(point_at, system, system.start, in_blocks=False)
+        here = self.budget.measured(evaluate, self._seconds)
         found = here.found
         n_modes = LOWEST if self._always else self._n_suspicious(found)
         if not found.n_null and not self.budget.allows(n_modes):
@@ -261,6 +262,7 @@ class Monitor:
             lowest.nearby,
             reach=2 * near,
             may_walk=partial(self.budget.allows, WALK),
+            measured=self.budget.measured_again,
             go_on=partial(self.budget.allows, 2),
             only_harmful=True,
         ).of_all(near)

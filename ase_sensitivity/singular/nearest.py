@@ -250,7 +250,7 @@ def priced(found: NearestSingular, pricing: Pricing) -> NearestSingular:
 def _nearest(
     system: System, max_distance: float, max_steps: int, closest: float
 ) -> NearestSingular:
-    here = point_at(system, system.start)
+    here = point_at(system, system.start, in_blocks=False)
     apart = _apart(system, here) if here.view.n_apart else None
     if len(here.found.singular_values) == 0:
         if apart is not None:
@@ -360,5 +360,5 @@ def singularity_distance(
         If an argument is out of place.
     """
     system = system_of(atoms, descriptor, scope, center)
-    distances = estimate(system, point_at(system, system.start)).distances
+    distances = estimate(system, point_at(system, system.start, in_blocks=False)).distances
     return float(distances.min()) if len(distances) else float("nan")

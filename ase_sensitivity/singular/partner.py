@@ -181,7 +181,7 @@ def matched(a: Atoms, b: Atoms, chosen: Ints, center: int | None) -> Match:
 
 def _looked_at(system: System, atoms: Atoms) -> Point:
     jacobian = system.jacobian(atoms)
-    return Point(atoms, jacobian, system.view(jacobian, atoms))
+    return Point(atoms, system.view(jacobian, atoms))
 
 
 class _Refinement:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -36,13 +37,24 @@ class Point:
     ----------
     atoms
         The points.
-    jacobian, view
-        The Jacobian there, and what is looked at.
+    view
+        What is looked at.
+    blocks
+        Computes the Jacobian there, if the view's does without blocks.
     """
 
     atoms: Atoms
-    jacobian: StackedJacobian
     view: View
+    blocks: Callable[[], StackedJacobian] | None = None
+
+    @cached_property
+    def jacobian(self) -> StackedJacobian:
+        """The Jacobian."""
+        known = self.view.jacobian
+        if isinstance(known, StackedJacobian):
+            return known
+        assert self.blocks is not None
+        return self.blocks()
 
     @property
     def positions(self) -> Floats:
@@ -82,9 +94,18 @@ class Point:
         return ratio_of(self.found.singular_values, self.found.scale, number)
 
 
-def point_at(system: System, atoms: Atoms) -> Point:
-    """Evaluate a configuration."""
-    jacobian = system.jacobian(atoms)
-    here = Point(atoms, jacobian, system.view(jacobian, atoms))
+def point_at(system: System, atoms: Atoms, *, in_blocks: bool = True) -> Point:
+    """Evaluate a configuration.
+
+    Parameters
+    ----------
+    system, atoms
+        What is looked at, and where.
+    in_blocks
+        Compute the Jacobian as it is needed for another step. Otherwise its spectrum may do without
+        blocks, which are computed when they are asked for.
+    """
+    view = system.view(system.jacobian(atoms), atoms) if in_blocks else system.quick_view(atoms)
+    here = Point(atoms, view, lambda: system.jacobian(atoms))
     here.found  # noqa: B018  (part of what a budget measures)
     return here

@@ -10,14 +10,20 @@ import numpy as np
 from ase import Atoms
 
 from ase_sensitivity.analysis import analyze, check_arguments
-from ase_sensitivity.descriptors.base import Descriptor, restricted, squared_jvp_gradient
+from ase_sensitivity.descriptors.base import (
+    Descriptor,
+    jacobian_of,
+    restricted,
+    squared_jvp_gradient,
+)
 from ase_sensitivity.descriptors.components import components, weighted, weights
 from ase_sensitivity.descriptors.given import Given, as_descriptor, species_in
 from ase_sensitivity.geometry.fragments import Fragment
 from ase_sensitivity.geometry.structure import check_atoms, check_points
 from ase_sensitivity.jacobian.blocks import FeatureJacobian
-from ase_sensitivity.jacobian.contract import in_blocks
+from ase_sensitivity.jacobian.contract import Jacobian, in_blocks
 from ase_sensitivity.jacobian.stacked import StackedJacobian
+from ase_sensitivity.jacobian.streamed import StreamedJacobian
 from ase_sensitivity.spectrum.rigid import trivial_modes
 from ase_sensitivity.spectrum.scopes import (
     View,
@@ -70,17 +76,29 @@ class System:
     def jacobian(self, atoms: Atoms) -> StackedJacobian:
         """The rows that belong to the system, at other positions of its points."""
         self.calls["jacobian"] += 1
-        whole = in_blocks(self.descriptor.jacobian(atoms), "a gradient or a walk")
-        parts: Sequence[FeatureJacobian] = weighted(tuple(whole.parts), self.weights)
+        return self._own(self.descriptor.jacobian(atoms))
+
+    def _own(self, whole: Jacobian) -> StackedJacobian:
+        blocks = tuple(in_blocks(whole, "a gradient or a walk").parts)
+        parts: Sequence[FeatureJacobian] = weighted(blocks, self.weights)
         if self.scope == "environment":
             parts = [rows_of_center(part, 0) for part in parts]
         return StackedJacobian(tuple(parts))
 
-    def view(self, jacobian: StackedJacobian, atoms: Atoms) -> View:
+    def quick_view(self, atoms: Atoms) -> View:
+        """The same view, of a Jacobian without blocks where the descriptor can do without."""
+        if self.scope != "structure":
+            return self.view(self.jacobian(atoms), atoms)
+        self.calls["jacobian"] += 1
+        found = jacobian_of(self.descriptor, atoms)
+        streamed = isinstance(found, StreamedJacobian) and self.weights is None
+        return self.view(found if streamed else self._own(found), atoms)
+
+    def view(self, jacobian: Jacobian, atoms: Atoms) -> View:
         """Those rows against the coordinates that may move."""
         return replace(self._view(jacobian, atoms), of=(self.descriptor, atoms))
 
-    def _view(self, jacobian: StackedJacobian, atoms: Atoms) -> View:
+    def _view(self, jacobian: Jacobian, atoms: Atoms) -> View:
         if self.scope == "structure":
             fixed = np.setdiff1d(np.arange(len(atoms)), self.moving)
             return structure_view(jacobian, atoms, fixed)

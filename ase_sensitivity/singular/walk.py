@@ -76,7 +76,7 @@ def estimate(system: System, here: Point, lowest: int = LOWEST) -> Estimate:
     known = quick_estimate(system, here.atoms, modes, sigma)
     if known is not None:
         return known
-    slopes = [slope(system, here.view, mode, system.ahead(here.atoms, mode)) for mode in modes]
+    slopes = [slope(system, here.jacobian, mode, system.ahead(here.atoms, mode)) for mode in modes]
     return Estimate.of(sigma, np.array(slopes) / sigma[:, None, None], len(slopes))
 
 
@@ -174,7 +174,7 @@ def _normal_equations(
     rest[number] = False
     projected_weight = (found.modes[:, rest].T @ cross) / sigma[rest, None]
     normal = square - projected_weight.T @ projected_weight
-    downhill = slope(system, at.view, found.modes[:, number], ahead).ravel()
+    downhill = slope(system, at.jacobian, found.modes[:, number], ahead).ravel()
     return _without(t, _without(t, normal).T), _without(t, downhill)
 
 
