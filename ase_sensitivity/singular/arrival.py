@@ -211,6 +211,11 @@ class Arrivals:
         return origin
 
     @cached_property
+    def _least(self) -> float:
+        """Atoms that come closer than this (Å) are nothing that a structure has."""
+        return min(self.closest, 0.9 * shortest_distance(self.here.atoms))
+
+    @cached_property
     def _near_fragments(self) -> Floats:
         return near_fragment_modes(self.system, self.here)
 
@@ -371,7 +376,7 @@ class Arrivals:
     def _arrival(self, exact: ExactGeometry, start: Atoms, mode: Floats) -> Arrival | None:
         """At an exact geometry, if the descriptor is singular there for that reason."""
         moved = self.system.displaced(start, exact.displacement)
-        if shortest_distance(moved) < min(self.closest, 0.9 * shortest_distance(self.here.atoms)):
+        if shortest_distance(moved) < self._least:
             return None
         distance = float(np.linalg.norm(moved.positions - self._origin))
         message = f"an exact geometry explains it by {exact.cause}"

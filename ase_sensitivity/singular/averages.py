@@ -12,6 +12,9 @@ OPTIONS = {"nogil": True}
 POWERS = 12
 """Rotations of order 1, 2, 3, 4, 6 and 12 close after as many powers."""
 
+CLOSED = 1e-6
+"""What a power of an operation that is exact may differ from the identity by."""
+
 MOST_OPERATIONS = 3
 """Operations of one environment that are made exact. Two generate any point group."""
 
@@ -61,11 +64,32 @@ def average(matrix, order, change, found):
 
 
 @njit(**OPTIONS)
-def averages(matrices, orders, changes, found):
-    """Averages of m changes (k, m, n, 3) over the powers of k operations, each of its own."""
+def averages(matrices, orders, changes, found, closed):
+    """Averages of m changes (k, m, n, 3) over the powers of k operations, each of its own.
+
+    Whether the next power of each is the identity is written to ``closed``.
+    """
+    power = np.empty((3, 3))
     for k in range(len(matrices)):
         for m in range(changes.shape[1]):
             average(matrices[k], orders[k], changes[k, m], found[k, m])
+        closed[k] = True
+        for j in range(orders.shape[1]):
+            last = j
+            for _ in range(POWERS):
+                last = orders[k, last]
+            closed[k] &= last == j
+        power[:] = matrices[k]
+        for _ in range(1, POWERS):
+            for x in range(3):
+                a, b, c = power[x, 0], power[x, 1], power[x, 2]
+                for y in range(3):
+                    power[x, y] = (
+                        a * matrices[k, 0, y] + b * matrices[k, 1, y] + c * matrices[k, 2, y]
+                    )
+        for x in range(3):
+            for y in range(3):
+                closed[k] &= abs(power[x, y] - (1.0 if x == y else 0.0)) < CLOSED
 
 
 @njit(**OPTIONS)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ase_sensitivity.geometry.symmetry import PointGroup
 from ase_sensitivity.singular import averages
@@ -23,10 +22,6 @@ MOST_ELEMENTS = 120
 
 LEAST_CHANGE = 1e-4
 """A smaller squared change of an environment along a mode needs no operation that hides it."""
-
-
-CLOSED = 1e-6
-"""What a power of an operation that is exact may differ from the identity by."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +59,7 @@ class Operations:
             np.array_equal(self.where, others.where),
             np.array_equal(self.orders, others.orders),
         )
-        return all(orders) and np.allclose(self.matrices, others.matrices, atol=CLOSED)
+        return all(orders) and np.allclose(self.matrices, others.matrices, atol=averages.CLOSED)
 
     def refitted(self, points: Floats) -> Operations:
         """With the matrices that map points (k, n, 3) best."""
@@ -142,26 +137,15 @@ def averaged(operations: Operations, changes: Floats) -> Floats:
     alone = np.flatnonzero(np.bincount(operations.where, minlength=e)[operations.where] == 1)
     where = operations.where[alone]
     matrices, orders = operations.matrices[alone], operations.orders[alone]
-    closed = _closed(matrices, orders)
     points = changes[where].reshape(len(alone), rows // 3, 3, m).transpose(0, 3, 1, 2)
     mean = np.empty(points.shape)
-    averages.averages(matrices, orders, np.ascontiguousarray(points), mean)
+    closed = np.empty(len(alone), dtype=bool)
+    averages.averages(matrices, orders, np.ascontiguousarray(points), mean, closed)
     found[where] = mean.transpose(0, 2, 3, 1).reshape(len(alone), rows, m)
-    for k in np.setdiff1d(operations.where, where[closed]):
+    for k in sorted(set(operations.where.tolist()).difference(where[closed].tolist())):
         own = operations.where == k
         found[k] = average(operations.matrices[own], operations.orders[own], changes[k])
     return found
-
-
-def _closed(matrices: Floats, orders: Ints) -> NDArray[np.bool_]:
-    """Whether the power of operations that averages end before is the identity, of shape (k,)."""
-    power = orders
-    for _ in range(averages.POWERS - 1):
-        power = np.take_along_axis(orders, power, axis=1)
-    turned = np.linalg.matrix_power(matrices, averages.POWERS) - np.eye(3)
-    exact = (np.abs(turned) < CLOSED).all(axis=(1, 2))
-    closed: NDArray[np.bool_] = exact & (power == np.arange(orders.shape[1])).all(axis=1)
-    return closed
 
 
 def average(matrices: Floats, orders: Ints, changes: Floats) -> Floats:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from ase import Atoms
@@ -73,6 +74,11 @@ class System:
     weights: tuple[Floats, ...] | None = None
     calls: Counter[str] = field(default_factory=Counter)
 
+    @cached_property
+    def fixed(self) -> Ints:
+        """The points that may not move."""
+        return np.setdiff1d(np.arange(len(self.start)), self.moving)
+
     def jacobian(self, atoms: Atoms) -> StackedJacobian:
         """The rows that belong to the system, at other positions of its points."""
         self.calls["jacobian"] += 1
@@ -100,8 +106,7 @@ class System:
 
     def _view(self, jacobian: Jacobian, atoms: Atoms) -> View:
         if self.scope == "structure":
-            fixed = np.setdiff1d(np.arange(len(atoms)), self.moving)
-            return structure_view(jacobian, atoms, fixed)
+            return structure_view(jacobian, atoms, self.fixed)
         if self.scope == "atom":
             assert self.center is not None
             return atom_view(jacobian, self.center)
