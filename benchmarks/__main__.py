@@ -47,12 +47,13 @@ def main() -> None:
         "trained": overhead.trained,
         "scan": lambda: scan.measure(arguments.seconds),
         "small": analyses,
-        "molecules": lambda: scan.molecules(arguments.frames),
+        "molecules": lambda: scan.molecules(arguments.frames, arguments.at_once),
         "workers": scan.workers,
     }
     parser.add_argument("parts", nargs="*", help=f"some of {', '.join(parts)}; all by default")
     parser.add_argument("--seconds", type=float, default=4.0, help="per pair of peers")
     parser.add_argument("--frames", type=int, default=20_000, help="number of molecules")
+    parser.add_argument("--at-once", type=int, default=1000, help="molecules of one file")
     parser.add_argument("--json", type=Path, help="write the numbers to this file as well")
     arguments = parser.parse_args()
     unknown = set(arguments.parts) - parts.keys()

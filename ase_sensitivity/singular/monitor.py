@@ -142,8 +142,11 @@ class Monitor:
         self._seconds = seconds if isinstance(self._descriptor, HasMemory) else 0.0
         if not np.array_equal(atoms.numbers, self._numbers):  # another system
             self._steepest, self._known, self._numbers = np.inf, None, atoms.numbers.copy()
-        with self.budget.call(), threads_for(3 * len(atoms)):
-            diagnosis = self._diagnose(atoms, found)
+        if len(found.modes) == 0 or not self._is_suspicious(found):
+            self._known, diagnosis, self.budget.exceeded = None, NOT_LOOKED_AT, False
+        else:
+            with self.budget.call(), threads_for(3 * len(atoms)):
+                diagnosis = self._diagnose(atoms, found)
         if self.budget.exceeded:
             diagnosis = replace(diagnosis, how="skipped")
             self._n_skipped += 1
@@ -155,11 +158,6 @@ class Monitor:
         return diagnosis
 
     def _diagnose(self, atoms: Atoms, found: Sensitivity) -> Diagnosis:
-        if len(found.modes) == 0:
-            return NOT_LOOKED_AT
-        if not self._is_suspicious(found):
-            self._known = None
-            return NOT_LOOKED_AT
         recalled = None
         if self._known is not None:
             recalled = self._known.recalled(atoms, found, self._n_suspicious(found))
