@@ -8,7 +8,7 @@ from scipy.linalg import orthogonal_procrustes
 from scipy.spatial.transform import Rotation
 
 from ase_sensitivity.geometry.operations import add_pull, diagonalize, fit
-from ase_sensitivity.singular.averages import average, averages
+from ase_sensitivity.singular.averages import average, of_each
 from ase_sensitivity.singular.conditions import conditions, gradients
 from ase_sensitivity.singular.neighborhood import rotations
 
@@ -90,7 +90,7 @@ def test_averages_are_over_cyclic_groups(order):
     taken = (np.arange(n) - 1) % n
     change, found = rng.normal(size=(n, 3)), np.empty((1, 1, n, 3))
     closed = np.empty(1, dtype=bool)
-    averages(matrix[None], taken[None], change[None, None], found, closed)
+    of_each(matrix[None], taken[None], change[None, None], found, closed)
     assert closed[0] == (order != 5)
     if closed[0]:
         moved, total = change, np.zeros((n, 3))

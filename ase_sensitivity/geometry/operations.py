@@ -6,7 +6,7 @@ import numpy as np
 
 from ase_sensitivity.compiled.njit import njit
 
-OPTIONS = {"nogil": True}
+OPTIONS = {"nogil": True, "error_model": "numpy"}
 
 FEW = 32
 """Operations that there is room for at first."""

@@ -7,7 +7,7 @@ import numpy as np
 from ase_sensitivity.compiled.njit import njit
 from ase_sensitivity.geometry.operations import add_pull, diagonalize, fit, is_mapped, missed
 
-OPTIONS = {"nogil": True}
+OPTIONS = {"nogil": True, "error_model": "numpy"}
 
 POWERS = 12
 """Rotations of order 1, 2, 3, 4, 6 and 12 close after as many powers."""
@@ -64,7 +64,7 @@ def average(matrix, order, change, found):
 
 
 @njit(**OPTIONS)
-def averages(matrices, orders, changes, found, closed):
+def of_each(matrices, orders, changes, found, closed):
     """Averages of m changes (k, m, n, 3) over the powers of k operations, each of its own.
 
     Whether the next power of each is the identity is written to ``closed``.

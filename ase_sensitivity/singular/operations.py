@@ -140,7 +140,7 @@ def averaged(operations: Operations, changes: Floats) -> Floats:
     points = changes[where].reshape(len(alone), rows // 3, 3, m).transpose(0, 3, 1, 2)
     mean = np.empty(points.shape)
     closed = np.empty(len(alone), dtype=bool)
-    averages.averages(matrices, orders, np.ascontiguousarray(points), mean, closed)
+    averages.of_each(matrices, orders, np.ascontiguousarray(points), mean, closed)
     found[where] = mean.transpose(0, 2, 3, 1).reshape(len(alone), rows, m)
     for k in sorted(set(operations.where.tolist()).difference(where[closed].tolist())):
         own = operations.where == k
