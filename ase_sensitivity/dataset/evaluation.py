@@ -19,6 +19,7 @@ from ase_sensitivity.dataset.forces import ForceLoss, force_loss
 from ase_sensitivity.dataset.record import FrameRecord, row_of, text_alone
 from ase_sensitivity.descriptors.base import Descriptor, remembering
 from ase_sensitivity.io.references import Task
+from ase_sensitivity.linalg.threads import threads_for
 from ase_sensitivity.plain_text import reason
 from ase_sensitivity.sensitivity import Sensitivity
 from ase_sensitivity.singular.nearest import singularity_distance
@@ -48,7 +49,9 @@ def evaluate(
 ) -> tuple[list[FrameRecord], float]:
     """The records of some frames, and the elapsed time in s."""
     begin = time.perf_counter()
-    return [_record(descriptor, settings, task) for task in tasks], time.perf_counter() - begin
+    with threads_for(3 * max((len(task.atoms) for task in tasks), default=0)):
+        records = [_record(descriptor, settings, task) for task in tasks]
+    return records, time.perf_counter() - begin
 
 
 def _record(descriptor: Descriptor, settings: Settings, task: Task) -> FrameRecord:

@@ -12,6 +12,7 @@ from ase import Atoms
 from ase_sensitivity.causes.cause import CAUSES, SPURIOUS
 from ase_sensitivity.descriptors.given import Given
 from ase_sensitivity.errors import EvaluationWarning, warn
+from ase_sensitivity.linalg.threads import threads_for
 from ase_sensitivity.plain_text import as_html
 from ase_sensitivity.singular.arrival import NEARLY, NULL, Arrival, Arrivals, cause_here
 from ase_sensitivity.singular.partner import OWN, Beyond, Partner
@@ -225,7 +226,8 @@ def nearest_singular(
     if arrived is not None:
         warn("`arrived` of nearest_singular has no meaning any more", DeprecationWarning)
     system = system_of(atoms, descriptor, scope, center)
-    found = _nearest(system, max_distance, max_steps, closest)
+    with threads_for(3 * len(system.start)):
+        found = _nearest(system, max_distance, max_steps, closest)
     if price is None:
         return found
     found = priced(found, Pricing(atoms, price))

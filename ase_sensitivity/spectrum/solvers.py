@@ -44,8 +44,8 @@ FEW = 18
 TRIDIAGONAL = 200
 """Number of coordinates up to which all eigenvalues of a tridiagonal form cost less than a few."""
 
-MOLECULE = 150
-"""Number of coordinates up to which a change of the number of threads costs more than it saves."""
+MOLECULE = 50
+"""Number of coordinates up to which BLAS uses one thread by itself, and a limit costs 25 µs more."""
 
 MANY = 750
 """Number of coordinates above which a tridiagonal form costs more than subspaces."""
