@@ -7,10 +7,10 @@ import pytest
 from ase.build import bulk
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from ase_sensitivity import SOAP, analyze
+from ase_sensitivity import SOAP, analyze, nearest_singular, scan
 from ase_sensitivity.linalg.threads import SMALL, threads_for
 from ase_sensitivity.singular.monitor import Monitor
-from ase_sensitivity.spectrum import smallest
+from ase_sensitivity.spectrum import smallest, solvers
 from tests.conftest import CountingSOAP
 
 
@@ -34,21 +34,44 @@ def test_only_large_matrices_get_several(n_rows, expected):
     assert n_threads() == {2}
 
 
-def test_a_diagnosis_of_a_small_structure_has_one():
-    seen = []
+def diagnosed(atoms, soap):
+    with threadpool_limits(2, user_api="blas"):
+        found = analyze(atoms, soap, k=3)
+        soap.seen.clear()
+        Monitor(soap, scope="structure", within=0.1).diagnose(atoms, found)
 
+
+@pytest.mark.parametrize(
+    "work", [diagnosed, nearest_singular, lambda atoms, soap: scan([atoms], soap)]
+)
+def test_a_small_structure_has_one(work):
     class Seen(CountingSOAP):
+        seen: list[set[int]] = []
+
         def jacobian(self, atoms):
-            seen.append(n_threads())
+            self.seen.append(n_threads())
             return super().jacobian(atoms)
 
     soap = Seen(["Cu"], cutoff=4.0, n_max=4, l_max=3)
-    copper = bulk("Cu", cubic=True)
-    found = analyze(copper, soap, k=3)
-    seen.clear()
-    Monitor(soap, scope="structure", within=0.1).diagnose(copper, found)
-    assert seen == [{1}]
+    work(bulk("Cu", cubic=True), soap)
+    assert len(soap.seen) > 0
+    assert set.union(*soap.seen) == {1}
     assert n_threads() == {2}
+
+
+def test_all_values_of_a_molecule_take_one(monkeypatch):
+    seen = []
+
+    def spied(*arguments):
+        seen.append(n_threads())
+        return solvers_deflate(*arguments)
+
+    solvers_deflate = solvers._deflate
+    monkeypatch.setattr(solvers, "_deflate", spied)
+    carbon = SOAP(["C"], cutoff=4.0, n_max=4, l_max=3)
+    for n_atoms in (12, 18):  # a limit takes time of its own
+        analyze(bulk("C", cubic=True).repeat((3, 1, 1))[:n_atoms], carbon, k=None)
+    assert seen == [{2}, {1}]
 
 
 def test_only_the_factor_of_a_large_matrix_has_several(monkeypatch):

@@ -45,7 +45,7 @@ TRIDIAGONAL = 200
 """Number of coordinates up to which all eigenvalues of a tridiagonal form cost less than a few."""
 
 MOLECULE = 50
-"""Number of coordinates up to which BLAS uses one thread by itself, and a limit costs 25 µs more."""
+"""Number of coordinates up to which BLAS has one thread by itself; a limit takes 25 µs."""
 
 MANY = 750
 """Number of coordinates above which a tridiagonal form costs more than subspaces."""
