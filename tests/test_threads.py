@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 from ase.build import bulk
@@ -46,7 +48,7 @@ def diagnosed(atoms, soap):
 )
 def test_a_small_structure_has_one(work):
     class Seen(CountingSOAP):
-        seen: list[set[int]] = []
+        seen: ClassVar[list[set[int]]] = []
 
         def jacobian(self, atoms):
             self.seen.append(n_threads())
