@@ -16,9 +16,11 @@ from matscipy.calculators.manybody.explicit_forms.tersoff_brenner import (
 from ase_sensitivity import SOAP, QUIPDescriptor, analyze, nearest_singular, replay
 from ase_sensitivity.auditing.reference import GENERIC, S1, S2, S3, around_carbon
 from ase_sensitivity.causes.cause import SPURIOUS
+from ase_sensitivity.descriptors.soap.density_jacobian import DensityJacobian
 from ase_sensitivity.singular.monitor import Monitor
 from ase_sensitivity.singular.operations import Operations, averaged
 from tests.structures import rattled
+from tests.test_causes import Streaming
 from tests.test_nearest import distance_to_s1
 
 CARBON = SOAP(["H"], 4.0, 8, 8, 0.3, centers=["C"])
@@ -361,3 +363,52 @@ class TestForces:
             causes.append(diagnosis.cause)
             assert harmful(diagnosis) is None
         assert causes.count("symmetry") > 10
+
+
+class Products:
+    """A Jacobian of products only."""
+
+    def __init__(self, of):
+        for name in ("features", "n_atoms", "precision", "per_image", "ranges"):
+            setattr(self, name, getattr(of, name))
+        self.gram, self.apply, self.adjoint = of.gram, of.apply, of.adjoint
+
+
+class ProductsFirst(Streaming):
+    """Its stream has no blocks, which its Jacobian has."""
+
+    def stream(self, atoms):
+        return Products(self.jacobian(atoms))
+
+
+@pytest.mark.parametrize("streamed", [Streaming, ProductsFirst])
+def test_what_a_stream_gives_changes_no_cause(streamed):
+    """Rows of the whole structure are noticed, and blocks are asked for where they are needed."""
+    text = "soap cutoff=4 n_max=6 l_max=4 atom_sigma=0.5"
+    for average in ("", " average=T"):
+        inner = QUIPDescriptor(text + average, species=["C", "H"])
+        assert nearest_singular(molecule("CH4"), inner).cause == "symmetry"
+        assert nearest_singular(molecule("CH4"), streamed(inner)).cause == "symmetry"
+        moved = kicked(molecule("NH3"), 0.05, 1)
+        inner = QUIPDescriptor(text + average, species=["N", "H"])
+        expected, found = nearest_singular(moved, inner), nearest_singular(moved, streamed(inner))
+        assert (found.cause, found.distance) == (expected.cause, pytest.approx(expected.distance))
+
+
+def test_of_many_null_vectors_a_few_are_compared_with_a_larger_basis(monkeypatch):
+    asked = []
+    apply = DensityJacobian.apply
+
+    def counted(self, displacements):
+        asked.append(len(displacements))
+        return apply(self, displacements)
+
+    monkeypatch.setattr(DensityJacobian, "apply", counted)
+    alloy = rattled(bulk("CsCl", "cesiumchloride", a=4.12).repeat(3), 0.05)
+    soap = SOAP(["Cs", "Cl"], 5.0, 1, 1)
+    found = analyze(alloy, soap)
+    assert found.n_null > 40
+    asked.clear()
+    watch = Monitor(soap, scope="structure", within=0.1)
+    assert watch.diagnose(alloy, found).cause == "truncation"
+    assert sum(asked) < 20

@@ -84,6 +84,32 @@ def test_a_walk_that_takes_longer_than_usual_is_broken_off(slow, look):
     assert n_jacobians <= 12 + 3 < whole  # what a step tries at most is tried
 
 
+def test_blocks_that_take_longer_than_the_gram_matrix_are_learnt_before_a_walk():
+    """The start does without them; a walk, which needs them, would take too long."""
+    now = [0.0]
+
+    class BlocksAreSlow(SOAP):
+        def jacobian(self, atoms):
+            now[0] += 1.0
+            return super().jacobian(atoms)
+
+        def stream(self, atoms):
+            now[0] += 0.1
+            return SOAP.stream(self, atoms)
+
+        squared_jvp_gradient = SOAP.squared_jvp_gradient
+        enlarged = SOAP.enlarged
+
+    atoms = near_t(0.03)
+    soap = BlocksAreSlow(["H"], 3.0, 8, 3, 0.3, centers=["C"], central_weight=0, normalise=False)
+    found = analyze(atoms, soap, k=3)
+    watch = Monitor(soap, scope="structure", within=0.1, budget=Budget(8.0, clock=lambda: now[0]))
+    before = now[0]
+    assert watch.diagnose(atoms, found).how == "skipped"
+    assert now[0] - before < 4.0
+    assert watch.budget.cost == pytest.approx(1.1)
+
+
 def test_an_estimate_that_would_take_too_long_is_skipped(slow, look):
     """One Jacobian tells; after that it is known."""
     watch = watch_of(slow, 1.5)

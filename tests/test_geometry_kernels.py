@@ -16,11 +16,11 @@ SEEDS = st.integers(0, 2**32 - 1)
 UNTIMED = settings(deadline=None)  # the first call compiles
 
 
-def fitted(points, images, near):
+def fitted(points, images, near, best=False):
     pull, matrix = np.zeros((3, 3)), near.copy()
     for point, image in zip(points, images, strict=True):
         add_pull(point, image, pull)
-    fit(pull, matrix)
+    fit(pull, pull if best else matrix, matrix)
     return matrix
 
 
@@ -52,9 +52,8 @@ class TestFit:
         points, operation = rng.normal(size=(8, 3)), Rotation.random(rng=rng).as_matrix()
         images = points @ operation.T + 0.05 * rng.normal(size=(8, 3))
         expected = orthogonal_procrustes(images, points)[0]
-        np.testing.assert_allclose(
-            fitted(points, images, near_to(operation, rng)), expected, atol=1e-8
-        )
+        for best, start in ((False, near_to(operation, rng)), (True, np.eye(3))):
+            np.testing.assert_allclose(fitted(points, images, start, best), expected, atol=1e-8)
 
     def test_what_points_on_a_line_do_not_tell_stays_as_it_is(self):
         points = np.array([(0, 0, 1.0), (0, 0, -1.3)])

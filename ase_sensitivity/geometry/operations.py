@@ -12,7 +12,7 @@ FEW = 32
 """Operations that there is room for at first."""
 
 UNTOLD = 1e-10
-"""Weight of a matrix itself in its fit to points."""
+"""Weight of the matrix before in a fit, which decides what points do not tell."""
 
 SWEEPS = 30
 """Sweeps of Jacobi rotations at most; 4 x 4 matrices take about five."""
@@ -91,21 +91,21 @@ def matches(d, unit, shell, away, first, slack, reach):
 
 @njit(**OPTIONS)
 def fitted(d, matrices, images, tolerance):
-    """Fit matrices to all points, and tell which map them to within a tolerance (Å)."""
+    """Change matrices so that they fit all points; which of them map these to a tolerance (Å)."""
     n = len(d)
     good = np.ones(len(matrices), dtype=np.bool_)
     for g in range(len(matrices)):
         pull = np.zeros((3, 3))
         for j in range(n):
             add_pull(d[j], d[images[g, j]], pull)
-        fit(pull, matrices[g])
+        fit(pull, pull, matrices[g])
         for j in range(n):
-            good[g] &= missed(d[j], matrices[g], d[images[g, j]]) < tolerance**2
+            good[g] &= missed_square(d[j], matrices[g], d[images[g, j]]) < tolerance**2
     return good
 
 
 @njit(**OPTIONS)
-def missed(point, matrix, image):
+def missed_square(point, matrix, image):
     """The squared distance of a point, after an operation, from its image."""
     square = 0.0
     for x in range(3):
@@ -177,18 +177,20 @@ def add_pull(point, image, pull):
 
 
 @njit(**OPTIONS)
-def fit(pull, matrix):
-    """Change an orthogonal matrix to that of the same determinant which fits points best.
+def fit(pull, like, matrix):
+    """Fit an orthogonal matrix to points, with its determinant kept.
 
-    Of the four matrices of this determinant at which the sum of squares is stationary, the one most
-    like the matrix before is taken: a turn by more than 90° stays one, as points in a plane do not
-    tell half a turn from none. What points do not tell stays as it is.
+    What points do not tell stays as it is.
 
     Parameters
     ----------
     pull
         Sum of the products of images and points, of shape (3, 3), as `add_pull` adds them; it is
         changed.
+    like
+        Of the four matrices at which the sum of squares is stationary, the one most like this is
+        taken: ``pull`` for the one that fits best, or ``matrix``. Then a turn by more than 90°
+        stays one, as points near a line do not tell half a turn from none.
     matrix
         Of shape (3, 3); is changed.
 
@@ -208,22 +210,22 @@ def fit(pull, matrix):
     for x in range(3):
         for y in range(3):
             pull[x, y] += UNTOLD * size * matrix[x, y]
-    before, horn, vectors = np.empty((4, 4)), np.empty((4, 4)), np.empty((4, 4))
-    _set_horn(matrix, sign, before)
+    wanted, horn, vectors = np.empty((4, 4)), np.empty((4, 4)), np.empty((4, 4))
+    _set_horn(like, sign, wanted)
     _set_horn(pull, sign, horn)
     diagonalize(horn, vectors)
-    best, most = 0, -np.inf
+    chosen, most = 0, -np.inf
     for k in range(4):
         alike = 0.0
         for a in range(4):
             for b in range(4):
-                alike += vectors[a, k] * before[a, b] * vectors[b, k]
+                alike += vectors[a, k] * wanted[a, b] * vectors[b, k]
         if alike > most:
-            best, most = k, alike
-    w = vectors[0, best]
+            chosen, most = k, alike
+    w = vectors[0, chosen]
     for x in range(3):
         y, z = (x + 1) % 3, (x + 2) % 3
-        a, b, c = vectors[x + 1, best], vectors[y + 1, best], vectors[z + 1, best]
+        a, b, c = vectors[x + 1, chosen], vectors[y + 1, chosen], vectors[z + 1, chosen]
         matrix[x, x] = sign * (w * w + a * a - b * b - c * c)
         matrix[x, y] = sign * 2.0 * (a * b - w * c)
         matrix[y, x] = sign * 2.0 * (a * b + w * c)
@@ -244,7 +246,7 @@ def diagonalize(symmetric, vectors):
             size += symmetric[i, i] ** 2
             for j in range(i):
                 off += symmetric[i, j] ** 2
-        if off <= 1e-32 * size:
+        if off <= 1e-30 * size:
             return
         for i in range(3):
             for j in range(i + 1, 4):

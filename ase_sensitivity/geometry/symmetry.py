@@ -161,7 +161,7 @@ def _confirmed(d: Floats, shell: Ints, candidates: Floats, tolerance: float) -> 
 
 
 def _fitted(d: Floats, rough: Floats, image: Ints, tolerance: float) -> tuple[Floats, Ints]:
-    """The operations that map all points to within the tolerance."""
+    """The operations that map all points to within the tolerance; ``rough`` is changed."""
     good = fitted(d, rough, image, tolerance)
     return rough[good], image[good]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from typing import ClassVar
 
 import numpy as np
 
@@ -31,6 +32,8 @@ class StreamedJacobian(BlockJacobian):
     precision: float
     per_image: bool
     ranges: tuple[Range, ...]
+    spares_blocks: ClassVar[bool] = False
+    """Whether each row is that of a center, and its Gram matrix and products need no blocks."""
 
     def __init__(
         self,

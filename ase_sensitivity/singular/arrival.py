@@ -7,6 +7,7 @@ Only where there is none, a walk goes there by Jacobians. Truncation is what a l
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -87,9 +88,6 @@ NEARLY = 1e-5
 """A configuration with a larger ratio is nearly singular: a walk in a truncated basis may end where
 the value is smallest, but not zero."""
 
-RESOLVED = 1e-6
-"""Smaller ratios are not taken from J^T J."""
-
 UNKNOWN = 1e-3
 """The same for descriptors whose body order is not known, so that nothing confirms a cause."""
 
@@ -119,6 +117,9 @@ SEEN_HERE = 3.0
 
 SEEN_WELL = 100.0
 """this many times larger."""
+
+AT_ONCE = 16
+"""Modes whose changes of all features are held at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,9 +178,9 @@ class Arrivals:
         A walk ends when two atoms come closer than this, in Å.
     may_walk, go_on
         Whether there is time for a walk, and for another step of one.
-    measured
-        Gives the result of a function that computes a Jacobian, after it has learnt how long a step
-        will take.
+    before_walk
+        Calls a function that computes the blocks of the Jacobian, which the start may have done
+        without, and notes what they take.
     only_harmful
         Leave out walks that could only end at something harmless: there the cause is "unresolved".
         Leave out such modes where something harmless is nearer than they are estimated to be.
@@ -193,12 +194,12 @@ class Arrivals:
     closest: float = 0.7
     may_walk: Callable[[], bool] = lambda: True
     go_on: Callable[[], bool] = lambda: True
-    measured: Callable[[Callable[[], object]], object] = lambda evaluate: evaluate()
+    before_walk: Callable[[Callable[[], object]], object] = lambda evaluate: evaluate()
     only_harmful: bool = False
 
     def __post_init__(self) -> None:
         self._spaces: dict[float, Floats] = {}
-        self._seen: dict[int, float] = {}
+        self._seen_modes: dict[int, float] = {}
         self._blind_ones: list[Arrival] | None = None
 
     @cached_property
@@ -343,10 +344,10 @@ class Arrivals:
         """Whether a larger basis sees a mode so much better that truncation may be the cause."""
         if self._larger is None:
             return False
-        if number not in self._seen:
+        if number not in self._seen_modes:
             mode = self.here.found.modes[:, [number]]
-            self._seen[number] = _seen(self._larger, self.here, mode)
-        return self._seen[number] > SEEN_HERE * self.here.ratio(number)
+            self._seen_modes[number] = _seen(self._larger, self.here, mode)
+        return self._seen_modes[number] > SEEN_HERE * self.here.ratio(number)
 
     def _blind(self, within: float) -> list[Arrival]:
         """Blind geometries: symmetric ones, and the nearest incomplete one that is confirmed.
@@ -395,10 +396,13 @@ class Arrivals:
 
     def _by_walk(self, number: int, estimate: float, max_steps: int) -> Arrival:
         first = self.here.ratio(number)
-        if not self.may_walk():
+        in_time = self.may_walk()
+        if in_time:
+            self.before_walk(lambda: self.here.jacobian)
+            in_time = self.may_walk()
+        if not in_time:
             null = self.here.found.modes[:, [number]]
             return Arrival(None, np.nan, self.here.atoms, null, "there was no time for a walk")
-        self.measured(lambda: self.here.jacobian)  # in blocks, which may take longer than before
         at, n_steps, asked = self.here, 0, False
         walk = steps(self.system, self.here, number, max_distance=self.reach, closest=self.closest)
         if self._larger is None:  # nothing but an exact zero tells
@@ -509,23 +513,32 @@ def cause_here(system: System, here: Point) -> str:
     if larger is not None:
         modes = why.modes[:, : found.n_null][:, truncated]
         zero = max(here.ratio(found.n_null - 1), MARGIN * here.view.jacobian.precision)
-        if _seen(larger, here, modes) < SEEN * zero:
+        if _seen(larger, here, modes, SEEN * zero) < SEEN * zero:
             causes = causes[~truncated]
     return next((name for name in CAUSES if name in causes), "unresolved")
 
 
-def _seen(larger: System, here: Point, modes: Floats) -> float:
+def _seen(larger: System, here: Point, modes: Floats, enough: float = np.inf) -> float:
     """The most that a larger basis sees of modes (3 n_columns, m), relative to the stiffest mode.
 
-    To all digits, as it takes products of the Jacobian.
+    To all digits, as it takes products of the Jacobian. A few modes are taken at a time, until one
+    is seen better than ``enough``.
     """
-    moved = np.array([larger.shift(mode) for mode in (*modes.T, here.found.modes[:, -1])])
     structure = larger.scope == "structure"
     jacobian = (
         jacobian_of(larger.descriptor, here.atoms) if structure else larger.jacobian(here.atoms)
     )
-    *changes, stiffest = jacobian.apply(moved)
-    return float(np.linalg.norm(changes, 2) / np.linalg.norm(stiffest))
+
+    def change(some: Floats) -> float:
+        moved = np.array([larger.shift(mode) for mode in some.T])
+        return float(np.linalg.norm(jacobian.apply(moved), 2))
+
+    stiffest, most = change(here.found.modes[:, -1:]), 0.0
+    for first in range(0, modes.shape[1], AT_ONCE):
+        most = max(most, change(modes[:, first : first + AT_ONCE]))
+        if most > enough * stiffest:
+            break
+    return most / stiffest if stiffest > 0 else 0.0
 
 
 def _enlarged(system: System, atoms: Atoms) -> System | None:
@@ -534,4 +547,4 @@ def _enlarged(system: System, atoms: Atoms) -> System | None:
     larger = descriptor.enlarged() if isinstance(descriptor, HasEnlarged) else None
     if larger is None:
         return None
-    return replace(system, descriptor=restricted(larger, atoms), weights=None)
+    return replace(system, descriptor=restricted(larger, atoms), weights=None, calls=Counter())

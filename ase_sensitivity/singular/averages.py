@@ -5,9 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from ase_sensitivity.compiled.njit import njit
-from ase_sensitivity.geometry.operations import add_pull, diagonalize, fit, is_mapped, missed
-
-OPTIONS = {"nogil": True, "error_model": "numpy"}
+from ase_sensitivity.geometry.operations import (
+    OPTIONS,
+    add_pull,
+    diagonalize,
+    fit,
+    is_mapped,
+    missed_square,
+)
 
 POWERS = 12
 """Rotations of order 1, 2, 3, 4, 6 and 12 close after as many powers."""
@@ -44,10 +49,14 @@ def average(matrix, order, change, found):
         Its squared length.
     """
     n, square = len(order), 0.0
-    found[:n] = change[:n]
     last = np.empty((n, 3))
+    for j in range(n):
+        for x in range(3):
+            found[j, x] = change[j, x]
     for _ in range(1, POWERS):
-        last[:] = found[:n]
+        for j in range(n):
+            for x in range(3):
+                last[j, x] = found[j, x]
         for j in range(n):
             k = order[j]
             for x in range(3):
@@ -79,7 +88,9 @@ def of_each(matrices, orders, changes, found, closed):
             for _ in range(POWERS):
                 last = orders[k, last]
             closed[k] &= last == j
-        power[:] = matrices[k]
+        for x in range(3):
+            for y in range(3):
+                power[x, y] = matrices[k, x, y]
         for _ in range(1, POWERS):
             for x in range(3):
                 a, b, c = power[x, 0], power[x, 1], power[x, 2]
@@ -99,11 +110,11 @@ def refit(points, orders, matrices):
         pull = np.zeros((3, 3))
         for j in range(points.shape[1]):
             add_pull(points[k, orders[k, j]], points[k, j], pull)
-        fit(pull, matrices[k])
+        fit(pull, matrices[k], matrices[k])
 
 
 @njit(**OPTIONS)
-def fewest(points, matrices, orders, change):
+def choose(points, matrices, orders, change):
     """Operations whose averages remove a change.
 
     Of those that remove enough, the one of least mismatch is taken.
@@ -128,7 +139,7 @@ def fewest(points, matrices, orders, change):
     off = np.zeros(g)
     for k in range(g):
         for j in range(n):
-            off[k] = max(off[k], missed(points[orders[k, j]], matrices[k], points[j]))
+            off[k] = max(off[k], missed_square(points[orders[k, j]], matrices[k], points[j]))
     size = 0.0
     for j in range(n):
         for x in range(3):
@@ -150,12 +161,14 @@ def fewest(points, matrices, orders, change):
         chosen[count] = best
         count += 1
         left = average(matrices[best], orders[best], last, new)
-        last[:] = new
+        last, new = new, last
     return chosen[:count], left
 
 
 @njit(**OPTIONS)
-def share(points, numbers, sizes, matrices, changes, tolerance, lost, fitted, orders, removes):
+def find_shared(
+    points, numbers, sizes, matrices, changes, tolerance, lost, fitted, orders, removes
+):
     """Find the operation that environments have in common and that removes their changes.
 
     Parameters
@@ -191,14 +204,18 @@ def share(points, numbers, sizes, matrices, changes, tolerance, lost, fitted, or
             for j in range(n):
                 for x in range(3):
                     size += changes[k, j, x] ** 2
-            fitted[k] = matrix
-            near, total = _own(points[k, :n], numbers[k, :n], tolerance, fitted[k], orders[k, :n])
+            for x in range(3):
+                for y in range(3):
+                    fitted[k, x, y] = matrix[x, y]
+            near, total = _fitted_to(
+                points[k, :n], numbers[k, :n], tolerance, fitted[k], orders[k, :n]
+            )
             if near:
                 square = average(fitted[k], orders[k, :n], changes[k], new)
             removes[k] = near and square < REMOVES * size
             left += square if removes[k] else size
             mismatch += total if removes[k] else 0.0
-            if left >= lost:  # too much already
+            if left >= lost or mismatch > least:  # too much already
                 break
         if g < len(matrices) and left < lost and mismatch < least:
             best, least = g, mismatch
@@ -206,7 +223,7 @@ def share(points, numbers, sizes, matrices, changes, tolerance, lost, fitted, or
 
 
 @njit(**OPTIONS)
-def _own(points, numbers, tolerance, matrix, order):
+def _fitted_to(points, numbers, tolerance, matrix, order):
     """Fit an operation to points: whether it maps all of them, and the sum of squares it misses."""
     n, total, farthest = len(points), 0.0, 0.0
     image, pull = np.empty(n, dtype=np.intp), np.zeros((3, 3))
@@ -215,9 +232,9 @@ def _own(points, numbers, tolerance, matrix, order):
     for j in range(n):
         order[image[j]] = j
         add_pull(points[j], points[image[j]], pull)
-    fit(pull, matrix)
+    fit(pull, matrix, matrix)
     for j in range(n):
-        square = missed(points[j], matrix, points[image[j]])
+        square = missed_square(points[j], matrix, points[image[j]])
         total += square
         farthest = max(farthest, square)
     return farthest < tolerance**2, total
@@ -231,7 +248,9 @@ def turn(points, line, least, found):
     """
     moments, axes, lengths = np.zeros((4, 4)), np.empty((4, 4)), np.empty(3)
     for k in range(len(points)):
-        moments[:] = 0.0
+        for x in range(4):
+            for y in range(4):
+                moments[x, y] = 0.0
         for j in range(points.shape[1]):
             for x in range(3):
                 for y in range(3):

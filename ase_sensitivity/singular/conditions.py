@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ase_sensitivity.compiled.njit import njit
-
-OPTIONS = {"nogil": True, "error_model": "numpy"}
+from ase_sensitivity.geometry.operations import OPTIONS
 
 
 @njit(**OPTIONS)
@@ -34,7 +33,8 @@ def gradients(points, moves, i, j, u, r, cosine, distances, along):
                 unit[k, x] += moves[k, x, c] * u[c]
             square += unit[k, x] ** 2
         r[k] = np.sqrt(square)
-        distances[k] = 0.0
+        for c in range(d):
+            distances[k, c] = 0.0
         for x in range(3):
             unit[k, x] /= r[k]
             for c in range(d):
@@ -43,7 +43,8 @@ def gradients(points, moves, i, j, u, r, cosine, distances, along):
         a, b = i[q], j[q]
         angle = unit[a, 0] * unit[b, 0] + unit[a, 1] * unit[b, 1] + unit[a, 2] * unit[b, 2]
         cosine[q] = angle
-        along[q] = 0.0
+        for c in range(d):
+            along[q, c] = 0.0
         for x in range(3):
             of_a = (unit[b, x] - angle * unit[a, x]) / r[a]
             of_b = (unit[a, x] - angle * unit[b, x]) / r[b]

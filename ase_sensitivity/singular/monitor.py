@@ -260,7 +260,7 @@ class Monitor:
             lowest.nearby,
             reach=2 * near,
             may_walk=partial(self.budget.allows, WALK),
-            measured=self.budget.measured_again,
+            before_walk=self.budget.measured_on_top,
             go_on=partial(self.budget.allows, 2),
             only_harmful=True,
         ).of_all(near)

@@ -54,7 +54,7 @@ class NearestSingular:
     ratio
         sigma_min / sigma_max of the configuration.
     n_steps, n_jacobians
-        Numbers of steps, and of Jacobians that were computed in all.
+        Numbers of steps, and of Jacobians of the descriptor that were computed in all.
     harmful
         The nearest configuration with another cause than symmetry or fragments, if this one has
         one of these causes and another one was found; else None.

@@ -88,7 +88,7 @@ def fewest(points: Floats, group: PointGroup, change: Floats) -> tuple[list[Oper
     matrices, orders = matrices_of(group), group.permutations.argsort(axis=1)
     if group.axis is not None:
         orders = np.concatenate([orders, np.arange(len(points))[None]])
-    chosen, left = averages.fewest(points, matrices, orders, change)
+    chosen, left = averages.choose(points, matrices, orders, change)
     return [(matrices[k], orders[k]) for k in chosen], left
 
 
@@ -124,7 +124,7 @@ def shared(
     removes = np.empty(e, dtype=bool)
     moved = changes.reshape(e, n, 3)
     given = around.points, around.numbers, around.sizes, matrices, moved, tolerance, lost
-    if not averages.share(*given, fitted, orders, removes):
+    if not averages.find_shared(*given, fitted, orders, removes):
         return None
     where = np.flatnonzero(removes & ((changes**2).sum(axis=1) > LEAST_CHANGE))
     return Operations(where, fitted[where], orders[where]) if len(where) else None
@@ -144,11 +144,11 @@ def averaged(operations: Operations, changes: Floats) -> Floats:
     found[where] = mean.transpose(0, 2, 3, 1).reshape(len(alone), rows, m)
     for k in sorted(set(operations.where.tolist()).difference(where[closed].tolist())):
         own = operations.where == k
-        found[k] = average(operations.matrices[own], operations.orders[own], changes[k])
+        found[k] = group_average(operations.matrices[own], operations.orders[own], changes[k])
     return found
 
 
-def average(matrices: Floats, orders: Ints, changes: Floats) -> Floats:
+def group_average(matrices: Floats, orders: Ints, changes: Floats) -> Floats:
     """The average of changes (3 n, m) over the group that exact operations generate."""
     n = orders.shape[1]
     elements = [(np.eye(3), np.arange(n))]

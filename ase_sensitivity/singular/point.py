@@ -81,7 +81,7 @@ class Point:
         """Singular values, ascending, and modes (3 n, any), rigid motions left out."""
         basis = scipy.linalg.null_space(self.view.trivial.T)
         values, modes = by_svd(self.dense @ basis, basis)
-        zero = max(NULL_TOLERANCE, MARGIN * self.jacobian.precision) * values.max(initial=0.0)
+        zero = max(NULL_TOLERANCE, MARGIN * self.view.jacobian.precision) * values.max(initial=0.0)
         return values, canonical(modes, multiplets(values, zero))
 
     def mode_like(self, mode: Floats) -> int:

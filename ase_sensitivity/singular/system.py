@@ -82,9 +82,9 @@ class System:
     def jacobian(self, atoms: Atoms) -> StackedJacobian:
         """The rows that belong to the system, at other positions of its points."""
         self.calls["jacobian"] += 1
-        return self._own(self.descriptor.jacobian(atoms))
+        return self._rows_of(self.descriptor.jacobian(atoms))
 
-    def _own(self, whole: Jacobian) -> StackedJacobian:
+    def _rows_of(self, whole: Jacobian) -> StackedJacobian:
         blocks = tuple(in_blocks(whole, "a gradient or a walk").parts)
         parts: Sequence[FeatureJacobian] = weighted(blocks, self.weights)
         if self.scope == "environment":
@@ -92,13 +92,16 @@ class System:
         return StackedJacobian(tuple(parts))
 
     def quick_view(self, atoms: Atoms) -> View:
-        """The same view, of a Jacobian without blocks where the descriptor can do without."""
-        if self.scope != "structure":
-            return self.view(self.jacobian(atoms), atoms)
-        self.calls["jacobian"] += 1
-        found = jacobian_of(self.descriptor, atoms)
-        streamed = isinstance(found, StreamedJacobian) and self.weights is None
-        return self.view(found if streamed else self._own(found), atoms)
+        """The view at other positions, of a Jacobian that does without blocks if it can."""
+        if self.scope == "structure" and self.weights is None:
+            found = jacobian_of(self.descriptor, atoms)
+            if isinstance(found, FeatureJacobian | StackedJacobian):
+                self.calls["jacobian"] += 1
+                return self.view(self._rows_of(found), atoms)
+            if isinstance(found, StreamedJacobian) and found.spares_blocks:
+                self.calls["jacobian"] += 1
+                return self.view(found, atoms)
+        return self.view(self.jacobian(atoms), atoms)
 
     def view(self, jacobian: Jacobian, atoms: Atoms) -> View:
         """Those rows against the coordinates that may move."""

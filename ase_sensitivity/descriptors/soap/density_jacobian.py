@@ -60,6 +60,8 @@ class DensityJacobian(StreamedJacobian):
         Blocks of a range of rows, as in :class:`StreamedJacobian`.
     """
 
+    spares_blocks = True
+
     def __init__(
         self,
         basis: Basis,
