@@ -17,7 +17,7 @@ from ase_sensitivity.errors import CostWarning, warn
 logger = logging.getLogger(__name__)
 
 NOT_CACHED = (
-    "compiled loops cannot be kept on disk, so that every process spends some 10 s on them; "
+    "compiled loops cannot be kept on disk, so that every process spends 10 to 30 s on them; "
     "set NUMBA_CACHE_DIR to a folder that can be written"
 )
 
