@@ -14,7 +14,17 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_
 for name in THREADS:
     os.environ[name] = "1"  # before anybody loads a library that reads it
 
-from benchmarks import gram, jacobian, large, overhead, pipeline, roofline, scaling, scan  # noqa: E402
+from benchmarks import (  # noqa: E402
+    gram,
+    jacobian,
+    large,
+    overhead,
+    peers,
+    pipeline,
+    roofline,
+    scaling,
+    scan,
+)
 from benchmarks.small_molecules import analyses  # noqa: E402
 from benchmarks.tables import markdown  # noqa: E402
 
@@ -38,6 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parts: dict[str, Any] = {
         "jacobian": lambda: jacobian.measure(arguments.seconds),
+        "peers": lambda: peers.measure(arguments.seconds),
         "gram": lambda: gram.measure(arguments.seconds),
         "pipeline": lambda: pipeline.measure(arguments.seconds),
         "roofline": roofline.measure,
