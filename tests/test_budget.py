@@ -162,7 +162,7 @@ class TestObserver:
     def test_an_error_that_it_is_made_stops_no_look(self, observer):
         still, observer, _ = observer
         with warnings.catch_warnings():
-            warnings.simplefilter("error")
+            warnings.simplefilter("error", CostWarning)
             with pytest.raises(CostWarning):
                 still.play(observer, 1)
         assert observer.error is None

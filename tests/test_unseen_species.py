@@ -128,5 +128,5 @@ def test_the_observer_warns_once_and_its_log_says_why(tmp_path) -> None:
     ]
     assert list(found.cause[[0, 1, 3]]) == ["species"] * 3
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", SpeciesWarning)
         replay([ethanol()], SOAP(["C", "O", "H"], 4.0, 6, 4))
