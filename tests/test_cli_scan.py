@@ -88,8 +88,9 @@ def test_a_warning_is_one_line(data, capsys, monkeypatch):
     Path("gap.xml").write_text(f"<GAP gap_version='1700000000'>{words}</GAP>")
     assert main(["scan", data, "--gap", "gap.xml", "-o", "other.db"]) == 0
     err = capsys.readouterr().err
-    assert "ase-sensitivity: warning: some descriptors of this GAP are not supported" in err
-    assert ".py" not in err
+    (line,) = [line for line in err.splitlines() if "some descriptors of this GAP" in line]
+    assert line.startswith("ase-sensitivity: warning: some descriptors of this GAP are not")
+    assert ".py" not in line
     assert warnings.formatwarning is usual
 
 

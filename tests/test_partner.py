@@ -26,6 +26,7 @@ from ase_sensitivity.cli.app import app
 from ase_sensitivity.demonstration.methane import singular_methane, soap_of, xtb
 from ase_sensitivity.singular.partner import Partner, partner_beyond
 from ase_sensitivity.singular.system import system_of
+from tests.conftest import ours
 from tests.structures import rattled
 
 AMMONIA = SOAP(["N", "H"], 4.0, 6, 4)
@@ -190,7 +191,7 @@ def test_a_calculator_that_fails_costs_nothing_else():
     soap = SOAP(["P", "H"], 4.0, 6, 4)
     with pytest.warns(EvaluationWarning, match="no price of the partner") as told:
         found = nearest_singular(atoms, soap, price=EMT())
-    assert told[0].filename == __file__
+    assert ours(told)[0].filename == __file__
     assert found.cause == "symmetry"
     assert found.partner.rmsd < 1e-6
     assert found.price is None
@@ -245,7 +246,7 @@ def test_an_observer_goes_on_where_there_is_no_price(tmp_path):
     soap = SOAP(["P", "H"], 4.0, 6, 4)
     with pytest.warns(EvaluationWarning, match="no price of a partner") as told:
         log = replay(frames, soap, price=EMT(), on_singular={"symmetry": "log"})
-    assert len(told) == 1
+    assert len(ours(told)) == 1
     assert len(log) == len(frames)
     assert np.isnan(log.partners[0].energy)
     run = frames[0]
