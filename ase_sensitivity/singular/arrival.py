@@ -396,11 +396,9 @@ class Arrivals:
 
     def _by_walk(self, number: int, estimate: float, max_steps: int) -> Arrival:
         first = self.here.ratio(number)
-        in_time = self.may_walk()
-        if in_time:
+        if self.may_walk():
             self.before_walk(lambda: self.here.jacobian)
-            in_time = self.may_walk()
-        if not in_time:
+        if not self.may_walk():  # blocks may have taken longer than the start without them
             null = self.here.found.modes[:, [number]]
             return Arrival(None, np.nan, self.here.atoms, null, "there was no time for a walk")
         at, n_steps, asked = self.here, 0, False
